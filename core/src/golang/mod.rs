@@ -1,0 +1,5 @@
+//! Go's own rules for names: platforms, versions, module paths and `h1:` hashes.
+//!
+//! No crate has them; they are small, and `golang.org/x/mod`'s published test vectors are the oracle.
+
+pub mod platform;

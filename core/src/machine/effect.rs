@@ -1,0 +1,169 @@
+//! What leaves the process, once the events it depends on are durable.
+
+use crate::{
+    build::{BuildSpec, Resolution},
+    id::{BuildId, Epoch, Fence, PlacementNumber, RequestId, SessionId, TaskId},
+    machine::record::{TaskKind, TokenGrant},
+    quantity::Millis,
+};
+
+/// An effect with the number that lets a receiver refuse what an older leader says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Effect {
+    /// The leader's term.
+    pub epoch: Epoch,
+    /// Counts the term's effects from 1.
+    pub sequence: u64,
+    /// What to do.
+    pub action: Action,
+}
+
+/// What to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Answer a waiting caller.
+    Reply {
+        /// Which.
+        request: RequestId,
+        /// With what.
+        reply: Reply,
+    },
+    /// Tell an agent something over its stream.
+    Send {
+        /// Which stream.
+        session: SessionId,
+        /// What.
+        order: Order,
+    },
+    /// Close a stream that a newer one of the same agent replaced.
+    Close {
+        /// Which stream.
+        session: SessionId,
+        /// Why.
+        why: String,
+    },
+    /// Wake the watchers of a build.
+    BuildChanged {
+        /// Which.
+        build: BuildId,
+    },
+}
+
+/// An answer to a caller.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    /// The build was admitted, now or under the same key before.
+    Submitted {
+        /// Its id.
+        build: BuildId,
+    },
+    /// The build is cancelled, or had ended already.
+    Cancelled {
+        /// Whether this request is what ended it.
+        changed: bool,
+    },
+    /// The token is made.
+    TokenCreated,
+    /// The token was good, once.
+    TokenRedeemed {
+        /// What its bearer becomes.
+        grant: TokenGrant,
+    },
+    /// It was refused.
+    Refused(Refusal),
+}
+
+/// Why a request was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The queue is full.
+    #[error("{queued} tasks are queued and the limit is {limit}; try again in {retry_after}")]
+    QueueFull {
+        /// How many are queued.
+        queued: u64,
+        /// How many may be.
+        limit: u64,
+        /// When to try again.
+        retry_after: Millis,
+    },
+    /// The idempotency key was used for another request.
+    #[error("the idempotency key was already used by build {build} for a different request")]
+    KeyReused {
+        /// For which build.
+        build: BuildId,
+    },
+    /// No such build.
+    #[error("no build {build}")]
+    UnknownBuild {
+        /// Which was asked for.
+        build: BuildId,
+    },
+    /// The token is unknown, used or expired; which of them is not told.
+    #[error("the token is not valid: it is unknown, already used or expired")]
+    InvalidToken,
+    /// Too many tokens wait to be used.
+    #[error("{limit} unused tokens exist already")]
+    TooManyTokens {
+        /// The limit.
+        limit: u64,
+    },
+}
+
+/// What an agent is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Order {
+    /// The stream is accepted.
+    Welcome {
+        /// How long a lease lives without renewal.
+        lease: Millis,
+        /// How often to renew.
+        renew_every: Millis,
+    },
+    /// A task was placed here: prefetch, and ask for the lease.
+    Offer {
+        /// What to do.
+        work: Box<Work>,
+        /// The placement's number.
+        placement: PlacementNumber,
+    },
+    /// The lease is granted: run.
+    Grant {
+        /// The task.
+        task: TaskId,
+        /// The placement it came from.
+        placement: PlacementNumber,
+        /// The lease's number.
+        fence: Fence,
+    },
+    /// The placement or lease is void: stop, kill what runs, forget it.
+    Revoke {
+        /// The task.
+        task: TaskId,
+        /// The lease; `None` when only a placement was out.
+        fence: Option<Fence>,
+        /// Why, for the log.
+        why: String,
+    },
+    /// The report was taken in, or never will be: forget the attempt.
+    Settled {
+        /// The task.
+        task: TaskId,
+        /// The lease.
+        fence: Fence,
+        /// Whether it became the task's result (or its recorded failure).
+        accepted: bool,
+    },
+}
+
+/// All that an agent needs to carry a task out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Work {
+    /// The task.
+    pub task: TaskId,
+    /// What it does.
+    pub kind: TaskKind,
+    /// What was asked of the build.
+    pub spec: BuildSpec,
+    /// What the source resolved to; set for each compile task of a module source.
+    pub resolution: Option<Resolution>,
+}

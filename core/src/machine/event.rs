@@ -1,0 +1,157 @@
+//! What was decided. The journal is a list of these; replaying it gives the durable state back.
+//!
+//! An event that used an observation records the number, so that a replay needs no observation.
+
+use crate::{
+    build::{BuildSpec, Resolution},
+    digest::Digest,
+    id::{AgentId, BuildId, Epoch, Fence, IdempotencyKey, PlacementNumber, TaskId},
+    machine::{
+        input::{Failure, Outcome},
+        record::{Placement, TokenGrant},
+    },
+    time::Wall,
+};
+
+/// An event and the wall-clock time of the decision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// When it was decided.
+    pub at: Wall,
+    /// What was decided.
+    pub kind: EventKind,
+}
+
+/// What was decided.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EventKind {
+    /// A coordinator took over. Appending this is how leadership is claimed.
+    EpochBegan {
+        /// The new term.
+        epoch: Epoch,
+    },
+    /// A build was admitted. Makes its tasks: a resolve task for a module source, else one for each platform.
+    BuildSubmitted {
+        /// Its id.
+        build: BuildId,
+        /// The key it came under.
+        key: IdempotencyKey,
+        /// The digest of the request.
+        request_digest: Digest,
+        /// What was asked.
+        spec: Box<BuildSpec>,
+    },
+    /// A task was placed.
+    TaskPlaced {
+        /// The task.
+        task: TaskId,
+        /// Where and why.
+        placement: Placement,
+    },
+    /// A placement came to nothing; the task is queued again.
+    PlacementWithdrawn {
+        /// The task.
+        task: TaskId,
+        /// The placement.
+        placement: PlacementNumber,
+        /// Why.
+        why: String,
+    },
+    /// A placement was taken up.
+    LeaseGranted {
+        /// The task.
+        task: TaskId,
+        /// Who works on it.
+        agent: AgentId,
+        /// The lease's number.
+        fence: Fence,
+    },
+    /// An attempt ended without a result; the task is queued again.
+    AttemptFailed {
+        /// The task.
+        task: TaskId,
+        /// The lease.
+        fence: Fence,
+        /// Why.
+        failure: Failure,
+    },
+    /// The resolve task's one result was accepted. Makes the compile tasks.
+    SourceResolved {
+        /// The resolve task.
+        task: TaskId,
+        /// The lease.
+        fence: Fence,
+        /// What was found.
+        resolution: Resolution,
+    },
+    /// A compile task's one result was accepted.
+    TaskSucceeded {
+        /// The task.
+        task: TaskId,
+        /// The lease.
+        fence: Fence,
+        /// The result: always [`Outcome::Built`].
+        outcome: Box<Outcome>,
+    },
+    /// A task failed for good.
+    TaskFailed {
+        /// The task.
+        task: TaskId,
+        /// Why.
+        failure: Failure,
+        /// The log's segments.
+        log: Vec<Digest>,
+    },
+    /// A build was given up; every task that had not ended is cancelled.
+    BuildCancelled {
+        /// Which.
+        build: BuildId,
+    },
+    /// An ended build leaves the durable state; history still knows it.
+    BuildForgotten {
+        /// Which.
+        build: BuildId,
+    },
+    /// A one-time token was made.
+    TokenCreated {
+        /// The SHA-256 of its secret.
+        hash: Digest,
+        /// What it grants.
+        grant: TokenGrant,
+        /// After this it is refused.
+        expires: Wall,
+    },
+    /// A one-time token was used.
+    TokenRedeemed {
+        /// Which.
+        hash: Digest,
+    },
+    /// A one-time token passed its time.
+    TokenExpired {
+        /// Which.
+        hash: Digest,
+    },
+}
+
+impl EventKind {
+    /// The build that the event belongs to, when it belongs to one.
+    #[must_use]
+    pub const fn build(&self) -> Option<&BuildId> {
+        match self {
+            Self::BuildSubmitted { build, .. }
+            | Self::BuildCancelled { build }
+            | Self::BuildForgotten { build } => Some(build),
+            Self::TaskPlaced { task, .. }
+            | Self::PlacementWithdrawn { task, .. }
+            | Self::LeaseGranted { task, .. }
+            | Self::AttemptFailed { task, .. }
+            | Self::SourceResolved { task, .. }
+            | Self::TaskSucceeded { task, .. }
+            | Self::TaskFailed { task, .. } => Some(&task.build),
+            Self::EpochBegan { .. }
+            | Self::TokenCreated { .. }
+            | Self::TokenRedeemed { .. }
+            | Self::TokenExpired { .. } => None,
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! What the machine is told.
+
+use crate::{
+    build::{Artifact, BuildSpec, Resolution},
+    digest::Digest,
+    id::{
+        AgentId, BuildId, Epoch, Fence, IdempotencyKey, PlacementNumber, ProjectId, RequestId, SessionId,
+        TaskId,
+    },
+    machine::record::TokenGrant,
+    quantity::{ByteCount, Millis},
+};
+
+/// One thing that happened outside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input {
+    /// This process leads from now on. Always the first input; every lease gets its full grace again.
+    Lead {
+        /// The term that was claimed in the journal.
+        epoch: Epoch,
+    },
+    /// A client asks for a build.
+    Submit {
+        /// Whom to answer.
+        request: RequestId,
+        /// Whose build it is.
+        project: ProjectId,
+        /// Makes the request repeatable.
+        key: IdempotencyKey,
+        /// What is asked. Checked already by [`BuildSpec::check`], and its receipts by their holder.
+        spec: Box<BuildSpec>,
+    },
+    /// A client gives a build up.
+    Cancel {
+        /// Whom to answer.
+        request: RequestId,
+        /// Which build.
+        build: BuildId,
+    },
+    /// An administrator makes a one-time token.
+    CreateToken {
+        /// Whom to answer.
+        request: RequestId,
+        /// The SHA-256 of the token's secret.
+        hash: Digest,
+        /// What it lets its bearer become.
+        grant: TokenGrant,
+        /// How long it may be used.
+        lifetime: Millis,
+    },
+    /// Somebody presents a one-time token.
+    RedeemToken {
+        /// Whom to answer.
+        request: RequestId,
+        /// The SHA-256 of the secret that was presented.
+        hash: Digest,
+    },
+    /// An agent's stream opened. An older session of the same agent ends by this.
+    Attach {
+        /// The new stream.
+        session: SessionId,
+        /// Whose it is, from its certificate.
+        agent: AgentId,
+        /// What it can do.
+        offer: AgentOffer,
+        /// The leases it believes it holds.
+        held: Vec<(TaskId, Fence)>,
+    },
+    /// An agent's stream closed or fell silent. Its leases run on until they expire.
+    Detach {
+        /// Which stream.
+        session: SessionId,
+    },
+    /// Fresh measurements of an agent.
+    Observe {
+        /// Which stream.
+        session: SessionId,
+        /// What was measured.
+        observation: Observation,
+    },
+    /// An agent will take no new work (graceful shutdown).
+    Drain {
+        /// Which stream.
+        session: SessionId,
+    },
+    /// An agent takes up a placement and asks for its lease.
+    Lease {
+        /// Which stream.
+        session: SessionId,
+        /// The task.
+        task: TaskId,
+        /// The placement that was offered.
+        placement: PlacementNumber,
+    },
+    /// An agent cannot take a placement.
+    Decline {
+        /// Which stream.
+        session: SessionId,
+        /// The task.
+        task: TaskId,
+        /// The placement that was offered.
+        placement: PlacementNumber,
+        /// Why, for the user.
+        why: String,
+    },
+    /// An agent is alive and still works on these.
+    Renew {
+        /// Which stream.
+        session: SessionId,
+        /// The leases it holds.
+        held: Vec<(TaskId, Fence)>,
+    },
+    /// How far an attempt is. Soft.
+    Progress {
+        /// Which stream.
+        session: SessionId,
+        /// The task.
+        task: TaskId,
+        /// Under which lease.
+        fence: Fence,
+        /// How far.
+        progress: Progress,
+    },
+    /// An attempt ended.
+    Report {
+        /// Which stream.
+        session: SessionId,
+        /// The task.
+        task: TaskId,
+        /// Under which lease.
+        fence: Fence,
+        /// How. A success's receipts were checked already by their holder.
+        outcome: Box<Outcome>,
+    },
+    /// Time has passed; see `Machine::next_deadline`.
+    Tick,
+}
+
+/// What an agent can do. Sent once, when it attaches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentOffer {
+    /// `GOOS/GOARCH` that it runs on.
+    pub host: String,
+    /// How many tasks it runs at once.
+    pub slots: u32,
+    /// Its cores.
+    pub cores: u32,
+    /// Meridian's version there.
+    pub version: String,
+}
+
+/// What was measured of an agent. Floats never enter; a missing figure is `None`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Observation {
+    /// The smallest recent round trip to it. `None` is "unreachable or not yet known".
+    pub rtt_us: Option<u64>,
+    /// Its clock minus ours, by four time stamps.
+    pub clock_offset_us: Option<i64>,
+    /// What its disk has left.
+    pub disk_free: Option<ByteCount>,
+    /// Its build cache's hits and lookups since it started.
+    pub cache_hits: u64,
+    /// See `cache_hits`.
+    pub cache_lookups: u64,
+}
+
+/// The step an attempt is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Phase {
+    /// Checks before anything is spent.
+    Preflight,
+    /// The Go toolchain is fetched or found.
+    Toolchain,
+    /// The source tree is fetched.
+    Source,
+    /// Modules are resolved and downloaded.
+    Modules,
+    /// The compiler runs.
+    Compile,
+    /// The artifacts go to their holders.
+    Upload,
+}
+
+/// How far an attempt is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Progress {
+    /// The step.
+    pub phase: Phase,
+    /// Units done in this step: packages, or bytes.
+    pub done: u64,
+    /// Units in all; 0 when not known.
+    pub total: u64,
+    /// What is worked on, for the user.
+    pub detail: String,
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// A resolve task found its module.
+    Resolved(Resolution),
+    /// A compile task made its artifacts.
+    Built {
+        /// In the order of the spec's packages.
+        artifacts: Vec<Artifact>,
+        /// The toolchain's version as it reports itself.
+        go_version: String,
+        /// The log's segments, in order.
+        log: Vec<Digest>,
+    },
+    /// It failed.
+    Failed {
+        /// Why.
+        failure: Failure,
+        /// The log's segments, in order.
+        log: Vec<Digest>,
+    },
+}
+
+/// Why an attempt failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// Whose trouble it is.
+    pub kind: FailureKind,
+    /// What happened and where, in the tool's own words.
+    pub message: String,
+    /// What to do about it, when that is known.
+    pub hint: String,
+}
+
+/// Whose trouble a failure is. Only infrastructure is retried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum FailureKind {
+    /// The compiler, the linker or vet refused the code. Never retried.
+    Compile,
+    /// The module, version or package does not exist or is refused by the proxy. Never retried.
+    Modules,
+    /// The request cannot be met as asked: not a main package, cgo needed, toolchain refused. Never retried.
+    Request,
+    /// Disk full. Retried elsewhere.
+    DiskFull,
+    /// The agent was told to stop, lost its process or its lease. Retried elsewhere.
+    Lost,
+    /// Anything else that is not the user's doing: network, holder, tool trouble. Retried elsewhere.
+    Infrastructure,
+}
+
+impl FailureKind {
+    /// Whether another attempt could end differently.
+    #[must_use]
+    pub const fn is_retried(self) -> bool {
+        matches!(self, Self::DiskFull | Self::Lost | Self::Infrastructure)
+    }
+}

@@ -1,0 +1,267 @@
+//! The records of which the durable state consists. A snapshot is a list of them.
+//!
+//! All fields are readable by the wire conversions and the views; only `apply` builds or changes them.
+
+use crate::{
+    build::{Artifact, BuildSpec, Resolution},
+    digest::Digest,
+    golang::platform::Platform,
+    id::{
+        AgentId, BuildId, Epoch, Fence, IdempotencyKey, JournalIndex, PlacementNumber, ProjectId, TaskId,
+        TeamName,
+    },
+    machine::input::Failure,
+    time::Wall,
+};
+
+/// One piece of the durable state. The whole state is `Counters` followed by the others in id order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Record {
+    /// The counters; exactly one.
+    Counters(Counters),
+    /// A project's own counter.
+    Project(ProjectRecord),
+    /// A build that is not yet forgotten, with its tasks.
+    Build(Box<BuildRecord>),
+    /// A one-time token that is neither redeemed nor expired.
+    Token(TokenRecord),
+}
+
+/// What is counted across the fleet.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Counters {
+    /// The current term.
+    pub epoch: Epoch,
+    /// The last event that was applied.
+    pub index: JournalIndex,
+    /// The last fence given.
+    pub fence: Fence,
+    /// The last placement made.
+    pub placement: PlacementNumber,
+}
+
+/// A project's own counter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProjectRecord {
+    /// Whose it is.
+    pub id: ProjectId,
+    /// The number of its last build.
+    pub last_build: u64,
+}
+
+/// A build and its tasks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BuildRecord {
+    /// Its id.
+    pub id: BuildId,
+    /// The key it was submitted under.
+    pub key: IdempotencyKey,
+    /// The digest of the request, to tell a repeat from a different request under the same key.
+    pub request_digest: Digest,
+    /// What was asked.
+    pub spec: BuildSpec,
+    /// When it was submitted.
+    pub submitted: Wall,
+    /// When it ended.
+    pub finished: Option<Wall>,
+    /// What a module source resolved to.
+    pub resolution: Option<Resolution>,
+    /// Where it stands.
+    pub state: BuildState,
+    /// The last event that changed it: the cursor of a watch.
+    pub revision: JournalIndex,
+    /// Its tasks by ordinal.
+    pub tasks: Vec<TaskRecord>,
+}
+
+/// Where a build stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum BuildState {
+    /// Some task is not ended.
+    Running,
+    /// Every task succeeded.
+    Succeeded,
+    /// Every task ended and at least one failed.
+    Failed,
+    /// It was given up.
+    Cancelled,
+}
+
+/// What a task does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TaskKind {
+    /// Finds the module and version that `package@query` means.
+    Resolve,
+    /// Builds all packages for one platform.
+    Compile(Platform),
+}
+
+/// A task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskRecord {
+    /// Its id.
+    pub id: TaskId,
+    /// What it does.
+    pub kind: TaskKind,
+    /// Where it stands.
+    pub state: TaskState,
+    /// Each placement and attempt so far, oldest first; bounded by the limit on attempts and placements.
+    pub history: Vec<TaskStep>,
+}
+
+/// Where a task stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TaskState {
+    /// Not placed.
+    Queued,
+    /// Offered to an agent that has not taken it up yet.
+    Placed {
+        /// The agent.
+        agent: AgentId,
+        /// The placement.
+        placement: PlacementNumber,
+    },
+    /// An agent works on it.
+    Leased {
+        /// The agent.
+        agent: AgentId,
+        /// The lease.
+        fence: Fence,
+    },
+    /// Its one result was accepted.
+    Succeeded {
+        /// The lease under which.
+        fence: Fence,
+        /// When.
+        at: Wall,
+        /// What it made; empty for a resolve task.
+        artifacts: Vec<Artifact>,
+        /// The toolchain's version as it reported itself; empty for a resolve task.
+        go_version: String,
+        /// The log's segments.
+        log: Vec<Digest>,
+    },
+    /// It failed for good.
+    Failed {
+        /// When.
+        at: Wall,
+        /// Why.
+        failure: Failure,
+        /// The log's segments.
+        log: Vec<Digest>,
+    },
+    /// It was given up.
+    Cancelled {
+        /// When.
+        at: Wall,
+    },
+}
+
+/// Something that happened to a task, for `explain` and the audit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TaskStep {
+    /// It was placed.
+    Placed {
+        /// When.
+        at: Wall,
+        /// Where and why.
+        placement: Placement,
+    },
+    /// A placement came to nothing.
+    Withdrawn {
+        /// When.
+        at: Wall,
+        /// The placement.
+        placement: PlacementNumber,
+        /// Why.
+        why: String,
+    },
+    /// An agent took it up.
+    Leased {
+        /// When.
+        at: Wall,
+        /// The agent.
+        agent: AgentId,
+        /// The lease.
+        fence: Fence,
+    },
+    /// An attempt ended without a result and will be repeated.
+    AttemptFailed {
+        /// When.
+        at: Wall,
+        /// The lease.
+        fence: Fence,
+        /// Why.
+        failure: Failure,
+    },
+}
+
+/// Where a task was placed, and because of what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Placement {
+    /// Its number.
+    pub number: PlacementNumber,
+    /// The chosen agent.
+    pub agent: AgentId,
+    /// One sentence for people.
+    pub because: String,
+    /// Every agent that was considered, best first, with the numbers that were used (at most 16).
+    pub candidates: Vec<Candidate>,
+}
+
+/// An agent that was considered for a placement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate {
+    /// Which.
+    pub agent: AgentId,
+    /// What spoke for or against it.
+    pub verdict: Verdict,
+}
+
+/// What spoke for or against an agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// It could take the task; the least cost wins, the id breaks a tie.
+    Eligible {
+        /// The expected cost in microseconds, by which candidates are ordered.
+        cost_us: u64,
+        /// The round trip used, when it was known.
+        rtt_us: Option<u64>,
+        /// Tasks that it already has.
+        busy: u32,
+        /// Tasks that it can run at once.
+        slots: u32,
+        /// Its cache hit rate in parts per thousand, when it was known.
+        hit_rate_permille: Option<u32>,
+    },
+    /// It was ruled out.
+    Refused {
+        /// Why: `all 2 slots busy`, `draining`, `region eu wanted`, `failed this task before`, `clock off by 6 s`.
+        why: String,
+    },
+}
+
+/// What a one-time token lets its bearer become.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TokenGrant {
+    /// An agent with exactly this id.
+    Agent(AgentId),
+    /// A member of a team who may submit to the team's projects.
+    Member {
+        /// The team.
+        team: TeamName,
+        /// The member's name, for the audit.
+        name: crate::id::AgentName,
+    },
+}
+
+/// A one-time token that is neither redeemed nor expired.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenRecord {
+    /// The SHA-256 of its secret.
+    pub hash: Digest,
+    /// What it grants.
+    pub grant: TokenGrant,
+    /// After this it is refused.
+    pub expires: Wall,
+}

@@ -1,0 +1,20 @@
+//! What Meridian's processes say to each other, and how its journal is written.
+//!
+//! The `.proto` files are the contract; [`v1`] is generated from them. `convert` turns wire messages into
+//! core's types and back, and is the only place where a message from outside is checked for its shape.
+//!
+//! Not here: any decision, any I/O. A service's behaviour is in `meridian-coordinator`.
+
+/// Messages and services, version 1.
+pub mod v1 {
+    #![expect(
+        missing_docs,
+        clippy::allow_attributes,
+        clippy::large_enum_variant,
+        reason = "generated from the .proto files"
+    )]
+    tonic::include_proto!("meridian.v1");
+}
+
+/// The encoded descriptors of every service, for tests that walk them.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
