@@ -2,4 +2,5 @@
 //!
 //! No crate has them; they are small, and `golang.org/x/mod`'s published test vectors are the oracle.
 
+pub mod nearness;
 pub mod platform;
