@@ -2,5 +2,8 @@
 //!
 //! No crate has them; they are small, and `golang.org/x/mod`'s published test vectors are the oracle.
 
+pub mod h1;
+pub mod module_path;
 pub mod nearness;
 pub mod platform;
+pub mod semver;
