@@ -2,12 +2,19 @@
 //!
 //! These are values. They are checked where they enter ([`BuildSpec::check`]) and then trusted.
 
+mod check;
+mod flags;
+mod names;
+
 use crate::{
     digest::Digest,
-    golang::platform::Platform,
+    golang::platform::{ParsePlatformError, Platform},
     id::{AgentId, RegionName},
     quantity::ByteCount,
 };
+
+pub use flags::LINKER_TEXT_LEN_MAX;
+pub use names::{artifact_name, executable_name, version_for_names};
 
 /// Everything that decides what a build produces, and the wishes that only decide where.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -153,6 +160,9 @@ pub const TEXT_LEN_MAX: usize = 4096;
 /// Most tags, linker flags or stamps.
 pub const FLAGS_MAX: usize = 256;
 
+/// Most receipts for one tree: one for each holder of its root.
+pub const RECEIPTS_MAX: usize = 16;
+
 /// Why a spec is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SpecError {
@@ -190,4 +200,40 @@ pub enum SpecError {
     /// Part of a module source.
     #[error("{0:?} is not a package path and a version query")]
     Module(String),
+    /// Packages beside the one that a module source names.
+    #[error("a module source names its one package itself, so the list of packages must be \".\"")]
+    ModulePackages,
+    /// A receipt for another blob than the tree's root.
+    #[error("a receipt is for another blob than the tree's root directory")]
+    Receipt,
+    /// A platform that Go does not have.
+    #[error(transparent)]
+    Platform(ParsePlatformError),
+    /// A version that cannot stand in a file name and in a stamp.
+    #[error("version {0:?} must be at most 100 visible ASCII characters without quotes and backslashes")]
+    Version(String),
+    /// A repository address that carries a password.
+    #[error("the repository address must not carry credentials")]
+    Credentials,
+    /// Not a full commit id.
+    #[error("{0:?} is not a full commit id in lower-case hexadecimal")]
+    Commit(String),
+    /// Not a Go version.
+    #[error("{0:?} is not a go version such as 1.27.3")]
+    GoVersion(String),
+    /// Not a toolchain's hash.
+    #[error("toolchain pin {0:?} must be GOOS/GOARCH = h1:HASH")]
+    Pin(String),
+    /// A list whose order is fixed was not in that order, or held something twice.
+    #[error("{0} must be sorted and without repeats")]
+    Unsorted(&'static str),
+    /// Not a build tag.
+    #[error("build tag {0:?} must be letters, digits, '_' and '.'")]
+    Tag(String),
+    /// A stamp that the linker could not take.
+    #[error("stamp {0:?} is refused: {1}")]
+    Stamp(String, &'static str),
+    /// More than the operating system takes as one argument.
+    #[error("linker flags and stamps are together longer than 96 KiB")]
+    LinkerText,
 }
