@@ -1,1 +1,16 @@
-//! Not built yet.
+//! What proves Meridian from the outside: real processes on loopback, module proxies and repositories that
+//! misbehave on purpose, and the bench.
+//!
+//! The tests in `tests/` start the `meridian` binary as its users do and look only at what users see: exit
+//! codes, output, `dist/` and the fleet's own answers. Everything they need to do so is here. No test sleeps
+//! for luck: each wait has a condition and a deadline, and a test that fails shows the logs of its processes.
+//!
+//! Not here: tests of one crate's inside, which live in that crate.
+
+pub mod binary;
+pub mod client;
+pub mod fixture;
+pub mod fleet;
+pub mod home;
+pub mod process;
+pub mod wait;

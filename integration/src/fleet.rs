@@ -1,0 +1,297 @@
+//! A fleet of real processes on loopback: a coordinator, agents that joined with one-time tokens, members.
+
+use std::{
+    cell::OnceCell,
+    net::{SocketAddr, TcpListener, TcpStream},
+    path::PathBuf,
+    time::Duration,
+};
+
+use crate::{
+    client::Client,
+    home::Home,
+    process::{Daemon, Run, Running},
+    wait::{try_wait_for, wait_for},
+};
+
+/// How long a role may take until it serves.
+const READY_MAX: Duration = Duration::from_secs(30);
+/// The team that members of a test's fleet belong to.
+pub const TEAM: &str = "acme";
+
+/// A coordinator with its state, and all that joined it.
+#[derive(Debug)]
+pub struct Fleet {
+    home: Home,
+    address: SocketAddr,
+    http: SocketAddr,
+    settings: Vec<String>,
+    coordinator: Option<Daemon>,
+    agents: Vec<Agent>,
+    warden: OnceCell<Client>,
+}
+
+/// An agent of the fleet.
+#[derive(Debug)]
+pub struct Agent {
+    /// `REGION/NAME`.
+    pub name: String,
+    home: Home,
+    slots: u32,
+    process: Option<Daemon>,
+}
+
+impl Fleet {
+    /// Starts a coordinator on an empty state directory.
+    ///
+    /// # Panics
+    /// When it does not serve in time.
+    #[must_use]
+    #[track_caller]
+    pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// The same with settings, each `KEY=VALUE` of `coordinator.toml`.
+    ///
+    /// # Panics
+    /// When it does not serve in time.
+    #[must_use]
+    #[track_caller]
+    pub fn start_with(settings: &[&str]) -> Self {
+        let mut fleet = Self {
+            home: Home::with_proxy("off"),
+            address: free_address(),
+            http: free_address(),
+            settings: settings.iter().map(|setting| (*setting).to_owned()).collect(),
+            coordinator: None,
+            agents: Vec::new(),
+            warden: OnceCell::new(),
+        };
+        fleet.start_coordinator();
+        fleet
+    }
+
+    /// The coordinator's address.
+    #[must_use]
+    pub fn address(&self) -> String {
+        self.address.to_string()
+    }
+
+    /// Where it serves metrics and health.
+    #[must_use]
+    pub const fn http(&self) -> SocketAddr {
+        self.http
+    }
+
+    /// The coordinator's state directory.
+    #[must_use]
+    pub fn coordinator_state(&self) -> PathBuf {
+        self.home.path().join("coordinator")
+    }
+
+    /// Starts the coordinator (again) on its state and its address.
+    ///
+    /// # Panics
+    /// When it does not serve in time.
+    #[track_caller]
+    pub fn start_coordinator(&mut self) {
+        let mut daemon = self.spawn_coordinator();
+        let ready = try_wait_for(READY_MAX, || {
+            if TcpStream::connect_timeout(&self.address, Duration::from_millis(200)).is_ok() {
+                return Some(true);
+            }
+            daemon.ended().map(|_| false)
+        });
+        assert!(ready == Some(true), "the coordinator does not serve on {}:\n{}", self.address, daemon.log());
+        self.coordinator = Some(daemon);
+    }
+
+    /// Starts the coordinator without waiting until it serves.
+    ///
+    /// # Panics
+    /// When the program cannot be started.
+    #[must_use]
+    #[track_caller]
+    pub fn spawn_coordinator(&self) -> Daemon {
+        let state = self.coordinator_state();
+        let mut command = self.home.meridian(["coordinator", "--fleet", "proving", "--state"]);
+        command.arg(state);
+        command.args(["--listen", &self.address.to_string(), "--http", &self.http.to_string()]);
+        for setting in &self.settings {
+            command.args(["--set", setting]);
+        }
+        Daemon::start("coordinator", command, &self.home.path().join("coordinator.log"))
+            .expect("the coordinator starts")
+    }
+
+    /// The coordinator's process.
+    ///
+    /// # Panics
+    /// When it was killed and not started again.
+    pub fn coordinator(&mut self) -> &mut Daemon {
+        self.coordinator.as_mut().expect("the coordinator runs")
+    }
+
+    /// kill -9 of the coordinator.
+    pub fn kill_coordinator(&mut self) {
+        self.coordinator().kill();
+        self.coordinator = None;
+    }
+
+    /// Makes a one-time token with the coordinator's own administrator identity.
+    ///
+    /// # Panics
+    /// When none is made.
+    #[must_use]
+    #[track_caller]
+    pub fn token(&self, kind: &str, name: &str) -> String {
+        let run = self.create_token(kind, name, "1h").expect_code(0);
+        run.stdout
+            .split(|letter: char| letter.is_whitespace() || letter == '"')
+            .find(|word| word.starts_with("mrd1."))
+            .unwrap_or_else(|| panic!("no token was printed: {run}"))
+            .to_owned()
+    }
+
+    /// The command that makes a token; `kind` is `--agent` or `--member`.
+    #[track_caller]
+    pub fn create_token(&self, kind: &str, name: &str, lifetime: &str) -> Run {
+        let mut command = self.home.meridian(["token", "create", kind, name, "--lifetime", lifetime]);
+        command.arg("--state").arg(self.coordinator_state());
+        command.args(["--coordinator", &self.address()]);
+        Running::start(command).finish(Duration::from_secs(30))
+    }
+
+    /// Joins an agent with `slots` slots, in a home of its own.
+    ///
+    /// # Panics
+    /// When it has not attached in time.
+    #[track_caller]
+    pub fn join_agent(&mut self, name: &str, slots: u32, home: Home) -> usize {
+        let token = self.token("--agent", name);
+        self.agents.push(Agent { name: name.to_owned(), home, slots, process: None });
+        let index = self.agents.len() - 1;
+        self.spawn_agent(index, Some(&token));
+        self.wait_until_attached(index);
+        index
+    }
+
+    /// Starts an agent that joined before and was killed since.
+    ///
+    /// # Panics
+    /// When the program cannot be started.
+    #[track_caller]
+    pub fn restart_agent(&mut self, index: usize) {
+        self.spawn_agent(index, None);
+    }
+
+    #[track_caller]
+    fn spawn_agent(&mut self, index: usize, token: Option<&str>) {
+        let address = self.address();
+        let agent = &mut self.agents[index];
+        let mut command = agent.home.meridian(["agent", "--coordinator", &address, "--state"]);
+        command.arg(agent.home.path().join("agent"));
+        command.args(["--slots", &agent.slots.to_string()]);
+        if let Some(token) = token {
+            command.env("MERIDIAN_TOKEN", token);
+        }
+        let log = agent.home.path().join("agent.log");
+        agent.process =
+            Some(Daemon::start(&format!("agent {}", agent.name), command, &log).expect("the agent starts"));
+    }
+
+    /// An agent's process.
+    ///
+    /// # Panics
+    /// When it was killed and not started again.
+    pub fn agent(&mut self, index: usize) -> &mut Daemon {
+        self.agents[index].process.as_mut().expect("the agent runs")
+    }
+
+    /// An agent's home.
+    #[must_use]
+    pub fn agent_home(&self, index: usize) -> &Home {
+        &self.agents[index].home
+    }
+
+    /// kill -9 of an agent.
+    pub fn kill_agent(&mut self, index: usize) {
+        self.agent(index).kill();
+        self.agents[index].process = None;
+    }
+
+    /// Waits until the coordinator says that it has this agent's stream.
+    ///
+    /// # Panics
+    /// When it does not in time.
+    #[track_caller]
+    pub fn wait_until_attached(&mut self, index: usize) {
+        let name = self.agents[index].name.clone();
+        wait_for(&format!("agent {name} to attach"), READY_MAX, || {
+            if let Some(status) = self.agent(index).ended() {
+                panic!("agent {name} ended with {status}:\n{}", self.agent(index).log());
+            }
+            self.warden().run(&["agents", "--json"]).stdout.contains(&name).then_some(())
+        });
+    }
+
+    /// A member of the team [`TEAM`], in a fresh home.
+    ///
+    /// # Panics
+    /// When joining fails.
+    #[must_use]
+    #[track_caller]
+    pub fn member(&self, name: &str) -> Client {
+        self.member_of(TEAM, name)
+    }
+
+    /// A member of a team, in a fresh home.
+    ///
+    /// # Panics
+    /// When joining fails.
+    #[must_use]
+    #[track_caller]
+    pub fn member_of(&self, team: &str, name: &str) -> Client {
+        let client = Client { home: Home::with_proxy("off"), coordinator: Some(self.address()) };
+        let token = self.token("--member", &format!("{team}/{name}"));
+        client.run(&["join", &token, "--coordinator", &self.address()]).expect_code(0);
+        client
+    }
+
+    /// The member through whose eyes the fixture itself looks.
+    ///
+    /// # Panics
+    /// When joining fails.
+    #[track_caller]
+    pub fn warden(&self) -> &Client {
+        self.warden.get_or_init(|| self.member("warden"))
+    }
+
+    /// The whole answer of an HTTP endpoint of the coordinator, with its status line.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[must_use]
+    #[track_caller]
+    pub fn get(&self, path: &str) -> String {
+        use std::io::{Read as _, Write as _};
+        let mut stream = TcpStream::connect_timeout(&self.http, Duration::from_secs(5)).expect("HTTP serves");
+        stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a deadline can be set");
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: meridian\r\nConnection: close\r\n\r\n").expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        answer
+    }
+}
+
+/// An address on loopback that nobody uses now.
+///
+/// # Panics
+/// When the machine has no port left.
+#[must_use]
+pub fn free_address() -> SocketAddr {
+    // The port stays the same over restarts of a role, so it cannot be 0 and read back. The kernel hands out
+    // ephemeral ports in turn, so that it is not given to another process in between.
+    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port")
+}
