@@ -1,1 +1,11 @@
-//! Not built yet.
+//! What Meridian keeps on disk.
+//!
+//! - [`journal`]: the record of every decision, with group commit and snapshots. What it has acknowledged survives.
+//! - [`blob`]: content by digest: streamed in, verified, published atomically, evicted when space runs out.
+//! - [`tree`]: directories of files as Merkle trees of blobs: read from disk, and laid out again.
+//! - [`pack`]: the one bulk format: many blobs in independent zstd frames.
+//! - [`history`] and [`access_index`]: what can be rebuilt from the journal, kept in sled for quick questions.
+//!
+//! Nothing here knows what the journal's records or the blobs mean, and nothing speaks to a network.
+
+pub mod journal;

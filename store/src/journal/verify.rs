@@ -1,0 +1,110 @@
+//! `meridian journal verify`: reads everything, changes nothing, and says exactly where the trouble is.
+
+use std::path::Path;
+
+use meridian_core::id::JournalIndex;
+
+use super::{
+    contract::{Damage, JournalError},
+    disk::{Disk, FileDisk},
+    segment_format::{SegmentHeader, segment_name},
+    segment_journal::{Layout, read_file, read_snapshot},
+    segment_scan::{Tail, scan},
+};
+
+/// What was found.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Report {
+    /// How many segment files there are.
+    pub segments: usize,
+    /// The oldest record; 0 in an empty journal.
+    pub first: JournalIndex,
+    /// The last whole record before any damage; 0 in an empty journal.
+    pub last: JournalIndex,
+    /// What the newest snapshot was taken after.
+    pub snapshot: Option<JournalIndex>,
+    /// An append that a crash cut off. Harmless: it was never acknowledged, and opening cuts it away.
+    pub torn: Option<TornTail>,
+    /// Every damage, in order. Empty means that the journal opens.
+    pub damage: Vec<Damage>,
+}
+
+/// An append that a crash cut off.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TornTail {
+    /// The file's name.
+    pub file: String,
+    /// The byte at which it begins.
+    pub offset: u64,
+    /// The first record that is lost.
+    pub index: JournalIndex,
+    /// What is found there.
+    pub what: String,
+}
+
+impl Report {
+    /// Whether the journal opens.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        self.damage.is_empty()
+    }
+}
+
+/// Checks the journal in a directory, which may be in use; an append that is just being written then shows
+/// as torn.
+///
+/// # Errors
+/// When the directory or a file cannot be read, or was written by a release with another format.
+pub fn verify_dir(dir: &Path) -> Result<Report, JournalError> {
+    verify(&FileDisk::unlocked(dir))
+}
+
+/// Checks the journal on `disk`.
+///
+/// # Errors
+/// When a file cannot be read, or was written by a release with another format.
+pub fn verify(disk: &dyn Disk) -> Result<Report, JournalError> {
+    let layout = Layout::read(disk)?;
+    let mut report = Report {
+        segments: layout.segments.len(),
+        first: layout.segments.first().copied().unwrap_or_default(),
+        snapshot: layout.snapshots.last().copied(),
+        ..Report::default()
+    };
+    let mut next = report.first.max(JournalIndex(1));
+    for (position, first) in layout.segments.iter().enumerate() {
+        let name = segment_name(*first);
+        let bytes = read_file(disk, &name)?;
+        let Some(header) = report.take(SegmentHeader::decode(&name, *first, &bytes))? else { continue };
+        let result = scan(&name, &bytes, header, layout.segments.get(position + 1).copied());
+        next = result.next;
+        match result.tail {
+            Tail::Clean => {}
+            Tail::Torn { what } => {
+                let (offset, what) = (result.end as u64, what.to_owned());
+                report.torn = Some(TornTail { file: name, offset, index: next, what });
+            }
+            Tail::Damaged(damage) => report.damage.push(damage),
+        }
+    }
+    report.last = JournalIndex(next.0 - 1);
+    report.take(layout.check(next))?;
+    for at in &layout.snapshots {
+        report.take(read_snapshot(disk, *at))?;
+    }
+    Ok(report)
+}
+
+impl Report {
+    /// Keeps damage as a finding; anything else ends the check.
+    fn take<T>(&mut self, result: Result<T, JournalError>) -> Result<Option<T>, JournalError> {
+        match result {
+            Ok(value) => Ok(Some(value)),
+            Err(JournalError::Damaged(damage)) => {
+                self.damage.push(damage);
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
