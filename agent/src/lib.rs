@@ -1,1 +1,7 @@
-//! Not built yet.
+//! What an agent does: it fetches toolchains and sources, builds, caches and reports.
+
+pub mod gobuild;
+pub mod goproxy;
+mod keep;
+pub mod process;
+pub mod source;

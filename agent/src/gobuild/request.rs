@@ -1,0 +1,74 @@
+//! What the session asks of a Go build, and what it gets.
+
+use std::{path::PathBuf, sync::Arc};
+
+use meridian_core::machine::{effect::Work, input::Progress};
+use tokio_util::sync::CancellationToken;
+
+use crate::source::SourceTree;
+
+/// Hears how far a build is. Called often; the hearer throttles.
+pub type ProgressSink = dyn Fn(Progress) + Send + Sync;
+
+/// Hears what the tools say, piece by piece, not necessarily in whole lines.
+pub type LogSink = dyn Fn(&[u8]) + Send + Sync;
+
+/// What every step of a run is given: who listens, and who may stop it.
+#[derive(Clone, Copy)]
+pub struct Run<'a> {
+    /// Hears how far it is.
+    pub progress: &'a ProgressSink,
+    /// Hears what the tools say.
+    pub log: &'a LogSink,
+    /// Stops it, with its whole process tree.
+    pub cancel: &'a CancellationToken,
+}
+
+/// The build cache that one task may use.
+#[derive(Debug, Clone)]
+pub struct CacheAccess {
+    /// The value of GOCACHEPROG: the shim's command with the socket of this task's own.
+    pub command: String,
+}
+
+/// The files to build from.
+#[derive(Debug, Clone)]
+pub enum SourceRef {
+    /// A module at a version; the work's resolution names it.
+    Module,
+    /// A materialised tree.
+    Tree(Arc<SourceTree>),
+}
+
+/// One compile task.
+#[derive(Clone)]
+pub struct BuildRequest<'a> {
+    /// What to build. Its kind must be a compile.
+    pub work: &'a Work,
+    /// From what.
+    pub source: SourceRef,
+    /// With which build cache; `None` builds with an empty one.
+    pub cache: Option<CacheAccess>,
+}
+
+/// What a compile task made.
+#[derive(Debug)]
+pub struct BuiltTask {
+    /// One for each package of the spec, in its order.
+    pub files: Vec<BuiltFile>,
+    /// The toolchain's version as it reports itself, such as `go1.27.3`.
+    pub go_version: String,
+    /// The task's own directory, which holds the files. Dropping it deletes them.
+    pub dir: tempfile::TempDir,
+}
+
+/// One executable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BuiltFile {
+    /// The package as the spec names it.
+    pub package: String,
+    /// The artifact's file name: `NAME_VERSION_OS_ARCH[.exe]`.
+    pub name: String,
+    /// Where it lies.
+    pub path: PathBuf,
+}

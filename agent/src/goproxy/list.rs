@@ -1,0 +1,161 @@
+//! The value of GOPROXY.
+
+use std::{fmt, path::PathBuf, str::FromStr};
+
+/// GOPROXY, in order of preference.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProxyList {
+    text: String,
+    entries: Vec<(ProxyEntry, bool)>,
+}
+
+/// One place to ask.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ProxyEntry {
+    /// A module proxy, without a slash at its end.
+    Url(String),
+    /// A proxy's files in a directory.
+    Directory(PathBuf),
+    /// The module's own repository.
+    Direct,
+    /// Nowhere.
+    Off,
+}
+
+/// Why a text is not a GOPROXY.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ParseProxyError {
+    /// It named no place at all.
+    #[error("GOPROXY list is empty")]
+    Empty,
+    /// An entry is none of the four kinds.
+    #[error("GOPROXY entry {0:?} is not an http, https or file URL, nor `direct` or `off`")]
+    Entry(String),
+}
+
+impl ProxyList {
+    /// Each place, with whether *any* failure there passes on to the next one (`|`). Otherwise (`,`) only
+    /// "not found" does.
+    pub fn entries(&self) -> impl Iterator<Item = (&ProxyEntry, bool)> {
+        self.entries.iter().map(|(entry, any)| (entry, *any))
+    }
+
+    /// The places as people may see them: without user names and passwords.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        let places: Vec<_> = self.entries.iter().map(|(entry, _)| entry.shown()).collect();
+        places.join(",")
+    }
+}
+
+impl ProxyEntry {
+    /// The place as people may see it: without a user name and password.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        match self {
+            Self::Url(url) => without_user(url),
+            Self::Directory(path) => format!("file://{}", path.display()),
+            Self::Direct => "direct".into(),
+            Self::Off => "off".into(),
+        }
+    }
+}
+
+/// `url` without the user name and password before its host.
+fn without_user(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let authority_end = rest.find('/').unwrap_or(rest.len());
+    match rest[..authority_end].rfind('@') {
+        Some(at) => format!("{scheme}://{}", &rest[at + 1..]),
+        None => url.to_owned(),
+    }
+}
+
+impl FromStr for ProxyList {
+    type Err = ParseProxyError;
+
+    fn from_str(text: &str) -> Result<Self, ParseProxyError> {
+        let mut entries = Vec::new();
+        let mut rest = text;
+        while !rest.is_empty() {
+            let end = rest.find([',', '|']).unwrap_or(rest.len());
+            let any = rest[end..].starts_with('|');
+            let word = rest[..end].trim();
+            if !word.is_empty() {
+                entries.push((parse_entry(word)?, any));
+            }
+            rest = rest.get(end + 1..).unwrap_or("");
+            // As in cmd/go, nothing after these two is used.
+            if matches!(word, "direct" | "off") {
+                break;
+            }
+        }
+        if entries.is_empty() {
+            return Err(ParseProxyError::Empty);
+        }
+        Ok(Self { text: text.to_owned(), entries })
+    }
+}
+
+impl fmt::Display for ProxyList {
+    /// The list as it was given, with passwords: for cmd/go's environment, not for people.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+fn parse_entry(word: &str) -> Result<ProxyEntry, ParseProxyError> {
+    match word {
+        "direct" => return Ok(ProxyEntry::Direct),
+        "off" => return Ok(ProxyEntry::Off),
+        _ => {}
+    }
+    if let Some(path) = word.strip_prefix("file://").filter(|path| path.starts_with('/')) {
+        return Ok(ProxyEntry::Directory(path.into()));
+    }
+    // A bare host means https, as in cmd/go.
+    let url = match word.split_once("://") {
+        Some(("http" | "https", _)) => word.to_owned(),
+        None if !word.starts_with('/') && word.contains('.') => format!("https://{word}"),
+        _ => return Err(ParseProxyError::Entry(without_user(word))),
+    };
+    match reqwest::Url::parse(&url) {
+        Ok(parsed) if parsed.has_host() => Ok(ProxyEntry::Url(url.trim_end_matches('/').to_owned())),
+        _ => Err(ParseProxyError::Entry(without_user(word))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn separators_say_what_passes_on_and_nothing_follows_direct() {
+        let list: ProxyList = "http://a.test/x/|b.test,file:///srv,direct,http://never.test".parse().unwrap();
+        let entries: Vec<_> = list.entries().map(|(entry, any)| (entry.shown(), any)).collect();
+        assert_eq!(
+            entries,
+            [
+                ("http://a.test/x".to_owned(), true),
+                ("https://b.test".to_owned(), false),
+                ("file:///srv".to_owned(), false),
+                ("direct".to_owned(), false),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_password_is_never_shown() {
+        let list: ProxyList = "https://u:secret@a.test/x".parse().unwrap();
+        assert_eq!(list.shown(), "https://a.test/x");
+        let error = "ftp://u:secret@a.test".parse::<ProxyList>().unwrap_err();
+        assert!(!error.to_string().contains("secret"), "{error}");
+    }
+
+    #[test]
+    fn what_is_no_place_is_refused() {
+        for text in ["", ",", "nonsense", "ftp://a.test", "file://relative", "http://"] {
+            assert!(text.parse::<ProxyList>().is_err(), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! The trees that are on disk, who uses them, and which may go.
+
+use std::{
+    collections::HashMap,
+    future::Future,
+    io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError, Weak},
+    time::SystemTime,
+};
+
+use meridian_core::{digest::Digest, quantity::ByteCount};
+
+use crate::keep::{KeyedLock, remove_tree};
+
+/// The source trees of one agent, below one directory that is its own.
+pub struct Sources {
+    dir: PathBuf,
+    bytes_max: ByteCount,
+    flights: KeyedLock<Digest>,
+    known: Mutex<HashMap<Digest, Known>>,
+}
+
+/// A tree on disk.
+struct Known {
+    size: ByteCount,
+    used: SystemTime,
+    users: Weak<SourceTree>,
+}
+
+/// A materialised tree. While a reference to it lives, it stays on disk.
+#[derive(Debug)]
+pub struct SourceTree {
+    root: Digest,
+    path: PathBuf,
+}
+
+/// Why a tree is not there.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError<E> {
+    /// Whoever fills the directory failed.
+    #[error(transparent)]
+    Fetch(E),
+    /// The disk failed.
+    #[error("cannot keep the source tree at {path}: {source}")]
+    Disk {
+        /// Where.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl SourceTree {
+    /// Where the tree lies.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The digest of its root directory.
+    #[must_use]
+    pub fn root(&self) -> Digest {
+        self.root
+    }
+}
+
+impl Sources {
+    /// Takes `dir` over: removes what an earlier process left half done, and counts what is there.
+    ///
+    /// # Errors
+    /// When the directory cannot be made or read.
+    pub fn open(dir: PathBuf, bytes_max: ByteCount) -> io::Result<Self> {
+        std::fs::create_dir_all(&dir)?;
+        let mut known = HashMap::new();
+        for entry in std::fs::read_dir(&dir)? {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            match name.parse::<Digest>() {
+                Ok(root) => {
+                    let used = entry.metadata()?.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+                    let size = size_of_tree(&entry.path())?;
+                    known.insert(root, Known { size, used, users: Weak::new() });
+                }
+                Err(_) => remove_tree(&entry.path())?,
+            }
+        }
+        Ok(Self { dir, bytes_max, flights: KeyedLock::default(), known: Mutex::new(known) })
+    }
+
+    /// The tree, if it is on disk already.
+    #[must_use]
+    pub fn get(&self, root: Digest) -> Option<Arc<SourceTree>> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let entry = known.get_mut(&root)?;
+        entry.used = SystemTime::now();
+        if let Some(tree) = entry.users.upgrade() {
+            return Some(tree);
+        }
+        let path = self.dir.join(root.to_hex());
+        // Remembered across restarts by the directory's own time; losing it only makes a worse choice later.
+        let _ = std::fs::File::open(&path).and_then(|dir| dir.set_modified(entry.used));
+        let tree = Arc::new(SourceTree { root, path });
+        entry.users = Arc::downgrade(&tree);
+        Some(tree)
+    }
+
+    /// The tree, filled by `fill` when it is not on disk. `fill` is given an empty directory and must write
+    /// exactly the tree of `root` into it. Callers that want the same tree at once wait for the first.
+    ///
+    /// # Errors
+    /// When `fill` fails or the disk does. Nothing is left behind then.
+    pub async fn ensure<E, F: Future<Output = Result<(), E>>>(
+        &self,
+        root: Digest,
+        fill: impl FnOnce(PathBuf) -> F,
+    ) -> Result<Arc<SourceTree>, SourceError<E>> {
+        let _flight = self.flights.lock(root).await;
+        if let Some(tree) = self.get(root) {
+            return Ok(tree);
+        }
+        let failed = |source| SourceError::Disk { path: self.dir.clone(), source };
+        let temporary = tempfile::Builder::new().prefix(".tmp-").tempdir_in(&self.dir).map_err(failed)?;
+        let inner = temporary.path().join("tree");
+        std::fs::create_dir(&inner).map_err(failed)?;
+        fill(inner.clone()).await.map_err(SourceError::Fetch)?;
+        let target = self.dir.join(root.to_hex());
+        let publish = move || {
+            let size = size_of_tree(&inner)?;
+            seal(&inner)?;
+            std::fs::rename(&inner, &target)?;
+            drop(temporary);
+            io::Result::Ok(size)
+        };
+        let size = tokio::task::spawn_blocking(publish)
+            .await
+            .map_err(|error| failed(io::Error::other(error)))?
+            .map_err(failed)?;
+        let entry = Known { size, used: SystemTime::now(), users: Weak::new() };
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(root, entry);
+        let tree = self.get(root).ok_or_else(|| failed(io::Error::other("the tree vanished")))?;
+        self.make_room();
+        Ok(tree)
+    }
+
+    /// Removes the trees that were unused longest until the rest fits. Never one that is in use.
+    fn make_room(&self) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut total: u64 = known.values().map(|entry| entry.size.0).sum();
+        let mut idle: Vec<_> = known
+            .iter()
+            .filter(|(_, entry)| entry.users.strong_count() == 0)
+            .map(|(root, entry)| (entry.used, *root, entry.size))
+            .collect();
+        idle.sort();
+        for (_, root, size) in idle {
+            if total <= self.bytes_max.0 {
+                return;
+            }
+            let path = self.dir.join(root.to_hex());
+            match remove_tree(&path) {
+                Ok(()) => {
+                    known.remove(&root);
+                    total = total.saturating_sub(size.0);
+                }
+                Err(error) => tracing::warn!(path = %path.display(), %error, "an unused source tree stays"),
+            }
+        }
+    }
+}
+
+/// Bytes of all files, each rounded up as a disk would.
+fn size_of_tree(dir: &Path) -> io::Result<ByteCount> {
+    let mut total = 0u64;
+    let mut waiting = vec![dir.to_owned()];
+    while let Some(dir) = waiting.pop() {
+        for entry in std::fs::read_dir(dir)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                waiting.push(entry.path());
+            } else {
+                total = total.saturating_add(entry.metadata()?.len().next_multiple_of(4096));
+            }
+        }
+    }
+    Ok(ByteCount(total))
+}
+
+/// Takes the right to write away from every file and from every directory below `dir`. `dir` itself keeps
+/// it: without, it could not be renamed into its place.
+fn seal(dir: &Path) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        let kind = entry.file_type()?;
+        if kind.is_symlink() {
+            continue;
+        }
+        if kind.is_dir() {
+            seal(&entry.path())?;
+        }
+        let mode = entry.metadata()?.permissions().mode();
+        std::fs::set_permissions(entry.path(), std::fs::Permissions::from_mode(mode & 0o555))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    async fn put(sources: &Sources, name: &str) -> Arc<SourceTree> {
+        let text = name.to_owned();
+        sources
+            .ensure(Digest::of(name.as_bytes()), |dir| async move {
+                std::fs::create_dir(dir.join("sub"))?;
+                std::fs::write(dir.join("sub/file"), text)
+            })
+            .await
+            .unwrap()
+    }
+
+    #[tokio::test]
+    async fn callers_that_want_one_tree_at_once_fill_it_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let sources = Sources::open(dir.path().join("s"), ByteCount::mib(1)).unwrap();
+        let fills = AtomicU32::new(0);
+        let root = Digest::of(b"a");
+        let count = &fills;
+        let ensure = || {
+            sources.ensure(root, move |dir| async move {
+                count.fetch_add(1, Ordering::Relaxed);
+                tokio::task::yield_now().await;
+                std::fs::write(dir.join("f"), "x")
+            })
+        };
+        let (one, two) = tokio::join!(ensure(), ensure());
+        assert_eq!(one.unwrap().path(), two.unwrap().path());
+        assert_eq!(fills.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test]
+    async fn a_tree_in_use_is_never_removed_and_the_longest_unused_goes_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let sources = Sources::open(dir.path().join("s"), ByteCount(4096 * 2)).unwrap();
+        let used = put(&sources, "used").await;
+        drop(put(&sources, "old").await);
+        let newer = put(&sources, "newer").await;
+        assert!(used.path().join("sub/file").exists());
+        assert!(newer.path().exists());
+        assert!(sources.get(Digest::of(b"old")).is_none());
+        assert!(!dir.path().join("s").join(Digest::of(b"old").to_hex()).exists());
+    }
+
+    #[tokio::test]
+    async fn a_fill_that_fails_leaves_nothing_and_a_restart_clears_what_was_half_done() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = dir.path().join("s");
+        let sources = Sources::open(place.clone(), ByteCount::mib(1)).unwrap();
+        let failed = sources.ensure(Digest::of(b"a"), |_| async { Err("no such blob") }).await;
+        assert!(matches!(failed, Err(SourceError::Fetch("no such blob"))));
+        assert_eq!(std::fs::read_dir(&place).unwrap().count(), 0);
+        drop(put(&sources, "kept").await);
+        std::fs::create_dir(place.join(".tmp-left")).unwrap();
+        drop(sources);
+        let sources = Sources::open(place.clone(), ByteCount::mib(1)).unwrap();
+        assert!(sources.get(Digest::of(b"kept")).is_some());
+        assert!(!place.join(".tmp-left").exists());
+    }
+}
