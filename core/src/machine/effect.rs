@@ -1,7 +1,7 @@
 //! What leaves the process, once the events it depends on are durable.
 
 use crate::{
-    build::{BuildSpec, Resolution},
+    build::{BuildSpec, Resolution, SpecError},
     id::{BuildId, Epoch, Fence, PlacementNumber, RequestId, SessionId, TaskId},
     machine::record::{TaskKind, TokenGrant},
     quantity::Millis,
@@ -98,6 +98,9 @@ pub enum Refusal {
         /// Which was asked for.
         build: BuildId,
     },
+    /// The request itself cannot be met. The services check first, so this is a second lock.
+    #[error(transparent)]
+    Spec(#[from] SpecError),
     /// The token is unknown, used or expired; which of them is not told.
     #[error("the token is not valid: it is unknown, already used or expired")]
     InvalidToken,

@@ -3,8 +3,31 @@
 //! `Machine::step(now, input)` decides, applies the events it decided on, and returns them with the effects
 //! that may leave the process once those events are durable. `Durable` changes only by `apply(event)`;
 //! `Observed` is what agents re-report when they attach, and is never journalled.
+//!
+//! The deciders stand in files of their own, one for each thing that can happen.
 
+mod apply;
+mod attach;
+mod cancel;
+mod deadline;
+pub mod durable;
 pub mod effect;
 pub mod event;
 pub mod input;
+mod lease;
+pub mod limits;
+mod observed;
+mod placement;
 pub mod record;
+mod report;
+pub mod request;
+mod step;
+mod submit;
+mod timers;
+mod token;
+pub mod views;
+
+pub use apply::{ApplyError, Fault};
+pub use durable::{Durable, SnapshotError};
+pub use limits::Limits;
+pub use step::{Machine, Step};

@@ -60,6 +60,8 @@ pub struct BuildRecord {
     pub request_digest: Digest,
     /// What was asked.
     pub spec: BuildSpec,
+    /// The event that admitted it: builds wait in this order.
+    pub submission: JournalIndex,
     /// When it was submitted.
     pub submitted: Wall,
     /// When it ended.

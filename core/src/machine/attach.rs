@@ -1,0 +1,110 @@
+//! Agents come, are measured, and go.
+//!
+//! On a new stream the agent says which leases it holds, and that list is believed: a lease that is current
+//! lives on, any other is revoked, and a lease of this agent that it does *not* list is lost at once. That
+//! holds even when the grant was only just made and went down with the old stream: sending it again could
+//! run one lease twice in an agent that was restarted, while a new lease costs a second. Should the grant
+//! have arrived late after all, its fence is void, so it can be neither renewed nor reported.
+//!
+//! A stream that closes changes nothing durable. Leases run on to their deadline, because the agent works on
+//! and is probably about to attach again.
+
+use std::collections::BTreeSet;
+
+use crate::{
+    id::{AgentId, Fence, SessionId, TaskId},
+    machine::{
+        effect::Order,
+        input::{AgentOffer, Failure, FailureKind, Observation},
+        observed::AttachedAgent,
+        record::TaskState,
+        step::Turn,
+    },
+};
+
+impl Turn<'_> {
+    /// Takes a stream in; an older one of the same agent is closed.
+    pub(super) fn attach(
+        &mut self,
+        session: SessionId,
+        agent: AgentId,
+        offer: AgentOffer,
+        held: Vec<(TaskId, Fence)>,
+    ) {
+        if self.observed.agent_of(session).is_some_and(|other| *other != agent) {
+            self.close(session, "a stream belongs to one agent only");
+            return;
+        }
+        if let Some(old) = self.observed.session_of(&agent).filter(|old| *old != session) {
+            self.observed.sessions.remove(&old);
+            self.close(old, "a newer stream of the same agent replaced this one");
+        }
+        self.observed.sessions.insert(session, agent.clone());
+        let attached = AttachedAgent {
+            session,
+            offer,
+            observation: Observation::default(),
+            is_draining: false,
+            since: self.now.mono,
+        };
+        self.observed.agents.insert(agent.clone(), attached);
+        self.observed.capacity_changed = true;
+        let (lease, renew_every) = (self.limits.lease, self.limits.renew_every);
+        self.send(session, Order::Welcome { lease, renew_every });
+        let held: BTreeSet<(TaskId, Fence)> = held.into_iter().collect();
+        self.take_held(session, &agent, &held);
+        self.restate_assignments(session, &agent, &held);
+    }
+
+    /// Says again what is placed at the agent, and gives up what it does not hold.
+    fn restate_assignments(&mut self, session: SessionId, agent: &AgentId, held: &BTreeSet<(TaskId, Fence)>) {
+        let assigned: Vec<TaskId> = self.durable.assigned(agent).cloned().collect();
+        for task in assigned {
+            match self.durable.task(&task).map(|record| record.state.clone()) {
+                Some(TaskState::Placed { placement, .. }) => {
+                    self.observed.timers.set(&task, self.now.mono.after(self.limits.offer));
+                    self.offer(session, &task, placement);
+                }
+                Some(TaskState::Leased { fence, .. }) if !held.contains(&(task.clone(), fence)) => {
+                    let failure = Failure {
+                        kind: FailureKind::Lost,
+                        message: format!("agent {agent} came back without the attempt"),
+                        hint: String::new(),
+                    };
+                    self.fail_attempt(&task, fence, failure, Vec::new());
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Forgets a stream, unless a newer one of its agent has replaced it.
+    pub(super) fn detach(&mut self, session: SessionId) {
+        if let Some(agent) = self.observed.sessions.remove(&session) {
+            self.observed.agents.remove(&agent);
+            self.observed.capacity_changed = true;
+        }
+    }
+
+    /// Takes fresh measurements in.
+    pub(super) fn observe(&mut self, session: SessionId, observation: Observation) {
+        let limits = self.limits;
+        let Some(attached) = self.attached(session) else { return };
+        let was_willing = attached.is_willing(limits);
+        attached.observation = observation;
+        let is_willing = attached.is_willing(limits);
+        self.observed.capacity_changed |= was_willing != is_willing;
+    }
+
+    /// Gives an agent no more work. What is placed there it declines or takes up.
+    pub(super) fn drain(&mut self, session: SessionId) {
+        let Some(attached) = self.attached(session) else { return };
+        attached.is_draining = true;
+        self.observed.capacity_changed = true;
+    }
+
+    fn attached(&mut self, session: SessionId) -> Option<&mut AttachedAgent> {
+        let agent = self.observed.sessions.get(&session)?;
+        self.observed.agents.get_mut(agent)
+    }
+}

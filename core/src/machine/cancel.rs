@@ -1,0 +1,43 @@
+//! Gives builds up.
+
+use crate::{
+    id::{BuildId, RequestId},
+    machine::{
+        effect::{Order, Refusal, Reply},
+        event::EventKind,
+        record::{BuildState, TaskState},
+        step::Turn,
+    },
+};
+
+impl Turn<'_> {
+    /// Ends a build and takes its tasks away from the agents that have them. An agent that cannot be told
+    /// now learns it when it next renews or attaches, because the task's lease is no longer current.
+    pub(super) fn cancel(&mut self, request: RequestId, id: &BuildId) {
+        let Some(build) = self.durable.build(id) else {
+            self.reply(request, Reply::Refused(Refusal::UnknownBuild { build: id.clone() }));
+            return;
+        };
+        if build.state != BuildState::Running {
+            self.reply(request, Reply::Cancelled { changed: false });
+            return;
+        }
+        let mut revokes = Vec::new();
+        for task in &build.tasks {
+            let (agent, fence) = match &task.state {
+                TaskState::Placed { agent, .. } => (agent, None),
+                TaskState::Leased { agent, fence } => (agent, Some(*fence)),
+                _ => continue,
+            };
+            if let Some(session) = self.observed.session_of(agent) {
+                let why = "the build was cancelled".to_owned();
+                revokes.push((session, Order::Revoke { task: task.id.clone(), fence, why }));
+            }
+        }
+        self.emit(EventKind::BuildCancelled { build: id.clone() });
+        self.reply(request, Reply::Cancelled { changed: true });
+        for (session, order) in revokes {
+            self.send(session, order);
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! Leadership and the passing of time.
+
+use crate::{
+    id::{Epoch, TaskId},
+    machine::{
+        durable::QueueKey,
+        event::EventKind,
+        input::{Failure, FailureKind},
+        observed::{Demand, Observed},
+        record::TaskState,
+        step::Turn,
+    },
+};
+
+impl Turn<'_> {
+    /// Takes over. Every lease gets its full grace and every offer its full time, because the agents could
+    /// not reach anybody while nobody led.
+    pub(super) fn lead(&mut self, epoch: Epoch) {
+        self.emit(EventKind::EpochBegan { epoch });
+        *self.observed = Observed::default();
+        let (now, limits) = (self.now.mono, self.limits);
+        for task in self.durable.index.assigned.values().flatten() {
+            self.observed.follow(self.durable, limits, now, task);
+        }
+        for (key, task) in &self.durable.index.queue {
+            if let (Some(build), Some(record)) = (self.durable.build(&task.build), self.durable.task(task)) {
+                self.observed.enqueue(task, Demand::of(build, record), *key);
+            }
+        }
+        self.expire_tokens();
+    }
+
+    /// Lets every deadline that has passed take effect. Time alone never does: a lease whose deadline has
+    /// passed can still be renewed until a tick has taken it away.
+    pub(super) fn tick(&mut self) {
+        while let Some(task) = self.observed.timers.pop_due(self.now.mono) {
+            self.deadline(&task);
+        }
+        self.expire_tokens();
+    }
+
+    fn deadline(&mut self, id: &TaskId) {
+        let (Some(build), Some(task)) = (self.durable.build(&id.build), self.durable.task(id)) else {
+            return;
+        };
+        match task.state.clone() {
+            TaskState::Queued => {
+                let key = QueueKey { submission: build.submission, ordinal: id.ordinal };
+                let demand = Demand::of(build, task);
+                self.observed.enqueue(id, demand, key);
+            }
+            TaskState::Placed { agent, placement } => {
+                let why = format!("agent {agent} did not take it up within {}", self.limits.offer);
+                self.withdraw(id, placement, why);
+            }
+            TaskState::Leased { agent, fence } => {
+                let failure = Failure {
+                    kind: FailureKind::Lost,
+                    message: format!("agent {agent} did not renew its lease within {}", self.limits.lease),
+                    hint: String::new(),
+                };
+                self.fail_attempt(id, fence, failure, Vec::new());
+            }
+            TaskState::Succeeded { .. } | TaskState::Failed { .. } | TaskState::Cancelled { .. } => {}
+        }
+    }
+}

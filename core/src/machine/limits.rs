@@ -1,0 +1,67 @@
+//! The bounds and spans of time that the machine keeps.
+
+use crate::quantity::Millis;
+
+/// The bounds and spans of time that the machine keeps. The defaults stand beside the fields.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Most tasks that may wait, counting those that an unresolved build will still make. Default 4,096.
+    /// A task that comes back from an agent is never turned away, so the queue may exceed this by at most
+    /// the fleet's slots.
+    pub queued_tasks_max: u64,
+    /// How many builds stay in the durable state after they ended. Default 1,000.
+    pub builds_kept: usize,
+    /// Attempts that may fail by infrastructure trouble before the task fails. Default 4.
+    pub attempts_max: u32,
+    /// Attempts whose agent may vanish before the task fails. Greater than `attempts_max`, because a lost
+    /// agent says little about the task; bounded, because a task can be what kills its agents. Default 12.
+    pub losses_max: u32,
+    /// Placements of one task before it fails. Default 32.
+    pub placements_max: u32,
+    /// Most tokens that wait to be used. Default 1,000.
+    pub tokens_max: u64,
+    /// How long a lease lives without renewal, and the grace that a new leader gives to every lease.
+    /// Default 30 s.
+    pub lease: Millis,
+    /// How often agents are told to renew. Default 10 s.
+    pub renew_every: Millis,
+    /// How long an agent may take to ask for the lease of what was placed there. Default 10 s.
+    pub offer: Millis,
+    /// The first wait before a task goes back to an agent that failed it; doubles each time. Default 1 s.
+    pub retry_first: Millis,
+    /// The longest such wait. Default 15 s.
+    pub retry_longest: Millis,
+    /// What a client whose build was turned away is told to wait. Default 5 s.
+    pub queue_full_retry: Millis,
+    /// An agent whose clock is off by more gets no work. Default 5 s.
+    pub clock_offset_max: Millis,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            queued_tasks_max: 4_096,
+            builds_kept: 1_000,
+            attempts_max: 4,
+            losses_max: 12,
+            placements_max: 32,
+            tokens_max: 1_000,
+            lease: Millis::seconds(30),
+            renew_every: Millis::seconds(10),
+            offer: Millis::seconds(10),
+            retry_first: Millis::seconds(1),
+            retry_longest: Millis::seconds(15),
+            queue_full_retry: Millis::seconds(5),
+            clock_offset_max: Millis::seconds(5),
+        }
+    }
+}
+
+impl Limits {
+    /// The wait before a task that came back `times` times goes to an agent that failed it.
+    #[must_use]
+    pub fn retry_after(&self, times: u32) -> Millis {
+        let doubled = self.retry_first.0.saturating_mul(1u64 << times.saturating_sub(1).min(32));
+        Millis(doubled.min(self.retry_longest.0).max(1))
+    }
+}

@@ -1,0 +1,181 @@
+//! The end of an attempt: one accepted result a task, ever.
+//!
+//! A report counts only under the task's current lease and over a stream of the agent that holds it. Any
+//! other gets the answer that it got the first time, or "not accepted", so that the agent can forget it.
+
+use std::collections::BTreeSet;
+
+use crate::{
+    build::{Artifact, BuildSpec, Resolution, Source, TEXT_LEN_MAX},
+    digest::Digest,
+    id::{Fence, SessionId, TaskId},
+    machine::{
+        effect::Order,
+        event::EventKind,
+        input::{Failure, FailureKind, Outcome},
+        lease::{TEXT_KEPT_MAX, clamp},
+        record::{TaskKind, TaskRecord, TaskState, TaskStep},
+        step::Turn,
+    },
+};
+
+/// Most log segments of one attempt.
+pub(super) const LOG_SEGMENTS_MAX: usize = 4_096;
+
+impl Turn<'_> {
+    /// Takes the end of an attempt in.
+    pub(super) fn report(&mut self, session: SessionId, task: TaskId, fence: Fence, outcome: Outcome) {
+        let Some(agent) = self.observed.agent_of(session) else { return };
+        let accepted = if self.durable.holds_lease(agent, &task, fence) {
+            self.settle(&task, fence, outcome)
+        } else {
+            self.durable.task(&task).is_some_and(|record| was_accepted(record, fence, outcome))
+        };
+        self.send(session, Order::Settled { task, fence, accepted });
+    }
+
+    /// Settles the current lease; says whether the report became the task's result or recorded failure.
+    fn settle(&mut self, task: &TaskId, fence: Fence, outcome: Outcome) -> bool {
+        let (Some(build), Some(record)) = (self.durable.build(&task.build), self.durable.task(task)) else {
+            return false;
+        };
+        if let Err(why) = check(&build.spec, &record.kind, &outcome) {
+            let failure = Failure {
+                kind: FailureKind::Infrastructure,
+                message: format!("the agent's report was refused: {why}"),
+                hint: String::new(),
+            };
+            self.fail_attempt(task, fence, failure, Vec::new());
+            return false;
+        }
+        let task = task.clone();
+        match outcome {
+            Outcome::Resolved(resolution) => self.emit(EventKind::SourceResolved { task, fence, resolution }),
+            Outcome::Built { .. } => {
+                self.emit(EventKind::TaskSucceeded { task, fence, outcome: Box::new(outcome) });
+            }
+            Outcome::Failed { failure, log } => {
+                self.fail_attempt(&task, fence, bounded(failure), bounded_log(log));
+            }
+        }
+        true
+    }
+
+    /// Records the end of an attempt without a result. Trouble of the infrastructure leads to another
+    /// attempt until there were too many; the user's own is final.
+    pub(super) fn fail_attempt(&mut self, task: &TaskId, fence: Fence, failure: Failure, log: Vec<Digest>) {
+        let task = task.clone();
+        if !failure.kind.is_retried() {
+            self.emit(EventKind::TaskFailed { task, failure, log });
+            return;
+        }
+        self.emit(EventKind::AttemptFailed { task: task.clone(), fence, failure: failure.clone() });
+        let (failed, lost) = self.durable.task(&task).map_or((0, 0), failures);
+        if failed >= self.limits.attempts_max || lost >= self.limits.losses_max {
+            self.emit(EventKind::TaskFailed { task, failure, log });
+        }
+    }
+}
+
+/// How many attempts failed, and how many were lost.
+fn failures(task: &TaskRecord) -> (u32, u32) {
+    let mut counts = (0, 0);
+    for step in &task.history {
+        match step {
+            TaskStep::AttemptFailed { failure, .. } if failure.kind == FailureKind::Lost => counts.1 += 1,
+            TaskStep::AttemptFailed { .. } => counts.0 += 1,
+            _ => {}
+        }
+    }
+    counts
+}
+
+/// Whether a report under a lease that is over is the one that was accepted then.
+fn was_accepted(task: &TaskRecord, fence: Fence, outcome: Outcome) -> bool {
+    if let TaskState::Succeeded { fence: accepted, .. } = &task.state {
+        return *accepted == fence && !matches!(outcome, Outcome::Failed { .. });
+    }
+    let Outcome::Failed { failure: reported, .. } = outcome else { return false };
+    let reported = bounded(reported);
+    let mut last_lease = None;
+    for step in &task.history {
+        match step {
+            TaskStep::AttemptFailed { fence: f, failure, .. } if *f == fence => return *failure == reported,
+            TaskStep::Leased { fence: f, .. } => last_lease = Some(*f),
+            _ => {}
+        }
+    }
+    matches!(&task.state, TaskState::Failed { failure, .. } if last_lease == Some(fence) && *failure == reported)
+}
+
+/// Whether an outcome can be this task's.
+fn check(spec: &BuildSpec, kind: &TaskKind, outcome: &Outcome) -> Result<(), String> {
+    match (kind, outcome) {
+        (_, Outcome::Failed { .. }) => Ok(()),
+        (TaskKind::Resolve, Outcome::Resolved(resolution)) => check_resolution(spec, resolution),
+        (TaskKind::Compile(_), Outcome::Built { artifacts, go_version, log }) => {
+            if log.len() > LOG_SEGMENTS_MAX || go_version.len() > TEXT_LEN_MAX {
+                return Err("its log or its Go version is too long".to_owned());
+            }
+            check_artifacts(spec, artifacts)
+        }
+        (TaskKind::Resolve, Outcome::Built { .. }) => Err("a resolve task builds nothing".to_owned()),
+        (TaskKind::Compile(_), Outcome::Resolved(_)) => Err("a compile task resolves nothing".to_owned()),
+    }
+}
+
+fn check_resolution(spec: &BuildSpec, found: &Resolution) -> Result<(), String> {
+    let Source::Module { package, .. } = &spec.source else {
+        return Err("the source is no module".to_owned());
+    };
+    let is_within = package
+        .strip_prefix(found.module.as_str())
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    if found.module.is_empty() || !is_within {
+        return Err(format!("package {package} is not in module {:?}", clamp(&found.module, 200)));
+    }
+    if found.version.is_empty() || found.version.len() > TEXT_LEN_MAX || found.sum.len() > TEXT_LEN_MAX {
+        return Err("the version or its sum is empty or too long".to_owned());
+    }
+    Ok(())
+}
+
+fn check_artifacts(spec: &BuildSpec, artifacts: &[Artifact]) -> Result<(), String> {
+    if artifacts.len() != spec.packages.len() {
+        return Err(format!("{} artifacts for {} packages", artifacts.len(), spec.packages.len()));
+    }
+    let mut names = BTreeSet::new();
+    for artifact in artifacts {
+        let name = artifact.name.as_str();
+        let is_file_name = !name.is_empty()
+            && name.len() <= 255
+            && !name.contains(['/', '\\', '\0'])
+            && !matches!(name, "." | "..");
+        if !is_file_name || artifact.package.len() > TEXT_LEN_MAX {
+            return Err(format!("{:?} is not an artifact's name", clamp(name, 200)));
+        }
+        if !names.insert(name) {
+            return Err(format!("two artifacts are called {name}"));
+        }
+        let is_held = |receipt: &crate::build::Receipt| {
+            receipt.digest == artifact.digest && receipt.size == artifact.size
+        };
+        if !artifact.receipts.iter().any(is_held) {
+            return Err(format!("no holder has a receipt for {name}"));
+        }
+    }
+    Ok(())
+}
+
+fn bounded(failure: Failure) -> Failure {
+    Failure {
+        kind: failure.kind,
+        message: clamp(&failure.message, TEXT_KEPT_MAX).to_owned(),
+        hint: clamp(&failure.hint, TEXT_KEPT_MAX).to_owned(),
+    }
+}
+
+fn bounded_log(mut log: Vec<Digest>) -> Vec<Digest> {
+    log.truncate(LOG_SEGMENTS_MAX);
+    log
+}

@@ -1,0 +1,103 @@
+//! The digest by which a repeated submit is told from a different request under the same key.
+//!
+//! Every field is hashed with its length before it, so no two requests run together. Receipts are left out:
+//! they prove that the source is held and are not part of what is asked. The encoding is written into the
+//! journal, so it may only be extended in ways that leave the digest of an old request as it was.
+
+use crate::{
+    build::{BuildFlags, BuildSpec, GitOrigin, Source, Toolchain, Wishes},
+    digest::{Digest, DigestHasher},
+    golang::platform::Platform,
+};
+
+/// The digest of what is asked.
+#[must_use]
+pub fn request_digest(spec: &BuildSpec) -> Digest {
+    let BuildSpec { source, packages, platforms, toolchain, flags, name, version, wishes } = spec;
+    let mut hash = Fields(DigestHasher::new());
+    hash.source(source);
+    hash.list(packages);
+    hash.count(platforms.len());
+    for Platform { os, arch, level } in platforms {
+        hash.text(os).text(arch).text(level);
+    }
+    hash.toolchain(toolchain);
+    let BuildFlags { cgo, tags, ldflags, stamps } = flags;
+    hash.count(usize::from(*cgo));
+    hash.list(tags);
+    hash.list(ldflags);
+    hash.pairs(stamps);
+    hash.option(name.as_deref());
+    hash.text(version);
+    let Wishes { region, agent } = wishes;
+    hash.option(region.as_ref().map(|region| region.as_str()));
+    hash.option(agent.as_ref().map(ToString::to_string).as_deref());
+    hash.0.finish()
+}
+
+struct Fields(DigestHasher);
+
+impl Fields {
+    fn count(&mut self, count: usize) -> &mut Self {
+        self.0.update(&(count as u64).to_be_bytes());
+        self
+    }
+
+    fn text(&mut self, text: &str) -> &mut Self {
+        self.count(text.len());
+        self.0.update(text.as_bytes());
+        self
+    }
+
+    fn option(&mut self, text: Option<&str>) {
+        self.count(usize::from(text.is_some()));
+        if let Some(text) = text {
+            self.text(text);
+        }
+    }
+
+    fn list(&mut self, texts: &[String]) {
+        self.count(texts.len());
+        for text in texts {
+            self.text(text);
+        }
+    }
+
+    fn pairs(&mut self, pairs: &[(String, String)]) {
+        self.count(pairs.len());
+        for (name, value) in pairs {
+            self.text(name).text(value);
+        }
+    }
+
+    fn source(&mut self, source: &Source) {
+        match source {
+            Source::Module { package, query } => {
+                self.text("module").text(package).text(query);
+            }
+            Source::Tree { root, work_dir, workspace, origin, receipts: _ } => {
+                self.text("tree");
+                self.0.update(root.as_bytes());
+                self.text(work_dir).count(usize::from(*workspace)).count(usize::from(origin.is_some()));
+                if let Some(GitOrigin { url, commit }) = origin {
+                    self.text(url).text(commit);
+                }
+            }
+        }
+    }
+
+    fn toolchain(&mut self, toolchain: &Toolchain) {
+        match toolchain {
+            Toolchain::Default => {
+                self.text("default");
+            }
+            Toolchain::Version { version, pins } => {
+                self.text("version").text(version);
+                self.pairs(pins);
+            }
+            Toolchain::Local => {
+                self.text("local");
+            }
+        }
+    }
+}

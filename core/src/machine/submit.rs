@@ -1,0 +1,77 @@
+//! Admits builds: idempotent by key, bounded by the queue.
+
+use crate::{
+    build::{BuildSpec, PACKAGES_MAX, PLATFORMS_MAX, Source, SpecError},
+    id::{BuildId, IdempotencyKey, ProjectId, RequestId},
+    machine::{
+        effect::{Refusal, Reply},
+        event::EventKind,
+        request::request_digest,
+        step::Turn,
+    },
+};
+
+impl Turn<'_> {
+    /// Admits a build, or says which build the key stands for, or refuses.
+    pub(super) fn submit(
+        &mut self,
+        request: RequestId,
+        project: &ProjectId,
+        key: IdempotencyKey,
+        spec: Box<BuildSpec>,
+    ) {
+        let digest = request_digest(&spec);
+        let reply = match self.known_build(project, &key) {
+            Some((build, known)) if known == digest => Reply::Submitted { build },
+            Some((build, _)) => Reply::Refused(Refusal::KeyReused { build }),
+            None => match self.admission(&spec) {
+                Err(refusal) => Reply::Refused(refusal),
+                Ok(()) => {
+                    let number = self.durable.projects.get(project).copied().unwrap_or(0).saturating_add(1);
+                    let build = BuildId { project: project.clone(), number };
+                    self.emit(EventKind::BuildSubmitted {
+                        build: build.clone(),
+                        key,
+                        request_digest: digest,
+                        spec,
+                    });
+                    Reply::Submitted { build }
+                }
+            },
+        };
+        self.reply(request, reply);
+    }
+
+    fn known_build(
+        &self,
+        project: &ProjectId,
+        key: &IdempotencyKey,
+    ) -> Option<(BuildId, crate::digest::Digest)> {
+        let id = self.durable.index.keys.get(&(project.clone(), key.clone()))?;
+        Some((id.clone(), self.durable.build(id)?.request_digest))
+    }
+
+    /// Whether the build may enter. The tasks that a module source makes once it is resolved count already,
+    /// so that the bound holds then too.
+    fn admission(&self, spec: &BuildSpec) -> Result<(), Refusal> {
+        for (what, len, max) in [
+            ("platforms", spec.platforms.len(), PLATFORMS_MAX),
+            ("packages", spec.packages.len(), PACKAGES_MAX),
+        ] {
+            if len == 0 {
+                return Err(Refusal::Spec(SpecError::Empty(what)));
+            }
+            if len > max {
+                return Err(Refusal::Spec(SpecError::TooMany { what, max }));
+            }
+        }
+        let resolve_tasks = u64::from(matches!(spec.source, Source::Module { .. }));
+        let more = spec.platforms.len() as u64 + resolve_tasks;
+        let queued = self.durable.index.queue.len() as u64 + self.durable.index.promised;
+        if queued + more > self.limits.queued_tasks_max {
+            let (limit, retry_after) = (self.limits.queued_tasks_max, self.limits.queue_full_retry);
+            return Err(Refusal::QueueFull { queued, limit, retry_after });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,225 @@
+//! What can be read from the machine. Reads change nothing, and are let out under the same rule as effects:
+//! when the events they may depend on are durable.
+
+use crate::{
+    digest::Digest,
+    id::{AgentId, BuildId, Fence, ProjectId, SessionId, TaskId},
+    machine::{
+        input::{AgentOffer, Observation, Progress},
+        observed::{AttachedAgent, Demand},
+        placement,
+        record::{BuildRecord, Candidate, TaskKind, TaskRecord, TaskState, TaskStep, TokenRecord},
+        step::Machine,
+    },
+    time::Mono,
+};
+
+/// Why a task is where it is, or why it waits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskExplanation {
+    /// The task.
+    pub task: TaskId,
+    /// What it does.
+    pub kind: TaskKind,
+    /// One sentence: where it is and because of what.
+    pub now: String,
+    /// As of this moment for a queued task, else of the last placement.
+    pub candidates: Vec<Candidate>,
+    /// Everything that happened to it, oldest first.
+    pub history: Vec<TaskStep>,
+}
+
+/// An attached agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentStatus<'m> {
+    /// Which.
+    pub agent: &'m AgentId,
+    /// Its stream.
+    pub session: SessionId,
+    /// What it can do.
+    pub offer: &'m AgentOffer,
+    /// What was last measured of it.
+    pub observation: &'m Observation,
+    /// Whether it takes no new work.
+    pub is_draining: bool,
+    /// Tasks that are placed or leased there.
+    pub busy: u32,
+    /// When it attached.
+    pub since: Mono,
+}
+
+/// Figures for status and metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// Builds that have not ended.
+    pub builds_running: u64,
+    /// Builds that have ended and are not forgotten.
+    pub builds_ended: u64,
+    /// Tasks that are not placed.
+    pub tasks_queued: u64,
+    /// Tasks that are offered to an agent.
+    pub tasks_placed: u64,
+    /// Tasks that an agent works on.
+    pub tasks_leased: u64,
+    /// Agents that are attached.
+    pub agents: u64,
+    /// Tokens that wait to be used.
+    pub tokens: u64,
+}
+
+impl Machine {
+    /// A build that is not forgotten.
+    #[must_use]
+    pub fn build(&self, id: &BuildId) -> Option<&BuildRecord> {
+        self.durable.build(id)
+    }
+
+    /// All builds that are not forgotten, by id.
+    pub fn builds(&self) -> impl DoubleEndedIterator<Item = &BuildRecord> {
+        self.durable.builds()
+    }
+
+    /// A project's builds that are not forgotten, by number.
+    pub fn builds_of(&self, project: &ProjectId) -> impl DoubleEndedIterator<Item = &BuildRecord> {
+        self.durable.builds_of(project)
+    }
+
+    /// A task of a build that is not forgotten.
+    #[must_use]
+    pub fn task(&self, id: &TaskId) -> Option<&TaskRecord> {
+        self.durable.task(id)
+    }
+
+    /// How far a leased task is, when its agent has said so.
+    #[must_use]
+    pub fn progress(&self, task: &TaskId) -> Option<&Progress> {
+        self.observed.progress.get(task)
+    }
+
+    /// A token that is neither used nor expired.
+    #[must_use]
+    pub fn token(&self, hash: &Digest) -> Option<&TokenRecord> {
+        self.durable.tokens.get(hash)
+    }
+
+    /// Whether this agent's lease of this task is the current one.
+    #[must_use]
+    pub fn holds_lease(&self, agent: &AgentId, task: &TaskId, fence: Fence) -> bool {
+        self.durable.holds_lease(agent, task, fence)
+    }
+
+    /// The attached agents, by id.
+    pub fn agents(&self) -> impl Iterator<Item = AgentStatus<'_>> {
+        self.observed.agents.iter().map(|(agent, attached)| AgentStatus {
+            agent,
+            session: attached.session,
+            offer: &attached.offer,
+            observation: &attached.observation,
+            is_draining: attached.is_draining,
+            busy: self.durable.busy(agent),
+            since: attached.since,
+        })
+    }
+
+    /// Figures for status and metrics.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        let index = &self.durable.index;
+        Counts {
+            builds_running: index.running,
+            builds_ended: index.ended.len() as u64,
+            tasks_queued: index.queue.len() as u64,
+            tasks_placed: index.placed,
+            tasks_leased: index.leased,
+            agents: self.observed.agents.len() as u64,
+            tokens: self.durable.tokens.len() as u64,
+        }
+    }
+
+    /// Whether no build runs.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.durable.index.running == 0
+    }
+
+    /// Why a task is queued, in a few words; empty when it is not.
+    #[must_use]
+    pub fn waits_for(&self, id: &TaskId) -> String {
+        let (Some(build), Some(task)) = (self.build(&id.build), self.task(id)) else { return String::new() };
+        if task.state != TaskState::Queued {
+            return String::new();
+        }
+        let demand = Demand::of(build, task);
+        if self.observed.agents.is_empty() {
+            return "no agent attached".to_owned();
+        }
+        let wished = |(id, _): &(&AgentId, &AttachedAgent)| demand.is_wished(id);
+        let matching: Vec<_> = self.observed.agents.iter().filter(wished).collect();
+        if matching.is_empty() {
+            let wish = match (&demand.agent, &demand.region) {
+                (Some(agent), _) => format!("agent {agent} is wanted and not attached"),
+                (None, Some(region)) => format!("region {region} is wanted and has no agent attached"),
+                (None, None) => String::new(),
+            };
+            return format!("no attached agent can ever match: {wish}");
+        }
+        let willing = matching.iter().filter(|(_, agent)| agent.is_willing(&self.limits)).count();
+        if willing == 0 {
+            return self.why_none_is_willing(&matching);
+        }
+        if self.observed.timers.get(id).is_some() {
+            return "waits before another attempt on an agent that failed it".to_owned();
+        }
+        match willing {
+            1 => "the only agent is busy".to_owned(),
+            all => format!("all {all} agents busy"),
+        }
+    }
+
+    fn why_none_is_willing(&self, matching: &[(&AgentId, &AttachedAgent)]) -> String {
+        let off = matching.iter().find_map(|(id, agent)| Some((id, agent.clock_off(&self.limits)?)));
+        if let Some((id, off)) = off {
+            return format!("no agent is fit: the clock of {id} is off by {} s", off / 1_000);
+        }
+        if matching.iter().all(|(_, agent)| agent.is_draining) {
+            return format!("all {} agents are draining", matching.len());
+        }
+        "no agent offers a slot".to_owned()
+    }
+
+    /// Why each task of a build is where it is.
+    #[must_use]
+    pub fn explain(&self, id: &BuildId) -> Option<Vec<TaskExplanation>> {
+        let build = self.build(id)?;
+        Some(build.tasks.iter().map(|task| self.explain_task(build, task)).collect())
+    }
+
+    fn explain_task(&self, build: &BuildRecord, task: &TaskRecord) -> TaskExplanation {
+        let last = task.history.iter().rev().find_map(|step| match step {
+            TaskStep::Placed { placement, .. } => Some(placement),
+            _ => None,
+        });
+        let because = last.map_or("", |placement| placement.because.as_str());
+        let now = match &task.state {
+            TaskState::Queued => format!("queued: {}", self.waits_for(&task.id)),
+            TaskState::Placed { agent, .. } => format!("offered to {agent}: {because}"),
+            TaskState::Leased { agent, .. } => format!("runs on {agent}: {because}"),
+            TaskState::Succeeded { .. } => format!("succeeded: {because}"),
+            TaskState::Failed { failure, .. } => format!("failed: {}", failure.message),
+            TaskState::Cancelled { .. } => "cancelled".to_owned(),
+        };
+        let candidates = if task.state == TaskState::Queued {
+            let demand = Demand::of(build, task);
+            placement::candidates(&self.durable, &self.observed, &self.limits, &demand)
+        } else {
+            last.map_or_else(Vec::new, |placement| placement.candidates.clone())
+        };
+        TaskExplanation {
+            task: task.id.clone(),
+            kind: task.kind.clone(),
+            now,
+            candidates,
+            history: task.history.clone(),
+        }
+    }
+}
