@@ -1,1 +1,12 @@
-//! Not built yet.
+//! The command line of Meridian: every role and every question is a subcommand of one binary.
+//!
+//! `main` is tiny and [`app`] composes; the rest is here so that tests can call it. What a command may do:
+//! read files, ask a fleet, print. Decisions belong to the coordinator, building to the agent.
+
+pub mod args;
+pub mod build;
+pub mod dist;
+pub mod exit_code;
+pub mod project;
+pub mod source;
+pub mod trouble;

@@ -1,0 +1,9 @@
+//! `meridian build`: from the request to a checked `dist/`.
+//!
+//! [`board`] says in words what a build's tasks do, [`report`] shows those words while they change, and
+//! [`crate::dist`] writes what came out.
+
+pub mod board;
+pub mod failures;
+pub mod report;
+pub mod request;

@@ -1,0 +1,252 @@
+//! The output directory: artifacts, each checked against its digest, and `checksums.txt`.
+//!
+//! A file becomes visible under its name only when all of its bytes are there and are right, so whoever
+//! looks into the directory never sees half an artifact. Only files of the names that a build gives are
+//! replaced; nothing else in the directory is touched.
+
+use std::{
+    fs::{self, File},
+    io::{self, Read as _, Write as _},
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use meridian_core::digest::{Digest, DigestHasher};
+
+/// The name of the list of digests.
+pub const CHECKSUMS: &str = "checksums.txt";
+
+/// Why the output directory could not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum DistError {
+    /// The file system said no.
+    #[error("cannot write {path}: {source}", path = path.display())]
+    Write {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The bytes are not the ones that were promised.
+    #[error("{name} arrived with digest {found} instead of {expected}; nothing was kept")]
+    Digest {
+        /// Which artifact.
+        name: String,
+        /// What the build says.
+        expected: Digest,
+        /// What came.
+        found: Digest,
+    },
+    /// A name that would leave the directory, or is ours.
+    #[error("the artifact name {0:?} is not a plain file name")]
+    Name(String),
+    /// Two artifacts of one name.
+    #[error("two artifacts are called {0:?}; give the builds different names with --name")]
+    Twice(String),
+}
+
+/// An output directory that is being filled.
+#[derive(Debug)]
+pub struct Dist {
+    directory: PathBuf,
+    kept: Vec<(String, Digest)>,
+}
+
+/// An artifact on its way into the directory.
+pub struct Incoming {
+    name: String,
+    expected: Digest,
+    partial: Partial,
+    file: File,
+    hasher: DigestHasher,
+}
+
+/// A temporary file that goes away unless it is published.
+#[derive(Debug)]
+struct Partial(PathBuf);
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        // Gone already once it was renamed; otherwise the next build of the same name replaces it.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+impl Dist {
+    /// Opens `directory`, and makes it if need be.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn open(directory: &Path) -> Result<Self, DistError> {
+        fs::create_dir_all(directory)
+            .map_err(|source| DistError::Write { path: directory.to_owned(), source })?;
+        Ok(Self { directory: directory.to_owned(), kept: Vec::new() })
+    }
+
+    /// Begins to take an artifact.
+    ///
+    /// # Errors
+    /// When the name is not a plain file name or was given already, or the file cannot be made.
+    pub fn begin(&self, name: &str, expected: Digest) -> Result<Incoming, DistError> {
+        check_name(name)?;
+        if self.kept.iter().any(|(kept, _)| kept == name) {
+            return Err(DistError::Twice(name.to_owned()));
+        }
+        let partial = Partial(self.directory.join(format!(".{name}.{}.partial", std::process::id())));
+        let file = File::create(&partial.0).map_err(write_error(&partial.0))?;
+        Ok(Incoming { name: name.to_owned(), expected, partial, file, hasher: DigestHasher::new() })
+    }
+
+    /// Ends an artifact: checks it and gives it its name.
+    ///
+    /// # Errors
+    /// When the bytes are not the promised ones, or the file cannot be kept.
+    pub fn publish(&mut self, incoming: Incoming) -> Result<PathBuf, DistError> {
+        let Incoming { name, expected, partial, file, hasher } = incoming;
+        let found = hasher.finish();
+        if found != expected {
+            return Err(DistError::Digest { name, expected, found });
+        }
+        let mode = fs::Permissions::from_mode(0o755);
+        file.set_permissions(mode).map_err(write_error(&partial.0))?;
+        let path = self.directory.join(&name);
+        fs::rename(&partial.0, &path).map_err(write_error(&path))?;
+        self.kept.push((name, expected));
+        Ok(path)
+    }
+
+    /// Writes `checksums.txt` for exactly the artifacts that were published, then reads every artifact back
+    /// and checks it again, so that what is on the disk is what was built.
+    ///
+    /// # Errors
+    /// When a file cannot be written or read, or has changed.
+    pub fn seal(mut self) -> Result<PathBuf, DistError> {
+        self.kept.sort();
+        let path = self.directory.join(CHECKSUMS);
+        let partial = Partial(self.directory.join(format!(".{CHECKSUMS}.{}.partial", std::process::id())));
+        fs::write(&partial.0, checksums(&self.kept)).map_err(write_error(&partial.0))?;
+        fs::rename(&partial.0, &path).map_err(write_error(&path))?;
+        for (name, expected) in &self.kept {
+            let artifact = self.directory.join(name);
+            let found = digest_of(&artifact).map_err(write_error(&artifact))?;
+            if found != *expected {
+                return Err(DistError::Digest { name: name.clone(), expected: *expected, found });
+            }
+        }
+        Ok(path)
+    }
+}
+
+impl Incoming {
+    /// Takes the next bytes.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), DistError> {
+        self.hasher.update(bytes);
+        self.file.write_all(bytes).map_err(write_error(&self.partial.0))
+    }
+}
+
+/// The list in the format of `sha256sum`: digest, two blanks, name.
+#[must_use]
+pub fn checksums(artifacts: &[(String, Digest)]) -> String {
+    let mut sorted: Vec<_> = artifacts.iter().collect();
+    sorted.sort();
+    sorted.into_iter().map(|(name, digest)| format!("{digest}  {name}\n")).collect()
+}
+
+fn check_name(name: &str) -> Result<(), DistError> {
+    let plain = !name.is_empty()
+        && name.len() <= 255
+        && !name.starts_with('.')
+        && !name.contains(|c: char| c == '/' || c == '\\' || c.is_control())
+        && name != CHECKSUMS;
+    if plain { Ok(()) } else { Err(DistError::Name(name.chars().take(80).collect())) }
+}
+
+fn write_error(path: &Path) -> impl FnOnce(io::Error) -> DistError {
+    move |source| DistError::Write { path: path.to_owned(), source }
+}
+
+fn digest_of(path: &Path) -> io::Result<Digest> {
+    let mut file = File::open(path)?;
+    let mut hasher = DigestHasher::new();
+    let mut buffer = vec![0; 256 << 10];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hasher.finish()),
+            n => hasher.update(&buffer[..n]),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(dist: &mut Dist, name: &str, promised: &[u8], came: &[u8]) -> Result<PathBuf, DistError> {
+        let mut incoming = dist.begin(name, Digest::of(promised))?;
+        for piece in came.chunks(3) {
+            incoming.write(piece)?;
+        }
+        dist.publish(incoming)
+    }
+
+    fn names(directory: &Path) -> Vec<String> {
+        let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name());
+        let mut names: Vec<String> = entries.map(|name| name.into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn the_directory_holds_the_artifacts_and_their_sorted_checksums() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("a/dist");
+        let mut dist = Dist::open(&out).unwrap();
+        fs::write(out.join("mine.txt"), "user's").unwrap();
+        fs::write(out.join("b_1_linux_amd64"), "old").unwrap();
+        let path = put(&mut dist, "b_1_linux_amd64", b"hello b", b"hello b").unwrap();
+        put(&mut dist, "a_1_linux_amd64", b"", b"").unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o755);
+        let list = dist.seal().unwrap();
+        let b = Digest::of(b"hello b");
+        let expected = format!(
+            "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855  a_1_linux_amd64\n{b}  b_1_linux_amd64\n"
+        );
+        assert_eq!(fs::read_to_string(list).unwrap(), expected);
+        assert_eq!(names(&out), ["a_1_linux_amd64", "b_1_linux_amd64", "checksums.txt", "mine.txt"]);
+    }
+
+    #[test]
+    fn bytes_that_are_not_their_digest_leave_nothing_behind_and_the_old_file_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut dist = Dist::open(dir.path()).unwrap();
+        fs::write(dir.path().join("x"), "old").unwrap();
+        let error = put(&mut dist, "x", b"right", b"wrong").unwrap_err();
+        assert!(matches!(error, DistError::Digest { .. }), "{error}");
+        assert_eq!(fs::read_to_string(dir.path().join("x")).unwrap(), "old");
+        assert_eq!(names(dir.path()), ["x"]);
+    }
+
+    #[test]
+    fn a_change_after_publishing_is_found_when_the_directory_is_sealed() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut dist = Dist::open(dir.path()).unwrap();
+        let path = put(&mut dist, "x", b"right", b"right").unwrap();
+        fs::write(path, "tampered").unwrap();
+        assert!(matches!(dist.seal(), Err(DistError::Digest { .. })));
+    }
+
+    #[test]
+    fn names_that_would_leave_the_directory_or_are_taken_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut dist = Dist::open(dir.path()).unwrap();
+        for name in ["", ".", "..", "a/b", "../a", "a\\b", "checksums.txt", ".hidden", "a\nb"] {
+            assert!(matches!(put(&mut dist, name, b"", b""), Err(DistError::Name(_))), "{name:?}");
+        }
+        put(&mut dist, "a", b"", b"").unwrap();
+        assert!(matches!(put(&mut dist, "a", b"", b""), Err(DistError::Twice(_))));
+    }
+}
