@@ -1,0 +1,29 @@
+//! Connections on which both ends know who the other is: TLS 1.3, ring, HTTP/2, SPIFFE ids instead of host names.
+//!
+//! One port serves everybody. A client's certificate is optional at this level, so that a newcomer can enroll; a
+//! handler reads who is calling from [`PeerIdentity`] in the request's extensions. Sessions are never resumed: each
+//! connection checks certificates anew, which is what makes short lives mean something.
+//!
+//! Not here: authorization, and any listener for HTTP/1 or TLS 1.2.
+
+mod client;
+mod dial;
+mod error;
+mod proxy;
+mod server;
+mod verify;
+
+#[cfg(test)]
+mod tests;
+
+pub use client::{ChannelOptions, ClientTls, Profile, channel, enroll_channel};
+pub use error::{BindError, ConnectError};
+pub use proxy::Proxies;
+pub use server::{Connection, Incoming, Limits, Listener, PeerIdentity, server};
+
+/// Makes ring the process's cryptography. Call it first thing in `main`: libraries that ask for the default provider
+/// panic without one. Calling it again does nothing.
+pub fn install_crypto() {
+    // An error only says that a provider stands already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
