@@ -10,7 +10,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType, SerialNumber,
 };
-use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer, pem::PemObject};
+use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer, PrivatePkcs8KeyDer, pem::PemObject};
 
 use super::{Facts, IdentityError, Pin, SpiffeId, bundle::pem, secret_file, spiffe::is_fleet_name};
 
@@ -74,16 +74,15 @@ impl Authority {
     }
 
     fn parse(path: &PathBuf, content: &[u8]) -> Result<Self, IdentityError> {
-        let malformed =
-            |reason: String| IdentityError::Malformed { path: path.clone(), reason: reason.to_lowercase() };
+        let malformed = |reason: String| IdentityError::Malformed { path: path.clone(), reason };
         let certificate = CertificateDer::from_pem_slice(content)
             .map_err(|error| malformed(format!("no certificate: {error}")))?;
-        let text = std::str::from_utf8(content).map_err(|_| malformed("not text".into()))?;
-        let key = KeyPair::from_pem(text).map_err(|error| malformed(format!("no private key: {error}")))?;
+        let key = PrivatePkcs8KeyDer::from_pem_slice(content)
+            .map_err(|error| malformed(format!("no private key: {error}")))?;
+        let key = KeyPair::try_from(&key).map_err(|error| malformed(format!("bad private key: {error}")))?;
         let facts = Facts::read(&certificate)?;
         let fleet = facts.common_name.ok_or_else(|| malformed("the certificate names no fleet".into()))?;
-        if super::certificate::Pin(sha256(&rcgen::PublicKeyData::subject_public_key_info(&key))) != facts.pin
-        {
+        if Pin(sha256(&rcgen::PublicKeyData::subject_public_key_info(&key))) != facts.pin {
             return Err(malformed("the key is not the certificate's".into()));
         }
         let issuer = Issuer::from_ca_cert_der(&certificate, key)
