@@ -11,6 +11,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         ["builds", "agents", "blobs", "fleet", "journal"].map(|name| format!("meridian/v1/{name}.proto")),
     )?;
     fs::write(out.join("descriptors.bin"), compiler.encode_file_descriptor_set())?;
-    tonic_prost_build::configure().bytes(".").compile_fds(compiler.file_descriptor_set())?;
+    // Ordered maps, because journal bytes must be the same whenever the same event is written.
+    tonic_prost_build::configure().bytes(".").btree_map(".").compile_fds(compiler.file_descriptor_set())?;
     Ok(())
 }

@@ -205,7 +205,7 @@ impl FromStr for BuildId {
             shape: "TEAM/PROJECT/NUMBER",
         };
         let (project, number) = text.rsplit_once('/').ok_or_else(shape)?;
-        let number = number.parse().ok().filter(|n| *n > 0).ok_or_else(shape)?;
+        let number = parse_number(number).filter(|n| *n > 0).ok_or_else(shape)?;
         Ok(Self { project: project.parse()?, number })
     }
 }
@@ -223,6 +223,27 @@ impl fmt::Display for TaskId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.build, self.ordinal)
     }
+}
+
+impl FromStr for TaskId {
+    type Err = ParseIdError;
+
+    fn from_str(text: &str) -> Result<Self, ParseIdError> {
+        let shape = || ParseIdError::Shape {
+            what: "a task",
+            text: text.chars().take(200).collect(),
+            shape: "TEAM/PROJECT/NUMBER/ORDINAL",
+        };
+        let (build, ordinal) = text.rsplit_once('/').ok_or_else(shape)?;
+        let ordinal = parse_number(ordinal).and_then(|n| u32::try_from(n).ok()).ok_or_else(shape)?;
+        Ok(Self { build: build.parse()?, ordinal })
+    }
+}
+
+/// A number in its one spelling: digits only and no leading zero, so that an id has one text.
+fn parse_number(text: &str) -> Option<u64> {
+    let is_canonical = text == "0" || text.starts_with(|c: char| matches!(c, '1'..='9'));
+    text.parse().ok().filter(|_| is_canonical)
 }
 
 /// An agent: `REGION/NAME`.
@@ -288,6 +309,13 @@ mod tests {
     fn ids_survive_their_own_text() {
         let build: BuildId = "acme/web/17".parse().unwrap();
         assert_eq!(build.to_string(), "acme/web/17");
+        let task: TaskId = "acme/web/17/0".parse().unwrap();
+        assert_eq!(task.to_string(), "acme/web/17/0");
+        for text in
+            ["acme/web/17", "acme/web/17/", "acme/web/17/00", "acme/web/17/4294967296", "acme/web/0/1"]
+        {
+            assert!(text.parse::<TaskId>().is_err(), "{text:?}");
+        }
         let agent: AgentId = "eu-central/a1".parse().unwrap();
         assert_eq!(agent.to_string(), "eu-central/a1");
     }
@@ -301,7 +329,9 @@ mod tests {
 
     #[test]
     fn a_build_id_of_the_wrong_shape_says_which_shape_is_right() {
-        for text in ["acme", "acme/web", "acme/web/0", "acme/web/x", "acme/web/1/2"] {
+        for text in
+            ["acme", "acme/web", "acme/web/0", "acme/web/x", "acme/web/+1", "acme/web/01", "acme/web/1/2"]
+        {
             assert!(text.parse::<BuildId>().is_err(), "{text:?}");
         }
         assert!("acme/web".parse::<BuildId>().unwrap_err().to_string().contains("TEAM/PROJECT/NUMBER"));

@@ -5,6 +5,9 @@
 //!
 //! Not here: any decision, any I/O. A service's behaviour is in `meridian-coordinator`.
 
+pub mod convert;
+pub mod limits;
+
 /// Messages and services, version 1.
 pub mod v1 {
     #![expect(

@@ -1,0 +1,218 @@
+//! What an agent says on its stream.
+
+use meridian_core::{
+    id::{Fence, PlacementNumber, SessionId, TaskId},
+    machine::input::{AgentOffer, Input, Observation, Outcome, Progress},
+    quantity::ByteCount,
+};
+
+use super::field::{ConvertError, message, required, text};
+use crate::v1;
+
+/// What an agent said, checked for its shape. Whose stream it came on is the listener's knowledge.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AgentSaid {
+    /// Its first words.
+    Hello {
+        /// What it can do.
+        offer: AgentOffer,
+        /// The leases it believes it holds.
+        held: Vec<(TaskId, Fence)>,
+    },
+    /// What it measured itself; round trip and clock offset are for the listener to add.
+    Observed(Observation),
+    /// It takes up a placement.
+    Lease {
+        /// The task.
+        task: TaskId,
+        /// The placement that was offered.
+        placement: PlacementNumber,
+    },
+    /// It cannot take a placement.
+    Decline {
+        /// The task.
+        task: TaskId,
+        /// The placement that was offered.
+        placement: PlacementNumber,
+        /// Why.
+        why: String,
+    },
+    /// It still works on these.
+    Renewal {
+        /// The leases it holds.
+        held: Vec<(TaskId, Fence)>,
+    },
+    /// How far an attempt is.
+    Progressed {
+        /// The task.
+        task: TaskId,
+        /// Under which lease.
+        fence: Fence,
+        /// How far.
+        progress: Progress,
+    },
+    /// An attempt ended.
+    Report {
+        /// The task.
+        task: TaskId,
+        /// Under which lease.
+        fence: Fence,
+        /// How.
+        outcome: Box<Outcome>,
+    },
+    /// It takes no new work.
+    Drain,
+    /// It answers a probe.
+    Echo {
+        /// The probe's number.
+        number: u64,
+        /// Its wall clock when the probe came, in microseconds.
+        received_wall_us: u64,
+        /// Its wall clock when it answered, in microseconds.
+        sent_wall_us: u64,
+    },
+}
+
+impl AgentSaid {
+    /// The machine's input, for what needs nothing but the stream it came on.
+    ///
+    /// # Errors
+    /// Gives the words back when they are no input by themselves: `Hello` needs the agent's certificate,
+    /// `Observed` the measurements of the coordinator's side, and `Echo` is one of those.
+    pub fn into_input(self, session: SessionId) -> Result<Input, Self> {
+        Ok(match self {
+            Self::Lease { task, placement } => Input::Lease { session, task, placement },
+            Self::Decline { task, placement, why } => Input::Decline { session, task, placement, why },
+            Self::Renewal { held } => Input::Renew { session, held },
+            Self::Progressed { task, fence, progress } => Input::Progress { session, task, fence, progress },
+            Self::Report { task, fence, outcome } => Input::Report { session, task, fence, outcome },
+            Self::Drain => Input::Drain { session },
+            other @ (Self::Hello { .. } | Self::Observed(_) | Self::Echo { .. }) => return Err(other),
+        })
+    }
+}
+
+impl From<&AgentSaid> for v1::AgentMessage {
+    fn from(said: &AgentSaid) -> Self {
+        use v1::agent_message::Message;
+        let message = match said {
+            AgentSaid::Hello { offer, held } => {
+                Message::Hello(v1::Hello { offer: Some(offer.into()), held: leases(held) })
+            }
+            AgentSaid::Observed(observation) => Message::Observation(v1::Observation {
+                disk_free: observation.disk_free.map(|bytes| bytes.0),
+                cache_hits: observation.cache_hits,
+                cache_lookups: observation.cache_lookups,
+            }),
+            AgentSaid::Lease { task, placement } => {
+                Message::Lease(v1::LeaseRequest { task: task.to_string(), placement: placement.0 })
+            }
+            AgentSaid::Decline { task, placement, why } => Message::Decline(v1::Decline {
+                task: task.to_string(),
+                placement: placement.0,
+                why: why.clone(),
+            }),
+            AgentSaid::Renewal { held } => Message::Renewal(v1::Renewal { held: leases(held) }),
+            AgentSaid::Progressed { task, fence, progress } => Message::Progress(v1::ProgressReport {
+                lease: Some(lease_message(task, *fence)),
+                progress: Some(progress.into()),
+            }),
+            AgentSaid::Report { task, fence, outcome } => Message::Report(v1::Report {
+                lease: Some(lease_message(task, *fence)),
+                outcome: Some(outcome.as_ref().into()),
+            }),
+            AgentSaid::Drain => Message::Drain(v1::Drain {}),
+            AgentSaid::Echo { number, received_wall_us, sent_wall_us } => Message::Echo(v1::Echo {
+                number: *number,
+                received_wall_us: *received_wall_us,
+                sent_wall_us: *sent_wall_us,
+            }),
+        };
+        Self { message: Some(message) }
+    }
+}
+
+impl TryFrom<v1::AgentMessage> for AgentSaid {
+    type Error = ConvertError;
+
+    fn try_from(wire: v1::AgentMessage) -> Result<Self, ConvertError> {
+        use v1::agent_message::Message;
+        Ok(match required(wire.message, "message")? {
+            Message::Hello(hello) => Self::Hello {
+                offer: message(hello.offer, "hello.offer")?,
+                held: held(hello.held, "hello.held")?,
+            },
+            Message::Observation(observation) => Self::Observed(Observation {
+                rtt_us: None,
+                clock_offset_us: None,
+                disk_free: observation.disk_free.map(ByteCount),
+                cache_hits: observation.cache_hits,
+                cache_lookups: observation.cache_lookups,
+            }),
+            Message::Lease(request) => Self::Lease {
+                task: text(&request.task, "lease.task")?,
+                placement: PlacementNumber(request.placement),
+            },
+            Message::Decline(decline) => Self::Decline {
+                task: text(&decline.task, "decline.task")?,
+                placement: PlacementNumber(decline.placement),
+                why: decline.why,
+            },
+            Message::Renewal(renewal) => Self::Renewal { held: held(renewal.held, "renewal.held")? },
+            Message::Progress(report) => {
+                let (task, fence) = lease(required(report.lease, "progress.lease")?, "progress.lease.task")?;
+                Self::Progressed { task, fence, progress: message(report.progress, "progress.progress")? }
+            }
+            Message::Report(report) => {
+                let (task, fence) = lease(required(report.lease, "report.lease")?, "report.lease.task")?;
+                Self::Report { task, fence, outcome: Box::new(message(report.outcome, "report.outcome")?) }
+            }
+            Message::Drain(_) => Self::Drain,
+            Message::Echo(v1::Echo { number, received_wall_us, sent_wall_us }) => {
+                Self::Echo { number, received_wall_us, sent_wall_us }
+            }
+        })
+    }
+}
+
+fn lease_message(task: &TaskId, fence: Fence) -> v1::Lease {
+    v1::Lease { task: task.to_string(), fence: fence.0 }
+}
+
+fn leases(held: &[(TaskId, Fence)]) -> Vec<v1::Lease> {
+    held.iter().map(|(task, fence)| lease_message(task, *fence)).collect()
+}
+
+fn lease(wire: v1::Lease, field: &'static str) -> Result<(TaskId, Fence), ConvertError> {
+    Ok((text(&wire.task, field)?, Fence(wire.fence)))
+}
+
+fn held(wire: Vec<v1::Lease>, field: &'static str) -> Result<Vec<(TaskId, Fence)>, ConvertError> {
+    wire.into_iter().map(|wire| lease(wire, field)).collect()
+}
+
+impl From<&AgentOffer> for v1::AgentOffer {
+    fn from(offer: &AgentOffer) -> Self {
+        Self {
+            host: offer.host.clone(),
+            slots: offer.slots,
+            cores: offer.cores,
+            version: offer.version.clone(),
+        }
+    }
+}
+
+impl TryFrom<v1::AgentOffer> for AgentOffer {
+    type Error = ConvertError;
+
+    fn try_from(wire: v1::AgentOffer) -> Result<Self, ConvertError> {
+        let is_allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'/';
+        if wire.host.len() > 64 || !wire.host.contains('/') || !wire.host.bytes().all(is_allowed) {
+            return Err(ConvertError::new("host", "is not GOOS/GOARCH"));
+        }
+        if wire.version.len() > 64 || wire.version.chars().any(char::is_control) {
+            return Err(ConvertError::new("version", "is longer than 64 bytes or holds a control character"));
+        }
+        Ok(Self { host: wire.host, slots: wire.slots, cores: wire.cores, version: wire.version })
+    }
+}

@@ -1,0 +1,242 @@
+//! The journal's events, and the bytes that are kept for ever.
+//!
+//! The same event always gives the same bytes. Reading is strict: an event or a field that this version does
+//! not know is refused, since a state that was replayed without it would be another state.
+
+use bytes::Bytes;
+use meridian_core::{
+    id::{Epoch, Fence, IdempotencyKey, PlacementNumber},
+    machine::{
+        event::{Event, EventKind},
+        record::Record,
+    },
+    time::Wall,
+};
+use prost::Message;
+
+use super::field::{ConvertError, digest, digest_bytes, digests, digests_bytes, message, required, text};
+use crate::v1;
+
+/// Why bytes are not an event or a record.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// They are not the encoding of a message.
+    #[error("the {what} is damaged: {cause}")]
+    Bytes {
+        /// An event or a record.
+        what: &'static str,
+        /// What the decoder says.
+        cause: prost::DecodeError,
+    },
+    /// They hold something that this version does not write.
+    #[error("the {what} holds what this version does not know; a newer version wrote it: upgrade meridian")]
+    Newer {
+        /// An event or a record.
+        what: &'static str,
+    },
+    /// A field has a value that it cannot have.
+    #[error("the {what} is not valid: {cause}")]
+    Field {
+        /// An event or a record.
+        what: &'static str,
+        /// Which field, and why.
+        cause: ConvertError,
+    },
+}
+
+/// The bytes of an event.
+#[must_use]
+pub fn encode_event(event: &Event) -> Bytes {
+    v1::Event::from(event).encode_to_vec().into()
+}
+
+/// The event of these bytes.
+///
+/// # Errors
+/// When the bytes are damaged, were written by a newer version, or hold an impossible value.
+pub fn decode_event(bytes: &[u8]) -> Result<Event, DecodeError> {
+    let wire: v1::Event = decode("event", bytes)?;
+    if wire.kind.is_none() {
+        return Err(DecodeError::Newer { what: "event" });
+    }
+    Event::try_from(wire).map_err(|cause| DecodeError::Field { what: "event", cause })
+}
+
+/// The bytes of a record.
+#[must_use]
+pub fn encode_record(record: &Record) -> Bytes {
+    v1::Record::from(record).encode_to_vec().into()
+}
+
+/// The record of these bytes.
+///
+/// # Errors
+/// When the bytes are damaged, were written by a newer version, or hold an impossible value.
+pub fn decode_record(bytes: &[u8]) -> Result<Record, DecodeError> {
+    let wire: v1::Record = decode("record", bytes)?;
+    if wire.record.is_none() {
+        return Err(DecodeError::Newer { what: "record" });
+    }
+    Record::try_from(wire).map_err(|cause| DecodeError::Field { what: "record", cause })
+}
+
+/// Decodes, and refuses bytes that do not come out again: the decoder drops fields it does not know, and only
+/// writing the message once more shows that it did.
+fn decode<W: Message + Default>(what: &'static str, bytes: &[u8]) -> Result<W, DecodeError> {
+    let wire = W::decode(bytes).map_err(|cause| DecodeError::Bytes { what, cause })?;
+    if wire.encoded_len() != bytes.len() || wire.encode_to_vec() != bytes {
+        return Err(DecodeError::Newer { what });
+    }
+    Ok(wire)
+}
+
+impl From<&Event> for v1::Event {
+    fn from(event: &Event) -> Self {
+        Self { at_ms: event.at.0, kind: Some((&event.kind).into()) }
+    }
+}
+
+impl TryFrom<v1::Event> for Event {
+    type Error = ConvertError;
+
+    fn try_from(wire: v1::Event) -> Result<Self, ConvertError> {
+        Ok(Self { at: Wall(wire.at_ms), kind: required(wire.kind, "kind")?.try_into()? })
+    }
+}
+
+impl From<&EventKind> for v1::event::Kind {
+    fn from(kind: &EventKind) -> Self {
+        use v1::event as wire;
+        match kind {
+            EventKind::EpochBegan { epoch } => Self::EpochBegan(wire::EpochBegan { epoch: epoch.0 }),
+            EventKind::BuildSubmitted { build, key, request_digest, spec } => {
+                Self::BuildSubmitted(wire::BuildSubmitted {
+                    build: build.to_string(),
+                    key: key.as_str().to_owned(),
+                    request_digest: digest_bytes(request_digest),
+                    spec: Some(spec.as_ref().into()),
+                })
+            }
+            EventKind::TaskPlaced { task, placement } => Self::TaskPlaced(wire::TaskPlaced {
+                task: task.to_string(),
+                placement: Some(placement.into()),
+            }),
+            EventKind::PlacementWithdrawn { task, placement, why } => {
+                Self::PlacementWithdrawn(wire::PlacementWithdrawn {
+                    task: task.to_string(),
+                    placement: placement.0,
+                    why: why.clone(),
+                })
+            }
+            EventKind::LeaseGranted { task, agent, fence } => Self::LeaseGranted(wire::LeaseGranted {
+                task: task.to_string(),
+                agent: agent.to_string(),
+                fence: fence.0,
+            }),
+            EventKind::AttemptFailed { task, fence, failure } => Self::AttemptFailed(wire::AttemptFailed {
+                task: task.to_string(),
+                fence: fence.0,
+                failure: Some(failure.into()),
+            }),
+            EventKind::SourceResolved { task, fence, resolution } => {
+                Self::SourceResolved(wire::SourceResolved {
+                    task: task.to_string(),
+                    fence: fence.0,
+                    resolution: Some(resolution.into()),
+                })
+            }
+            EventKind::TaskSucceeded { task, fence, outcome } => Self::TaskSucceeded(wire::TaskSucceeded {
+                task: task.to_string(),
+                fence: fence.0,
+                outcome: Some(outcome.as_ref().into()),
+            }),
+            EventKind::TaskFailed { task, failure, log } => Self::TaskFailed(wire::TaskFailed {
+                task: task.to_string(),
+                failure: Some(failure.into()),
+                log: digests_bytes(log),
+            }),
+            EventKind::BuildCancelled { build } => {
+                Self::BuildCancelled(wire::BuildCancelled { build: build.to_string() })
+            }
+            EventKind::BuildForgotten { build } => {
+                Self::BuildForgotten(wire::BuildForgotten { build: build.to_string() })
+            }
+            EventKind::TokenCreated { hash, grant, expires } => Self::TokenCreated(wire::TokenCreated {
+                hash: digest_bytes(hash),
+                grant: Some(grant.into()),
+                expires_ms: expires.0,
+            }),
+            EventKind::TokenRedeemed { hash } => {
+                Self::TokenRedeemed(wire::TokenRedeemed { hash: digest_bytes(hash) })
+            }
+            EventKind::TokenExpired { hash } => {
+                Self::TokenExpired(wire::TokenExpired { hash: digest_bytes(hash) })
+            }
+        }
+    }
+}
+
+impl TryFrom<v1::event::Kind> for EventKind {
+    type Error = ConvertError;
+
+    fn try_from(wire: v1::event::Kind) -> Result<Self, ConvertError> {
+        use v1::event::Kind as Wire;
+        Ok(match wire {
+            Wire::EpochBegan(e) => Self::EpochBegan { epoch: Epoch(e.epoch) },
+            Wire::BuildSubmitted(e) => Self::BuildSubmitted {
+                build: text(&e.build, "build_submitted.build")?,
+                key: IdempotencyKey::new(&e.key)
+                    .map_err(|error| ConvertError::new("build_submitted.key", error))?,
+                request_digest: digest(&e.request_digest, "build_submitted.request_digest")?,
+                spec: Box::new(message(e.spec, "build_submitted.spec")?),
+            },
+            Wire::TaskPlaced(e) => Self::TaskPlaced {
+                task: text(&e.task, "task_placed.task")?,
+                placement: message(e.placement, "task_placed.placement")?,
+            },
+            Wire::PlacementWithdrawn(e) => Self::PlacementWithdrawn {
+                task: text(&e.task, "placement_withdrawn.task")?,
+                placement: PlacementNumber(e.placement),
+                why: e.why,
+            },
+            Wire::LeaseGranted(e) => Self::LeaseGranted {
+                task: text(&e.task, "lease_granted.task")?,
+                agent: text(&e.agent, "lease_granted.agent")?,
+                fence: Fence(e.fence),
+            },
+            Wire::AttemptFailed(e) => Self::AttemptFailed {
+                task: text(&e.task, "attempt_failed.task")?,
+                fence: Fence(e.fence),
+                failure: message(e.failure, "attempt_failed.failure")?,
+            },
+            Wire::SourceResolved(e) => Self::SourceResolved {
+                task: text(&e.task, "source_resolved.task")?,
+                fence: Fence(e.fence),
+                resolution: message(e.resolution, "source_resolved.resolution")?,
+            },
+            Wire::TaskSucceeded(e) => Self::TaskSucceeded {
+                task: text(&e.task, "task_succeeded.task")?,
+                fence: Fence(e.fence),
+                outcome: Box::new(message(e.outcome, "task_succeeded.outcome")?),
+            },
+            Wire::TaskFailed(e) => Self::TaskFailed {
+                task: text(&e.task, "task_failed.task")?,
+                failure: message(e.failure, "task_failed.failure")?,
+                log: digests(&e.log, "task_failed.log")?,
+            },
+            Wire::BuildCancelled(e) => {
+                Self::BuildCancelled { build: text(&e.build, "build_cancelled.build")? }
+            }
+            Wire::BuildForgotten(e) => {
+                Self::BuildForgotten { build: text(&e.build, "build_forgotten.build")? }
+            }
+            Wire::TokenCreated(e) => Self::TokenCreated {
+                hash: digest(&e.hash, "token_created.hash")?,
+                grant: message(e.grant, "token_created.grant")?,
+                expires: Wall(e.expires_ms),
+            },
+            Wire::TokenRedeemed(e) => Self::TokenRedeemed { hash: digest(&e.hash, "token_redeemed.hash")? },
+            Wire::TokenExpired(e) => Self::TokenExpired { hash: digest(&e.hash, "token_expired.hash")? },
+        })
+    }
+}
