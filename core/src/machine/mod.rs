@@ -19,6 +19,7 @@ pub mod limits;
 mod observed;
 mod placement;
 pub mod record;
+mod replay;
 mod report;
 pub mod request;
 mod step;

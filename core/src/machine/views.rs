@@ -108,6 +108,19 @@ impl Machine {
         self.durable.holds_lease(agent, task, fence)
     }
 
+    /// Whether this task is offered to this agent and not taken up yet.
+    #[must_use]
+    pub fn is_placed_with(&self, agent: &AgentId, task: &TaskId) -> bool {
+        let state = self.task(task).map(|task| &task.state);
+        matches!(state, Some(TaskState::Placed { agent: placed_with, .. }) if placed_with == agent)
+    }
+
+    /// The number of a project's last build, forgotten or not; 0 before the first.
+    #[must_use]
+    pub fn last_build(&self, project: &ProjectId) -> u64 {
+        self.durable.projects.get(project).copied().unwrap_or(0)
+    }
+
     /// The attached agents, by id.
     pub fn agents(&self) -> impl Iterator<Item = AgentStatus<'_>> {
         self.observed.agents.iter().map(|(agent, attached)| AgentStatus {
