@@ -1,5 +1,6 @@
 //! What an agent does: it fetches toolchains and sources, builds, caches and reports.
 
+pub mod cache;
 pub mod gobuild;
 pub mod goproxy;
 mod keep;

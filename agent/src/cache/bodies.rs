@@ -1,0 +1,376 @@
+//! The bodies themselves: one plain file each, named by its SHA-256, without an extension.
+//!
+//! cmd/go and the compilers open these files by path, so they are stored as they are, not packed. What sets
+//! this apart from the fleet's durable blobs: nothing is synced, since a lost body is only built again, and
+//! a cold build puts hundreds; and a body is hashed once a process before it is handed out, after which its
+//! inode, size and change time vouch for it, so that any later write to the file is noticed by a `stat`.
+
+use std::{
+    collections::HashMap,
+    fs::{self, File},
+    io::{self, Read, Write},
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+use meridian_core::digest::{Digest, DigestHasher};
+
+/// How far eviction goes below the capacity, so that it does not run at every put.
+const EVICT_TO_PERCENT: u64 = 90;
+
+/// A file's modification time says when its body was last used, no finer than this.
+const USED_GRAIN: Duration = Duration::from_secs(3600);
+
+/// What `stat` says about a file that was found good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    inode: u64,
+    changed_ns: i64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    size: u64,
+    /// Absent until the content was hashed by this process.
+    good: Option<Stamp>,
+    used: SystemTime,
+    pins: u32,
+}
+
+#[derive(Default)]
+struct Table {
+    known: HashMap<Digest, Known>,
+    total: u64,
+}
+
+pub(super) struct Bodies {
+    dir: PathBuf,
+    incoming: PathBuf,
+    capacity: u64,
+    next_incoming: AtomicU64,
+    table: Mutex<Table>,
+}
+
+impl Bodies {
+    /// Opens the bodies below `dir`, and throws away what an earlier process left half-written. The caller
+    /// holds the lock of the whole cache.
+    pub(super) fn open(dir: &Path, capacity: u64) -> io::Result<Self> {
+        let incoming = dir.join("incoming");
+        if incoming.exists() {
+            fs::remove_dir_all(&incoming)?;
+        }
+        fs::create_dir_all(&incoming)?;
+        for shelf in 0..=255_u8 {
+            fs::create_dir_all(dir.join(format!("{shelf:02x}")))?;
+        }
+        let bodies = Self {
+            dir: dir.to_owned(),
+            incoming,
+            capacity,
+            next_incoming: AtomicU64::new(0),
+            table: Mutex::default(),
+        };
+        bodies.take_stock()?;
+        Ok(bodies)
+    }
+
+    /// Where the body named `digest` is, or would be.
+    pub(super) fn path(&self, digest: &Digest) -> PathBuf {
+        let name = digest.to_hex();
+        self.dir.join(&name[..2]).join(name)
+    }
+
+    /// How many bytes are held.
+    pub(super) fn total(&self) -> u64 {
+        self.table().total
+    }
+
+    /// Looks up a body, makes sure that it is what its name says, and pins it for the caller.
+    /// A body that is gone or damaged is dropped and answered with `None`.
+    pub(super) fn pin(&self, digest: &Digest, size: u64) -> Option<PathBuf> {
+        let path = self.path(digest);
+        let Ok(found) = fs::metadata(&path) else {
+            self.forget(digest);
+            return None;
+        };
+        if found.len() != size {
+            self.discard(digest, &path);
+            return None;
+        }
+        let stamp = stamp(&found);
+        {
+            let mut table = self.table();
+            let known = table.known.get_mut(digest)?;
+            if known.good == Some(stamp) {
+                known.pins += 1;
+                known.used = SystemTime::now();
+                return Some(path);
+            }
+            // Pinned while it is read, so that eviction does not take it from under the reader.
+            known.pins += 1;
+        }
+        if hash_file(&path).ok() != Some(*digest) {
+            self.unpin(digest);
+            self.discard(digest, &path);
+            return None;
+        }
+        let mut table = self.table();
+        let known = table.known.get_mut(digest)?;
+        known.good = Some(refresh(&path, &found).unwrap_or(stamp));
+        known.used = SystemTime::now();
+        Some(path)
+    }
+
+    /// Gives back one pin.
+    pub(super) fn unpin(&self, digest: &Digest) {
+        if let Some(known) = self.table().known.get_mut(digest) {
+            known.pins = known.pins.saturating_sub(1);
+        }
+    }
+
+    /// Begins to take in a body of `size` bytes, or says why there is no room for it.
+    pub(super) fn incoming(&self, size: u64) -> io::Result<Incoming<'_>> {
+        self.make_room(size)?;
+        let number = self.next_incoming.fetch_add(1, Ordering::Relaxed);
+        let path = self.incoming.join(number.to_string());
+        let file = File::create_new(&path)?;
+        Ok(Incoming { bodies: self, path, file, hasher: DigestHasher::new(), size: 0 })
+    }
+
+    /// Evicts what was not used for the longest time until `size` more bytes fit. Pinned bodies stay.
+    fn make_room(&self, size: u64) -> io::Result<()> {
+        let mut table = self.table();
+        if table.total.saturating_add(size) <= self.capacity {
+            return Ok(());
+        }
+        let goal = (self.capacity / 100 * EVICT_TO_PERCENT).saturating_sub(size);
+        let mut idle: Vec<(SystemTime, Digest)> = table
+            .known
+            .iter()
+            .filter(|(_, known)| known.pins == 0 && known.size > 0)
+            .map(|(digest, known)| (known.used, *digest))
+            .collect();
+        idle.sort_unstable();
+        for (_, digest) in idle {
+            if table.total <= goal {
+                break;
+            }
+            match fs::remove_file(self.path(&digest)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => table.remove(&digest),
+            }
+        }
+        if table.total.saturating_add(size) > self.capacity {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        Ok(())
+    }
+
+    /// Learns which bodies an earlier process left. Their content is believed only once it was hashed.
+    fn take_stock(&self) -> io::Result<()> {
+        let mut table = self.table();
+        for shelf in 0..=255_u8 {
+            for file in fs::read_dir(self.dir.join(format!("{shelf:02x}")))? {
+                let file = file?;
+                let Some(digest) = file.file_name().to_str().and_then(|name| name.parse().ok()) else {
+                    continue;
+                };
+                let found = file.metadata()?;
+                let used = found.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+                table.insert(digest, Known { size: found.len(), good: None, used, pins: 0 });
+            }
+        }
+        Ok(())
+    }
+
+    fn forget(&self, digest: &Digest) {
+        self.table().remove(digest);
+    }
+
+    fn discard(&self, digest: &Digest, path: &Path) {
+        tracing::warn!(%digest, "a cached body is not what its name says: dropped, it will be built again");
+        // When it cannot be removed it is still never handed out: it is hashed again before each answer.
+        let _ = fs::remove_file(path);
+        self.forget(digest);
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        // Every change to the table is a whole one, so a panic elsewhere leaves it usable.
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Table {
+    fn insert(&mut self, digest: Digest, known: Known) {
+        self.total += known.size;
+        if let Some(old) = self.known.insert(digest, known) {
+            self.total -= old.size;
+        }
+    }
+
+    fn remove(&mut self, digest: &Digest) {
+        if let Some(old) = self.known.remove(digest) {
+            self.total -= old.size;
+        }
+    }
+}
+
+/// A body on its way in. Dropped without [`Incoming::publish`], it leaves nothing behind.
+pub(super) struct Incoming<'a> {
+    bodies: &'a Bodies,
+    path: PathBuf,
+    file: File,
+    hasher: DigestHasher,
+    size: u64,
+}
+
+impl Incoming<'_> {
+    /// Takes the next piece.
+    pub(super) fn write(&mut self, piece: &[u8]) -> io::Result<()> {
+        self.hasher.update(piece);
+        self.size += piece.len() as u64;
+        self.file.write_all(piece)
+    }
+
+    /// Makes the body visible under its name and pins it, provided that it is the body it was said to be.
+    pub(super) fn publish(mut self, digest: &Digest) -> io::Result<PathBuf> {
+        let hasher = std::mem::take(&mut self.hasher);
+        if hasher.finish() != *digest {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "the body is not what its name says"));
+        }
+        let path = self.bodies.path(digest);
+        // The table is held across the rename, so that two publishers of one body agree on what lies there.
+        let mut table = self.bodies.table();
+        fs::rename(&self.path, &path)?;
+        let good = stamp(&self.file.metadata()?);
+        let pins = table.known.get(digest).map_or(0, |known| known.pins) + 1;
+        let used = SystemTime::now();
+        table.insert(*digest, Known { size: self.size, good: Some(good), used, pins });
+        Ok(path)
+    }
+}
+
+impl Drop for Incoming<'_> {
+    fn drop(&mut self) {
+        // After a publish there is nothing of this name any more.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+fn stamp(found: &fs::Metadata) -> Stamp {
+    let changed_ns = found.ctime().saturating_mul(1_000_000_000).saturating_add(found.ctime_nsec());
+    Stamp { inode: found.ino(), changed_ns }
+}
+
+/// Notes in the file's modification time that it was used now, for the order of eviction after a restart.
+fn refresh(path: &Path, found: &fs::Metadata) -> Option<Stamp> {
+    let used = found.modified().ok()?;
+    if used.elapsed().is_ok_and(|age| age < USED_GRAIN) {
+        return None;
+    }
+    let file = File::open(path).ok()?;
+    file.set_modified(SystemTime::now()).ok()?;
+    let after = file.metadata().ok()?;
+    // Another file may have taken the place of the one that was hashed.
+    (after.ino() == found.ino() && after.len() == found.len()).then(|| stamp(&after))
+}
+
+fn hash_file(path: &Path) -> io::Result<Digest> {
+    let mut file = File::open(path)?;
+    let mut hasher = DigestHasher::new();
+    let mut buffer = vec![0; 128 << 10];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hasher.finish()),
+            n => hasher.update(&buffer[..n]),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(bodies: &Bodies, body: &[u8]) -> io::Result<(Digest, PathBuf)> {
+        let digest = Digest::of(body);
+        let mut incoming = bodies.incoming(body.len() as u64)?;
+        incoming.write(body)?;
+        Ok((digest, incoming.publish(&digest)?))
+    }
+
+    fn flip(path: &Path) {
+        let mut bytes = fs::read(path).unwrap();
+        bytes[0] ^= 1;
+        fs::write(path, bytes).unwrap();
+    }
+
+    #[test]
+    fn a_body_that_is_not_what_its_name_says_is_never_published() {
+        let dir = tempfile::tempdir().unwrap();
+        let bodies = Bodies::open(dir.path(), 1 << 20).unwrap();
+        let mut incoming = bodies.incoming(3).unwrap();
+        incoming.write(b"abc").unwrap();
+        assert!(incoming.publish(&Digest::of(b"abd")).is_err());
+        assert_eq!(bodies.pin(&Digest::of(b"abd"), 3), None);
+        assert_eq!(fs::read_dir(dir.path().join("incoming")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_bit_that_flips_is_noticed_at_once_and_after_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let bodies = Bodies::open(dir.path(), 1 << 20).unwrap();
+        let (digest, path) = put(&bodies, b"object").unwrap();
+        assert_eq!(bodies.pin(&digest, 6), Some(path.clone()));
+        flip(&path);
+        assert_eq!(bodies.pin(&digest, 6), None);
+        assert!(!path.exists());
+
+        put(&bodies, b"object").unwrap();
+        drop(bodies);
+        flip(&path);
+        let bodies = Bodies::open(dir.path(), 1 << 20).unwrap();
+        assert_eq!(bodies.total(), 6);
+        assert_eq!(bodies.pin(&digest, 6), None);
+        assert_eq!(bodies.total(), 0);
+    }
+
+    #[test]
+    fn a_body_that_was_cut_short_is_dropped() {
+        let dir = tempfile::tempdir().unwrap();
+        let bodies = Bodies::open(dir.path(), 1 << 20).unwrap();
+        let (digest, path) = put(&bodies, b"object").unwrap();
+        fs::write(&path, b"obj").unwrap();
+        assert_eq!(bodies.pin(&digest, 6), None);
+    }
+
+    #[test]
+    fn the_least_recently_used_goes_first_and_what_is_pinned_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let bodies = Bodies::open(dir.path(), 1000).unwrap();
+        let (held, _) = put(&bodies, &[1; 300]).unwrap();
+        let (old, _) = put(&bodies, &[2; 300]).unwrap();
+        let (young, _) = put(&bodies, &[3; 300]).unwrap();
+        bodies.unpin(&old);
+        bodies.unpin(&young);
+        put(&bodies, &[4; 300]).unwrap();
+        assert!(bodies.pin(&held, 300).is_some());
+        assert_eq!(bodies.pin(&old, 300), None);
+        assert!(bodies.pin(&young, 300).is_some());
+        let error = put(&bodies, &[5; 300]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+    }
+
+    #[test]
+    fn a_body_that_is_put_twice_counts_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let bodies = Bodies::open(dir.path(), 1000).unwrap();
+        put(&bodies, &[1; 300]).unwrap();
+        put(&bodies, &[1; 300]).unwrap();
+        assert_eq!(bodies.total(), 300);
+    }
+}

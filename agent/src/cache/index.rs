@@ -1,0 +1,240 @@
+//! Which body answers which action: a log of fixed records, read into memory when the cache opens.
+//!
+//! A record is appended by one `write`, so a process that is killed leaves whole records and at most one torn
+//! tail. Each record carries a check of its own; one that fails it is skipped, and its action is a miss.
+//! The log does not say that a body is there: that is looked up when it is asked for.
+
+use std::{
+    collections::HashMap,
+    fs::{self, File, OpenOptions},
+    io::{self, BufReader, BufWriter, Read, Write},
+    path::{Path, PathBuf},
+};
+
+use meridian_core::digest::Digest;
+
+use super::wire::ActionId;
+
+/// Namespace and action, hashed together, so that a key of one namespace is never found from another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Key([u8; 32]);
+
+impl Key {
+    /// The key of `action` within `namespace`.
+    pub(super) fn new(namespace: &Digest, action: &ActionId) -> Self {
+        let mut bytes = [0; 64];
+        bytes[..32].copy_from_slice(namespace.as_bytes());
+        bytes[32..].copy_from_slice(&action.0);
+        Self(*Digest::of(&bytes).as_bytes())
+    }
+}
+
+/// What is known about an action.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub(super) output: Digest,
+    pub(super) size: u64,
+    /// When it was put, in nanoseconds since the Unix epoch.
+    pub(super) time_ns: u64,
+}
+
+/// Key, output, size, time, and the first eight bytes of their SHA-256.
+const RECORD_LEN: usize = 32 + 32 + 8 + 8 + 8;
+const CHECKED_LEN: usize = RECORD_LEN - 8;
+
+/// Beyond this many actions the older half is forgotten; it bounds memory at some 100 bytes an action.
+const ENTRIES_MAX: usize = 1 << 19;
+
+pub(super) struct Index {
+    path: PathBuf,
+    log: File,
+    records: usize,
+    entries: HashMap<Key, Entry>,
+}
+
+impl Index {
+    /// Reads the log at `path`, or begins one.
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        let mut entries = HashMap::new();
+        let mut records = 0;
+        let mut whole = true;
+        match File::open(path) {
+            Ok(file) => {
+                let len = file.metadata()?.len();
+                whole = len.is_multiple_of(RECORD_LEN as u64);
+                let mut input = BufReader::with_capacity(256 << 10, file);
+                let mut record = [0; RECORD_LEN];
+                for _ in 0..len / RECORD_LEN as u64 {
+                    input.read_exact(&mut record)?;
+                    records += 1;
+                    if let Some((key, entry)) = decode(&record) {
+                        entries.insert(key, entry);
+                    }
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        let log = OpenOptions::new().create(true).append(true).open(path)?;
+        let mut index = Self { path: path.to_owned(), log, records, entries };
+        // A torn tail would shift every later record, so it is never appended to.
+        if !whole || index.is_bloated() {
+            index.compact()?;
+        }
+        Ok(index)
+    }
+
+    pub(super) fn get(&self, key: &Key) -> Option<Entry> {
+        self.entries.get(key).copied()
+    }
+
+    /// Remembers `entry`. After an error the entry is known to this process only, or not at all.
+    pub(super) fn put(&mut self, key: Key, entry: Entry) -> io::Result<()> {
+        let known = self.entries.insert(key, entry);
+        if known.is_some_and(|known| known.output == entry.output) {
+            return Ok(());
+        }
+        let record = encode(&key, &entry);
+        let wrote = self.log.write(&record)?;
+        if wrote != RECORD_LEN {
+            // A short write (a full disk) would shift what follows. Cutting back needs no space.
+            self.log.set_len((self.records * RECORD_LEN) as u64)?;
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        self.records += 1;
+        if self.entries.len() > ENTRIES_MAX {
+            self.forget_older_half();
+        }
+        if self.is_bloated() { self.compact() } else { Ok(()) }
+    }
+
+    /// Forgets an action whose body turned out to be gone or damaged. Only in memory: after a restart it is
+    /// found out again.
+    pub(super) fn forget(&mut self, key: &Key) {
+        self.entries.remove(key);
+    }
+
+    fn is_bloated(&self) -> bool {
+        self.records > 2 * self.entries.len() + 4096
+    }
+
+    fn forget_older_half(&mut self) {
+        let mut times: Vec<u64> = self.entries.values().map(|entry| entry.time_ns).collect();
+        let middle = times.len() / 2;
+        let (_, middle, _) = times.select_nth_unstable(middle);
+        let middle = *middle;
+        self.entries.retain(|_, entry| entry.time_ns > middle);
+    }
+
+    fn compact(&mut self) -> io::Result<()> {
+        let fresh = self.path.with_extension("new");
+        let mut output = BufWriter::new(File::create(&fresh)?);
+        for (key, entry) in &self.entries {
+            output.write_all(&encode(key, entry))?;
+        }
+        output.into_inner().map_err(io::IntoInnerError::into_error)?;
+        fs::rename(&fresh, &self.path)?;
+        self.log = OpenOptions::new().append(true).open(&self.path)?;
+        self.records = self.entries.len();
+        Ok(())
+    }
+}
+
+fn encode(key: &Key, entry: &Entry) -> [u8; RECORD_LEN] {
+    let mut record = [0; RECORD_LEN];
+    record[..32].copy_from_slice(&key.0);
+    record[32..64].copy_from_slice(entry.output.as_bytes());
+    record[64..72].copy_from_slice(&entry.size.to_be_bytes());
+    record[72..80].copy_from_slice(&entry.time_ns.to_be_bytes());
+    let check = Digest::of(&record[..CHECKED_LEN]);
+    record[CHECKED_LEN..].copy_from_slice(&check.as_bytes()[..8]);
+    record
+}
+
+fn decode(record: &[u8; RECORD_LEN]) -> Option<(Key, Entry)> {
+    let check = Digest::of(&record[..CHECKED_LEN]);
+    if record[CHECKED_LEN..] != check.as_bytes()[..8] {
+        return None;
+    }
+    let key = Key(record[..32].try_into().ok()?);
+    let output = Digest::from_slice(&record[32..64]).ok()?;
+    let size = u64::from_be_bytes(record[64..72].try_into().ok()?);
+    let time_ns = u64::from_be_bytes(record[72..80].try_into().ok()?);
+    Some((key, Entry { output, size, time_ns }))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn key(n: u64) -> Key {
+        Key(*Digest::of(&n.to_be_bytes()).as_bytes())
+    }
+
+    fn entry(n: u64) -> Entry {
+        Entry { output: Digest::of(&n.to_le_bytes()), size: n, time_ns: n }
+    }
+
+    fn filled(path: &Path, count: u64) {
+        let mut index = Index::open(path).unwrap();
+        for n in 0..count {
+            index.put(key(n), entry(n)).unwrap();
+        }
+    }
+
+    #[test]
+    fn the_same_action_in_two_namespaces_is_two_keys() {
+        let action = ActionId([7; 32]);
+        assert_ne!(Key::new(&Digest::of(b"a"), &action), Key::new(&Digest::of(b"b"), &action));
+    }
+
+    #[test]
+    fn an_action_that_is_put_over_and_over_does_not_grow_the_log_without_bound() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let mut index = Index::open(&path).unwrap();
+        for n in 0..20_000 {
+            index.put(key(1), entry(n)).unwrap();
+        }
+        assert!(fs::metadata(&path).unwrap().len() < 10_000 * RECORD_LEN as u64);
+        assert_eq!(Index::open(&path).unwrap().get(&key(1)), Some(entry(19_999)));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn a_log_cut_anywhere_keeps_every_whole_record_and_can_be_appended_to(cut in 0..=10 * RECORD_LEN) {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("log");
+            filled(&path, 10);
+            OpenOptions::new().write(true).open(&path).unwrap().set_len(cut as u64).unwrap();
+            let whole = (cut / RECORD_LEN) as u64;
+            let mut index = Index::open(&path).unwrap();
+            index.put(key(100), entry(100)).unwrap();
+            drop(index);
+            let index = Index::open(&path).unwrap();
+            for n in 0..10 {
+                prop_assert_eq!(index.get(&key(n)), (n < whole).then(|| entry(n)));
+            }
+            prop_assert_eq!(index.get(&key(100)), Some(entry(100)));
+        }
+
+        #[test]
+        fn a_flipped_bit_costs_one_record_and_never_yields_a_wrong_one(at in 0..10 * RECORD_LEN, bit in 0..8) {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("log");
+            filled(&path, 10);
+            let mut bytes = fs::read(&path).unwrap();
+            bytes[at] ^= 1 << bit;
+            fs::write(&path, bytes).unwrap();
+            let index = Index::open(&path).unwrap();
+            for n in 0..10_u64 {
+                let hit = n != (at / RECORD_LEN) as u64;
+                prop_assert_eq!(index.get(&key(n)), hit.then(|| entry(n)));
+            }
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! One connection from the shim to the daemon, with the questions on it that are not answered yet.
+//!
+//! Every question is answered exactly once, by whoever takes it off the list: the daemon's answer, the
+//! deadline, or the lane's failure. cmd/go treats an answer that it did not ask for as fatal.
+
+use std::{
+    collections::HashMap,
+    io::{self, BufReader, Write},
+    net::Shutdown,
+    os::unix::net::UnixStream,
+    path::Path,
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use super::{
+    serve::{another, is_pause},
+    spool::Kept,
+    wire::{Answer, GREETING},
+};
+
+/// How long the daemon may take for one answer, or to make room for the next question. Longer, and it counts
+/// as dead: a build must not wait for its cache.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Patience(pub(super) Duration);
+
+/// What a question waits for.
+pub(super) enum Waiting {
+    Get,
+    Put(Kept),
+}
+
+struct State {
+    waiting: HashMap<u64, (Instant, Waiting)>,
+    /// Off the list, but cmd/go was not told yet.
+    settling: usize,
+    memory: usize,
+    dead: bool,
+}
+
+pub(super) struct Lane {
+    stream: Option<UnixStream>,
+    patience: Duration,
+    state: Mutex<State>,
+    emptied: Condvar,
+}
+
+/// How a question ended.
+pub(super) enum Settled {
+    Answered(Answer, Waiting),
+    /// The daemon will not answer it any more.
+    Lost(u64, Waiting),
+}
+
+impl Lane {
+    /// Connects, or begins dead when there is nobody to connect to.
+    pub(super) fn connect(socket: &Path, patience: Patience) -> Self {
+        let stream = Self::dial(socket, patience.0).ok();
+        let dead = stream.is_none();
+        let state = State { waiting: HashMap::new(), settling: 0, memory: 0, dead };
+        Self { stream, patience: patience.0, state: Mutex::new(state), emptied: Condvar::new() }
+    }
+
+    fn dial(socket: &Path, patience: Duration) -> io::Result<UnixStream> {
+        let mut stream = UnixStream::connect(socket)?;
+        stream.set_write_timeout(Some(patience))?;
+        // Short, because it is also how often deadlines are looked at.
+        stream.set_read_timeout(Some(patience / 4))?;
+        stream.write_all(&GREETING)?;
+        Ok(stream)
+    }
+
+    /// Puts a question on the list. Gives it back when the lane is dead: then the caller settles it.
+    pub(super) fn expect(&self, id: u64, waiting: Waiting) -> Result<(), Waiting> {
+        let mut state = self.state();
+        if state.dead {
+            return Err(waiting);
+        }
+        state.memory += waiting.memory();
+        state.waiting.insert(id, (Instant::now(), waiting));
+        Ok(())
+    }
+
+    /// Sends bytes of a question. On failure everything on the list is lost, this question too.
+    /// Returns whether the lane still lives.
+    pub(super) fn send(&self, bytes: &[u8], settle: impl Fn(Settled)) -> bool {
+        let sent = self.stream.as_ref().is_some_and(|mut stream| stream.write_all(bytes).is_ok());
+        if !sent {
+            self.fail(settle);
+        }
+        sent
+    }
+
+    /// Reads answers until the lane is dead, and hands each settled question to `settle`.
+    pub(super) fn read_answers(&self, settle: impl Fn(Settled)) {
+        let Some(stream) = self.stream.as_ref() else { return };
+        let mut input = BufReader::with_capacity(8 << 10, PatientReader { stream, lane: self });
+        while matches!(another(&mut input), Ok(true)) {
+            let Ok(answer) = Answer::read(&mut input) else { break };
+            // An answer to nothing means that the two ends are out of step.
+            let Some(waiting) = self.take(answer.id()) else { break };
+            settle(Settled::Answered(answer, waiting));
+            self.settled();
+        }
+        self.fail(settle);
+    }
+
+    /// Declares the lane dead and settles what will not be answered.
+    pub(super) fn fail(&self, settle: impl Fn(Settled)) {
+        let lost: Vec<(u64, Waiting)> = {
+            let mut state = self.state();
+            state.dead = true;
+            state.memory = 0;
+            state.settling += state.waiting.len();
+            state.waiting.drain().map(|(id, (_, waiting))| (id, waiting)).collect()
+        };
+        if let Some(stream) = &self.stream {
+            // Wakes the reading thread; the other end may be gone already.
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+        for (id, waiting) in lost {
+            settle(Settled::Lost(id, waiting));
+            self.settled();
+        }
+    }
+
+    /// How much memory the questions on the list hold.
+    pub(super) fn memory(&self) -> usize {
+        self.state().memory
+    }
+
+    /// Waits until cmd/go was told everything that it asked, for as long as an answer may take.
+    pub(super) fn wait_until_settled(&self) {
+        let state = self.state();
+        let busy = |state: &mut State| state.settling > 0 || !state.waiting.is_empty();
+        let waited = self.emptied.wait_timeout_while(state, self.patience, busy);
+        drop(waited);
+    }
+
+    fn take(&self, id: u64) -> Option<Waiting> {
+        let mut state = self.state();
+        let (_, waiting) = state.waiting.remove(&id)?;
+        state.memory = state.memory.saturating_sub(waiting.memory());
+        state.settling += 1;
+        Some(waiting)
+    }
+
+    fn settled(&self) {
+        self.state().settling -= 1;
+        self.emptied.notify_all();
+    }
+
+    fn overdue(&self) -> bool {
+        self.state().waiting.values().any(|(since, _)| since.elapsed() > self.patience)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Changed by whole steps, so a panic elsewhere leaves it usable.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Waiting {
+    fn memory(&self) -> usize {
+        if let Self::Put(kept) = self { kept.memory() } else { 0 }
+    }
+}
+
+/// Reads from the daemon, and ends the stream when a question is overdue.
+struct PatientReader<'a> {
+    stream: &'a UnixStream,
+    lane: &'a Lane,
+}
+
+impl io::Read for PatientReader<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let mut stream = self.stream;
+            match io::Read::read(&mut stream, buffer) {
+                Err(error) if is_pause(&error) && !self.lane.overdue() => {}
+                Err(error) if is_pause(&error) => return Err(io::ErrorKind::BrokenPipe.into()),
+                other => return other,
+            }
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! Go's build cache on the agent's own disk, shared by every task on it.
+//!
+//! cmd/go asks through GOCACHEPROG: it starts `meridian cacheprog --socket PATH` as its child and speaks JSON
+//! with it. That child ([`shim`]) is thin and short-lived; it passes each question on to the agent's
+//! [`CacheDaemon`], which lives on, owns the disk, and serves one private socket a task.
+//!
+//! **A cache may make a build slower, never wrong and never failed.** So a body is hashed when it comes in
+//! and again before the first time it is handed out by a process; what does not match is dropped and answered
+//! as a miss; and a shim without its daemon answers misses and keeps what is put in a directory of its own.
+//!
+//! Nothing here is synced to disk: what a power cut leaves half-written fails its check and is built again.
+//! There is no network here either; shards and prefetch hang behind the daemon, not in it.
+
+mod bodies;
+mod cmdgo;
+mod daemon;
+mod index;
+mod lane;
+mod serve;
+pub mod shim;
+mod spool;
+mod wire;
+
+pub use daemon::{CacheDaemon, CacheError, CacheFigures, TaskCache, TaskScope};
