@@ -248,7 +248,8 @@ mod tests {
     #[test]
     fn a_request_is_read_as_cmd_go_writes_it() {
         let id = STANDARD.encode([9_u8; 32]);
-        let text = format!("\n{{\"ID\":7,\"Command\":\"put\",\"ActionID\":\"{id}\",\"BodySize\":3,\"New\":[1]}}\n");
+        let text =
+            format!("\n{{\"ID\":7,\"Command\":\"put\",\"ActionID\":\"{id}\",\"BodySize\":3,\"New\":[1]}}\n");
         let Incoming::Request(request) = read_request(&mut text.as_bytes()).unwrap() else { panic!() };
         assert_eq!((request.id, request.command.as_str(), request.body_size), (7, "put", 3));
         assert_eq!(request.action(), Some([9; 32]));

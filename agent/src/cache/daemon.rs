@@ -41,7 +41,9 @@ const CUT_GRACE: Duration = Duration::from_secs(2);
 #[derive(Debug, thiserror::Error)]
 pub enum CacheError {
     /// Another process holds the cache's directory.
-    #[error("the build cache {dir} is in use by another process: stop that one, or give this agent a directory of its own")]
+    #[error(
+        "the build cache {dir} is in use by another process: stop that one, or give this agent a directory of its own"
+    )]
     InUse {
         /// The cache's directory.
         dir: PathBuf,

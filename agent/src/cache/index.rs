@@ -223,12 +223,12 @@ mod tests {
         }
 
         #[test]
-        fn a_flipped_bit_costs_one_record_and_never_yields_a_wrong_one(at in 0..10 * RECORD_LEN, bit in 0..8) {
+        fn a_flipped_bit_costs_one_record_and_never_yields_a_wrong_one(at in 0..10 * RECORD_LEN, bit in 0_u32..8) {
             let dir = tempfile::tempdir().unwrap();
             let path = dir.path().join("log");
             filled(&path, 10);
             let mut bytes = fs::read(&path).unwrap();
-            bytes[at] ^= 1 << bit;
+            bytes[at] ^= 1_u8 << bit;
             fs::write(&path, bytes).unwrap();
             let index = Index::open(&path).unwrap();
             for n in 0..10_u64 {

@@ -60,10 +60,7 @@ pub(super) fn another(input: &mut impl BufRead) -> io::Result<bool> {
 
 /// Whether a read ended because of its time-out or a signal, not because the other end is gone.
 pub(super) fn is_pause(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted
-    )
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted)
 }
 
 fn get(task: &TaskState, id: u64, action: &ActionId) -> Answer {

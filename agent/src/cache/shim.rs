@@ -78,12 +78,7 @@ impl<W: Write> Replies<W> {
 }
 
 /// The shim on any input and output.
-fn run_on(
-    input: impl Read,
-    output: impl Write + Send + 'static,
-    socket: &Path,
-    patience: Patience,
-) {
+fn run_on(input: impl Read, output: impl Write + Send + 'static, socket: &Path, patience: Patience) {
     let replies = Arc::new(Replies { output: Mutex::new(output), spool: Spool::default() });
     replies.say(cmdgo::KNOWN_COMMANDS);
     let lanes = [(); 2].map(|()| Arc::new(Lane::connect(socket, patience)));
@@ -135,7 +130,9 @@ impl<R: Read, W: Write> Shim<R, W> {
 
     fn get(&self, request: &Request) {
         let id = request.id.cast_unsigned();
-        let Some(action) = request.action() else { return self.replies.settle(Settled::Lost(id, Waiting::Get)) };
+        let Some(action) = request.action() else {
+            return self.replies.settle(Settled::Lost(id, Waiting::Get));
+        };
         if let Err(waiting) = self.gets.expect(id, Waiting::Get) {
             return self.replies.settle(Settled::Lost(id, waiting));
         }

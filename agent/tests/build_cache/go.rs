@@ -1,0 +1,179 @@
+//! Real builds with the installed Go. Programs of the standard library only, so no network is needed.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use meridian_agent::cache::{CacheDaemon, CacheFigures};
+use meridian_core::{digest::Digest, quantity::ByteCount};
+
+use crate::{driver::shim_program, protocol::scope};
+
+const PROGRAM: &str = "package main\n\nimport (\n\t\"encoding/json\"\n\t\"fmt\"\n)\n\nfunc main() {\n\ttext, _ := json.Marshal(map[string]int{\"a\": 1})\n\tfmt.Println(string(text))\n}\n";
+
+struct Place {
+    dir: tempfile::TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("src")).unwrap();
+        fs::write(dir.path().join("src/go.mod"), "module example.test/program\n\ngo 1.21\n").unwrap();
+        fs::write(dir.path().join("src/main.go"), PROGRAM).unwrap();
+        for name in ["gocache", "tmp", "home"] {
+            fs::create_dir(dir.path().join(name)).unwrap();
+        }
+        Self { dir }
+    }
+
+    fn cache(&self) -> PathBuf {
+        self.dir.path().join("cache")
+    }
+
+    fn go(&self, socket: &Path, output: &str) -> Child {
+        let path = std::env::var_os("PATH").unwrap();
+        Command::new("go")
+            .args(["build", "-trimpath", "-buildvcs=false", "-o"])
+            .arg(self.dir.path().join(output))
+            .arg(".")
+            .current_dir(self.dir.path().join("src"))
+            .env_clear()
+            .env("PATH", path)
+            .env("HOME", self.dir.path().join("home"))
+            .env("GOCACHE", self.dir.path().join("gocache"))
+            .env("TMPDIR", self.dir.path().join("tmp"))
+            .envs([("GOTOOLCHAIN", "local"), ("GOFLAGS", ""), ("GOPROXY", "off"), ("CGO_ENABLED", "0")])
+            .env("GOCACHEPROG", format!("{} --socket {}", shim_program().display(), socket.display()))
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    }
+
+    fn build(&self, socket: &Path, output: &str) -> Digest {
+        self.finish(self.go(socket, output), output)
+    }
+
+    fn finish(&self, child: Child, output: &str) -> Digest {
+        let done = child.wait_with_output().unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        Digest::of(&fs::read(self.dir.path().join(output)).unwrap())
+    }
+
+    async fn build_cached(&self, daemon: &CacheDaemon, output: &str) -> (Digest, CacheFigures) {
+        let task = daemon.open_task(&scope("installed go", "own", &[])).unwrap();
+        let digest = self.build(task.socket_path(), output);
+        (digest, task.close(Duration::from_secs(10)).await)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_build_finds_everything_and_gives_the_same_binary() {
+    let place = Place::new();
+    let daemon = CacheDaemon::open(&place.cache(), ByteCount::gib(1)).unwrap();
+    let (cold, first) = place.build_cached(&daemon, "cold").await;
+    assert!(first.puts > 50, "{first:?}");
+    let (warm, second) = place.build_cached(&daemon, "warm").await;
+    assert_eq!(warm, cold);
+    // The link's own entry is asked for and never put.
+    assert!(second.hits > 50 && second.gets - second.hits <= 3, "{second:?}");
+
+    drop(daemon);
+    let daemon = CacheDaemon::open(&place.cache(), ByteCount::gib(1)).unwrap();
+    let (restarted, third) = place.build_cached(&daemon, "restarted").await;
+    assert_eq!((restarted, third.hits), (cold, second.hits));
+
+    // A bit flips in the largest body while nobody looks.
+    let largest = bodies(&place.cache()).into_iter().max_by_key(|path| fs::metadata(path).unwrap().len());
+    let largest = largest.unwrap();
+    let mut bytes = fs::read(&largest).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 4;
+    fs::write(&largest, &bytes).unwrap();
+    let (healed, _) = place.build_cached(&daemon, "healed").await;
+    assert_eq!(healed, cold);
+    bytes[middle] ^= 4;
+    assert!(fs::read(&largest).unwrap() == bytes, "the body was built again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_build_outlives_its_daemon_and_gives_the_same_binary() {
+    let place = Place::new();
+    let daemon = CacheDaemon::open(&place.cache(), ByteCount::gib(1)).unwrap();
+    let (whole, figures) = place.build_cached(&daemon, "whole").await;
+    for kill_after in [0, figures.puts / 4, figures.puts / 2] {
+        let cache = place.dir.path().join(format!("cache {kill_after}"));
+        let mut daemon = DaemonProcess::start(&cache);
+        let child = place.go(&daemon.socket, "left alone");
+        let deadline = Instant::now() + Duration::from_secs(120);
+        while (bodies(&cache).len() as u64) < kill_after && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        daemon.kill();
+        assert_eq!(place.finish(child, "left alone"), whole);
+        // What the killed daemon had is whole and is used.
+        let daemon = CacheDaemon::open(&cache, ByteCount::gib(1)).unwrap();
+        let (after, figures) = place.build_cached(&daemon, "after").await;
+        assert_eq!(after, whole);
+        assert!(figures.hits >= kill_after / 2, "{figures:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_build_with_a_full_cache_succeeds() {
+    let place = Place::new();
+    let roomy = CacheDaemon::open(&place.cache(), ByteCount::gib(1)).unwrap();
+    let (whole, _) = place.build_cached(&roomy, "whole").await;
+    let tight = CacheDaemon::open(&place.dir.path().join("tight"), ByteCount::kib(64)).unwrap();
+    let (digest, _) = place.build_cached(&tight, "tight binary").await;
+    assert_eq!(digest, whole);
+    assert!(tight.held() <= ByteCount::kib(64));
+}
+
+fn bodies(cache: &Path) -> Vec<PathBuf> {
+    let shelves = fs::read_dir(cache.join("bodies")).unwrap().map(|shelf| shelf.unwrap().path());
+    shelves
+        .filter(|shelf| !shelf.ends_with("incoming"))
+        .flat_map(|shelf| fs::read_dir(shelf).unwrap().map(|file| file.unwrap().path()))
+        .collect()
+}
+
+/// A daemon in a process of its own, so that it can be killed.
+struct DaemonProcess {
+    child: Child,
+    socket: PathBuf,
+}
+
+impl DaemonProcess {
+    fn start(cache: &Path) -> Self {
+        let mut child = Command::new(shim_program())
+            .arg("daemon")
+            .arg(cache)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        let mut output = std::io::BufReader::new(child.stdout.take().unwrap());
+        std::io::BufRead::read_line(&mut output, &mut line).unwrap();
+        Self { child, socket: PathBuf::from(line.trim_end()) }
+    }
+
+    fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        // A killed process leaves its socket behind.
+        let _ = fs::remove_dir_all(self.socket.parent().unwrap());
+    }
+}
+
+impl Drop for DaemonProcess {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
