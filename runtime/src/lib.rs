@@ -10,4 +10,7 @@
 
 pub mod identity;
 
+pub mod clock;
+pub mod shutdown;
+pub mod state_dir;
 pub mod tls;
