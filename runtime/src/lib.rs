@@ -11,6 +11,7 @@
 pub mod identity;
 
 pub mod clock;
+pub mod config;
 pub mod shutdown;
 pub mod state_dir;
 pub mod tls;

@@ -1,0 +1,157 @@
+//! From layers to a typed value.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use serde::de::DeserializeOwned;
+
+use super::{
+    document::{Node, Parser},
+    env,
+    errors::{ConfigErrors, Found, Origin, Problem},
+    schema::{Findings, Key, Kind, walk},
+};
+
+/// Larger than any configuration a person writes, in bytes.
+const FILE_LEN_MAX: u64 = 1 << 20;
+
+/// A type that can be loaded. Its defaults are serde's (`#[serde(default)]`); `deny_unknown_fields` is not needed.
+pub trait ConfigType: DeserializeOwned {
+    /// The keys of its root table.
+    const SCHEMA: &'static [Key];
+
+    /// What is wrong beyond keys and types. Called when everything else could be read.
+    fn check(&self) -> Vec<Problem>;
+}
+
+/// The layers a configuration is made of; a later one wins over an earlier one, files first, then the environment, then
+/// flags.
+#[derive(Debug, Default)]
+pub struct Loader {
+    files: Vec<(PathBuf, bool)>,
+    vars: BTreeMap<String, String>,
+    overrides: Vec<(String, toml::Value, String)>,
+}
+
+impl Loader {
+    /// No layers yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a file that must exist.
+    #[must_use]
+    pub fn file(mut self, path: impl AsRef<Path>) -> Self {
+        self.files.push((path.as_ref().to_owned(), true));
+        self
+    }
+
+    /// Adds a file that may be absent.
+    #[must_use]
+    pub fn optional_file(mut self, path: impl AsRef<Path>) -> Self {
+        self.files.push((path.as_ref().to_owned(), false));
+        self
+    }
+
+    /// Adds environment variables, usually `std::env::vars()`. The key `a.b-c` is set by `MERIDIAN_A_B_C`; lists are
+    /// separated by commas.
+    #[must_use]
+    pub fn env(mut self, vars: impl IntoIterator<Item = (String, String)>) -> Self {
+        self.vars.extend(vars);
+        self
+    }
+
+    /// Sets the key at the dotted `path`, as the flag `origin` asked.
+    #[must_use]
+    pub fn set(mut self, path: &str, value: impl Into<toml::Value>, origin: &str) -> Self {
+        self.overrides.push((path.to_owned(), value.into(), origin.to_owned()));
+        self
+    }
+
+    /// Reads all layers into a `T`.
+    ///
+    /// # Errors
+    /// Everything that is wrong, at once.
+    pub fn load<T: ConfigType>(&self) -> Result<T, ConfigErrors> {
+        let mut found = Vec::new();
+        let mut tree = self.layers(T::SCHEMA, &mut found);
+        let mut findings = Findings::default();
+        walk(Kind::Table(T::SCHEMA), &mut tree, "", &mut findings);
+        if !found.is_empty() {
+            // A file that is broken may hold what seems to be missing.
+            findings.found.retain(|found| !found.message.starts_with("missing key"));
+            found.append(&mut findings.found);
+            return Err(ConfigErrors::new(found));
+        }
+        let mut found = findings.found;
+        if findings.unreadable {
+            return Err(ConfigErrors::new(found));
+        }
+        let value = match tree.clone().into_toml().try_into::<T>() {
+            Ok(value) => value,
+            Err(error) => {
+                let message = error.to_string().trim().replace('\n', " ");
+                found.push(Found { origin: tree.origin.clone(), message });
+                return Err(ConfigErrors::new(found));
+            }
+        };
+        found.extend(value.check().into_iter().map(|problem| Found {
+            origin: tree.origin_of(&problem.path).clone(),
+            message: format!("`{}`: {}", problem.path, problem.message),
+        }));
+        if found.is_empty() { Ok(value) } else { Err(ConfigErrors::new(found)) }
+    }
+
+    fn layers(&self, keys: &[Key], found: &mut Vec<Found>) -> Node {
+        let origin = |layer, name: &str| Origin { layer, line: 0, column: 0, name: Arc::from(name) };
+        let mut tree = Node::empty(origin(0, "configuration"));
+        for (layer, (path, required)) in self.files.iter().enumerate() {
+            let name = path.display().to_string();
+            match read(path) {
+                Ok(text) => {
+                    let mut parser = Parser { layer, name: Arc::from(name), text: &text, found: Vec::new() };
+                    if let Some(node) = parser.parse() {
+                        tree.origin = node.origin.clone();
+                        tree.merge(node);
+                    }
+                    found.append(&mut parser.found);
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound && !required => {}
+                Err(error) => {
+                    found.push(Found {
+                        origin: origin(layer, &name),
+                        message: format!("cannot read it: {error}"),
+                    });
+                }
+            }
+        }
+        let layer = self.files.len();
+        let mut overlays = Vec::new();
+        env::overlay(keys, "", layer, &|name| self.vars.get(name).cloned(), &mut overlays);
+        for (path, value, flag) in &self.overrides {
+            let origin = origin(layer + 1, flag);
+            let node = Node::from_toml(value.clone(), &origin);
+            overlays.push(Node::at_path(path, node.value, &origin));
+        }
+        for overlay in overlays {
+            tree.merge(overlay);
+        }
+        tree
+    }
+}
+
+fn read(path: &Path) -> io::Result<String> {
+    let metadata = fs::metadata(path)?;
+    if !metadata.is_file() {
+        return Err(io::Error::other("it is not a file"));
+    }
+    if metadata.len() > FILE_LEN_MAX {
+        return Err(io::Error::other("it is larger than 1 MiB"));
+    }
+    fs::read_to_string(path)
+}

@@ -1,0 +1,150 @@
+//! What keys a configuration has, and the walk that judges a document by it.
+
+use super::{
+    document::{Node, Value},
+    errors::{Found, join},
+    nearest::did_you_mean,
+};
+
+/// What a key's value must be.
+#[derive(Debug, Clone, Copy)]
+pub enum Kind {
+    /// Any text.
+    Text,
+    /// A whole number within bounds, both included.
+    Integer {
+        /// The least.
+        min: i64,
+        /// The most.
+        max: i64,
+    },
+    /// `true` or `false`.
+    Boolean,
+    /// One of these words.
+    OneOf(&'static [&'static str]),
+    /// Text in a form of its own, such as a duration.
+    Parsed {
+        /// The form, as in "expected {a duration such as "30s"}".
+        expected: &'static str,
+        /// Says what is wrong with a text.
+        check: fn(&str) -> Result<(), String>,
+    },
+    /// A list of such values.
+    List(&'static Kind),
+    /// A table with these keys.
+    Table(&'static [Key]),
+    /// A table whose keys are the user's, with such values.
+    Map(&'static Kind),
+}
+
+/// One key of a table.
+#[derive(Debug, Clone, Copy)]
+pub struct Key {
+    pub(super) name: &'static str,
+    pub(super) kind: Kind,
+    pub(super) required: bool,
+}
+
+impl Key {
+    /// A key that has a default, or may be absent.
+    #[must_use]
+    pub const fn optional(name: &'static str, kind: Kind) -> Self {
+        Self { name, kind, required: false }
+    }
+
+    /// A key that must be given.
+    #[must_use]
+    pub const fn required(name: &'static str, kind: Kind) -> Self {
+        Self { name, kind, required: true }
+    }
+}
+
+impl Kind {
+    fn expected(self) -> String {
+        match self {
+            Self::Text => "text in quotes".to_owned(),
+            Self::Integer { min, max } if max == i64::MAX => format!("a whole number, at least {min}"),
+            Self::Integer { min, max } => format!("a whole number from {min} to {max}"),
+            Self::Boolean => "true or false".to_owned(),
+            Self::OneOf(words) => format!("one of {}", words.join(", ")),
+            Self::Parsed { expected, .. } => expected.to_owned(),
+            Self::List(of) => format!("a list, each entry {}", of.expected()),
+            Self::Table(_) | Self::Map(_) => "a table".to_owned(),
+        }
+    }
+}
+
+/// What a walk found wrong. After unknown keys the rest can still be read; after anything else it cannot.
+#[derive(Default)]
+pub(super) struct Findings {
+    pub(super) found: Vec<Found>,
+    pub(super) unreadable: bool,
+}
+
+impl Findings {
+    fn wrong(&mut self, node: &Node, message: String) {
+        self.unreadable = true;
+        self.found.push(Found { origin: node.origin.clone(), message });
+    }
+}
+
+/// Judges `node` by `kind`, and takes unknown keys out of it.
+pub(super) fn walk(kind: Kind, node: &mut Node, path: &str, findings: &mut Findings) {
+    match (kind, &mut node.value) {
+        (Kind::Text, Value::Text(_)) | (Kind::Boolean, Value::Boolean(_)) => {}
+        (Kind::Integer { min, max }, Value::Integer(number)) if (min..=max).contains(number) => {}
+        (Kind::OneOf(words), Value::Text(text)) => {
+            if !words.contains(&text.as_str()) {
+                let hint = did_you_mean(text, words.iter().copied());
+                let message = format!("`{path}`: expected {}, found {text:?}{hint}", kind.expected());
+                findings.wrong(node, message);
+            }
+        }
+        (Kind::Parsed { expected, check }, Value::Text(text)) => {
+            if let Err(reason) = check(text) {
+                let message = format!("`{path}`: expected {expected}, found {text:?}: {reason}");
+                findings.wrong(node, message);
+            }
+        }
+        (Kind::List(of), Value::List(entries)) => {
+            for (at, entry) in entries.iter_mut().enumerate() {
+                walk(*of, entry, &format!("{path}[{at}]"), findings);
+            }
+        }
+        (Kind::Map(of), Value::Table(entries)) => {
+            for (name, entry) in entries {
+                walk(*of, &mut entry.node, &join(path, name), findings);
+            }
+        }
+        (Kind::Table(keys), Value::Table(_)) => walk_table(keys, node, path, findings),
+        (_, value) => {
+            let message = format!("`{path}`: expected {}, found {}", kind.expected(), value.describe());
+            findings.wrong(node, message);
+        }
+    }
+}
+
+fn walk_table(keys: &[Key], node: &mut Node, path: &str, findings: &mut Findings) {
+    let Value::Table(entries) = &mut node.value else { return };
+    let is_known = |name: &str| keys.iter().any(|key| key.name == name);
+    // Not `retain` alone: a key that was meant for a missing one is better reported than both.
+    for (name, entry) in entries.iter().filter(|(name, _)| !is_known(name)) {
+        let absent = keys.iter().map(|key| key.name).filter(|known| !entries.contains_key(*known));
+        let hint = did_you_mean(name, absent);
+        let message = format!("unknown key `{}`{hint}", join(path, name));
+        findings.found.push(Found { origin: entry.key_origin.clone(), message });
+    }
+    entries.retain(|name, _| is_known(name));
+    let mut missing = Vec::new();
+    for key in keys {
+        match entries.get_mut(key.name) {
+            Some(entry) => walk(key.kind, &mut entry.node, &join(path, key.name), findings),
+            None if key.required => missing.push(key),
+            None => {}
+        }
+    }
+    for key in missing {
+        let name = join(path, key.name);
+        findings.wrong(node, format!("missing key `{name}`: expected {}", key.kind.expected()));
+    }
+}

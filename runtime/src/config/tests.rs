@@ -1,0 +1,188 @@
+//! A configuration of every kind of key, and what its users are told.
+
+use std::fs;
+
+use serde::Deserialize;
+
+use super::*;
+
+#[derive(Debug, PartialEq, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
+struct Sample {
+    name: String,
+    listen: String,
+    workers: u32,
+    colour: String,
+    verbose: bool,
+    platforms: Vec<String>,
+    limits: Limits,
+    labels: std::collections::BTreeMap<String, String>,
+    target: Vec<Target>,
+}
+
+#[derive(Debug, PartialEq, Default, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
+struct Limits {
+    queue_max: u64,
+}
+
+#[derive(Debug, PartialEq, Deserialize)]
+struct Target {
+    os: String,
+}
+
+impl Default for Sample {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            listen: "127.0.0.1:1".into(),
+            workers: 4,
+            colour: "auto".into(),
+            verbose: false,
+            platforms: Vec::new(),
+            limits: Limits { queue_max: 10 },
+            labels: Default::default(),
+            target: Vec::new(),
+        }
+    }
+}
+
+fn has_port(text: &str) -> Result<(), String> {
+    if text.contains(':') { Ok(()) } else { Err("the port is missing".into()) }
+}
+
+impl ConfigType for Sample {
+    const SCHEMA: &'static [Key] = &[
+        Key::required("name", Kind::Text),
+        Key::optional("listen", Kind::Parsed { expected: "host:port", check: has_port }),
+        Key::optional("workers", Kind::Integer { min: 1, max: 64 }),
+        Key::optional("colour", Kind::OneOf(&["auto", "always", "never"])),
+        Key::optional("verbose", Kind::Boolean),
+        Key::optional("platforms", Kind::List(&Kind::Text)),
+        Key::optional(
+            "limits",
+            Kind::Table(&[Key::optional("queue-max", Kind::Integer { min: 0, max: i64::MAX })]),
+        ),
+        Key::optional("labels", Kind::Map(&Kind::Text)),
+        Key::optional("target", Kind::List(&Kind::Table(&[Key::required("os", Kind::Text)]))),
+    ];
+
+    fn check(&self) -> Vec<Problem> {
+        let bad = self.target.iter().enumerate().filter(|(_, target)| target.os == "beos");
+        bad.map(|(at, _)| Problem::new(format!("target[{at}].os"), "nobody builds for it")).collect()
+    }
+}
+
+fn dir_with(text: &str) -> (tempfile::TempDir, std::path::PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("sample.toml");
+    fs::write(&path, text).unwrap();
+    (dir, path)
+}
+
+/// The errors of this text, one a line, without the directory.
+fn errors(text: &str, change: impl FnOnce(Loader) -> Loader) -> Vec<String> {
+    let (dir, path) = dir_with(text);
+    let errors = change(Loader::new().file(&path)).load::<Sample>().unwrap_err();
+    let prefix = format!("{}/", dir.path().display());
+    errors.lines().map(|line| line.replace(&prefix, "")).collect()
+}
+
+fn var(name: &str, value: &str) -> (String, String) {
+    (name.to_owned(), value.to_owned())
+}
+
+#[test]
+fn every_mistake_is_told_at_once_with_its_place() {
+    let text = "\
+platfroms = [\"linux/amd64\"]
+listen = \"nowhere\"
+workers = 0x100
+colour = \"nevr\"
+platforms = [\"a\", 7]
+
+[limits]
+queue-max = \"many\"
+
+[[target]]
+arch = \"arm64\"
+";
+    let change = |loader: Loader| {
+        loader.env([var("MERIDIAN_VERBOSE", "perhaps"), var("MERIDIAN_OTHER", "x")]).set(
+            "limits.depth",
+            3,
+            "--depth",
+        )
+    };
+    assert_eq!(
+        errors(text, change),
+        [
+            "sample.toml:1:1: missing key `name`: expected text in quotes",
+            "sample.toml:1:1: unknown key `platfroms`",
+            "sample.toml:2:10: `listen`: expected host:port, found \"nowhere\": the port is missing",
+            "sample.toml:3:11: `workers`: expected a whole number from 1 to 64, found the number 256",
+            "sample.toml:4:10: `colour`: expected one of auto, always, never, found \"nevr\", did you mean `never`?",
+            "sample.toml:5:19: `platforms[1]`: expected text in quotes, found the number 7",
+            "sample.toml:8:13: `limits.queue-max`: expected a whole number, at least 0, found text \"many\"",
+            "sample.toml:10:1: missing key `target[0].os`: expected text in quotes",
+            "sample.toml:11:1: unknown key `target[0].arch`",
+            "MERIDIAN_VERBOSE: `verbose`: expected true or false, found text \"perhaps\"",
+            "--depth: unknown key `limits.depth`",
+        ]
+    );
+}
+
+#[test]
+fn an_unknown_key_names_the_one_that_was_meant_and_does_not_hide_what_else_is_wrong() {
+    let text = "name = \"é\"\nplatfroms = []\n[[target]]\nos = \"linux\"\n[[target]]\nos = \"beos\"\n";
+    assert_eq!(
+        errors(text, |loader| loader),
+        [
+            "sample.toml:2:1: unknown key `platfroms`, did you mean `platforms`?",
+            "sample.toml:6:6: `target[1].os`: nobody builds for it",
+        ]
+    );
+}
+
+#[test]
+fn broken_syntax_is_told_with_line_and_column_and_nothing_is_guessed_from_the_rest() {
+    let found = errors("name = \nworkers = \"\n", |loader| loader);
+    assert!(found.len() >= 2 && found[0].starts_with("sample.toml:1:"), "{found:?}");
+    assert!(!found.iter().any(|line| line.contains("missing key")), "{found:?}");
+    let found = errors("name = 99999999999999999999\n", |loader| loader);
+    assert!(found[0].contains("too large"), "{found:?}");
+}
+
+#[test]
+fn later_layers_win() {
+    let (_keep, path) = dir_with("name = \"file\"\nworkers = 8\nlisten = \"file:1\"\n[labels]\na = \"1\"\n");
+    let loaded = Loader::new()
+        .file(&path)
+        .optional_file(path.with_file_name("absent.toml"))
+        .env([
+            var("MERIDIAN_WORKERS", "16"),
+            var("MERIDIAN_LISTEN", "env:1"),
+            var("MERIDIAN_PLATFORMS", "a, b"),
+            var("MERIDIAN_LIMITS_QUEUE_MAX", "5"),
+        ])
+        .set("listen", "flag:1", "--listen")
+        .set("labels.b", "2", "--label")
+        .load::<Sample>()
+        .unwrap();
+    assert_eq!(loaded.name, "file");
+    assert_eq!(loaded.workers, 16);
+    assert_eq!(loaded.listen, "flag:1");
+    assert_eq!(loaded.platforms, ["a", "b"]);
+    assert_eq!(loaded.limits.queue_max, 5);
+    assert_eq!(loaded.labels.len(), 2);
+    assert_eq!(loaded.colour, "auto", "the default");
+}
+
+#[test]
+fn a_file_that_must_be_there_and_is_not_is_named() {
+    let error = Loader::new().file("/nonexistent/x.toml").load::<Sample>().unwrap_err();
+    assert!(error.to_string().starts_with("/nonexistent/x.toml: cannot read it"), "{error}");
+    let nothing = Loader::new().load::<Sample>().unwrap_err();
+    assert_eq!(nothing.to_string(), "configuration: missing key `name`: expected text in quotes");
+    assert_eq!(nothing.count(), 1);
+}
