@@ -218,7 +218,7 @@ impl Dist {
         Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// Runs an artifact that was built for this machine and returns what it prints.
+    /// Runs an artifact that was built for this machine and returns what it prints to either output.
     ///
     /// # Panics
     /// When it cannot be run or fails.
@@ -230,6 +230,6 @@ impl Dist {
             .output()
             .unwrap_or_else(|error| panic!("{name} cannot be run: {error}"));
         assert!(output.status.success(), "{name} failed: {output:?}");
-        String::from_utf8_lossy(&output.stdout).into_owned()
+        String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
     }
 }

@@ -7,6 +7,7 @@
 //!
 //! Not here: tests of one crate's inside, which live in that crate.
 
+pub mod bench;
 pub mod binary;
 pub mod client;
 pub mod fixture;

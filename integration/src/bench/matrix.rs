@@ -1,0 +1,130 @@
+//! Four platforms from an empty build cache, against a shell loop of `go build` and against GoReleaser.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, ensure};
+
+use crate::{
+    bench::{
+        figures::Figures,
+        timing::{run, seconds},
+        world::{PLATFORMS, World},
+    },
+    home::{Home, go_env},
+};
+
+const GORELEASER: &str = "github.com/goreleaser/goreleaser/v2@latest";
+
+/// Installs GoReleaser through the environment's module proxy, once: it is kept beside the target directory.
+///
+/// # Errors
+/// When it cannot be installed. The bench goes on without it and says so.
+pub fn install_goreleaser(goroot: &Path) -> anyhow::Result<PathBuf> {
+    let target =
+        Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the workspace's root")?.join("target");
+    let bin = target.join("bench-peers");
+    let program = bin.join("goreleaser");
+    if !program.exists() {
+        fs::create_dir_all(&bin)?;
+        let home = Home::with_the_real_proxy();
+        let mut install = home.program(goroot.join("bin/go"));
+        install
+            .args(["install", GORELEASER])
+            .env("GOBIN", &bin)
+            .env("GOTOOLCHAIN", "local")
+            .env("CGO_ENABLED", "0")
+            .env("GOFLAGS", "-modcacherw")
+            .env("GOPROXY", go_env("GOPROXY"));
+        run(&mut install)?;
+    }
+    ensure!(program.exists(), "go install left no goreleaser in {}", bin.display());
+    Ok(program)
+}
+
+/// `matrix_vs_shell_ratio` and, with GoReleaser at hand, `matrix_vs_goreleaser_ratio`.
+///
+/// # Errors
+/// When a build fails.
+pub fn matrix(
+    world: &World,
+    goreleaser: Option<&Path>,
+    round: usize,
+    figures: &mut Figures,
+) -> anyhow::Result<()> {
+    let mut order = [Side::Ours, Side::Shell, Side::GoReleaser];
+    order.rotate_left(round % 3);
+    let mut took = [0.0; 3];
+    for side in order {
+        took[side as usize] = match side {
+            Side::Ours => {
+                world.cool_ours()?;
+                seconds(world.meridian_build(&["--platform", &PLATFORMS.join(",")]))?
+            }
+            Side::Shell => {
+                world.cool_theirs()?;
+                seconds(shell_loop(world))?
+            }
+            Side::GoReleaser => match goreleaser {
+                Some(program) => {
+                    world.cool_theirs()?;
+                    write_goreleaser_configuration(world)?;
+                    seconds(goreleaser_build(world, program))?
+                }
+                None => continue,
+            },
+        };
+    }
+    let [ours, shell, released] = took;
+    figures.add("matrix_vs_shell_ratio", ours / shell);
+    figures.add("matrix_s", ours);
+    figures.add("matrix_shell_s", shell);
+    if goreleaser.is_some() {
+        figures.add("matrix_vs_goreleaser_ratio", ours / released);
+        figures.add("matrix_goreleaser_s", released);
+    }
+    Ok(())
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Side {
+    Ours,
+    Shell,
+    GoReleaser,
+}
+
+fn shell_loop(world: &World) -> Command {
+    let script = "for platform in $PLATFORMS; do\n\
+         GOOS=${platform%/*} GOARCH=${platform#*/} \
+         go build -trimpath -buildvcs=false -o \"$OUT/fzf_${platform%/*}_${platform#*/}\" . || exit 1\n\
+         done";
+    let mut command = world.client.home.program("sh");
+    world.set_go_environment(&mut command);
+    command
+        .args(["-c", script])
+        .current_dir(world.theirs())
+        .env("PLATFORMS", PLATFORMS.join(" "))
+        .env("OUT", world.scratch("go-out"));
+    command
+}
+
+fn goreleaser_build(world: &World, program: &Path) -> Command {
+    let mut command = world.client.home.program(program);
+    world.set_go_environment(&mut command);
+    command.args(["build", "--snapshot", "--clean"]).current_dir(world.theirs());
+    command
+}
+
+/// The same targets and flags, and nothing else that GoReleaser could do.
+fn write_goreleaser_configuration(world: &World) -> anyhow::Result<()> {
+    let targets: Vec<_> =
+        PLATFORMS.iter().map(|platform| format!("      - {}\n", platform.replace('/', "_"))).collect();
+    let text = format!(
+        "version: 2\nproject_name: fzf\nbuilds:\n  - id: fzf\n    main: .\n    binary: fzf\n    env:\n      - CGO_ENABLED=0\n    flags:\n      - -trimpath\n      - -buildvcs=false\n    ldflags:\n      - \"\"\n    targets:\n{}",
+        targets.concat()
+    );
+    fs::write(world.theirs().join(".goreleaser.yaml"), text).context("cannot write .goreleaser.yaml")
+}
