@@ -1,0 +1,284 @@
+//! One value of each kind that the journal has ever held. A golden file belongs to each, so these values are
+//! never changed: a new shape gets a new sample beside them.
+
+use meridian_core::{
+    build::{Artifact, BuildFlags, BuildSpec, GitOrigin, Receipt, Resolution, Source, Toolchain, Wishes},
+    digest::Digest,
+    golang::platform::Platform,
+    id::{Epoch, Fence, IdempotencyKey, JournalIndex, PlacementNumber, TaskId},
+    machine::{
+        event::{Event, EventKind},
+        input::{Failure, FailureKind, Outcome},
+        record::{
+            BuildRecord, BuildState, Candidate, Counters, Placement, ProjectRecord, Record, TaskKind,
+            TaskRecord, TaskState, TaskStep, TokenGrant, TokenRecord, Verdict,
+        },
+    },
+    quantity::ByteCount,
+    time::Wall,
+};
+
+const AT: Wall = Wall(1_767_225_600_123);
+
+fn task() -> TaskId {
+    "acme/web/17/1".parse().unwrap()
+}
+
+fn receipt(content: &[u8]) -> Receipt {
+    Receipt {
+        holder: "coordinator".to_owned(),
+        digest: Digest::of(content),
+        size: ByteCount(content.len() as u64),
+        mac: (0..32).collect(),
+    }
+}
+
+fn platform(os: &str, arch: &str, level: &str) -> Platform {
+    Platform { os: os.to_owned(), arch: arch.to_owned(), level: level.to_owned() }
+}
+
+fn module_spec() -> BuildSpec {
+    BuildSpec {
+        source: Source::Module {
+            package: "golang.org/x/tools/cmd/stringer".to_owned(),
+            query: "latest".to_owned(),
+        },
+        packages: vec![".".to_owned()],
+        platforms: vec![platform("linux", "amd64", "v1"), platform("js", "wasm", "")],
+        toolchain: Toolchain::Default,
+        flags: BuildFlags::default(),
+        name: None,
+        version: String::new(),
+        wishes: Wishes::default(),
+    }
+}
+
+fn tree_spec() -> BuildSpec {
+    let strings = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+    BuildSpec {
+        source: Source::Tree {
+            root: Digest::of(b"root"),
+            work_dir: "services/web".to_owned(),
+            workspace: true,
+            origin: Some(GitOrigin {
+                url: "https://example.com/acme/web".to_owned(),
+                commit: "c0ffee00".repeat(5),
+            }),
+            receipts: vec![receipt(b"root")],
+        },
+        packages: strings(&[".", "./cmd/admin"]),
+        platforms: vec![platform("linux", "arm", "7,softfloat"), platform("windows", "arm64", "v8.0")],
+        toolchain: Toolchain::Version {
+            version: "1.27.3".to_owned(),
+            pins: vec![
+                ("darwin/arm64".to_owned(), "h1:yCdfDZ+GhmDNz9efAMlsprJWmFX/baYtnSkwvgeWipA=".to_owned()),
+                ("linux/amd64".to_owned(), "h1:r0ub+FnqzZxoWm/dSUOI9DcIqYWn/mNYGFJcv7PyBzs=".to_owned()),
+            ],
+        },
+        flags: BuildFlags {
+            cgo: true,
+            tags: strings(&["netgo", "osusergo"]),
+            ldflags: strings(&["-s", "-w"]),
+            stamps: vec![("main.version".to_owned(), "{version}".to_owned())],
+        },
+        name: Some("web".to_owned()),
+        version: "1.4.0".to_owned(),
+        wishes: Wishes {
+            region: Some("eu-central".parse().unwrap()),
+            agent: Some("eu-central/a1".parse().unwrap()),
+        },
+    }
+}
+
+fn placement() -> Placement {
+    Placement {
+        number: PlacementNumber(41),
+        agent: "eu-central/a1".parse().unwrap(),
+        because: "least expected cost of 2 agents".to_owned(),
+        candidates: vec![
+            Candidate {
+                agent: "eu-central/a1".parse().unwrap(),
+                verdict: Verdict::Eligible {
+                    cost_us: 12_345,
+                    rtt_us: Some(800),
+                    busy: 1,
+                    slots: 2,
+                    hit_rate_permille: Some(910),
+                },
+            },
+            Candidate {
+                agent: "ap-south/b".parse().unwrap(),
+                verdict: Verdict::Eligible {
+                    cost_us: 99_999,
+                    rtt_us: None,
+                    busy: 0,
+                    slots: 1,
+                    hit_rate_permille: None,
+                },
+            },
+            Candidate {
+                agent: "sa-east/c".parse().unwrap(),
+                verdict: Verdict::Refused { why: "draining".to_owned() },
+            },
+        ],
+    }
+}
+
+fn failure(kind: FailureKind) -> Failure {
+    Failure {
+        kind,
+        message: "./main.go:7:2: undefined: x".to_owned(),
+        hint: "the compiler's own words are above".to_owned(),
+    }
+}
+
+fn resolution() -> Resolution {
+    Resolution {
+        module: "golang.org/x/tools".to_owned(),
+        version: "v0.30.0".to_owned(),
+        sum: "h1:r0ub+FnqzZxoWm/dSUOI9DcIqYWn/mNYGFJcv7PyBzs=".to_owned(),
+    }
+}
+
+fn artifact() -> Artifact {
+    Artifact {
+        name: "web_1.4.0_linux_arm".to_owned(),
+        package: "./cmd/admin".to_owned(),
+        digest: Digest::of(b"binary"),
+        size: ByteCount(6),
+        receipts: vec![receipt(b"binary")],
+    }
+}
+
+fn log() -> Vec<Digest> {
+    vec![Digest::of(b"first"), Digest::of(b"second")]
+}
+
+/// Every event sample with the name of its golden file.
+pub(crate) fn events() -> Vec<(&'static str, Event)> {
+    let build = || "acme/web/17".parse().unwrap();
+    let submitted = |spec| EventKind::BuildSubmitted {
+        build: build(),
+        key: IdempotencyKey::new("key-1").unwrap(),
+        request_digest: Digest::of(b"request"),
+        spec: Box::new(spec),
+    };
+    let local = BuildSpec { toolchain: Toolchain::Local, ..module_spec() };
+    let hash = Digest::of(b"secret");
+    let member = TokenGrant::Member { team: "acme".parse().unwrap(), name: "ana".parse().unwrap() };
+    let agent = TokenGrant::Agent("eu-central/a1".parse().unwrap());
+    let built = Outcome::Built { artifacts: vec![artifact()], go_version: "go1.27.3".to_owned(), log: log() };
+    let created = |grant| EventKind::TokenCreated { hash, grant, expires: Wall(AT.0 + 3_600_000) };
+    let failed = |kind| EventKind::AttemptFailed { task: task(), fence: Fence(9), failure: failure(kind) };
+    let number = PlacementNumber(41);
+    let withdrawn =
+        EventKind::PlacementWithdrawn { task: task(), placement: number, why: "not taken up".to_owned() };
+    let fence = Fence(9);
+    let kinds = vec![
+        ("epoch_began", EventKind::EpochBegan { epoch: Epoch(3) }),
+        ("build_submitted_module", submitted(module_spec())),
+        ("build_submitted_tree", submitted(tree_spec())),
+        ("build_submitted_local_toolchain", submitted(local)),
+        ("task_placed", EventKind::TaskPlaced { task: task(), placement: placement() }),
+        ("placement_withdrawn", withdrawn),
+        (
+            "lease_granted",
+            EventKind::LeaseGranted { task: task(), agent: "eu-central/a1".parse().unwrap(), fence },
+        ),
+        ("attempt_failed_disk_full", failed(FailureKind::DiskFull)),
+        ("attempt_failed_lost", failed(FailureKind::Lost)),
+        ("attempt_failed_infrastructure", failed(FailureKind::Infrastructure)),
+        ("source_resolved", EventKind::SourceResolved { task: task(), fence, resolution: resolution() }),
+        ("task_succeeded", EventKind::TaskSucceeded { task: task(), fence, outcome: Box::new(built) }),
+        ("task_failed_compile", task_failed(FailureKind::Compile)),
+        ("task_failed_modules", task_failed(FailureKind::Modules)),
+        ("task_failed_request", task_failed(FailureKind::Request)),
+        ("build_cancelled", EventKind::BuildCancelled { build: build() }),
+        ("build_forgotten", EventKind::BuildForgotten { build: build() }),
+        ("token_created_agent", created(agent)),
+        ("token_created_member", created(member)),
+        ("token_redeemed", EventKind::TokenRedeemed { hash }),
+        ("token_expired", EventKind::TokenExpired { hash }),
+    ];
+    kinds.into_iter().map(|(name, kind)| (name, Event { at: AT, kind })).collect()
+}
+
+fn task_failed(kind: FailureKind) -> EventKind {
+    EventKind::TaskFailed { task: task(), failure: failure(kind), log: log() }
+}
+
+fn build_record(spec: BuildSpec, state: BuildState, states: Vec<TaskState>) -> Record {
+    let id: meridian_core::id::BuildId = "acme/web/17".parse().unwrap();
+    let tasks = states.into_iter().zip(0u32..).map(|(state, ordinal)| TaskRecord {
+        id: TaskId { build: id.clone(), ordinal },
+        kind: match ordinal {
+            0 => TaskKind::Resolve,
+            _ => TaskKind::Compile(platform("linux", "amd64", "v1")),
+        },
+        state,
+        history: if ordinal == 0 { history() } else { Vec::new() },
+    });
+    let is_ended = state != BuildState::Running;
+    Record::Build(Box::new(BuildRecord {
+        tasks: tasks.collect(),
+        id,
+        key: IdempotencyKey::new("key-1").unwrap(),
+        request_digest: Digest::of(b"request"),
+        spec,
+        submission: JournalIndex(100),
+        submitted: AT,
+        finished: is_ended.then_some(Wall(AT.0 + 60_000)),
+        resolution: is_ended.then(resolution),
+        state,
+        revision: JournalIndex(123),
+    }))
+}
+
+fn history() -> Vec<TaskStep> {
+    let agent = || "eu-central/a1".parse().unwrap();
+    vec![
+        TaskStep::Placed { at: AT, placement: placement() },
+        TaskStep::Withdrawn { at: AT, placement: PlacementNumber(41), why: "not taken up".to_owned() },
+        TaskStep::Leased { at: AT, agent: agent(), fence: Fence(9) },
+        TaskStep::AttemptFailed { at: AT, fence: Fence(9), failure: failure(FailureKind::Lost) },
+    ]
+}
+
+/// Every record sample with the name of its golden file.
+pub(crate) fn records() -> Vec<(&'static str, Record)> {
+    let agent = || "eu-central/a1".parse().unwrap();
+    let running = vec![
+        TaskState::Queued,
+        TaskState::Placed { agent: agent(), placement: PlacementNumber(42) },
+        TaskState::Leased { agent: agent(), fence: Fence(10) },
+    ];
+    let succeeded = TaskState::Succeeded {
+        fence: Fence(9),
+        at: AT,
+        artifacts: vec![artifact()],
+        go_version: "go1.27.3".to_owned(),
+        log: log(),
+    };
+    let failed = TaskState::Failed { at: AT, failure: failure(FailureKind::Compile), log: log() };
+    let member = TokenGrant::Member { team: "acme".parse().unwrap(), name: "ana".parse().unwrap() };
+    let token = |grant| Record::Token(TokenRecord { hash: Digest::of(b"secret"), grant, expires: AT });
+    let counters = Counters {
+        epoch: Epoch(3),
+        index: JournalIndex(1_000),
+        fence: Fence(10),
+        placement: PlacementNumber(42),
+    };
+    vec![
+        ("counters", Record::Counters(counters)),
+        ("project", Record::Project(ProjectRecord { id: "acme/web".parse().unwrap(), last_build: 17 })),
+        ("build_running", build_record(module_spec(), BuildState::Running, running)),
+        ("build_succeeded", build_record(tree_spec(), BuildState::Succeeded, vec![succeeded.clone()])),
+        ("build_failed", build_record(tree_spec(), BuildState::Failed, vec![succeeded, failed])),
+        (
+            "build_cancelled",
+            build_record(module_spec(), BuildState::Cancelled, vec![TaskState::Cancelled { at: AT }]),
+        ),
+        ("token_agent", token(TokenGrant::Agent(agent()))),
+        ("token_member", token(member)),
+    ]
+}

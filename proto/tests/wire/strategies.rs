@@ -1,0 +1,331 @@
+//! Arbitrary values of core's types, in the shapes that core promises (pins sorted, tasks in order).
+
+use meridian_core::{
+    build::{Artifact, BuildFlags, BuildSpec, GitOrigin, Receipt, Resolution, Source, Toolchain, Wishes},
+    digest::Digest,
+    golang::platform::Platform,
+    id::{AgentId, BuildId, Epoch, Fence, IdempotencyKey, JournalIndex, PlacementNumber, ProjectId, TaskId},
+    machine::{
+        event::{Event, EventKind},
+        input::{Failure, FailureKind, Outcome},
+        record::{
+            BuildRecord, BuildState, Candidate, Counters, Placement, ProjectRecord, Record, TaskKind,
+            TaskRecord, TaskState, TaskStep, TokenGrant, TokenRecord, Verdict,
+        },
+    },
+    quantity::ByteCount,
+    time::Wall,
+};
+use proptest::{collection::vec, option, prelude::*};
+
+const NAME: &str = "[a-z0-9][a-z0-9._-]{0,8}";
+
+fn texts() -> BoxedStrategy<Vec<String>> {
+    vec(".{0,12}", 0..3).boxed()
+}
+
+pub(crate) fn digest() -> BoxedStrategy<Digest> {
+    any::<[u8; 32]>().prop_map(Digest::from_bytes).boxed()
+}
+
+fn digests() -> BoxedStrategy<Vec<Digest>> {
+    vec(digest(), 0..3).boxed()
+}
+
+fn project() -> BoxedStrategy<ProjectId> {
+    (NAME, NAME).prop_map(|(team, project)| format!("{team}/{project}").parse().unwrap()).boxed()
+}
+
+fn build() -> BoxedStrategy<BuildId> {
+    (project(), 1..=u64::MAX).prop_map(|(project, number)| BuildId { project, number }).boxed()
+}
+
+pub(crate) fn task() -> BoxedStrategy<TaskId> {
+    (build(), any::<u32>()).prop_map(|(build, ordinal)| TaskId { build, ordinal }).boxed()
+}
+
+fn agent() -> BoxedStrategy<AgentId> {
+    (NAME, NAME).prop_map(|(region, name)| format!("{region}/{name}").parse().unwrap()).boxed()
+}
+
+pub(crate) fn fence() -> BoxedStrategy<Fence> {
+    any::<u64>().prop_map(Fence).boxed()
+}
+
+pub(crate) fn number() -> BoxedStrategy<PlacementNumber> {
+    any::<u64>().prop_map(PlacementNumber).boxed()
+}
+
+fn wall() -> BoxedStrategy<Wall> {
+    any::<u64>().prop_map(Wall).boxed()
+}
+
+fn key() -> BoxedStrategy<IdempotencyKey> {
+    "[!-~]{1,64}".prop_map(|key| IdempotencyKey::new(&key).unwrap()).boxed()
+}
+
+fn platform() -> BoxedStrategy<Platform> {
+    ("[a-z0-9]{1,9}", "[a-z0-9]{1,9}", "[a-z0-9.,]{0,9}")
+        .prop_map(|(os, arch, level)| Platform { os, arch, level })
+        .boxed()
+}
+
+fn receipt() -> BoxedStrategy<Receipt> {
+    (".{0,9}", digest(), any::<u64>(), vec(any::<u8>(), 0..40))
+        .prop_map(|(holder, digest, size, mac)| Receipt { holder, digest, size: ByteCount(size), mac })
+        .boxed()
+}
+
+fn source() -> BoxedStrategy<Source> {
+    let origin = (".{0,9}", ".{0,9}").prop_map(|(url, commit)| GitOrigin { url, commit });
+    let tree = (digest(), ".{0,9}", any::<bool>(), option::of(origin), vec(receipt(), 0..3)).prop_map(
+        |(root, work_dir, workspace, origin, receipts)| Source::Tree {
+            root,
+            work_dir,
+            workspace,
+            origin,
+            receipts,
+        },
+    );
+    let module = (".{0,9}", ".{0,9}").prop_map(|(package, query)| Source::Module { package, query });
+    prop_oneof![tree, module].boxed()
+}
+
+fn toolchain() -> BoxedStrategy<Toolchain> {
+    let pins = proptest::collection::btree_map(".{0,9}", ".{0,9}", 0..4);
+    let version = (".{0,9}", pins)
+        .prop_map(|(version, pins)| Toolchain::Version { version, pins: pins.into_iter().collect() });
+    prop_oneof![Just(Toolchain::Default), Just(Toolchain::Local), version].boxed()
+}
+
+fn flags() -> BoxedStrategy<BuildFlags> {
+    (any::<bool>(), texts(), texts(), vec((".{0,9}", ".{0,9}"), 0..3))
+        .prop_map(|(cgo, tags, ldflags, stamps)| BuildFlags { cgo, tags, ldflags, stamps })
+        .boxed()
+}
+
+pub(crate) fn spec() -> BoxedStrategy<BuildSpec> {
+    let wishes = (option::of(NAME), option::of(agent()))
+        .prop_map(|(region, agent)| Wishes { region: region.map(|name| name.parse().unwrap()), agent });
+    (source(), texts(), vec(platform(), 0..3), toolchain(), flags(), option::of(".{0,9}"), ".{0,9}", wishes)
+        .prop_map(|(source, packages, platforms, toolchain, flags, name, version, wishes)| BuildSpec {
+            source,
+            packages,
+            platforms,
+            toolchain,
+            flags,
+            name,
+            version,
+            wishes,
+        })
+        .boxed()
+}
+
+pub(crate) fn resolution() -> BoxedStrategy<Resolution> {
+    (".{0,9}", ".{0,9}", ".{0,9}")
+        .prop_map(|(module, version, sum)| Resolution { module, version, sum })
+        .boxed()
+}
+
+fn artifact() -> BoxedStrategy<Artifact> {
+    (".{0,9}", ".{0,9}", digest(), any::<u64>(), vec(receipt(), 0..3))
+        .prop_map(|(name, package, digest, size, receipts)| Artifact {
+            name,
+            package,
+            digest,
+            size: ByteCount(size),
+            receipts,
+        })
+        .boxed()
+}
+
+fn failure() -> BoxedStrategy<Failure> {
+    let kind = prop_oneof![
+        Just(FailureKind::Compile),
+        Just(FailureKind::Modules),
+        Just(FailureKind::Request),
+        Just(FailureKind::DiskFull),
+        Just(FailureKind::Lost),
+        Just(FailureKind::Infrastructure),
+    ];
+    (kind, ".{0,9}", ".{0,9}").prop_map(|(kind, message, hint)| Failure { kind, message, hint }).boxed()
+}
+
+pub(crate) fn outcome() -> BoxedStrategy<Outcome> {
+    prop_oneof![
+        resolution().prop_map(Outcome::Resolved),
+        (vec(artifact(), 0..3), ".{0,9}", digests())
+            .prop_map(|(artifacts, go_version, log)| Outcome::Built { artifacts, go_version, log }),
+        (failure(), digests()).prop_map(|(failure, log)| Outcome::Failed { failure, log }),
+    ]
+    .boxed()
+}
+
+pub(crate) fn task_kind() -> BoxedStrategy<TaskKind> {
+    prop_oneof![Just(TaskKind::Resolve), platform().prop_map(TaskKind::Compile)].boxed()
+}
+
+fn placement() -> BoxedStrategy<Placement> {
+    let eligible =
+        (any::<u64>(), option::of(any::<u64>()), any::<u32>(), any::<u32>(), option::of(any::<u32>()))
+            .prop_map(|(cost_us, rtt_us, busy, slots, hit_rate_permille)| Verdict::Eligible {
+                cost_us,
+                rtt_us,
+                busy,
+                slots,
+                hit_rate_permille,
+            });
+    let verdict = prop_oneof![eligible, ".{0,9}".prop_map(|why| Verdict::Refused { why })];
+    let candidate = (agent(), verdict).prop_map(|(agent, verdict)| Candidate { agent, verdict });
+    (number(), agent(), ".{0,9}", vec(candidate, 0..3))
+        .prop_map(|(number, agent, because, candidates)| Placement { number, agent, because, candidates })
+        .boxed()
+}
+
+fn grant() -> BoxedStrategy<TokenGrant> {
+    let member = (NAME, NAME).prop_map(|(team, name)| TokenGrant::Member {
+        team: team.parse().unwrap(),
+        name: name.parse().unwrap(),
+    });
+    prop_oneof![agent().prop_map(TokenGrant::Agent), member].boxed()
+}
+
+pub(crate) fn event() -> BoxedStrategy<Event> {
+    let kind = prop_oneof![
+        any::<u64>().prop_map(|epoch| EventKind::EpochBegan { epoch: Epoch(epoch) }),
+        (build(), key(), digest(), spec()).prop_map(|(build, key, request_digest, spec)| {
+            EventKind::BuildSubmitted { build, key, request_digest, spec: Box::new(spec) }
+        }),
+        (task(), placement()).prop_map(|(task, placement)| EventKind::TaskPlaced { task, placement }),
+        (task(), number(), ".{0,9}").prop_map(|(task, placement, why)| EventKind::PlacementWithdrawn {
+            task,
+            placement,
+            why
+        }),
+        (task(), agent(), fence()).prop_map(|(task, agent, fence)| EventKind::LeaseGranted {
+            task,
+            agent,
+            fence
+        }),
+        (task(), fence(), failure()).prop_map(|(task, fence, failure)| EventKind::AttemptFailed {
+            task,
+            fence,
+            failure
+        }),
+        (task(), fence(), resolution()).prop_map(|(task, fence, resolution)| EventKind::SourceResolved {
+            task,
+            fence,
+            resolution
+        }),
+        (task(), fence(), outcome().prop_map(Box::new))
+            .prop_map(|(task, fence, outcome)| EventKind::TaskSucceeded { task, fence, outcome }),
+        (task(), failure(), digests()).prop_map(|(task, failure, log)| EventKind::TaskFailed {
+            task,
+            failure,
+            log
+        }),
+        build().prop_map(|build| EventKind::BuildCancelled { build }),
+        build().prop_map(|build| EventKind::BuildForgotten { build }),
+        (digest(), grant(), wall()).prop_map(|(hash, grant, expires)| EventKind::TokenCreated {
+            hash,
+            grant,
+            expires
+        }),
+        digest().prop_map(|hash| EventKind::TokenRedeemed { hash }),
+        digest().prop_map(|hash| EventKind::TokenExpired { hash }),
+    ];
+    (wall(), kind).prop_map(|(at, kind)| Event { at, kind }).boxed()
+}
+
+fn task_state() -> BoxedStrategy<TaskState> {
+    prop_oneof![
+        Just(TaskState::Queued),
+        (agent(), number()).prop_map(|(agent, placement)| TaskState::Placed { agent, placement }),
+        (agent(), fence()).prop_map(|(agent, fence)| TaskState::Leased { agent, fence }),
+        (fence(), wall(), vec(artifact(), 0..3), ".{0,9}", digests()).prop_map(
+            |(fence, at, artifacts, go_version, log)| TaskState::Succeeded {
+                fence,
+                at,
+                artifacts,
+                go_version,
+                log,
+            }
+        ),
+        (wall(), failure(), digests()).prop_map(|(at, failure, log)| TaskState::Failed { at, failure, log }),
+        wall().prop_map(|at| TaskState::Cancelled { at }),
+    ]
+    .boxed()
+}
+
+fn task_step() -> BoxedStrategy<TaskStep> {
+    prop_oneof![
+        (wall(), placement()).prop_map(|(at, placement)| TaskStep::Placed { at, placement }),
+        (wall(), number(), ".{0,9}").prop_map(|(at, placement, why)| TaskStep::Withdrawn {
+            at,
+            placement,
+            why
+        }),
+        (wall(), agent(), fence()).prop_map(|(at, agent, fence)| TaskStep::Leased { at, agent, fence }),
+        (wall(), fence(), failure()).prop_map(|(at, fence, failure)| TaskStep::AttemptFailed {
+            at,
+            fence,
+            failure
+        }),
+    ]
+    .boxed()
+}
+
+fn build_record() -> BoxedStrategy<BuildRecord> {
+    let state = prop_oneof![
+        Just(BuildState::Running),
+        Just(BuildState::Succeeded),
+        Just(BuildState::Failed),
+        Just(BuildState::Cancelled),
+    ];
+    let tasks = vec((task_kind(), task_state(), vec(task_step(), 0..3)), 0..3);
+    let ends = (wall(), option::of(wall()), option::of(resolution()), state);
+    (build(), key(), digest(), spec(), ends, any::<[u64; 2]>(), tasks)
+        .prop_map(|(id, key, request_digest, spec, ends, [submission, revision], tasks)| {
+            let (submitted, finished, resolution, state) = ends;
+            let task = |((kind, state, history), ordinal)| TaskRecord {
+                id: TaskId { build: id.clone(), ordinal },
+                kind,
+                state,
+                history,
+            };
+            BuildRecord {
+                tasks: tasks.into_iter().zip(0u32..).map(task).collect(),
+                id,
+                key,
+                request_digest,
+                spec,
+                submission: JournalIndex(submission),
+                submitted,
+                finished,
+                resolution,
+                state,
+                revision: JournalIndex(revision),
+            }
+        })
+        .boxed()
+}
+
+pub(crate) fn record() -> BoxedStrategy<Record> {
+    prop_oneof![
+        any::<[u64; 4]>().prop_map(|[epoch, index, fence, placement]| Record::Counters(Counters {
+            epoch: Epoch(epoch),
+            index: JournalIndex(index),
+            fence: Fence(fence),
+            placement: PlacementNumber(placement),
+        })),
+        (project(), any::<u64>())
+            .prop_map(|(id, last_build)| Record::Project(ProjectRecord { id, last_build })),
+        build_record().prop_map(|build| Record::Build(Box::new(build))),
+        (digest(), grant(), wall()).prop_map(|(hash, grant, expires)| Record::Token(TokenRecord {
+            hash,
+            grant,
+            expires
+        })),
+    ]
+    .boxed()
+}
