@@ -14,4 +14,5 @@ pub mod clock;
 pub mod config;
 pub mod shutdown;
 pub mod state_dir;
+pub mod telemetry;
 pub mod tls;

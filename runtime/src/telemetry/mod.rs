@@ -1,0 +1,13 @@
+//! What a process tells about itself: logs for people, traces for collectors, and the context that ties the traces of
+//! several processes together.
+//!
+//! Not here: metrics, which the roles keep themselves, and masking, which happens before anything is logged.
+
+mod log_file;
+pub mod propagation;
+mod setup;
+
+#[cfg(test)]
+mod tests;
+
+pub use setup::{Format, Guard, LogTarget, TelemetryConfig, TelemetryError, build, init};

@@ -1,0 +1,212 @@
+//! Puts the subscriber together.
+
+use std::{
+    io::{self, IsTerminal as _},
+    path::PathBuf,
+    sync::Mutex,
+    time::Duration,
+};
+
+use opentelemetry::trace::TracerProvider as _;
+use opentelemetry_otlp::{SpanExporter, WithExportConfig as _};
+use opentelemetry_sdk::{Resource, trace::SdkTracerProvider};
+use tokio::runtime::Runtime;
+use tracing::{Dispatch, level_filters::LevelFilter};
+use tracing_subscriber::{
+    EnvFilter, Layer, Registry, filter::Targets, fmt::writer::BoxMakeWriter, layer::SubscriberExt as _,
+};
+
+use super::log_file::{FILE_LEN_MAX, LogFile};
+
+/// How long the last spans may take to leave when the process ends.
+const FLUSH_TIME_MAX: Duration = Duration::from_secs(3);
+/// How long one batch may take.
+const EXPORT_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Where log lines go.
+#[derive(Debug, Default)]
+pub enum LogTarget {
+    /// Standard error, coloured on a terminal unless `NO_COLOR` is set.
+    #[default]
+    Stderr,
+    /// A file, mode 0600, of at most 16 MiB beside a predecessor of as much.
+    File(PathBuf),
+    /// Anything else, for tests and embedding.
+    Writer(BoxMakeWriter),
+}
+
+/// What to tell, and where.
+#[derive(Debug)]
+pub struct TelemetryConfig {
+    /// The service's name in traces: `meridian-coordinator`.
+    pub service: String,
+    /// Which log lines: `info,meridian_agent=debug`, as `tracing` filters are written.
+    pub filter: String,
+    /// How they look.
+    pub format: Format,
+    /// Where they go.
+    pub log: LogTarget,
+    /// The collector that traces are sent to by OTLP over gRPC (`http://host:4317`); `None` sends none.
+    pub otlp_endpoint: Option<String>,
+}
+
+impl TelemetryConfig {
+    /// For `service`: text at level info on standard error, unless `MERIDIAN_LOG` gives a filter; traces go where
+    /// `OTEL_EXPORTER_OTLP_ENDPOINT` says.
+    #[must_use]
+    pub fn from_env(service: &str) -> Self {
+        let var = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+        Self {
+            service: service.to_owned(),
+            filter: var("MERIDIAN_LOG").unwrap_or_else(|| "info".to_owned()),
+            format: Format::Text,
+            log: LogTarget::Stderr,
+            otlp_endpoint: var("OTEL_EXPORTER_OTLP_ENDPOINT"),
+        }
+    }
+}
+
+/// Why telemetry could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    /// The filter is not one.
+    #[error("log filter {filter:?} is not understood: {reason}")]
+    Filter {
+        /// What was given.
+        filter: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The log file cannot be written.
+    #[error("cannot write the log {}: {source}", path.display())]
+    LogFile {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Traces cannot be sent to this endpoint.
+    #[error("cannot send traces to {endpoint:?}: {reason}")]
+    Otlp {
+        /// The endpoint.
+        endpoint: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The process has telemetry already.
+    #[error("telemetry was set up twice in this process")]
+    Twice,
+}
+
+/// Keep it until the process ends: dropping it sends the spans that are left, within three seconds.
+#[derive(Debug, Default)]
+pub struct Guard {
+    traces: Option<(SdkTracerProvider, Runtime)>,
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if let Some((provider, runtime)) = self.traces.take() {
+            if let Err(error) = provider.shutdown_with_timeout(FLUSH_TIME_MAX) {
+                tracing::debug!(%error, "the last spans were not sent");
+            }
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// Sets the whole process's telemetry up.
+///
+/// # Errors
+/// When the configuration cannot be carried out, or it was done before.
+pub fn init(config: TelemetryConfig) -> Result<Guard, TelemetryError> {
+    let (dispatch, guard) = build(config)?;
+    tracing::dispatcher::set_global_default(dispatch).map_err(|_| TelemetryError::Twice)?;
+    Ok(guard)
+}
+
+/// The same for a part of the process, which the caller enters by `tracing::dispatcher::set_default`.
+///
+/// # Errors
+/// When the configuration cannot be carried out.
+pub fn build(config: TelemetryConfig) -> Result<(Dispatch, Guard), TelemetryError> {
+    let filter = EnvFilter::builder().parse(&config.filter).map_err(|error| TelemetryError::Filter {
+        filter: config.filter.clone(),
+        reason: error.to_string(),
+    })?;
+    let logs = log_layer(config.format, config.log)?.with_filter(filter);
+    let mut guard = Guard::default();
+    let spans = match config.otlp_endpoint {
+        None => None,
+        Some(endpoint) => {
+            let traces = exporter(&config.service, endpoint)?;
+            let layer = tracing_opentelemetry::layer().with_tracer(traces.0.tracer("meridian"));
+            guard.traces = Some(traces);
+            // Only our own spans: those of the libraries below would include the export of spans itself.
+            Some(layer.with_filter(Targets::new().with_target("meridian", LevelFilter::INFO)))
+        }
+    };
+    Ok((Dispatch::new(Registry::default().with(logs).with(spans)), guard))
+}
+
+fn log_layer(
+    format: Format,
+    target: LogTarget,
+) -> Result<Box<dyn Layer<Registry> + Send + Sync>, TelemetryError> {
+    let (writer, colour) = match target {
+        LogTarget::Stderr => {
+            let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+            (BoxMakeWriter::new(io::stderr), !plain && io::stderr().is_terminal())
+        }
+        LogTarget::File(path) => {
+            let file = LogFile::open(&path, FILE_LEN_MAX)
+                .map_err(|source| TelemetryError::LogFile { path, source })?;
+            (BoxMakeWriter::new(Mutex::new(file)), false)
+        }
+        LogTarget::Writer(writer) => (writer, false),
+    };
+    let layer = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(colour);
+    Ok(match format {
+        Format::Text => layer.boxed(),
+        Format::Json => layer.json().boxed(),
+    })
+}
+
+/// A batching exporter with a runtime of its own, so that the last spans can leave while the caller's runtime stands
+/// still in a destructor.
+fn exporter(service: &str, endpoint: String) -> Result<(SdkTracerProvider, Runtime), TelemetryError> {
+    let refused = |reason: String| TelemetryError::Otlp { endpoint: endpoint.clone(), reason };
+    if !endpoint.starts_with("http://") {
+        return Err(refused("only http:// collectors are spoken to: use one on this host or network".into()));
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("otlp")
+        .enable_all()
+        .build()
+        .map_err(|error| refused(error.to_string()))?;
+    let entered = runtime.enter();
+    let exporter =
+        SpanExporter::builder().with_tonic().with_endpoint(&endpoint).with_timeout(EXPORT_TIME_MAX).build();
+    drop(entered);
+    let exporter = match exporter {
+        Ok(exporter) => exporter,
+        Err(error) => {
+            runtime.shutdown_background();
+            return Err(refused(error.to_string()));
+        }
+    };
+    let resource = Resource::builder().with_service_name(service.to_owned()).build();
+    let provider = SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build();
+    Ok((provider, runtime))
+}

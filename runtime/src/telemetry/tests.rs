@@ -1,0 +1,166 @@
+//! Spans that reach a collector in this process, and logs that reach their writer.
+
+use std::{
+    collections::BTreeMap,
+    convert::Infallible,
+    io,
+    sync::{Arc, Mutex},
+};
+
+use opentelemetry_proto::tonic::{
+    collector::trace::v1::{
+        ExportTraceServiceRequest, ExportTraceServiceResponse,
+        trace_service_server::{TraceService, TraceServiceServer},
+    },
+    trace::v1::Span,
+};
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::{Request, Response, Status, metadata::MetadataMap};
+use tower::{Layer as _, ServiceExt as _};
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
+
+use super::{propagation, propagation::TraceRequests, *};
+
+#[derive(Clone, Default)]
+struct Collector(Arc<Mutex<Vec<Span>>>);
+
+#[tonic::async_trait]
+impl TraceService for Collector {
+    async fn export(
+        &self,
+        request: Request<ExportTraceServiceRequest>,
+    ) -> Result<Response<ExportTraceServiceResponse>, Status> {
+        let resources = request.into_inner().resource_spans;
+        let scopes = resources.into_iter().flat_map(|resource| resource.scope_spans);
+        self.0.lock().unwrap().extend(scopes.flat_map(|scope| scope.spans));
+        Ok(Response::new(ExportTraceServiceResponse::default()))
+    }
+}
+
+fn config(log: LogTarget, otlp_endpoint: Option<String>) -> TelemetryConfig {
+    TelemetryConfig {
+        service: "test".into(),
+        filter: "info".into(),
+        format: Format::Text,
+        log,
+        otlp_endpoint,
+    }
+}
+
+#[derive(Clone, Default)]
+struct Written(Arc<Mutex<Vec<u8>>>);
+
+impl Written {
+    fn target(&self) -> LogTarget {
+        let written = self.clone();
+        LogTarget::Writer(BoxMakeWriter::new(move || written.clone()))
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+impl io::Write for Written {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_trace_spans_metadata_layer_and_plain_text_and_reaches_the_collector() {
+    let collector = Collector::default();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let serving = tonic::transport::Server::builder()
+        .add_service(TraceServiceServer::new(collector.clone()))
+        .serve_with_incoming(TcpListenerStream::new(listener));
+    let serving = tokio::spawn(serving);
+
+    let (dispatch, guard) = build(config(Written::default().target(), Some(endpoint))).unwrap();
+    let traced = std::thread::spawn(move || {
+        tracing::dispatcher::with_default(&dispatch, one_trace);
+        drop(guard);
+    });
+    tokio::task::spawn_blocking(|| traced.join()).await.unwrap().unwrap();
+    serving.abort();
+
+    let spans = collector.0.lock().unwrap();
+    let by_name: BTreeMap<_, _> = spans.iter().map(|span| (span.name.as_str(), span)).collect();
+    let names = ["build", "order", "rpc-by-metadata", "test.Builds/Submit"];
+    assert_eq!(by_name.keys().copied().collect::<Vec<_>>(), names);
+    let root = by_name["build"];
+    assert!(root.parent_span_id.is_empty());
+    for name in &names[1..] {
+        assert_eq!(by_name[name].trace_id, root.trace_id, "{name}");
+        assert_eq!(by_name[name].parent_span_id, root.span_id, "{name}");
+    }
+}
+
+/// A caller, a server by its layer, one by hand, and an agent that was handed an order.
+fn one_trace() {
+    let mut metadata = MetadataMap::new();
+    let traceparent = tracing::info_span!("build").in_scope(|| {
+        propagation::inject(&mut metadata);
+        propagation::current_traceparent().expect("traces are collected")
+    });
+    let service = tower::service_fn(|_: http::Request<()>| async { Ok::<_, Infallible>(()) });
+    let mut request = http::Request::post("/test.Builds/Submit").body(()).unwrap();
+    *request.headers_mut() = metadata.clone().into_headers();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(TraceRequests.layer(service).oneshot(request)).unwrap();
+
+    let by_metadata = tracing::info_span!("rpc-by-metadata");
+    propagation::join_metadata(&by_metadata, &metadata);
+    by_metadata.in_scope(|| ());
+    let order = tracing::info_span!("order");
+    propagation::join(&order, &traceparent);
+    order.in_scope(|| ());
+}
+
+#[test]
+fn logs_are_filtered_and_take_the_form_that_was_asked_for() {
+    let written = Written::default();
+    let (dispatch, _guard) = build(TelemetryConfig {
+        format: Format::Json,
+        filter: "warn,meridian_runtime=debug".into(),
+        ..config(written.target(), None)
+    })
+    .unwrap();
+    tracing::dispatcher::with_default(&dispatch, || {
+        tracing::debug!(count = 3, "kept");
+        tracing::info!(target: "elsewhere", "dropped");
+        assert_eq!(propagation::current_traceparent(), None, "nothing is collected");
+        propagation::join(&tracing::info_span!("x"), "not a context");
+    });
+    let text = written.text();
+    assert!(text.contains("\"count\":3") && text.contains("kept") && text.starts_with('{'), "{text}");
+    assert!(!text.contains("dropped"), "{text}");
+}
+
+#[test]
+fn what_cannot_be_set_up_is_said() {
+    let bad = |change: fn(&mut TelemetryConfig)| {
+        let mut config = config(LogTarget::Stderr, None);
+        change(&mut config);
+        build(config).unwrap_err().to_string()
+    };
+    assert!(bad(|config| config.filter = "meridian=loud".into()).contains("meridian=loud"));
+    assert!(bad(|config| config.otlp_endpoint = Some("https://x:1".into())).contains("http://"));
+    assert!(bad(|config| config.log = LogTarget::File("/nonexistent/x.log".into())).contains("/nonexistent"));
+}
+
+#[test]
+fn a_collector_that_is_away_does_not_hold_up_the_end() {
+    let (dispatch, guard) =
+        build(config(Written::default().target(), Some("http://127.0.0.1:1".into()))).unwrap();
+    tracing::dispatcher::with_default(&dispatch, || tracing::info_span!("lost").in_scope(|| ()));
+    let start = std::time::Instant::now();
+    drop(guard);
+    assert!(start.elapsed() < std::time::Duration::from_secs(10));
+}
