@@ -78,12 +78,19 @@ impl Fate {
     }
 }
 
+/// The tasks that have not ended, by the order of their start.
+#[derive(Default)]
+struct Running {
+    started: u64,
+    tasks: BTreeMap<u64, (String, AbortHandle)>,
+}
+
 #[derive(Default)]
 struct Group {
     name: String,
     stop: CancellationToken,
     tracker: TaskTracker,
-    running: Mutex<(u64, BTreeMap<u64, (String, AbortHandle)>)>,
+    running: Mutex<Running>,
     dependents: Mutex<Vec<TaskGroup>>,
     fate: Arc<Fate>,
 }
@@ -148,15 +155,15 @@ impl TaskGroup {
         let task = tokio::spawn(task);
         let number = {
             let mut running = locked(&self.0.running);
-            running.0 += 1;
-            let number = running.0;
-            running.1.insert(number, (name.clone(), task.abort_handle()));
+            running.started += 1;
+            let number = running.started;
+            running.tasks.insert(number, (name.clone(), task.abort_handle()));
             number
         };
         let group = self.clone();
         self.0.tracker.spawn(async move {
             let outcome = task.await;
-            locked(&group.0.running).1.remove(&number);
+            locked(&group.0.running).tasks.remove(&number);
             let error = match outcome {
                 Ok(Ok(())) if may_end || group.0.stop.is_cancelled() => return,
                 Ok(Ok(())) => TaskError::EndedEarly { name },
@@ -204,7 +211,7 @@ impl TaskGroup {
         self.0.stop.cancel();
         self.0.tracker.close();
         if tokio::time::timeout_at(deadline, self.0.tracker.wait()).await.is_err() {
-            for (name, task) in locked(&self.0.running).1.values() {
+            for (name, task) in locked(&self.0.running).tasks.values() {
                 stuck.push(name.clone());
                 task.abort();
             }

@@ -153,6 +153,15 @@ fn broken_syntax_is_told_with_line_and_column_and_nothing_is_guessed_from_the_re
     assert!(found[0].contains("too large"), "{found:?}");
 }
 
+proptest::proptest! {
+    #[test]
+    fn no_text_makes_the_loader_panic(text in r#"([a-z-]{1,10}|name|workers|target|limits| = |"|\[|\]|\n|[0-9]{1,20}|\{|\}|,|\.|é|\PC){0,30}"#) {
+        let (_keep, path) = dir_with(&text);
+        let loaded = Loader::new().file(&path).load::<Sample>();
+        proptest::prop_assert!(loaded.map_or_else(|errors| errors.count() > 0, |sample| !sample.name.is_empty() || text.contains("name")));
+    }
+}
+
 #[test]
 fn later_layers_win() {
     let (_keep, path) = dir_with("name = \"file\"\nworkers = 8\nlisten = \"file:1\"\n[labels]\na = \"1\"\n");

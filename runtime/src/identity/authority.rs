@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    path::{Path, PathBuf},
+    path::Path,
     time::{Duration, SystemTime},
 };
 
@@ -73,8 +73,8 @@ impl Authority {
         Self::parse(&path, &content).map(Some)
     }
 
-    fn parse(path: &PathBuf, content: &[u8]) -> Result<Self, IdentityError> {
-        let malformed = |reason: String| IdentityError::Malformed { path: path.clone(), reason };
+    fn parse(path: &Path, content: &[u8]) -> Result<Self, IdentityError> {
+        let malformed = |reason: String| IdentityError::Malformed { path: path.to_owned(), reason };
         let certificate = CertificateDer::from_pem_slice(content)
             .map_err(|error| malformed(format!("no certificate: {error}")))?;
         let key = PrivatePkcs8KeyDer::from_pem_slice(content)
@@ -240,6 +240,27 @@ mod tests {
         assert!(matches!(Authority::open(dir.path()), Err(IdentityError::File { .. })));
         secret_file::replace(&dir.path().join(FILE), b"not pem").unwrap();
         assert!(matches!(Authority::open(dir.path()), Err(IdentityError::Malformed { .. })));
+    }
+
+    #[test]
+    fn a_request_with_any_byte_changed_is_refused_or_for_the_same_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let authority = Authority::open_or_create(dir.path(), "acme").unwrap();
+        let (_, csr) = new_key_and_csr().unwrap();
+        let id = SpiffeId::new("acme", &["x"]).unwrap();
+        let issue = |csr: &[u8]| authority.issue(csr, &id, Duration::from_secs(60), &[]);
+        let honest = Facts::read(&issue(&csr).unwrap()[0]).unwrap();
+        for at in 0..csr.len() {
+            let mut changed = csr.clone();
+            changed[at] ^= 0x15;
+            if let Ok(chain) = issue(&changed) {
+                let facts = Facts::read(&chain[0]).unwrap();
+                assert_eq!(facts.pin, honest.pin, "byte {at}");
+                assert_eq!(facts.uris, honest.uris);
+                assert!(!facts.is_ca);
+            }
+            let _ = issue(&csr[..at]);
+        }
     }
 
     #[test]

@@ -56,6 +56,7 @@ pub struct Identity {
     key: PrivateKey,
     chain: Vec<CertificateDer<'static>>,
     authority: CertificateDer<'static>,
+    authority_pin: Pin,
     not_before: SystemTime,
     not_after: SystemTime,
 }
@@ -82,6 +83,7 @@ impl Identity {
             key,
             chain: chain.iter().map(|der| CertificateDer::from(der.clone())).collect(),
             authority: CertificateDer::from(authority.to_vec()),
+            authority_pin: spki_pin(authority)?,
             not_before: facts.not_before,
             not_after: facts.not_after,
         };
@@ -151,11 +153,9 @@ impl Identity {
     }
 
     /// The pin of the authority's key: compare it with the join token's after enrolment.
-    ///
-    /// # Errors
-    /// Never for an identity that was checked; the signature stays honest about parsing.
-    pub fn authority_pin(&self) -> Result<Pin, IdentityError> {
-        spki_pin(&self.authority)
+    #[must_use]
+    pub fn authority_pin(&self) -> Pin {
+        self.authority_pin
     }
 
     /// When the certificate runs out.
@@ -244,7 +244,7 @@ mod tests {
         let loaded = Identity::load(dir.path()).unwrap().unwrap();
         assert_eq!(loaded.id().as_str(), "spiffe://acme/agent/fra/a1");
         assert_eq!(loaded.chain, identity.chain);
-        assert_eq!(loaded.authority_pin().unwrap(), authority.pin());
+        assert_eq!(loaded.authority_pin(), authority.pin());
     }
 
     #[test]

@@ -116,6 +116,22 @@ mod tests {
         assert_eq!(SpiffeId::new("acme", &["agent", "fra", "a1"]).unwrap(), id);
     }
 
+    proptest::proptest! {
+        #[test]
+        fn an_id_is_its_fleet_and_parts_put_together_again(fleet in "[a-z0-9._-]{1,20}", parts in proptest::collection::vec("[a-zA-Z0-9_-]{1,9}", 1..5)) {
+            let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+            let id = SpiffeId::new(&fleet, &parts).unwrap();
+            proptest::prop_assert_eq!(id.fleet(), fleet);
+            proptest::prop_assert_eq!(id.segments().collect::<Vec<_>>(), parts);
+            proptest::prop_assert_eq!(id.as_str().parse::<SpiffeId>().unwrap(), id);
+        }
+
+        #[test]
+        fn no_text_makes_it_panic(text in "(spiffe://)?\\PC{0,40}") {
+            let _ = text.parse::<SpiffeId>();
+        }
+    }
+
     #[test]
     fn what_is_not_an_id_is_refused_with_the_reason() {
         for (text, part) in [

@@ -28,7 +28,6 @@ pub fn inject(metadata: &mut MetadataMap) {
 ///
 /// # Errors
 /// Never; interceptors must be able to.
-#[expect(clippy::result_large_err, reason = "the type is tonic's")]
 pub fn inject_request(mut request: tonic::Request<()>) -> Result<tonic::Request<()>, tonic::Status> {
     inject(request.metadata_mut());
     Ok(request)

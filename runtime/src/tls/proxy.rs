@@ -182,6 +182,19 @@ mod tests {
         assert!(!format!("{proxies:?}").contains("u@x"));
     }
 
+    proptest::proptest! {
+        #[test]
+        fn no_variables_make_it_panic(url in "\\PC{0,40}", list in "[a-z0-9.:/,*\\[\\]é%-]{0,40}", host in "\\PC{0,20}", port: u16) {
+            if let Ok(proxies) = Proxies::new(&url, &list) {
+                let _ = proxies.of(&host, port);
+            }
+            let _ = Proxies::new("http://p", &list).unwrap().of(&host, port);
+            if let Ok(address) = Address::parse(&url) {
+                proptest::prop_assert_eq!(Address::parse(&address.to_string()).unwrap(), address);
+            }
+        }
+    }
+
     #[test]
     fn what_cannot_be_a_proxy_is_refused_without_its_password() {
         for url in ["https://p:1", "socks5://p:1", "http://", "http://me:secret@:80"] {
