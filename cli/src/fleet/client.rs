@@ -1,0 +1,151 @@
+//! A connection to a coordinator, under an identity.
+//!
+//! Bulk data has a channel of its own, made when it is first needed, so that an upload never delays a watch.
+
+use std::{error::Error as _, future::Future, sync::OnceLock, time::Duration};
+
+use meridian_proto::{limits::MESSAGE_LEN_MAX, v1};
+use meridian_runtime::{
+    identity::{Identity, LiveIdentity, SpiffeId},
+    tls::{ChannelOptions, ClientTls, ConnectError, Profile, channel},
+};
+use tonic::{Response, Status, transport::Channel};
+
+use crate::trouble::Trouble;
+
+/// How long one question may take to be answered.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
+
+/// A coordinator and who we are to it.
+#[derive(Debug)]
+pub struct Client {
+    address: String,
+    tls: ClientTls,
+    id: SpiffeId,
+    control: Channel,
+    bulk: OnceLock<Channel>,
+}
+
+impl Client {
+    /// A client of the coordinator at `address`. Connects at the first call.
+    ///
+    /// # Errors
+    /// When the address or the identity cannot be used.
+    pub fn new(address: &str, identity: Identity) -> Result<Self, Trouble> {
+        let id = identity.id().clone();
+        let server = SpiffeId::new(id.fleet(), &["coordinator"]).map_err(Trouble::broken)?;
+        let authority = identity.authority_der().to_vec();
+        let identity = Some(LiveIdentity::new(identity).map_err(Trouble::broken)?);
+        let tls = ClientTls { authority, identity, server };
+        let control = channel(address, tls.clone(), &ChannelOptions::from_env(Profile::Control))
+            .map_err(|error| Trouble::usage(format_args!("coordinator: {error}")))?;
+        Ok(Self { address: address.to_owned(), tls, id, control, bulk: OnceLock::new() })
+    }
+
+    /// Where the coordinator is.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Who we are.
+    #[must_use]
+    pub const fn id(&self) -> &SpiffeId {
+        &self.id
+    }
+
+    /// The team whose member we are; `local` for an administrator, who has none.
+    #[must_use]
+    pub fn team(&self) -> String {
+        let parts: Vec<&str> = self.id.segments().collect();
+        match parts.as_slice() {
+            ["team", team, ..] => (*team).to_owned(),
+            _ => "local".to_owned(),
+        }
+    }
+
+    /// Builds: submit, watch, list and the like.
+    #[must_use]
+    pub fn builds(&self) -> v1::builds_client::BuildsClient<Channel> {
+        v1::builds_client::BuildsClient::new(self.control.clone()).max_decoding_message_size(MESSAGE_LEN_MAX)
+    }
+
+    /// What is known of agents.
+    #[must_use]
+    pub fn agents(&self) -> v1::agents_client::AgentsClient<Channel> {
+        v1::agents_client::AgentsClient::new(self.control.clone()).max_decoding_message_size(MESSAGE_LEN_MAX)
+    }
+
+    /// The fleet itself.
+    #[must_use]
+    pub fn fleet(&self) -> v1::fleet_client::FleetClient<Channel> {
+        v1::fleet_client::FleetClient::new(self.control.clone())
+    }
+
+    /// Questions about blobs, which are small and want no second connection.
+    #[must_use]
+    pub fn blob_questions(&self) -> v1::blobs_client::BlobsClient<Channel> {
+        v1::blobs_client::BlobsClient::new(self.control.clone()).max_decoding_message_size(MESSAGE_LEN_MAX)
+    }
+
+    /// Blobs on their way, over the bulk channel.
+    ///
+    /// # Errors
+    /// When the channel cannot be set up.
+    pub fn blobs(&self) -> Result<v1::blobs_client::BlobsClient<Channel>, Trouble> {
+        Ok(v1::blobs_client::BlobsClient::new(self.bulk_channel()?).max_decoding_message_size(MESSAGE_LEN_MAX))
+    }
+
+    /// Logs.
+    #[must_use]
+    pub fn logs(&self) -> v1::logs_client::LogsClient<Channel> {
+        v1::logs_client::LogsClient::new(self.control.clone()).max_decoding_message_size(MESSAGE_LEN_MAX)
+    }
+
+    fn bulk_channel(&self) -> Result<Channel, Trouble> {
+        if let Some(made) = self.bulk.get() {
+            return Ok(made.clone());
+        }
+        let made = channel(&self.address, self.tls.clone(), &ChannelOptions::from_env(Profile::Bulk))
+            .map_err(Trouble::broken)?;
+        Ok(self.bulk.get_or_init(|| made).clone())
+    }
+}
+
+/// Asks one question, with a deadline. `doing` says what it is for, such as `list the builds`.
+///
+/// # Errors
+/// What the fleet answered instead, or that it did not answer.
+pub async fn ask<T>(
+    doing: &str,
+    question: impl Future<Output = Result<Response<T>, Status>>,
+) -> Result<T, Trouble> {
+    match tokio::time::timeout(ANSWER_DEADLINE, question).await {
+        Ok(Ok(answer)) => Ok(answer.into_inner()),
+        Ok(Err(status)) => Err(explain_status(doing, &status)),
+        Err(_) => {
+            let waited = ANSWER_DEADLINE.as_secs();
+            Err(Trouble::broken(format_args!("cannot {doing}: the coordinator did not answer within {waited} s")))
+        }
+    }
+}
+
+/// A failed call as trouble: with the connection's own words when there was no connection.
+#[must_use]
+pub fn explain_status(doing: &str, status: &Status) -> Trouble {
+    match status.source().and_then(|source| ConnectError::of(source)) {
+        Some(error @ ConnectError::Untrusted { .. }) => Trouble::refused(format_args!("cannot {doing}: {error}"))
+            .hint("the coordinator is not the one that was joined, or our certificate has expired: join again"),
+        Some(error) => Trouble::broken(format_args!("cannot {doing}: {error}")),
+        None => Trouble::of_status(doing, status),
+    }
+}
+
+/// Whether a failed call may succeed when it is made again: the coordinator was away, not unwilling.
+#[must_use]
+pub fn is_away(status: &Status) -> bool {
+    use tonic::Code;
+    // A broken transport without a status of its own shows as unknown.
+    matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Aborted | Code::DeadlineExceeded)
+        || (matches!(status.code(), Code::Internal | Code::Cancelled) && status.source().is_some())
+}

@@ -1,0 +1,83 @@
+//! From a one-time token to an identity.
+
+use std::fmt;
+
+use meridian_proto::v1;
+use meridian_runtime::{
+    identity::{Identity, Pin, SpiffeId, new_key_and_csr},
+    tls::{ChannelOptions, Profile, enroll_channel},
+};
+
+use crate::{fleet::client::ask, trouble::Trouble};
+
+/// The parts of `mrd1.FLEET.SECRET.PIN`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token {
+    /// The fleet to join.
+    pub fleet: String,
+    /// What only the token's bearer knows.
+    secret: String,
+    /// The fleet's authority.
+    pub pin: Pin,
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Token({}, …)", self.fleet)
+    }
+}
+
+impl Token {
+    /// Reads a token. A mistake is described without the token's text, which is a secret.
+    ///
+    /// # Errors
+    /// When it is not whole.
+    pub fn parse(text: &str) -> Result<Self, Trouble> {
+        let wrong = || {
+            Trouble::usage("the token is not whole: expected mrd1.FLEET.SECRET.PIN")
+                .hint("copy all of what `meridian token create` printed")
+        };
+        let rest = text.trim().strip_prefix("mrd1.").ok_or_else(wrong)?;
+        // A fleet's name may hold dots; the other parts cannot.
+        let (rest, pin) = rest.rsplit_once('.').ok_or_else(wrong)?;
+        let (fleet, secret) = rest.rsplit_once('.').ok_or_else(wrong)?;
+        let pin = pin.parse().map_err(|_| wrong())?;
+        if fleet.is_empty() || secret.is_empty() {
+            return Err(wrong());
+        }
+        Ok(Self { fleet: fleet.to_owned(), secret: secret.to_owned(), pin })
+    }
+}
+
+/// Redeems a token at `coordinator`.
+///
+/// # Errors
+/// When the token is not good (any more), or the coordinator is not the one it pins.
+pub async fn enroll(token: &Token, coordinator: &str) -> Result<Identity, Trouble> {
+    let server = SpiffeId::new(&token.fleet, &["coordinator"]).map_err(Trouble::usage)?;
+    let options = ChannelOptions::from_env(Profile::Control);
+    let channel = enroll_channel(coordinator, token.pin, server, &options).map_err(Trouble::usage)?;
+    let (key, request) = new_key_and_csr().map_err(Trouble::broken)?;
+    let mut fleet = v1::fleet_client::FleetClient::new(channel);
+    let message = v1::EnrollRequest { secret: token.secret.clone(), certificate_request: request.into() };
+    let answer = ask("join the fleet", fleet.enroll(message)).await?;
+    let chain: Vec<Vec<u8>> = answer.chain.iter().map(|certificate| certificate.to_vec()).collect();
+    Identity::new(key, &chain, &answer.authority).map_err(Trouble::broken)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_taken_apart_and_a_broken_one_is_never_repeated() {
+        let pin = Pin([7; 32]);
+        let token = Token::parse(&format!(" mrd1.eu.acme.s3cret.{pin}\n")).unwrap();
+        assert_eq!((token.fleet.as_str(), token.secret.as_str(), token.pin), ("eu.acme", "s3cret", pin));
+        assert!(!format!("{token:?}").contains("s3cret"));
+        for text in ["", "mrd1.acme.s3cret", "mrd2.a.b.c", "mrd1.acme.s3cret.short"] {
+            let trouble = Token::parse(text).unwrap_err();
+            assert!(!trouble.to_string().contains("s3cret"), "{trouble}");
+        }
+    }
+}

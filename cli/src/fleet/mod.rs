@@ -1,0 +1,12 @@
+//! Which fleet a command speaks to, and how.
+//!
+//! [`client`] is a connection with an identity; [`select`] decides which fleet is meant; [`saved`] keeps the
+//! identities that `meridian join` got; [`local`] starts and finds the fleet of this machine, whose running
+//! process is described by its [`endpoint`] file.
+
+pub mod client;
+pub mod endpoint;
+pub mod join;
+pub mod local;
+pub mod saved;
+pub mod select;

@@ -1,0 +1,178 @@
+//! Which fleet is meant.
+//!
+//! In order: `--local`; `--coordinator` or `MERIDIAN_COORDINATOR`; `coordinator` in the user's `config.toml`;
+//! the fleet that was joined last; the local fleet. The last one is a convenience for people: a CI job that
+//! fell back to it in silence would release what the fleet never saw, so with `CI=true` it is refused.
+
+use meridian_proto::v1;
+use meridian_runtime::{
+    identity::{Identity, new_key_and_csr},
+    state_dir::UserDirs,
+};
+
+use crate::{
+    args::FleetArgs,
+    fleet::{
+        client::{Client, ask},
+        local::{self, LocalPaths},
+        saved::{self, SavedFleet},
+    },
+    settings::UserConfig,
+    trouble::Trouble,
+};
+
+/// The fleet that a command speaks to.
+#[derive(Debug)]
+pub struct Fleet {
+    /// The connection.
+    pub client: Client,
+    local: Option<LocalPaths>,
+}
+
+impl Fleet {
+    /// Whether it is this machine's own.
+    #[must_use]
+    pub const fn is_local(&self) -> bool {
+        self.local.is_some()
+    }
+
+    /// Makes the connection good again after the coordinator was away. A remote one is dialled again by
+    /// itself; a local one may have to be started, and then has another address.
+    ///
+    /// # Errors
+    /// When the local fleet cannot be started.
+    pub async fn reconnect(&mut self) -> Result<(), Trouble> {
+        if let Some(paths) = &self.local {
+            self.client = local::ensure(paths).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Where to go, before anything is connected.
+#[derive(Debug)]
+pub enum Choice {
+    /// This machine's fleet.
+    Local,
+    /// A coordinator, with the identity that was saved when its fleet was joined.
+    Remote(Box<SavedFleet>),
+}
+
+/// Decides which fleet is meant.
+///
+/// # Errors
+/// When a coordinator is named but its fleet was never joined, or when a CI job has no fleet.
+pub fn choose(args: &FleetArgs, directories: &UserDirs, config: &UserConfig) -> Result<Choice, Trouble> {
+    if args.local {
+        return Ok(Choice::Local);
+    }
+    let named = args.coordinator.as_ref().or(config.coordinator.as_ref());
+    let mut joined = saved::all(&directories.state).map_err(Trouble::broken)?;
+    if let Some(address) = named {
+        // The address may have changed since, so a fleet that was joined under another one will do when
+        // there is only one; the identity decides whether it is the right one.
+        let index = joined.iter().position(|fleet| fleet.coordinator == *address);
+        let index = index.or_else(|| (joined.len() == 1).then_some(0));
+        let Some(index) = index else {
+            let message = format_args!("no identity for the coordinator at {address}");
+            return Err(Trouble::refused(message).hint(format_args!(
+                "ask an administrator for a token, then run `meridian join TOKEN --coordinator {address}`"
+            )));
+        };
+        let mut fleet = joined.swap_remove(index);
+        fleet.coordinator.clone_from(address);
+        return Ok(Choice::Remote(Box::new(fleet)));
+    }
+    if !joined.is_empty() {
+        return Ok(Choice::Remote(Box::new(joined.swap_remove(0))));
+    }
+    refuse_in_ci(std::env::var("CI").ok().as_deref())?;
+    Ok(Choice::Local)
+}
+
+fn refuse_in_ci(ci: Option<&str>) -> Result<(), Trouble> {
+    if matches!(ci, None | Some("" | "0" | "false")) {
+        return Ok(());
+    }
+    Err(Trouble::refused("no fleet is configured, and CI is set").hint(
+        "join a fleet, or set MERIDIAN_COORDINATOR; to build on this machine's own fleet after all, say --local",
+    ))
+}
+
+/// Connects to the fleet that is meant, and starts the local one if need be.
+///
+/// # Errors
+/// When there is no fleet to speak to.
+pub async fn connect(args: &FleetArgs, directories: &UserDirs, config: &UserConfig) -> Result<Fleet, Trouble> {
+    match choose(args, directories, config)? {
+        Choice::Local => {
+            let paths = LocalPaths::of(directories);
+            Ok(Fleet { client: local::ensure(&paths).await?, local: Some(paths) })
+        }
+        Choice::Remote(saved) => Ok(Fleet { client: connect_saved(*saved).await?, local: None }),
+    }
+}
+
+async fn connect_saved(saved: SavedFleet) -> Result<Client, Trouble> {
+    let now = std::time::SystemTime::now();
+    if saved.identity.not_after() <= now {
+        let message = format_args!("our certificate for {} has expired", saved.identity.id());
+        return Err(Trouble::refused(message).hint("ask an administrator for a new token and join again"));
+    }
+    let is_due = saved.identity.renewal_due(now);
+    let client = Client::new(&saved.coordinator, saved.identity)?;
+    if is_due && let Err(error) = renew(&client, &saved.directory).await {
+        // The old one is still good; the next command tries again.
+        tracing::warn!(%error, "the certificate could not be renewed");
+    }
+    Ok(client)
+}
+
+async fn renew(client: &Client, directory: &std::path::Path) -> Result<(), Trouble> {
+    let (key, request) = new_key_and_csr().map_err(Trouble::broken)?;
+    let message = v1::RenewRequest { certificate_request: request.into() };
+    let answer = ask("renew our certificate", client.fleet().renew(message)).await?;
+    let chain: Vec<Vec<u8>> = answer.chain.iter().map(|certificate| certificate.to_vec()).collect();
+    let identity = Identity::new(key, &chain, &answer.authority).map_err(Trouble::broken)?;
+    identity.save(directory).map_err(Trouble::broken)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exit_code::ExitCode;
+
+    fn nowhere() -> (tempfile::TempDir, UserDirs) {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name| dir.path().join(name);
+        let directories = UserDirs { state: at("state"), config: at("config"), cache: at("cache") };
+        (dir, directories)
+    }
+
+    #[test]
+    fn a_ci_job_without_a_fleet_is_refused_and_told_about_local() {
+        for ci in [None, Some(""), Some("false"), Some("0")] {
+            assert!(refuse_in_ci(ci).is_ok(), "{ci:?}");
+        }
+        let trouble = refuse_in_ci(Some("true")).unwrap_err();
+        assert_eq!(trouble.exit, ExitCode::Refused);
+        assert!(trouble.to_string().contains("--local"), "{trouble}");
+    }
+
+    #[test]
+    fn local_wins_over_everything_that_is_configured() {
+        let (_dir, directories) = nowhere();
+        let args = FleetArgs { local: true, ..FleetArgs::default() };
+        let config = UserConfig { coordinator: Some("h.example:1".to_owned()), ..UserConfig::default() };
+        assert!(matches!(choose(&args, &directories, &config), Ok(Choice::Local)));
+    }
+
+    #[test]
+    fn a_coordinator_whose_fleet_was_never_joined_is_refused_with_the_way_to_join() {
+        let (_dir, directories) = nowhere();
+        let args = FleetArgs { coordinator: Some("h.example:1".to_owned()), ..FleetArgs::default() };
+        let trouble = choose(&args, &directories, &UserConfig::default()).unwrap_err();
+        assert_eq!(trouble.exit, ExitCode::Refused);
+        assert!(trouble.to_string().contains("meridian join TOKEN --coordinator h.example:1"), "{trouble}");
+    }
+}
