@@ -5,8 +5,11 @@
 
 pub mod args;
 pub mod build;
+pub mod command;
 pub mod dist;
 pub mod exit_code;
+pub mod fleet;
 pub mod project;
+pub mod settings;
 pub mod source;
 pub mod trouble;

@@ -106,5 +106,8 @@ pub enum LocalCommand {
         /// End after being idle for so long: a number with s, m, h or d.
         #[arg(long, default_value = "30m", value_parser = crate::args::parse_span)]
         idle: std::time::Duration,
+        /// Leave the terminal's session. Given by the command that starts it in the background.
+        #[arg(long, hide = true)]
+        detached: bool,
     },
 }

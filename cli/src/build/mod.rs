@@ -5,5 +5,8 @@
 
 pub mod board;
 pub mod failures;
+pub mod interrupt;
+pub mod patience;
 pub mod report;
 pub mod request;
+pub mod watch;

@@ -1,0 +1,58 @@
+//! How long and how often to try again while the coordinator is away.
+
+use std::time::{Duration, Instant};
+
+/// A coordinator may be away for so long before a command gives up.
+pub const AWAY_MAX: Duration = Duration::from_secs(10 * 60);
+
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+const WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// Counts one absence.
+#[derive(Debug, Default)]
+pub struct Patience {
+    since: Option<Instant>,
+    tries: u32,
+}
+
+impl Patience {
+    /// The coordinator answered: the next absence starts afresh.
+    pub fn reset(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Whether the coordinator is away, as far as we know.
+    #[must_use]
+    pub const fn is_waiting(&self) -> bool {
+        self.since.is_some()
+    }
+
+    /// How long to wait before the next try; `None` when it has been away for too long.
+    pub fn next_wait(&mut self, now: Instant) -> Option<Duration> {
+        let since = *self.since.get_or_insert(now);
+        if now.saturating_duration_since(since) >= AWAY_MAX {
+            return None;
+        }
+        let wait = FIRST_WAIT.saturating_mul(1 << self.tries.min(16)).min(WAIT_MAX);
+        self.tries += 1;
+        Some(wait)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_grow_to_a_bound_and_end_after_ten_minutes() {
+        let start = Instant::now();
+        let mut patience = Patience::default();
+        assert!(!patience.is_waiting());
+        let waits: Vec<u128> = (0..8).filter_map(|_| Some(patience.next_wait(start)?.as_millis())).collect();
+        assert_eq!(waits, [100, 200, 400, 800, 1600, 3200, 5000, 5000]);
+        assert!(patience.next_wait(start + AWAY_MAX - Duration::from_millis(1)).is_some());
+        assert_eq!(patience.next_wait(start + AWAY_MAX), None);
+        patience.reset();
+        assert_eq!(patience.next_wait(start + AWAY_MAX), Some(FIRST_WAIT));
+    }
+}

@@ -1,0 +1,141 @@
+//! Follows a build to its end, through restarts of the coordinator and past Ctrl-C.
+
+use std::time::Instant;
+
+use meridian_proto::v1::{self, BuildState};
+use tonic::Status;
+
+use crate::{
+    build::{
+        interrupt::{Interrupts, Wish},
+        patience::{AWAY_MAX, Patience},
+        report::Report,
+    },
+    fleet::{
+        client::{ask, explain_status, is_away},
+        select::Fleet,
+    },
+    trouble::Trouble,
+};
+
+/// How a build was left.
+#[derive(Debug)]
+pub enum Followed {
+    /// It has ended.
+    Ended(Box<v1::Build>),
+    /// The user gave it up, and the coordinator knows.
+    Cancelled,
+}
+
+/// Shows `build` until it has ended.
+///
+/// # Errors
+/// When the coordinator stays away, or refuses to show the build.
+pub async fn follow(
+    fleet: &mut Fleet,
+    build: &str,
+    report: &mut Report,
+    interrupts: &mut Interrupts,
+) -> Result<Followed, Trouble> {
+    let mut patience = Patience::default();
+    let mut cursor = 0;
+    loop {
+        let watched = tokio::select! {
+            watched = watch(fleet, build, &mut cursor, report, &mut patience) => watched,
+            () = until_cancelled(build, report_hint(), interrupts) => {
+                cancel(fleet, build).await?;
+                return Ok(Followed::Cancelled);
+            }
+        };
+        let status = match watched {
+            Ok(Some(ended)) => return Ok(Followed::Ended(ended)),
+            // The stream closed in good order: the coordinator is stopping, or dropped a slow reader.
+            Ok(None) => Status::unavailable("the coordinator closed the stream"),
+            Err(status) if is_away(&status) => status,
+            Err(status) => return Err(explain_status("watch the build", &status)),
+        };
+        let reconnect = wait_and_reconnect(fleet, report, &mut patience, &status);
+        tokio::select! {
+            reconnected = reconnect => reconnected?,
+            () = until_cancelled(build, report_hint(), interrupts) => {
+                cancel(fleet, build).await?;
+                return Ok(Followed::Cancelled);
+            }
+        }
+    }
+}
+
+/// Follows one stream. `Ok(None)` when it closed before the build had ended.
+async fn watch(
+    fleet: &Fleet,
+    build: &str,
+    cursor: &mut u64,
+    report: &mut Report,
+    patience: &mut Patience,
+) -> Result<Option<Box<v1::Build>>, Status> {
+    let request = v1::WatchRequest { build: build.to_owned(), after_revision: *cursor };
+    let mut stream = fleet.client.builds().watch(request).await?.into_inner();
+    if patience.is_waiting() {
+        report.say("coordinator is back");
+    }
+    patience.reset();
+    while let Some(message) = stream.message().await? {
+        let Some(state) = message.build else { continue };
+        *cursor = state.revision;
+        report.show(&state);
+        if has_ended(&state) {
+            return Ok(Some(Box::new(state)));
+        }
+    }
+    Ok(None)
+}
+
+/// Whether a build has ended.
+#[must_use]
+pub fn has_ended(build: &v1::Build) -> bool {
+    !matches!(build.state(), BuildState::Running | BuildState::Unspecified)
+}
+
+/// Waits for the next try; makes a local fleet run again.
+///
+/// # Errors
+/// When the coordinator has been away for too long.
+pub async fn wait_and_reconnect(
+    fleet: &mut Fleet,
+    report: &mut Report,
+    patience: &mut Patience,
+    status: &Status,
+) -> Result<(), Trouble> {
+    if !patience.is_waiting() {
+        report.say("coordinator away, reconnecting…");
+    }
+    let Some(wait) = patience.next_wait(Instant::now()) else {
+        let minutes = AWAY_MAX.as_secs() / 60;
+        let trouble = explain_status("follow the build", status);
+        return Err(trouble.hint(format_args!(
+            "the coordinator has been away for {minutes} minutes; the build goes on when it is back"
+        )));
+    };
+    tokio::time::sleep(wait).await;
+    // A local fleet that cannot be started right now is one more absence, not the end.
+    if let Err(error) = fleet.reconnect().await {
+        tracing::debug!(%error, "the local fleet is not back yet");
+    }
+    Ok(())
+}
+
+fn report_hint() -> &'static str {
+    "cancel the build? press Ctrl-C again to cancel; it goes on otherwise"
+}
+
+/// Returns when the user really wants to cancel.
+async fn until_cancelled(build: &str, hint: &str, interrupts: &mut Interrupts) {
+    while interrupts.next().await == Wish::Ask {
+        eprintln!("\n{build}: {hint}");
+    }
+}
+
+async fn cancel(fleet: &Fleet, build: &str) -> Result<(), Trouble> {
+    let request = v1::CancelBuildRequest { build: build.to_owned() };
+    ask("cancel the build", fleet.client.builds().cancel(request)).await.map(drop)
+}

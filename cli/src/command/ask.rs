@@ -1,0 +1,337 @@
+//! Questions that are one call and one answer: builds, explain, cancel, agents, status.
+
+use meridian_core::quantity::{ByteCount, Millis};
+use meridian_proto::{
+    limits::PAGE_SIZE_MAX,
+    v1::{self, candidate::Verdict, task_kind::Kind, task_step::Step},
+};
+use serde_json::{Value, json};
+
+use crate::{
+    args::{BuildRef, BuildsArgs, FleetArgs},
+    build::request::as_name,
+    command::{
+        build_ref::{parse, state_word, to_json},
+        context::Context,
+        print::{self, ago, now_ms, table},
+    },
+    fleet::{
+        client::ask,
+        local::{self, LocalPaths},
+        select::{self, Choice},
+    },
+    project::ProjectFile,
+    source::modules,
+    trouble::Trouble,
+};
+
+/// `meridian builds`.
+///
+/// # Errors
+/// When the fleet cannot be asked.
+pub async fn builds(context: &Context, args: &BuildsArgs) -> Result<(), Trouble> {
+    let fleet = context.fleet(&args.fleet).await?;
+    let project = match &args.project {
+        Some(project) => project.clone(),
+        None => project_here(&fleet.client.team())?,
+    };
+    let mut found = Vec::new();
+    let mut page_token = String::new();
+    let limit = args.limit as usize;
+    loop {
+        let page_size = PAGE_SIZE_MAX.min(args.limit);
+        let request = v1::ListBuildsRequest { project: project.clone(), page_size, page_token };
+        let page = ask("list the builds", fleet.client.builds().list(request)).await?;
+        found.extend(page.builds);
+        page_token = page.next_page_token;
+        if page_token.is_empty() || found.len() >= limit {
+            break;
+        }
+    }
+    found.truncate(limit);
+    if args.fleet.json {
+        let builds: Vec<Value> = found.iter().map(to_json).collect();
+        print::json(&json!({ "project": project, "builds": builds }));
+        return Ok(());
+    }
+    if found.is_empty() {
+        eprintln!("no builds of {project}");
+        return Ok(());
+    }
+    let mut rows = vec![["BUILD", "STATE", "AGE", "TOOK", "SOURCE"].map(str::to_owned).to_vec()];
+    rows.extend(found.iter().map(|build| {
+        let took = build.finished_ms.map(|end| Millis(end.saturating_sub(build.submitted_ms)).to_string());
+        vec![
+            build.id.clone(),
+            state_word(build.state()).to_owned(),
+            ago(build.submitted_ms, now_ms()),
+            took.unwrap_or_default(),
+            source_words(build),
+        ]
+    }));
+    print::line(&table(&rows));
+    Ok(())
+}
+
+/// The project that `meridian build` would use in the current directory.
+fn project_here(team: &str) -> Result<String, Trouble> {
+    let which = || Trouble::usage("which project? name it with --project TEAM/PROJECT");
+    let gowork = std::env::var("GOWORK").ok();
+    let set = modules::find(std::path::Path::new("."), gowork.as_deref()).map_err(|_| which())?;
+    let file = ProjectFile::load(&set.module).map_err(Trouble::usage)?;
+    if let Some(project) = file.project {
+        return Ok(project);
+    }
+    let name = set.module.file_name().map(|name| as_name(&name.to_string_lossy())).ok_or_else(which)?;
+    Ok(format!("{team}/{name}"))
+}
+
+fn source_words(build: &v1::Build) -> String {
+    use v1::build_spec::Source;
+    match build.spec.as_ref().and_then(|spec| spec.source.as_ref()) {
+        Some(Source::Module(module)) => format!("{}@{}", module.package, module.query),
+        Some(Source::Tree(v1::TreeSource { origin: Some(origin), .. })) => {
+            format!("{}@{}", origin.url, origin.commit.chars().take(12).collect::<String>())
+        }
+        Some(Source::Tree(tree)) => {
+            let root: String = tree.root.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+            format!("tree {root}")
+        }
+        None => String::new(),
+    }
+}
+
+/// `meridian cancel`.
+///
+/// # Errors
+/// When the fleet refuses or cannot be asked.
+pub async fn cancel(context: &Context, args: &BuildRef) -> Result<(), Trouble> {
+    let build = parse(&args.build)?;
+    let fleet = context.fleet(&args.fleet).await?;
+    let request = v1::CancelBuildRequest { build: build.to_string() };
+    let changed = ask("cancel the build", fleet.client.builds().cancel(request)).await?.changed;
+    if args.fleet.json {
+        print::json(&json!({ "build": build.to_string(), "changed": changed }));
+    } else if changed {
+        print::line(&format!("{build} is cancelled"));
+    } else {
+        print::line(&format!("{build} had ended already"));
+    }
+    Ok(())
+}
+
+/// `meridian explain`.
+///
+/// # Errors
+/// When the fleet cannot be asked.
+pub async fn explain(context: &Context, args: &BuildRef) -> Result<(), Trouble> {
+    let build = parse(&args.build)?;
+    let fleet = context.fleet(&args.fleet).await?;
+    let request = v1::ExplainRequest { build: build.to_string() };
+    let answer = ask("explain the build", fleet.client.builds().explain(request)).await?;
+    if args.fleet.json {
+        let tasks: Vec<Value> = answer.tasks.iter().map(explanation_to_json).collect();
+        print::json(&json!({ "build": build.to_string(), "tasks": tasks }));
+        return Ok(());
+    }
+    for task in &answer.tasks {
+        print::line(&explanation_text(task));
+    }
+    Ok(())
+}
+
+fn target(kind: Option<&v1::TaskKind>) -> String {
+    match kind.and_then(|kind| kind.kind.as_ref()) {
+        Some(Kind::Compile(platform)) => format!("{}/{}", platform.os, platform.arch),
+        _ => "resolve".to_owned(),
+    }
+}
+
+fn explanation_text(task: &v1::TaskExplanation) -> String {
+    let mut lines = vec![format!("{} {}: {}", task.ordinal, target(task.kind.as_ref()), task.now)];
+    for candidate in &task.candidates {
+        let verdict = match &candidate.verdict {
+            Some(Verdict::Refused(why)) => format!("not eligible: {why}"),
+            Some(Verdict::Eligible(eligible)) => eligible_words(*eligible),
+            None => "unknown".to_owned(),
+        };
+        lines.push(format!("    {}: {verdict}", candidate.agent));
+    }
+    let steps = task.history.iter().map(|step| format!("    {} ago: {}", ago(step.at_ms, now_ms()), step_words(step)));
+    lines.extend(steps);
+    lines.join("\n")
+}
+
+fn eligible_words(eligible: v1::candidate::Eligible) -> String {
+    let unknown = || "unknown".to_owned();
+    let round_trip = eligible.rtt_us.map_or_else(unknown, |us| format!("{}.{} ms", us / 1_000, us % 1_000 / 100));
+    let hits = eligible.hit_rate_permille.map_or_else(unknown, |rate| format!("{} %", rate / 10));
+    format!(
+        "expected to finish in {}, round trip {round_trip}, {} of {} slots busy, cache hits {hits}",
+        Millis(eligible.cost_us / 1_000),
+        eligible.busy,
+        eligible.slots
+    )
+}
+
+fn step_words(step: &v1::TaskStep) -> String {
+    match &step.step {
+        Some(Step::Placed(placed)) => format!("placed on {} because {}", placed.agent, placed.because),
+        Some(Step::Withdrawn(withdrawn)) => format!("placement withdrawn: {}", withdrawn.why),
+        Some(Step::Leased(leased)) => format!("leased to {} under fence {}", leased.agent, leased.fence),
+        Some(Step::AttemptFailed(failed)) => {
+            let message = failed.failure.as_ref().map_or("", |failure| failure.message.as_str());
+            format!("attempt under fence {} failed: {}", failed.fence, message.lines().next().unwrap_or(""))
+        }
+        None => "unknown step".to_owned(),
+    }
+}
+
+fn explanation_to_json(task: &v1::TaskExplanation) -> Value {
+    let candidates = task.candidates.iter().map(|candidate| match &candidate.verdict {
+        Some(Verdict::Eligible(eligible)) => json!({
+            "agent": candidate.agent,
+            "eligible": true,
+            "cost_us": eligible.cost_us,
+            "rtt_us": eligible.rtt_us,
+            "busy": eligible.busy,
+            "slots": eligible.slots,
+            "hit_rate_permille": eligible.hit_rate_permille,
+        }),
+        Some(Verdict::Refused(why)) => json!({ "agent": candidate.agent, "eligible": false, "why": why }),
+        None => json!({ "agent": candidate.agent }),
+    });
+    let history = task.history.iter().map(|step| json!({ "at_ms": step.at_ms, "what": step_words(step) }));
+    json!({
+        "task": task.ordinal,
+        "target": target(task.kind.as_ref()),
+        "now": task.now,
+        "candidates": candidates.collect::<Vec<_>>(),
+        "history": history.collect::<Vec<_>>(),
+    })
+}
+
+/// `meridian agents`.
+///
+/// # Errors
+/// When the fleet cannot be asked.
+pub async fn agents(context: &Context, args: &FleetArgs) -> Result<(), Trouble> {
+    let fleet = context.fleet(args).await?;
+    let answer = ask("list the agents", fleet.client.agents().list(v1::ListAgentsRequest {})).await?;
+    if args.json {
+        let agents: Vec<Value> = answer.agents.iter().map(agent_to_json).collect();
+        print::json(&json!({ "agents": agents }));
+        return Ok(());
+    }
+    if answer.agents.is_empty() {
+        eprintln!("no agent is attached");
+        return Ok(());
+    }
+    let heading = ["AGENT", "HOST", "BUSY", "ROUND TRIP", "CLOCK", "CACHE HITS", "DISK FREE", "ATTACHED"];
+    let mut rows = vec![heading.map(str::to_owned).to_vec()];
+    rows.extend(answer.agents.iter().map(agent_row));
+    print::line(&table(&rows));
+    Ok(())
+}
+
+fn agent_row(agent: &v1::AgentStatus) -> Vec<String> {
+    let offer = agent.offer.clone().unwrap_or_default();
+    let drains = if agent.draining { " (draining)" } else { "" };
+    let unknown = || "-".to_owned();
+    let hits = match agent.cache_lookups {
+        0 => unknown(),
+        lookups => format!("{} %", u128::from(agent.cache_hits) * 100 / u128::from(lookups)),
+    };
+    vec![
+        agent.agent.clone(),
+        offer.host,
+        format!("{}/{}{drains}", agent.busy, offer.slots),
+        agent.rtt_us.map_or_else(unknown, |us| format!("{}.{} ms", us / 1_000, us % 1_000 / 100)),
+        agent.clock_offset_us.map_or_else(unknown, |us| format!("{:+} ms", us / 1_000)),
+        hits,
+        agent.disk_free.map_or_else(unknown, |bytes| ByteCount(bytes).to_string()),
+        ago(0, agent.attached_ms),
+    ]
+}
+
+fn agent_to_json(agent: &v1::AgentStatus) -> Value {
+    let offer = agent.offer.clone().unwrap_or_default();
+    json!({
+        "agent": agent.agent,
+        "host": offer.host,
+        "slots": offer.slots,
+        "cores": offer.cores,
+        "version": offer.version,
+        "draining": agent.draining,
+        "busy": agent.busy,
+        "rtt_us": agent.rtt_us,
+        "clock_offset_us": agent.clock_offset_us,
+        "disk_free": agent.disk_free,
+        "cache_hits": agent.cache_hits,
+        "cache_lookups": agent.cache_lookups,
+        "attached_ms": agent.attached_ms,
+    })
+}
+
+/// `meridian status`. Looks at the local fleet without starting it.
+///
+/// # Errors
+/// When the fleet cannot be asked.
+pub async fn status(context: &Context, args: &FleetArgs) -> Result<(), Trouble> {
+    if let Choice::Local = select::choose(args, &context.directories, &context.config)? {
+        let paths = LocalPaths::of(&context.directories);
+        return match local::find(&paths).await? {
+            Some(found) => {
+                print_status(&found.status, found.client.address(), args.json);
+                Ok(())
+            }
+            None => {
+                if args.json {
+                    print::json(&json!({ "fleet": local::FLEET_NAME, "running": false }));
+                } else {
+                    print::line("the local fleet is not running; `meridian build` starts it");
+                }
+                Ok(())
+            }
+        };
+    }
+    let fleet = context.fleet(args).await?;
+    let status = ask("ask for the fleet's status", fleet.client.fleet().status(v1::StatusRequest {})).await?;
+    print_status(&status, fleet.client.address(), args.json);
+    Ok(())
+}
+
+/// Prints a fleet's state.
+pub fn print_status(status: &v1::StatusResponse, address: &str, as_json: bool) {
+    if as_json {
+        return print::json(&json!({
+            "fleet": status.fleet,
+            "running": true,
+            "local": status.local,
+            "address": address,
+            "version": status.version,
+            "epoch": status.epoch,
+            "journal_index": status.journal_index,
+            "builds_running": status.builds_running,
+            "tasks_queued": status.tasks_queued,
+            "tasks_placed": status.tasks_placed,
+            "tasks_leased": status.tasks_leased,
+            "agents": status.agents,
+            "uptime_ms": status.uptime_ms,
+        }));
+    }
+    let kind = if status.local { " (local)" } else { "" };
+    print::line(&format!(
+        "fleet {}{kind} at {address}, version {}, up {}\n{} agents, {} builds running; tasks: {} queued, {} placed, {} leased\nepoch {}, journal at {}",
+        status.fleet,
+        status.version,
+        ago(0, status.uptime_ms),
+        status.agents,
+        status.builds_running,
+        status.tasks_queued,
+        status.tasks_placed,
+        status.tasks_leased,
+        status.epoch,
+        status.journal_index,
+    ));
+}

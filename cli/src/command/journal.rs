@@ -1,0 +1,67 @@
+//! `meridian journal verify`.
+
+use std::path::Path;
+
+use meridian_store::journal::{Report, verify_dir};
+use serde_json::json;
+
+use crate::{command::print, trouble::Trouble};
+
+/// Reads a whole journal and says what is wrong with it. `directory` may also be a coordinator's state
+/// directory, whose journal lies in `journal`.
+///
+/// # Errors
+/// When it cannot be read, or is damaged.
+pub fn verify(directory: &Path, as_json: bool) -> Result<(), Trouble> {
+    let below = directory.join("journal");
+    let journal = if below.is_dir() { below.as_path() } else { directory };
+    if !journal.is_dir() {
+        return Err(Trouble::usage(format_args!("{} is not a directory", journal.display())));
+    }
+    let report = verify_dir(journal).map_err(Trouble::broken)?;
+    if as_json {
+        print::json(&to_json(&report));
+    } else {
+        print_text(&report);
+    }
+    if report.is_sound() {
+        return Ok(());
+    }
+    Err(Trouble::broken(format_args!("the journal in {} is damaged", journal.display()))
+        .hint("keep a copy of the directory; no coordinator starts on it as it is"))
+}
+
+fn to_json(report: &Report) -> serde_json::Value {
+    let torn = report.torn.as_ref().map(|torn| {
+        json!({ "file": torn.file, "offset": torn.offset, "index": torn.index.0, "what": torn.what })
+    });
+    json!({
+        "sound": report.is_sound(),
+        "segments": report.segments,
+        "first": report.first.0,
+        "last": report.last.0,
+        "snapshot": report.snapshot.map(|index| index.0),
+        "torn": torn,
+        "damage": report.damage.iter().map(ToString::to_string).collect::<Vec<_>>(),
+    })
+}
+
+fn print_text(report: &Report) {
+    let snapshot = report.snapshot.map_or_else(String::new, |index| format!(", snapshot after {index}"));
+    print::line(&format!(
+        "{} segments, records {} to {}{snapshot}",
+        report.segments, report.first, report.last
+    ));
+    if let Some(torn) = &report.torn {
+        print::line(&format!(
+            "{} at byte {}: record {} was cut off by a crash ({}); harmless, it was never acknowledged",
+            torn.file, torn.offset, torn.index, torn.what
+        ));
+    }
+    for damage in &report.damage {
+        print::line(&format!("damaged: {damage}"));
+    }
+    if report.is_sound() {
+        print::line("sound");
+    }
+}

@@ -1,0 +1,99 @@
+//! `meridian join` and `meridian token`.
+
+use std::path::Path;
+
+use meridian_core::id::{AgentId, AgentName, TeamName};
+use meridian_proto::v1::{self, create_token_request::Grant};
+use meridian_runtime::identity::Identity;
+use serde_json::json;
+
+use crate::{
+    args::{JoinArgs, TokenCreateArgs},
+    command::{context::Context, print},
+    fleet::{
+        client::{Client, ask},
+        join::{Token, enroll},
+        saved,
+    },
+    trouble::Trouble,
+};
+
+/// Joins a fleet and keeps the identity.
+///
+/// # Errors
+/// When the token is not good, or is for an agent.
+pub async fn join(context: &Context, args: &JoinArgs) -> Result<(), Trouble> {
+    let token = Token::parse(&args.token)?;
+    let identity = enroll(&token, &args.coordinator).await?;
+    let id = identity.id().clone();
+    if id.segments().next() == Some("agent") {
+        return Err(Trouble::usage(format_args!("this token was for the agent {id}, and is used up now")).hint(
+            "give agents their token with `meridian agent --token`; people join with one from `meridian token create --member`",
+        ));
+    }
+    let directory =
+        saved::save(&context.directories.state, &args.coordinator, &identity).map_err(Trouble::broken)?;
+    if args.json {
+        print::json(&json!({ "id": id.as_str(), "coordinator": args.coordinator, "identity": directory }));
+    } else {
+        print::line(&format!("joined as {id}; commands now use the coordinator at {}", args.coordinator));
+    }
+    Ok(())
+}
+
+/// Makes a one-time token and prints it.
+///
+/// # Errors
+/// When we are no administrator, or the grant is not well-formed.
+pub async fn create(context: &Context, args: &TokenCreateArgs) -> Result<(), Trouble> {
+    let grant = grant(args)?;
+    let lifetime_ms = u64::try_from(args.lifetime.as_millis()).map_err(Trouble::usage)?;
+    let request = v1::CreateTokenRequest { lifetime_ms, grant: Some(grant) };
+    let answer = match &args.state {
+        Some(state) => {
+            let client = administrator(state, args)?;
+            ask("create a token", client.fleet().create_token(request)).await?
+        }
+        None => {
+            let fleet = context.fleet(&args.fleet).await?;
+            ask("create a token", fleet.client.fleet().create_token(request)).await.map_err(|trouble| {
+                trouble.hint("run it where the coordinator runs, with --state DIR, to act as its administrator")
+            })?
+        }
+    };
+    if args.fleet.json {
+        print::json(&json!({ "token": answer.token, "lifetime_ms": lifetime_ms }));
+    } else {
+        print::line(&answer.token);
+    }
+    Ok(())
+}
+
+/// The administrator whose identity the coordinator keeps in its state directory.
+fn administrator(state: &Path, args: &TokenCreateArgs) -> Result<Client, Trouble> {
+    let directory = state.join("admin");
+    let identity = Identity::load(&directory).map_err(Trouble::refused)?.ok_or_else(|| {
+        Trouble::refused(format_args!("no administrator's identity in {}", directory.display()))
+            .hint("--state is the coordinator's state directory; start the coordinator once to make it")
+    })?;
+    let address = args.fleet.coordinator.as_ref().ok_or_else(|| {
+        Trouble::usage("where is the coordinator?").hint("say --coordinator HOST:PORT beside --state")
+    })?;
+    Client::new(address, identity)
+}
+
+fn grant(args: &TokenCreateArgs) -> Result<Grant, Trouble> {
+    if let Some(agent) = &args.agent {
+        let agent: AgentId = agent.parse().map_err(Trouble::usage)?;
+        return Ok(Grant::Agent(agent.to_string()));
+    }
+    let member = args.member.as_deref().unwrap_or_default();
+    let (team, name) = member
+        .split_once('/')
+        .ok_or_else(|| Trouble::usage(format_args!("--member {member:?} is not TEAM/NAME")))?;
+    let team = TeamName::new(team).map_err(Trouble::usage)?;
+    let name = AgentName::new(name).map_err(|_| {
+        Trouble::usage(format_args!("member {name:?} is not a name: a-z, 0-9, '.', '_' and '-', at most 63"))
+    })?;
+    Ok(Grant::Member(v1::MemberGrant { team: team.to_string(), name: name.to_string() }))
+}

@@ -1,0 +1,10 @@
+//! The commands other than `build`: each asks a fleet one thing and prints the answer.
+
+pub mod ask;
+pub mod build_ref;
+pub mod context;
+pub mod journal;
+pub mod local;
+pub mod logs;
+pub mod membership;
+pub mod print;

@@ -1,0 +1,75 @@
+//! Text and JSON on standard output.
+
+use std::io::{self, Write as _};
+
+use serde_json::Value;
+
+/// Prints a line. A reader that went away (`meridian builds | head -1`) is no error of ours.
+pub fn line(text: &str) {
+    let _ = writeln!(io::stdout().lock(), "{text}");
+}
+
+/// Prints bytes as they are, at once.
+pub fn bytes(bytes: &[u8]) {
+    let mut out = io::stdout().lock();
+    let _ = out.write_all(bytes).and_then(|()| out.flush());
+}
+
+/// Prints one JSON value on one line.
+pub fn json(value: &Value) {
+    line(&value.to_string());
+}
+
+/// Rows in columns, each as wide as its widest cell, two blanks between. The first row is the heading.
+#[must_use]
+pub fn table(rows: &[Vec<String>]) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| {
+        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let line = |row: &Vec<String>| {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    rows.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// How long ago a moment was, in one unit: `42s`, `5m`, `3h`, `2d`.
+#[must_use]
+pub fn ago(then_ms: u64, now_ms: u64) -> String {
+    let seconds = now_ms.saturating_sub(then_ms) / 1_000;
+    match seconds {
+        0..=119 => format!("{seconds}s"),
+        120..=7_199 => format!("{}m", seconds / 60),
+        7_200..=172_799 => format!("{}h", seconds / 3_600),
+        _ => format!("{}d", seconds / 86_400),
+    }
+}
+
+/// Milliseconds since the Unix epoch.
+#[must_use]
+pub fn now_ms() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_as_wide_as_their_widest_cell() {
+        let row = |cells: [&str; 3]| cells.map(str::to_owned).to_vec();
+        let rows = [row(["BUILD", "STATE", ""]), row(["acme/web/1", "ok", "x"])];
+        assert_eq!(table(&rows), "BUILD       STATE\nacme/web/1  ok     x");
+        assert_eq!(table(&[]), "");
+    }
+
+    #[test]
+    fn ages_are_told_in_one_unit() {
+        let told: Vec<String> = [5, 119, 120, 7_200, 200_000].map(|s| ago(0, s * 1_000)).to_vec();
+        assert_eq!(told, ["5s", "119s", "2m", "2h", "2d"]);
+        assert_eq!(ago(10, 5), "0s", "a clock that is ahead is no reason to panic");
+    }
+}
