@@ -4,5 +4,6 @@ pub mod cache;
 pub mod gobuild;
 pub mod goproxy;
 mod keep;
+pub mod logs;
 pub mod process;
 pub mod source;

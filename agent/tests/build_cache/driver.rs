@@ -5,20 +5,27 @@ use std::{
     io::{BufRead, BufReader, Write},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    sync::LazyLock,
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use meridian_core::digest::Digest;
 use serde_json::{Value, json};
 
-/// The shim as a program: `cargo test` builds examples beside the tests.
-pub(crate) fn shim_program() -> PathBuf {
-    let mut dir = std::env::current_exe().unwrap();
-    dir.pop();
-    dir.pop();
-    let program = dir.join("examples").join("cacheprog");
-    assert!(program.exists(), "{} is missing: cargo build --examples", program.display());
-    program
+/// The shim as a program. Cargo builds examples beside tests only when it is asked for neither, so it is
+/// built here, which takes a moment when it is there already.
+pub(crate) fn shim_program() -> &'static Path {
+    static PROGRAM: LazyLock<PathBuf> = LazyLock::new(|| {
+        let built = Command::new(env!("CARGO"))
+            .args(["build", "--quiet", "--package", env!("CARGO_PKG_NAME"), "--example", "cacheprog"])
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .status()
+            .unwrap();
+        assert!(built.success());
+        let test = std::env::current_exe().unwrap();
+        test.parent().unwrap().parent().unwrap().join("examples").join("cacheprog")
+    });
+    &PROGRAM
 }
 
 pub(crate) struct Driver {
