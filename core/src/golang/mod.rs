@@ -3,6 +3,7 @@
 //! No crate has them; they are small, and `golang.org/x/mod`'s published test vectors are the oracle.
 
 pub mod h1;
+mod level;
 pub mod module_path;
 pub mod nearness;
 pub mod platform;
