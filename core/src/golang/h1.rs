@@ -129,7 +129,7 @@ mod tests {
 
     #[test]
     fn the_hash_is_that_of_sorted_lines() {
-        // Computed with `sha256sum` and `base64` from the two published example lines.
+        // The list of x/mod's own test; its lines are spelt out here.
         let list = [("xyz", Digest::of(b"data for xyz")), ("abc", Digest::of(b"data for abc"))];
         let lines = format!("{}  abc\n{}  xyz\n", list[1].1.to_hex(), list[0].1.to_hex());
         let hash = H1::of(list).unwrap();

@@ -136,6 +136,13 @@ proptest! {
     }
 
     #[test]
+    fn a_spec_of_any_content_is_checked_or_refused(spec in spec()) {
+        if let Err(found) = spec.check() {
+            prop_assert!(found.iter().all(|finding| finding.to_string().len() < 4_000));
+        }
+    }
+
+    #[test]
     fn bytes_from_anywhere_never_panic(bytes in vec(any::<u8>(), 0..200)) {
         let _ = decode_event(&bytes);
         let _ = decode_record(&bytes);
