@@ -265,11 +265,14 @@ mod tests {
 
     type Record = Arc<Mutex<Vec<&'static str>>>;
 
-    fn recorded(group: &TaskGroup, name: &'static str, record: &Record) {
+    /// A task that takes `turns` of the scheduler to stop and then records its name.
+    fn recorded(group: &TaskGroup, name: &'static str, turns: u32, record: &Record) {
         let (stop, record) = (group.shutdown(), Arc::clone(record));
         group.spawn(name, async move {
             stop.cancelled().await;
-            tokio::task::yield_now().await;
+            for _ in 0..turns {
+                tokio::task::yield_now().await;
+            }
             locked(&record).push(name);
             Ok::<_, Infallible>(())
         });
@@ -279,11 +282,11 @@ mod tests {
     async fn dependents_stop_before_what_they_depend_on() {
         let record = Record::default();
         let root = TaskGroup::new("role");
-        recorded(&root, "journal", &record);
+        recorded(&root, "journal", 0, &record);
         let middle = root.dependent("loop");
-        recorded(&middle, "step", &record);
+        recorded(&middle, "step", 5, &record);
         let leaf = middle.dependent("rpc");
-        recorded(&leaf, "serve", &record);
+        recorded(&leaf, "serve", 10, &record);
         root.run(async {}, SOON).await.unwrap();
         assert_eq!(*locked(&record), ["serve", "step", "journal"]);
     }
@@ -292,7 +295,7 @@ mod tests {
     async fn a_task_that_panics_brings_the_role_down_with_its_name() {
         let record = Record::default();
         let root = TaskGroup::new("role");
-        recorded(&root, "journal", &record);
+        recorded(&root, "journal", 0, &record);
         root.dependent("rpc").spawn("serve", async {
             if true {
                 panic!("out of cheese");
