@@ -1,8 +1,12 @@
 //! The coordinator's machine and the agent's attempt, driven from outside through their public doors.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop where it is")]
 
+mod attempts;
+mod field_bugs;
 mod fixture;
 mod leases;
 mod placements;
 mod requests;
 mod sequences;
+mod storm;
 mod tree;

@@ -258,7 +258,7 @@ fn finish(fleet: &mut Fleet) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
 
     #[test]
     fn any_sequence_of_inputs_keeps_every_promise(ops in prop::collection::vec(op(), 1..120)) {
