@@ -9,8 +9,10 @@
 //! Nothing here knows what the journal's records or the blobs mean, and nothing speaks to a network.
 
 pub mod access_index;
+pub mod blob;
 pub mod history;
 mod index_db;
 pub mod journal;
+pub mod tree;
 
 pub use index_db::IndexError;

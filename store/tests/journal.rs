@@ -1,4 +1,5 @@
 //! The journal against tears, rot, rivals and power cuts.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -123,6 +124,8 @@ fn disk_with_last(last: &[Bytes]) -> (LossyDisk, usize, usize) {
     (disk, start, end)
 }
 
+type Tear<'a> = dyn Fn(&mut Vec<u8>, usize) + 'a;
+
 #[test]
 fn an_append_torn_at_any_byte_opens_before_it_and_can_be_written_again() {
     let last = [Bytes::from_static(b"the third record"), Bytes::from_static(b"the fourth")];
@@ -130,7 +133,7 @@ fn an_append_torn_at_any_byte_opens_before_it_and_can_be_written_again() {
     let garbage = |bytes: &mut Vec<u8>, cut: usize| bytes[cut..end].fill(0xa5);
     let zeros = |bytes: &mut Vec<u8>, cut: usize| bytes[cut..].fill(0);
     let short = |bytes: &mut Vec<u8>, cut: usize| bytes.truncate(cut);
-    let tears: [&dyn Fn(&mut Vec<u8>, usize); 3] = [&garbage, &zeros, &short];
+    let tears: [&Tear<'_>; 3] = [&garbage, &zeros, &short];
     for cut in start..end {
         for tear in tears {
             let (disk, ..) = disk_with_last(&last);

@@ -1,4 +1,5 @@
 //! Power cuts at any change to the disk: what was acknowledged survives, and nothing is invented.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
 use std::sync::Arc;
 
