@@ -7,3 +7,4 @@ mod keep;
 pub mod logs;
 pub mod process;
 pub mod source;
+pub mod toolchain;

@@ -6,6 +6,7 @@
 //!
 //! Not here: the build cache (its socket is handed in), the artifacts' way to their holders, and the lease.
 
+pub(crate) mod lineage;
 mod request;
 
 pub use request::{BuildRequest, BuiltFile, BuiltTask, CacheAccess, LogSink, ProgressSink, Run, SourceRef};

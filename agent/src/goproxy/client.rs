@@ -8,6 +8,8 @@ use tokio::{
     io::{AsyncSeekExt as _, AsyncWriteExt as _},
 };
 
+use meridian_core::golang::module_path::{PathError, escape_path, escape_version};
+
 use super::list::{ProxyEntry, ProxyList};
 
 /// How long a connection may take to come up.
@@ -80,6 +82,9 @@ pub enum ProxyError {
         /// The limit.
         max: u64,
     },
+    /// The module or version cannot be asked for.
+    #[error("{0}")]
+    Name(String),
     /// The client could not be set up.
     #[error("cannot set up the proxy client: {0}")]
     Setup(String),
@@ -121,7 +126,9 @@ impl ProxyClient {
         file: &mut File,
         on_bytes: &(dyn Fn(u64, u64) + Send + Sync),
     ) -> Result<(), ProxyError> {
-        let path = format!("{}/@v/{}.{ext}", escape(module), escape(version));
+        let bad = |error: PathError| ProxyError::Name(error.to_string());
+        let (module_path, file_name) = (escape_path(module).map_err(bad)?, escape_version(version).map_err(bad)?);
+        let path = format!("{module_path}/@v/{file_name}.{ext}");
         let mut asked = Vec::new();
         let mut words = String::new();
         let mut failure = None;
@@ -312,20 +319,6 @@ fn chain(error: &reqwest::Error) -> String {
         cause = inner.source();
     }
     if text.is_empty() { "the request failed".into() } else { text }
-}
-
-/// A module path or version as it stands in a proxy's URL: `!` and the lower-case letter for each upper-case
-/// one.
-#[must_use]
-pub fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_ascii_uppercase() {
-            escaped.push('!');
-        }
-        escaped.push(c.to_ascii_lowercase());
-    }
-    escaped
 }
 
 #[cfg(test)]

@@ -10,6 +10,6 @@ mod client;
 mod environment;
 mod list;
 
-pub use client::{ProxyClient, ProxyError, escape};
+pub use client::{ProxyClient, ProxyError};
 pub use environment::{DiscoverError, GoEnvironment, Setting, Variables};
 pub use list::{ParseProxyError, ProxyEntry, ProxyList};

@@ -1,0 +1,15 @@
+//! The Go toolchains of an agent: fetched once, checked by their hash before they are used, shared by every
+//! task, and never removed while one uses them.
+//!
+//! One version is pinned in the source, so that a first build needs no checksum database. Any other version
+//! needs its hash in the request, or the checksum database's word, which that pinned Go insists on.
+//!
+//! Not here: cmd/go's own switching of toolchains, which is off everywhere (`GOTOOLCHAIN=local`).
+
+mod pins;
+mod toolchains;
+mod unpack;
+
+pub use pins::{DEFAULT_VERSION, host_platform};
+pub use toolchains::{ToolchainError, ToolchainRef, Toolchains};
+pub use unpack::UnpackError;
