@@ -6,7 +6,16 @@
 //!
 //! Not here: the build cache (its socket is handed in), the artifacts' way to their holders, and the lease.
 
+mod builder;
+mod classify;
+mod command;
+mod compile;
 pub(crate) mod lineage;
+mod modules;
+mod notes;
+mod outputs;
 mod request;
+mod resolve;
 
+pub use builder::{BuilderConfig, GoBuilder};
 pub use request::{BuildRequest, BuiltFile, BuiltTask, CacheAccess, LogSink, ProgressSink, Run, SourceRef};

@@ -127,7 +127,8 @@ impl ProxyClient {
         on_bytes: &(dyn Fn(u64, u64) + Send + Sync),
     ) -> Result<(), ProxyError> {
         let bad = |error: PathError| ProxyError::Name(error.to_string());
-        let (module_path, file_name) = (escape_path(module).map_err(bad)?, escape_version(version).map_err(bad)?);
+        let (module_path, file_name) =
+            (escape_path(module).map_err(bad)?, escape_version(version).map_err(bad)?);
         let path = format!("{module_path}/@v/{file_name}.{ext}");
         let mut asked = Vec::new();
         let mut words = String::new();

@@ -169,7 +169,11 @@ impl Toolchains {
     ///
     /// # Errors
     /// When it cannot be had, or not be checked.
-    pub async fn ensure(&self, wanted: &Toolchain, run: Run<'_>) -> Result<Arc<ToolchainRef>, ToolchainError> {
+    pub async fn ensure(
+        &self,
+        wanted: &Toolchain,
+        run: Run<'_>,
+    ) -> Result<Arc<ToolchainRef>, ToolchainError> {
         match wanted {
             Toolchain::Default => self.default_go(run).await,
             Toolchain::Version { version, pins } => {
@@ -197,9 +201,9 @@ impl Toolchains {
         pin: &str,
         run: Run<'_>,
     ) -> Result<Arc<ToolchainRef>, ToolchainError> {
-        let pin: H1 = pin
-            .parse()
-            .map_err(|error| ToolchainError::Request(format!("the pin of Go {version} is malformed: {error}")))?;
+        let pin: H1 = pin.parse().map_err(|error| {
+            ToolchainError::Request(format!("the pin of Go {version} is malformed: {error}"))
+        })?;
         let _flight = self.flights.lock(format!("{version} {pin}")).await;
         let target = self.dir.join(self.directory_name(version, pin));
         if let Some(found) = self.open_existing(version, &target, pin) {
@@ -285,7 +289,8 @@ impl Toolchains {
     async fn local(&self, run: Run<'_>) -> Result<Arc<ToolchainRef>, ToolchainError> {
         let goroot = self.go.installed.clone().ok_or(ToolchainError::NoLocal)?;
         let program = goroot.join("bin/go");
-        let failed = |error: io::Error| ToolchainError::Run { program: program.clone(), said: error.to_string() };
+        let failed =
+            |error: io::Error| ToolchainError::Run { program: program.clone(), said: error.to_string() };
         let about = std::fs::metadata(&program).map_err(failed)?;
         if let Some(known) = self.used.lock().unwrap_or_else(PoisonError::into_inner).get(&goroot)
             && let Some(known) = known.upgrade()
@@ -310,7 +315,8 @@ impl Toolchains {
             return Err(ToolchainError::Run { program, said: out });
         }
         // An installed Go has no hash; a changed binary must at least not share a name with the old one.
-        let identity = format!("{version}\0{}\0{}\0{:?}", goroot.display(), about.len(), about.modified().ok());
+        let identity =
+            format!("{version}\0{}\0{}\0{:?}", goroot.display(), about.len(), about.modified().ok());
         Ok(self.lend(ToolchainRef { version, goroot, identity: Digest::of(identity.as_bytes()) }))
     }
 
@@ -359,7 +365,8 @@ impl Toolchains {
             remove_tree(temporary.path())?;
             Ok(())
         };
-        let done = tokio::task::spawn_blocking(work).await.map_err(|error| self.disk(io::Error::other(error)))?;
+        let done =
+            tokio::task::spawn_blocking(work).await.map_err(|error| self.disk(io::Error::other(error)))?;
         done.map_err(|source| match source {
             UnpackError::Disk(source) => self.disk(source),
             source => ToolchainError::Unpack { version: version.to_owned(), source },

@@ -207,7 +207,8 @@ mod tests {
         let (dir, result) =
             attempt(&[("m@v1/bin/go", b"x"), ("m@v1/src/a/_go.mod", b"module a"), ("m@v1/VERSION", b"go1")]);
         result.unwrap();
-        let mode = |path: &str| std::fs::metadata(dir.path().join("out").join(path)).unwrap().permissions().mode();
+        let mode =
+            |path: &str| std::fs::metadata(dir.path().join("out").join(path)).unwrap().permissions().mode();
         assert_eq!(mode("bin/go") & 0o777, 0o555);
         assert_eq!(mode("VERSION") & 0o777, 0o444);
         assert!(dir.path().join("out/src/a/go.mod").is_file());
@@ -215,7 +216,9 @@ mod tests {
 
     #[test]
     fn names_that_leave_the_toolchain_are_refused_and_write_nothing() {
-        for name in ["../x", "/etc/x", "m@v1/../x", "m@v1/a/../../x", "m@v2/x", "m@v1//x", "m@v1/a\\b", "m@v1/d/"] {
+        for name in
+            ["../x", "/etc/x", "m@v1/../x", "m@v1/a/../../x", "m@v2/x", "m@v1//x", "m@v1/a\\b", "m@v1/d/"]
+        {
             let (dir, result) = attempt(&[("m@v1/ok", b""), (name, b"")]);
             assert!(matches!(result, Err(UnpackError::Entry(..))), "{name}: {result:?}");
             assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2, "{name}");

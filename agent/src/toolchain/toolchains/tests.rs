@@ -113,7 +113,10 @@ async fn a_toolchain_in_use_is_never_removed() {
         std::fs::create_dir_all(&other).unwrap();
         std::fs::write(other.join(MARKER), "").unwrap();
     }
-    std::fs::File::open(held.goroot().parent().unwrap()).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
+    std::fs::File::open(held.goroot().parent().unwrap())
+        .unwrap()
+        .set_modified(SystemTime::UNIX_EPOCH)
+        .unwrap();
     toolchains.remove_idle();
     assert!(held.go().is_file());
     assert_eq!(std::fs::read_dir(origin.place()).unwrap().count(), IDLE_MAX + 1);

@@ -1,0 +1,181 @@
+//! The Go builder of one agent: its directories and what its steps share.
+
+use std::{
+    ffi::OsString,
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use meridian_core::{
+    machine::{
+        effect::Work,
+        input::{Failure, Phase, Progress},
+        record::TaskKind,
+    },
+    quantity::ByteCount,
+};
+
+use super::{
+    classify::{self, Stage},
+    command::GoCommand,
+    lineage::{self, Places},
+    notes::Notes,
+    outputs::Outputs,
+    request::Run,
+};
+use crate::{
+    goproxy::GoEnvironment,
+    keep::{KeyedLock, remove_tree},
+    process::end_leftovers,
+    source::Sources,
+    toolchain::{ToolchainRef, Toolchains},
+};
+
+/// How long naming and downloading modules may take.
+const MODULES_MAX: Duration = Duration::from_secs(20 * 60);
+
+/// Where a builder keeps its things.
+#[derive(Debug, Clone)]
+pub struct BuilderConfig {
+    /// A directory of this agent's own. No second process may use it.
+    pub dir: PathBuf,
+    /// How much of the disk source trees may take; those in use are never removed.
+    pub source_bytes_max: ByteCount,
+}
+
+/// Resolves and builds. One for each agent; tasks share it.
+pub struct GoBuilder {
+    pub(super) dir: PathBuf,
+    pub(super) go: Arc<GoEnvironment>,
+    pub(super) toolchains: Toolchains,
+    pub(super) sources: Sources,
+    pub(super) outputs: Arc<Outputs>,
+    pub(super) notes: Notes,
+    pub(super) flights: KeyedLock<meridian_core::digest::Digest>,
+}
+
+/// The private directory of one task or one step.
+pub(super) struct Task {
+    pub(super) dir: tempfile::TempDir,
+}
+
+impl Task {
+    pub(super) fn place(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+}
+
+impl GoBuilder {
+    /// Takes the directory over: ends the processes and removes the task directories that an earlier agent
+    /// left behind, and counts what is there.
+    ///
+    /// # Errors
+    /// When the directory cannot be used, or the proxy client cannot be set up.
+    pub fn open(config: BuilderConfig, go: GoEnvironment) -> Result<Self, Failure> {
+        let failed = |error: io::Error| classify::io("cannot open the builder's directory", &error);
+        std::fs::create_dir_all(&config.dir).map_err(failed)?;
+        let dir = std::fs::canonicalize(&config.dir).map_err(failed)?;
+        end_leftovers(&dir);
+        remove_tree(&dir.join("tasks")).map_err(failed)?;
+        for name in ["tasks", "modules", "modules-gopath", "gocache"] {
+            std::fs::create_dir_all(dir.join(name)).map_err(failed)?;
+        }
+        for weakness in go.weaknesses() {
+            tracing::warn!("{weakness}");
+        }
+        let go = Arc::new(go);
+        let toolchains = Toolchains::open(dir.join("toolchains"), go.clone())
+            .map_err(|error| classify::toolchain(&error))?;
+        let sources = Sources::open(dir.join("sources"), config.source_bytes_max).map_err(failed)?;
+        let outputs = Arc::new(Outputs::open(dir.join("outputs")).map_err(failed)?);
+        let notes = Notes::open(dir.join("notes")).map_err(failed)?;
+        Ok(Self { dir, go, toolchains, sources, outputs, notes, flights: KeyedLock::default() })
+    }
+
+    /// The source trees, for whoever fetches them.
+    #[must_use]
+    pub fn sources(&self) -> &Sources {
+        &self.sources
+    }
+
+    /// Starts what a placed task will need: its toolchain, and for a resolved module its modules. Failures
+    /// are not told: the build itself will meet them and tell them.
+    pub async fn prefetch(&self, work: &Work, run: Run<'_>) {
+        let Ok(toolchain) = self.toolchain(work, run).await else { return };
+        let (TaskKind::Compile(platform), Some(resolution)) = (&work.kind, &work.resolution) else { return };
+        let _ = self.module_names(&toolchain, work, platform, resolution, run).await;
+    }
+
+    /// The toolchain that the work asks for.
+    ///
+    /// # Errors
+    /// When it cannot be had.
+    pub async fn toolchain(&self, work: &Work, run: Run<'_>) -> Result<Arc<ToolchainRef>, Failure> {
+        (run.progress)(Progress { phase: Phase::Toolchain, done: 0, total: 0, detail: String::new() });
+        self.toolchains.ensure(&work.spec.toolchain, run).await.map_err(|error| classify::toolchain(&error))
+    }
+
+    pub(super) fn task(&self) -> Result<Task, Failure> {
+        let make = || {
+            let dir = tempfile::Builder::new().prefix("t").tempdir_in(self.dir.join("tasks"))?;
+            for name in ["home", "tmp", "gopath"] {
+                std::fs::create_dir(dir.path().join(name))?;
+            }
+            Ok(Task { dir })
+        };
+        make().map_err(|error| classify::io("cannot make the task's directory", &error))
+    }
+
+    pub(super) fn modcache(&self) -> PathBuf {
+        self.dir.join("modules")
+    }
+
+    /// Go's own cache directory: must be writable even where another cache answers. Apart for each toolchain.
+    pub(super) fn gocache(&self, toolchain: &ToolchainRef) -> PathBuf {
+        self.dir.join("gocache").join(&toolchain.identity().to_hex()[..16])
+    }
+
+    /// A command that may use the network and runs outside any module. Its GOPATH is shared, so that the
+    /// head of the checksum database that was seen last is remembered.
+    pub(super) fn network_command<'a>(
+        &'a self,
+        toolchain: &'a ToolchainRef,
+        task: &'a Task,
+        stage: Stage,
+        args: Vec<OsString>,
+    ) -> GoCommand<'a> {
+        let env = lineage::network_env(
+            &Places {
+                modcache: &self.modcache(),
+                gopath: &self.dir.join("modules-gopath"),
+                gocache: &self.gocache(toolchain),
+                home: &task.place("home"),
+                tmp: &task.place("tmp"),
+            },
+            &self.go,
+        );
+        GoCommand {
+            toolchain,
+            stage,
+            args,
+            env,
+            // Not below the agent's directory: a go.mod in one of its parents would be taken for the build's.
+            dir: Path::new("/"),
+            owner: &self.dir,
+            deadline: MODULES_MAX,
+            shown_as: self.shown_as(toolchain, task.dir.path()),
+        }
+    }
+
+    /// This agent's paths, longest first, and what the user sees instead.
+    pub(super) fn shown_as(&self, toolchain: &ToolchainRef, work_dir: &Path) -> Vec<(String, String)> {
+        vec![
+            (format!("{}/", work_dir.display()), String::new()),
+            (work_dir.display().to_string(), ".".into()),
+            (self.modcache().display().to_string(), "$GOMODCACHE".into()),
+            (toolchain.goroot().display().to_string(), "$GOROOT".into()),
+        ]
+    }
+}

@@ -1,0 +1,292 @@
+//! Turns what a tool said into a failure: whose trouble it is, and what to do.
+//!
+//! The table below is read from top to bottom; the first row that fits decides. A text alone can mislead
+//! (`unexpected EOF` is a compile error as well as a broken download), so rows about the network want a URL
+//! or a dial on the same line.
+
+use std::path::Path;
+
+use meridian_core::machine::input::{Failure, FailureKind};
+
+use crate::{
+    process::{Exit, ProcessError},
+    toolchain::ToolchainError,
+};
+
+/// Most bytes of a failure's message.
+const MESSAGE_LEN_MAX: usize = 16 << 10;
+
+/// What was being done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Finding out what `package@query` means.
+    Resolve,
+    /// Naming and downloading modules.
+    Modules,
+    /// Compiling, offline.
+    Compile,
+}
+
+/// Where a row of the table may match.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Where {
+    /// Anywhere in the text.
+    Anywhere,
+    /// On a line that speaks of the network.
+    Network,
+}
+
+struct Row {
+    texts: &'static [&'static str],
+    place: Where,
+    kind: FailureKind,
+    hint: &'static str,
+}
+
+const fn row(texts: &'static [&'static str], kind: FailureKind, hint: &'static str) -> Row {
+    Row { texts, place: Where::Anywhere, kind, hint }
+}
+
+const fn net(texts: &'static [&'static str], kind: FailureKind, hint: &'static str) -> Row {
+    Row { texts, place: Where::Network, kind, hint }
+}
+
+use FailureKind::{DiskFull, Infrastructure, Modules, Request};
+
+const TABLE: [Row; 24] = [
+    row(
+        &["no space left on device", "disk quota exceeded"],
+        DiskFull,
+        "free space in the agent's state directory",
+    ),
+    row(
+        &["signal: killed", "cannot allocate memory", "out of memory"],
+        Infrastructure,
+        "the agent ran out of memory: give it more, or fewer slots",
+    ),
+    row(
+        &["too many open files", "resource temporarily unavailable"],
+        Infrastructure,
+        "the agent's limits on files or processes are too low",
+    ),
+    row(
+        &["GOTOOLCHAIN=local)"],
+        Request,
+        "the source wants a newer Go: name its version in meridian.toml or with --toolchain",
+    ),
+    row(
+        &["missing go.sum entry", "updates to go.sum needed", "updates to go.mod needed"],
+        Modules,
+        "run `go mod tidy` and commit go.mod and go.sum",
+    ),
+    row(&["no required module provides package"], Modules, "run `go mod tidy` and commit go.mod and go.sum"),
+    row(&["inconsistent vendoring"], Modules, "run `go mod vendor` and commit the vendor directory"),
+    row(
+        &["checksum mismatch", "SECURITY ERROR"],
+        Modules,
+        "the module's bytes are not those that were recorded: the tag was moved, or a proxy serves other bytes; \
+         do not switch the check off",
+    ),
+    row(
+        &["is not a main package", "no main packages to build"],
+        Request,
+        "only `package main` makes a program; name the directory of a command, such as ./cmd/NAME",
+    ),
+    row(
+        &["contains one or more replace directives", "contains one or more exclude directives"],
+        Request,
+        "such a module cannot be built as package@version: build it from its git address or a directory",
+    ),
+    row(&["C compiler"], Request, "install a C compiler on the agent, or build without cgo"),
+    row(
+        &["build constraints exclude all Go files"],
+        Request,
+        "no file of the package is for this platform and these tags",
+    ),
+    net(
+        &["certificate has expired or is not yet valid"],
+        Infrastructure,
+        "check the agent's clock, then the proxy's certificate",
+    ),
+    net(
+        &["certificate signed by unknown authority"],
+        Infrastructure,
+        "give the agent the proxy's CA: SSL_CERT_FILE",
+    ),
+    net(&["x509:", "tls:"], Infrastructure, "check the proxy's certificate and address"),
+    net(&["no such host"], Infrastructure, "check the host's name and the agent's resolver"),
+    net(
+        &[
+            "connection refused",
+            "i/o timeout",
+            "handshake timeout",
+            "connection reset",
+            "network is unreachable",
+        ],
+        Infrastructure,
+        "check that the agent reaches the module proxy (GOPROXY)",
+    ),
+    net(
+        &["context deadline exceeded", "EOF", "stream error"],
+        Infrastructure,
+        "the proxy broke off; try again",
+    ),
+    net(
+        &[": 429 ", ": 500 ", ": 502 ", ": 503 ", ": 504 "],
+        Infrastructure,
+        "the module proxy or its origin is in trouble; try again",
+    ),
+    net(&[": 401 ", ": 407 "], Modules, "the proxy wants credentials: give the agent a netrc file or GOAUTH"),
+    row(
+        &["terminal prompts disabled", "Permission denied (publickey)"],
+        Modules,
+        "give the agent's git credentials",
+    ),
+    row(&["module lookup disabled by GOPROXY=off"], Modules, "set GOPROXY to a module proxy"),
+    row(
+        &["unknown revision", "no matching versions", "invalid version", "does not contain package"],
+        Modules,
+        "check the package path and the version",
+    ),
+    net(&[": 404 ", ": 410 ", ": 403 ", ": 451 "], Modules, "check the module path and the version"),
+];
+
+/// Sorts the failure of a Go command that ended by itself with `said` on its standard error.
+pub(crate) fn classify(stage: Stage, exit: Exit, said: &str) -> Failure {
+    let message = essence(said);
+    if let Exit::Signal(signal) = exit {
+        let message = format!("go was ended by signal {signal}\n{message}").trim_end().to_owned();
+        let hint = "the agent may have run out of memory".to_owned();
+        return Failure { kind: FailureKind::Infrastructure, message, hint };
+    }
+    let found = TABLE.iter().find(|row| row.matches(&message));
+    let (kind, hint) = match found {
+        Some(row) => (row.kind, row.hint),
+        None if stage == Stage::Compile || speaks_of_source(&message) => (FailureKind::Compile, ""),
+        None => (FailureKind::Modules, ""),
+    };
+    let message = if message.is_empty() { "go failed and said nothing".into() } else { message };
+    Failure { kind, message, hint: hint.to_owned() }
+}
+
+impl Row {
+    fn matches(&self, message: &str) -> bool {
+        message.lines().any(|line| {
+            let here = self.place == Where::Anywhere || line.contains("://") || line.contains("dial ");
+            here && self.texts.iter().any(|text| line.contains(text))
+        })
+    }
+}
+
+fn speaks_of_source(message: &str) -> bool {
+    message.lines().any(|line| line.contains(".go:") || line.starts_with("package "))
+}
+
+/// The lines that tell what is wrong: without progress, and not endless.
+fn essence(said: &str) -> String {
+    let mut kept = String::new();
+    for line in said.lines().filter(|line| !is_progress(line)) {
+        if kept.len() + line.len() > MESSAGE_LEN_MAX {
+            kept.push_str("… (the rest is in the log)\n");
+            break;
+        }
+        kept.push_str(line);
+        kept.push('\n');
+    }
+    kept.truncate(kept.trim_end().len());
+    kept
+}
+
+/// Whether a line only tells how far go is: a package it began, or a download.
+pub(crate) fn is_progress(line: &str) -> bool {
+    line.starts_with("go: downloading ") || package_of(line).is_some()
+}
+
+/// The package that a line of `go build -v` names.
+pub(crate) fn package_of(line: &str) -> Option<&str> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'.' | b'_' | b'-' | b'~' | b'+');
+    (!line.is_empty() && line.bytes().all(plain)).then_some(line)
+}
+
+/// Says that cgo is what is missing, if the package that go found empty has files that use it.
+pub(crate) fn explain_cgo(failure: &mut Failure, said: &str) {
+    let Some((_, dir)) = said.split_once("build constraints exclude all Go files in ") else { return };
+    let dir = Path::new(dir.lines().next().unwrap_or("").trim());
+    let uses_cgo = std::fs::read_dir(dir).into_iter().flatten().flatten().any(|entry| {
+        entry.path().extension().is_some_and(|ext| ext == "go")
+            && std::fs::read_to_string(entry.path()).is_ok_and(|text| text.contains("import \"C\""))
+    });
+    if uses_cgo {
+        failure.hint =
+            "the package needs cgo, which is off: ask for it (cgo = true in meridian.toml, or --cgo)".into();
+    }
+}
+
+/// A failure that is the request's own.
+pub(crate) fn request(message: impl Into<String>, hint: &str) -> Failure {
+    Failure { kind: FailureKind::Request, message: message.into(), hint: hint.to_owned() }
+}
+
+/// A failure that is the machine's.
+pub(crate) fn infrastructure(message: impl Into<String>) -> Failure {
+    Failure { kind: FailureKind::Infrastructure, message: message.into(), hint: String::new() }
+}
+
+/// A failure of the agent's own disk or system.
+pub(crate) fn io(what: &str, error: &std::io::Error) -> Failure {
+    let full = matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded);
+    let kind = if full { FailureKind::DiskFull } else { FailureKind::Infrastructure };
+    let hint = if full { "free space in the agent's state directory" } else { "" };
+    Failure { kind, message: format!("{what}: {error}"), hint: hint.to_owned() }
+}
+
+/// A process that has no exit of its own.
+pub(crate) fn process(error: &ProcessError) -> Failure {
+    match error {
+        ProcessError::Cancelled => lost(),
+        ProcessError::Start { source, .. } => io(&error.to_string(), source),
+        ProcessError::Deadline(_) | ProcessError::Lost(_) => infrastructure(format!("go: {error}")),
+    }
+}
+
+fn lost() -> Failure {
+    Failure { kind: FailureKind::Lost, message: "the task was stopped".into(), hint: String::new() }
+}
+
+/// Why there is no toolchain, sorted.
+pub(crate) fn toolchain(error: &ToolchainError) -> Failure {
+    use crate::{goproxy::ProxyError, toolchain::UnpackError};
+    let message = error.to_string();
+    let (kind, hint) = match error {
+        ToolchainError::Cancelled => return lost(),
+        ToolchainError::Disk { source, .. }
+        | ToolchainError::Unpack { source: UnpackError::Disk(source), .. } => {
+            return io("cannot keep the toolchain", source);
+        }
+        ToolchainError::Download { source: ProxyError::Local(source), .. } => {
+            return io("cannot keep the toolchain", source);
+        }
+        ToolchainError::NoPin(_) | ToolchainError::NoLocal | ToolchainError::Request(_) => (Request, ""),
+        ToolchainError::Unchecked { .. } => (
+            Request,
+            "pin this Go by the h1 of its module in meridian.toml, or make the checksum database reachable",
+        ),
+        ToolchainError::Unpack { source: UnpackError::Hash { .. }, .. } => {
+            (Request, "the pin is wrong, or the module proxy serves another toolchain")
+        }
+        ToolchainError::Download {
+            source: ProxyError::NotFound { .. } | ProxyError::Refused { .. }, ..
+        } => (Request, "check the Go version, and that the module proxy serves golang.org/toolchain"),
+        ToolchainError::Download { source: ProxyError::NoProxy(..), .. } => {
+            (Request, "set GOPROXY to a module proxy on the agent")
+        }
+        ToolchainError::Download { .. } => {
+            (Infrastructure, "check that the agent reaches the module proxy (GOPROXY)")
+        }
+        ToolchainError::Unpack { .. } | ToolchainError::Run { .. } => (Infrastructure, ""),
+    };
+    Failure { kind, message, hint: hint.to_owned() }
+}
+
+#[cfg(test)]
+mod tests;

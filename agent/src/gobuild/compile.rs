@@ -1,0 +1,298 @@
+//! The second phase: compiles offline, from what the first one verified.
+
+use std::{
+    collections::HashSet,
+    ffi::OsString,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use meridian_core::{
+    build::{artifact_name, executable_name},
+    digest::Digest,
+    golang::platform::Platform,
+    machine::{
+        effect::Work,
+        input::{Failure, Phase, Progress},
+        record::TaskKind,
+    },
+};
+
+use super::{
+    builder::{GoBuilder, Task},
+    classify::{self, Stage},
+    command::GoCommand,
+    lineage::{self, Places},
+    modules::{Named, Site, in_dir, package_of},
+    request::{BuildRequest, BuiltFile, BuiltTask, Run, SourceRef},
+};
+use crate::toolchain::ToolchainRef;
+
+/// How long one compile may take.
+const COMPILE_MAX: Duration = Duration::from_secs(2 * 60 * 60);
+
+/// What the steps of one compile share.
+struct Compile<'a> {
+    builder: &'a GoBuilder,
+    toolchain: &'a ToolchainRef,
+    request: &'a BuildRequest<'a>,
+    platform: &'a Platform,
+    task: &'a Task,
+    site: Option<Site>,
+}
+
+impl GoBuilder {
+    /// Builds one task: fetches the toolchain and the modules if they are not here, and compiles.
+    ///
+    /// # Errors
+    /// Sorted by whose trouble it is; a compile error in the compiler's own words.
+    pub async fn build(&self, request: BuildRequest<'_>, run: Run<'_>) -> Result<BuiltTask, Failure> {
+        let work = request.work;
+        let TaskKind::Compile(platform) = &work.kind else {
+            return Err(classify::request("only a compile task is built", ""));
+        };
+        let toolchain = self.toolchain(work, run).await?;
+        let task = self.task()?;
+        let site = match &request.source {
+            SourceRef::Tree(tree) => Some(Site::of(tree, &work.spec.source)?),
+            SourceRef::Module => None,
+        };
+        let compile =
+            Compile { builder: self, toolchain: &toolchain, request: &request, platform, task: &task, site };
+        let files = compile.both_phases(run).await?;
+        let go_version = toolchain.version().to_owned();
+        Ok(BuiltTask { files, go_version, dir: task.dir })
+    }
+}
+
+impl Compile<'_> {
+    fn work(&self) -> &Work {
+        self.request.work
+    }
+
+    async fn both_phases(&self, run: Run<'_>) -> Result<Vec<BuiltFile>, Failure> {
+        let named = self.names(run).await?;
+        match self.compile(&named, run).await {
+            Ok(files) => Ok(files),
+            Err((_, said)) if self.misses_modules(&said) => {
+                tracing::info!("modules that were known to be here are gone; asking for them again");
+                self.forget();
+                let named = self.names(run).await?;
+                self.compile(&named, run).await.map_err(|(failure, _)| failure)
+            }
+            Err((failure, _)) => Err(failure),
+        }
+    }
+
+    async fn names(&self, run: Run<'_>) -> Result<Named, Failure> {
+        match &self.site {
+            Some(site) => {
+                self.builder.tree_names(self.toolchain, self.work(), self.platform, site, run).await
+            }
+            None => {
+                let resolution = self.work().resolution.as_ref();
+                let resolution =
+                    resolution.ok_or_else(|| classify::request("the module source is not resolved", ""))?;
+                self.builder.module_names(self.toolchain, self.work(), self.platform, resolution, run).await
+            }
+        }
+    }
+
+    fn forget(&self) {
+        match (&self.site, &self.work().resolution) {
+            (Some(site), _) => self.builder.forget_tree(self.toolchain, self.work(), self.platform, site),
+            (None, Some(resolution)) => {
+                self.builder.forget_module(self.toolchain, self.work(), self.platform, resolution);
+            }
+            (None, None) => {}
+        }
+    }
+
+    /// Whether go asked offline for a module that is not on disk.
+    fn misses_modules(&self, said: &str) -> bool {
+        said.contains(&lineage::offline_proxy_prefix(&self.builder.modcache()))
+    }
+
+    async fn compile(&self, named: &Named, run: Run<'_>) -> Result<Vec<BuiltFile>, (Failure, String)> {
+        let alone = |failure: Failure| (failure, String::new());
+        let targets = self.targets(named).map_err(alone)?;
+        self.restore(&targets).await;
+        let mut done = 0;
+        for group in groups(&targets) {
+            let args = self.args(&group).map_err(alone)?;
+            self.command(args)
+                .map_err(alone)?
+                .run(run, &mut |line| {
+                    let Some(package) = classify::package_of(line) else { return true };
+                    done += 1;
+                    let (phase, detail) = (Phase::Compile, package.to_owned());
+                    (run.progress)(Progress { phase, done, total: named.count.max(done), detail });
+                    false
+                })
+                .await?;
+        }
+        for target in &targets {
+            if !target.path.is_file() {
+                let message = format!("{} is not a main package", target.package);
+                return Err(alone(classify::request(message, "only `package main` makes a program")));
+            }
+        }
+        self.keep(&targets).await;
+        Ok(targets.into_iter().map(|target| self.built(target)).collect())
+    }
+
+    /// Where go will put each executable.
+    fn targets(&self, named: &Named) -> Result<Vec<Target>, Failure> {
+        let work = self.work();
+        let suffix = self.platform.executable_suffix();
+        let packages: Vec<String> = match self.site {
+            Some(_) => work.spec.packages.clone(),
+            None => vec![package_of(work)?.to_owned()],
+        };
+        let mut taken = HashSet::new();
+        let targets =
+            packages.into_iter().zip(&named.packages).enumerate().map(|(index, (package, import_path))| {
+                let executable = executable_name(import_path);
+                let file = format!("{executable}{suffix}");
+                let dir = match self.site {
+                    None => self.install_dir(),
+                    // Two programs of one name would overwrite one another.
+                    Some(_) if taken.insert(file.clone()) => self.task.place("out"),
+                    Some(_) => self.task.place(&format!("out-{index}")),
+                };
+                let identity = self.toolchain.identity();
+                let lineage = lineage::lineage_key(
+                    &work.task.build.project,
+                    &work.spec,
+                    &package,
+                    self.platform,
+                    identity,
+                );
+                Target { package, executable, path: dir.join(file), dir, lineage }
+            });
+        Ok(targets.collect())
+    }
+
+    /// `go install` keeps programs for other platforms apart.
+    fn install_dir(&self) -> PathBuf {
+        let bin = self.task.place("gopath").join("bin");
+        let pair = self.platform.pair();
+        if pair == crate::toolchain::host_platform() { bin } else { bin.join(pair.replace('/', "_")) }
+    }
+
+    fn args(&self, group: &[&Target]) -> Result<Vec<OsString>, Failure> {
+        let work = self.work();
+        let flags = lineage::flags(&work.spec, work.resolution.as_ref())
+            .map_err(|message| classify::request(message, "use one kind of quotes"))?;
+        let mut args: Vec<OsString> = Vec::new();
+        match (&self.site, &work.resolution) {
+            (None, Some(resolution)) => {
+                args.extend(["install".into(), "-v".into()]);
+                args.extend(flags);
+                args.push(format!("{}@{}", package_of(work)?, resolution.version).into());
+            }
+            _ => {
+                args.extend(["build".into(), "-v".into()]);
+                args.extend(flags);
+                let mut out = OsString::from("-o=");
+                out.push(&group[0].dir);
+                // With a directory go refuses what is not a program, instead of leaving an archive there.
+                out.push("/");
+                args.extend([out, "--".into()]);
+                args.extend(group.iter().map(|target| in_dir(&target.package).into()));
+            }
+        }
+        Ok(args)
+    }
+
+    fn command(&self, args: Vec<OsString>) -> Result<GoCommand<'_>, Failure> {
+        let (builder, task) = (self.builder, self.task);
+        let mut env = lineage::offline_env(&Places {
+            modcache: &builder.modcache(),
+            gopath: &task.place("gopath"),
+            gocache: &builder.gocache(self.toolchain),
+            home: &task.place("home"),
+            tmp: &task.place("tmp"),
+        });
+        lineage::add_target(&mut env, self.platform, &self.work().spec.flags);
+        if let Some(cache) = &self.request.cache {
+            lineage::set(&mut env, "GOCACHEPROG", &cache.command);
+        }
+        let dir = match &self.site {
+            Some(site) => {
+                lineage::set(&mut env, "GOWORK", &site.gowork);
+                site.dir.as_path()
+            }
+            None => task.dir.path(),
+        };
+        let mut shown_as = builder.shown_as(self.toolchain, dir);
+        if let Some(site) = &self.site {
+            shown_as.push((site.root.display().to_string(), "$SOURCE".into()));
+        }
+        shown_as.push((task.dir.path().display().to_string(), "$TASK".into()));
+        Ok(GoCommand {
+            toolchain: self.toolchain,
+            stage: Stage::Compile,
+            args,
+            env,
+            dir,
+            owner: &builder.dir,
+            deadline: COMPILE_MAX,
+            shown_as,
+        })
+    }
+
+    async fn restore(&self, targets: &[Target]) {
+        let wanted: Vec<_> = targets.iter().map(|target| (target.lineage, target.path.clone())).collect();
+        let outputs = self.builder.outputs.clone();
+        // Without it go links once more; nothing else is lost.
+        let _ = tokio::task::spawn_blocking(move || {
+            for (lineage, path) in wanted {
+                outputs.restore(lineage, &path);
+            }
+        })
+        .await;
+    }
+
+    async fn keep(&self, targets: &[Target]) {
+        let built: Vec<_> = targets.iter().map(|target| (target.lineage, target.path.clone())).collect();
+        let outputs = Arc::clone(&self.builder.outputs);
+        let kept = tokio::task::spawn_blocking(move || {
+            built.into_iter().try_for_each(|(lineage, path)| outputs.keep(lineage, &path))
+        });
+        if let Ok(Err(error)) = kept.await {
+            tracing::debug!(%error, "a binary was not kept; it will be linked again");
+        }
+    }
+
+    fn built(&self, target: Target) -> BuiltFile {
+        let spec = &self.work().spec;
+        let name = spec.name.as_deref().unwrap_or(&target.executable);
+        let version = lineage::version_of(spec, self.work().resolution.as_ref());
+        let name = artifact_name(name, version, self.platform);
+        BuiltFile { package: target.package, name, path: target.path }
+    }
+}
+
+/// One executable to be made.
+struct Target {
+    package: String,
+    executable: String,
+    dir: PathBuf,
+    path: PathBuf,
+    lineage: Digest,
+}
+
+/// The targets that one command can make: those of one output directory.
+fn groups(targets: &[Target]) -> Vec<Vec<&Target>> {
+    let mut groups: Vec<Vec<&Target>> = Vec::new();
+    for target in targets {
+        let same = |group: &&mut Vec<&Target>| -> bool { Path::new(&group[0].dir) == target.dir };
+        match groups.iter_mut().find(same) {
+            Some(group) => group.push(target),
+            None => groups.push(vec![target]),
+        }
+    }
+    groups
+}

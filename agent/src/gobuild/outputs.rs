@@ -1,0 +1,150 @@
+//! The last binary of each lineage. cmd/go does not link again when the file at its output path already has
+//! the right build id, which is most of the time of a warm build.
+//!
+//! The build id says nothing about the rest of the file, so a kept binary is only put back if its content
+//! still has the digest that it was kept under.
+
+use std::{
+    fs::File,
+    io::{self, Read as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+    sync::Mutex,
+    time::SystemTime,
+};
+
+use meridian_core::digest::{Digest, DigestHasher};
+
+/// Most bytes that are kept.
+const BYTES_MAX: u64 = 2 << 30;
+
+/// The kept binaries of one agent, below one directory that is its own. A file is named
+/// `LINEAGE-DIGEST`; there is one for each lineage.
+pub(crate) struct Outputs {
+    dir: PathBuf,
+    keeping: Mutex<()>,
+}
+
+impl Outputs {
+    pub(crate) fn open(dir: PathBuf) -> io::Result<Self> {
+        std::fs::create_dir_all(&dir)?;
+        Ok(Self { dir, keeping: Mutex::new(()) })
+    }
+
+    /// Puts the last binary of `lineage` at `target`. Tells whether there was a whole one.
+    pub(crate) fn restore(&self, lineage: Digest, target: &Path) -> bool {
+        match self.find(lineage).map(|(path, digest)| copy_checked(&path, digest, target)) {
+            Some(Ok(true)) => true,
+            Some(Ok(false) | Err(_)) => {
+                // Half a binary at the target would only be overwritten, but one that merely looks right
+                // would be taken.
+                let _ = std::fs::remove_file(target);
+                false
+            }
+            None => false,
+        }
+    }
+
+    /// Remembers `built` as the last binary of `lineage`. The file must not be written to afterwards.
+    pub(crate) fn keep(&self, lineage: Digest, built: &Path) -> io::Result<()> {
+        let digest = digest_of(built)?;
+        let _keeping = self.keeping.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let target = self.dir.join(format!("{lineage}-{digest}"));
+        if target.exists() {
+            return File::open(&target)?.set_modified(SystemTime::now());
+        }
+        if let Some((old, _)) = self.find(lineage) {
+            std::fs::remove_file(old)?;
+        }
+        if std::fs::hard_link(built, &target).is_err() {
+            let temporary = tempfile::NamedTempFile::new_in(&self.dir)?;
+            std::fs::copy(built, temporary.path())?;
+            temporary.persist(&target).map_err(|error| error.error)?;
+        }
+        self.make_room()
+    }
+
+    fn find(&self, lineage: Digest) -> Option<(PathBuf, Digest)> {
+        let prefix = format!("{lineage}-");
+        std::fs::read_dir(&self.dir).ok()?.flatten().find_map(|entry| {
+            let name = entry.file_name();
+            let digest = name.to_str()?.strip_prefix(&prefix)?.parse().ok()?;
+            Some((entry.path(), digest))
+        })
+    }
+
+    fn make_room(&self) -> io::Result<()> {
+        let mut files = Vec::new();
+        for entry in std::fs::read_dir(&self.dir)? {
+            let entry = entry?;
+            let about = entry.metadata()?;
+            files.push((about.modified()?, about.len(), entry.path()));
+        }
+        files.sort();
+        let mut total: u64 = files.iter().map(|(_, size, _)| size).sum();
+        for (_, size, path) in files {
+            if total <= BYTES_MAX {
+                break;
+            }
+            std::fs::remove_file(path)?;
+            total -= size;
+        }
+        Ok(())
+    }
+}
+
+fn copy_checked(from: &Path, wanted: Digest, to: &Path) -> io::Result<bool> {
+    let mut source = File::open(from)?;
+    // For the choice of what goes first; losing it only makes a worse choice.
+    let _ = source.set_modified(SystemTime::now());
+    if let Some(parent) = to.parent() {
+        std::fs::create_dir_all(parent)?;
+    }
+    let mut target = File::options().write(true).create_new(true).mode(0o755).open(to)?;
+    let digest = pump(&mut source, &mut target)?;
+    Ok(digest == wanted)
+}
+
+fn digest_of(path: &Path) -> io::Result<Digest> {
+    pump(&mut File::open(path)?, &mut io::sink())
+}
+
+fn pump(source: &mut File, target: &mut dyn io::Write) -> io::Result<Digest> {
+    let mut hasher = DigestHasher::new();
+    let mut buffer = vec![0; 256 << 10];
+    loop {
+        let count = source.read(&mut buffer)?;
+        if count == 0 {
+            return Ok(hasher.finish());
+        }
+        hasher.update(&buffer[..count]);
+        target.write_all(&buffer[..count])?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_binary_comes_back_and_a_damaged_one_does_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let outputs = Outputs::open(dir.path().join("kept")).unwrap();
+        let lineage = Digest::of(b"lineage");
+        let built = dir.path().join("built");
+        let target = dir.path().join("gopath/bin/x");
+        assert!(!outputs.restore(lineage, &target));
+        for content in ["first", "second"] {
+            let _ = std::fs::remove_file(&built);
+            std::fs::write(&built, content).unwrap();
+            outputs.keep(lineage, &built).unwrap();
+        }
+        assert!(outputs.restore(lineage, &target));
+        assert_eq!(std::fs::read_to_string(&target).unwrap(), "second");
+        std::fs::remove_file(&target).unwrap();
+        let (kept, _) = outputs.find(lineage).unwrap();
+        std::fs::write(kept, "sec0nd").unwrap();
+        assert!(!outputs.restore(lineage, &target));
+        assert!(!target.exists());
+    }
+}

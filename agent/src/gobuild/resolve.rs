@@ -1,0 +1,202 @@
+//! Finds the module and version that `package@query` means.
+
+use std::path::Path;
+
+use meridian_core::{
+    build::{Resolution, Source},
+    digest::Digest,
+    golang::{module_path::check_import_path, semver},
+    machine::{
+        effect::Work,
+        input::{Failure, Phase, Progress},
+    },
+};
+
+use super::{
+    builder::{GoBuilder, Task},
+    classify::{self, Stage},
+    request::Run,
+};
+use crate::{process::Exit, toolchain::ToolchainRef};
+
+/// One answer of `go list -m -json`.
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Listed {
+    path: String,
+    #[serde(default)]
+    version: String,
+    error: Option<ListedError>,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct ListedError {
+    err: String,
+}
+
+/// The answer of `go mod download -json`.
+#[derive(serde::Deserialize, Default)]
+#[serde(default, rename_all = "PascalCase")]
+struct Downloaded {
+    dir: String,
+    sum: String,
+    error: String,
+}
+
+/// What is remembered of a resolution.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Note {
+    module: String,
+    version: String,
+    sum: String,
+}
+
+impl GoBuilder {
+    /// Finds the module and version that the work's source means, by the toolchain's own `go`. A full version
+    /// means the same for ever and is remembered.
+    ///
+    /// # Errors
+    /// In the proxy's own words when there is no such module, version or package.
+    pub async fn resolve(&self, work: &Work, run: Run<'_>) -> Result<Resolution, Failure> {
+        let Source::Module { package, query } = &work.spec.source else {
+            return Err(classify::request("only package@version is resolved", ""));
+        };
+        check_import_path(package)
+            .map_err(|error| classify::request(error.to_string(), "check the package path"))?;
+        if query.is_empty() || query.starts_with('-') || query.contains(char::is_whitespace) {
+            return Err(classify::request(
+                format!("{query:?} is not a version query"),
+                "such as latest or v1.2.3",
+            ));
+        }
+        let key = Digest::of(format!("resolve {package}@{query} {}", self.go.proxy).as_bytes());
+        let is_fixed = semver::canonical(query).as_ref() == Some(query);
+        if is_fixed && let Some(Note { module, version, sum }) = self.notes.get(key) {
+            return Ok(Resolution { module, version, sum });
+        }
+        let toolchain = self.toolchain(work, run).await?;
+        let task = self.task()?;
+        let detail = format!("{package}@{query}");
+        (run.progress)(Progress { phase: Phase::Modules, done: 0, total: 0, detail });
+        let found = self.find_module(&toolchain, &task, package, query, run).await?;
+        if is_fixed {
+            let Resolution { module, version, sum } = found.clone();
+            self.notes.put(key, &Note { module, version, sum });
+        }
+        Ok(found)
+    }
+
+    async fn find_module(
+        &self,
+        toolchain: &ToolchainRef,
+        task: &Task,
+        package: &str,
+        query: &str,
+        run: Run<'_>,
+    ) -> Result<Resolution, Failure> {
+        let mut args = vec!["list".into(), "-m".into(), "-e".into(), "-json".into()];
+        args.extend(prefixes(package).map(|path| format!("{path}@{query}").into()));
+        let command = self.network_command(toolchain, task, Stage::Resolve, args);
+        let said = command.run(run, &mut |_| true).await.map_err(|(failure, _)| failure)?;
+        let answers: Result<Vec<Listed>, _> = serde_json::Deserializer::from_str(&said).into_iter().collect();
+        let answers = answers
+            .map_err(|error| classify::infrastructure(format!("go list -m -json cannot be read: {error}")))?;
+        let mut empty_handed = None;
+        for answer in &answers {
+            if let Some(error) = &answer.error {
+                // Whoever cannot answer now may be the one that has it: a shorter path must not win by that.
+                let failure =
+                    classify::classify(Stage::Resolve, Exit::Code(1), &format!("go: {}", error.err));
+                if failure.kind.is_retried() {
+                    return Err(failure);
+                }
+                continue;
+            }
+            if answer.version.is_empty() {
+                continue;
+            }
+            let downloaded = self.download_module(toolchain, task, answer, run).await?;
+            if has_package(&downloaded.dir, &answer.path, package) {
+                return Ok(Resolution {
+                    module: answer.path.clone(),
+                    version: answer.version.clone(),
+                    sum: downloaded.sum,
+                });
+            }
+            empty_handed.get_or_insert_with(|| {
+                let Listed { path, version, .. } = answer;
+                format!("module {path}@{version} found, but does not contain package {package}")
+            });
+        }
+        let words = empty_handed.or_else(|| best_words(&answers)).unwrap_or_else(|| "not found".into());
+        Err(classify::classify(Stage::Resolve, Exit::Code(1), &format!("go: {package}@{query}: {words}")))
+    }
+
+    async fn download_module(
+        &self,
+        toolchain: &ToolchainRef,
+        task: &Task,
+        found: &Listed,
+        run: Run<'_>,
+    ) -> Result<Downloaded, Failure> {
+        let module = format!("{}@{}", found.path, found.version);
+        let args = vec!["mod".into(), "download".into(), "-json".into(), module.into()];
+        let command = self.network_command(toolchain, task, Stage::Resolve, args);
+        match command.run(run, &mut |_| true).await {
+            Ok(said) => serde_json::from_str(&said).map_err(|error| {
+                classify::infrastructure(format!("go mod download -json cannot be read: {error}"))
+            }),
+            Err((failure, _)) if failure.kind.is_retried() => Err(failure),
+            // With -json the error stands on standard output; the words there are the better ones.
+            Err((failure, _)) => Err(failure),
+        }
+    }
+}
+
+/// The paths that could be the package's module, longest first.
+fn prefixes(package: &str) -> impl Iterator<Item = &str> {
+    std::iter::successors(Some(package), |path| path.rsplit_once('/').map(|(shorter, _)| shorter))
+}
+
+/// Whether the module that lies in `dir` has Go files in the package's directory.
+fn has_package(dir: &str, module: &str, package: &str) -> bool {
+    let below = package.strip_prefix(module).unwrap_or("").trim_start_matches('/');
+    let files = std::fs::read_dir(Path::new(dir).join(below));
+    files.into_iter().flatten().flatten().any(|entry| {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        name.ends_with(".go") && !name.ends_with("_test.go")
+    })
+}
+
+/// The words that say most: of a module that exists without this version, else of the longest path.
+fn best_words(answers: &[Listed]) -> Option<String> {
+    let words = || answers.iter().filter_map(|answer| answer.error.as_ref()).map(|error| &error.err);
+    let telling = |text: &&String| text.contains("unknown revision") || text.contains("no matching versions");
+    words().find(telling).or_else(|| words().next()).cloned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_prefix_is_a_candidate_and_the_longest_comes_first() {
+        let paths: Vec<_> = prefixes("a.test/b/c").collect();
+        assert_eq!(paths, ["a.test/b/c", "a.test/b", "a.test"]);
+    }
+
+    #[test]
+    fn a_package_of_tests_only_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = dir.path().join("cmd/x");
+        std::fs::create_dir_all(&place).unwrap();
+        let text = dir.path().display().to_string();
+        std::fs::write(place.join("x_test.go"), "").unwrap();
+        assert!(!has_package(&text, "a.test/m", "a.test/m/cmd/x"));
+        std::fs::write(place.join("x.go"), "").unwrap();
+        assert!(has_package(&text, "a.test/m", "a.test/m/cmd/x"));
+        assert!(!has_package(&text, "a.test/m", "a.test/m"));
+    }
+}
