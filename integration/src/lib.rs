@@ -14,4 +14,5 @@ pub mod fixture;
 pub mod fleet;
 pub mod home;
 pub mod process;
+pub mod simulation;
 pub mod wait;

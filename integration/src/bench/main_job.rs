@@ -1,6 +1,6 @@
 //! `bench main-job`: the corridor from the command line to `dist/`, measured against what people use today.
 
-use crate::bench::{figures::Figures, matrix, memory, speed, storm, world::World};
+use crate::bench::{figures::Figures, lossy, matrix, memory, speed, storm, world::World};
 
 /// Every figure that can be asked for by `--only`, in the order in which they are taken.
 pub const KEYS: &[&str] = &[
@@ -17,6 +17,9 @@ pub const KEYS: &[&str] = &[
     "storm_builds_done",
     "lost",
     "doubled",
+    "lossy_kills",
+    "lossy_lost",
+    "lossy_doubled",
 ];
 
 /// What to measure, and how often.
@@ -81,6 +84,11 @@ pub fn measure(plan: &Plan) -> anyhow::Result<Figures> {
     }
     if plan.wants(&["kills", "storm_builds_done", "lost", "doubled"]) {
         storm::storm(storm::Storm::default(), &mut figures)?;
+    }
+    if plan.wants(&["lossy_kills", "lossy_lost", "lossy_doubled"]) {
+        for round in 0..plan.rounds {
+            lossy::lossy(round, &mut figures)?;
+        }
     }
     Ok(figures)
 }
