@@ -19,6 +19,7 @@ pub enum AttemptInput {
         placement: PlacementNumber,
     },
     /// A slot of the agent is kept for this attempt. The shell says so once it has one free, after an offer.
+    /// When the stream is lost it tells every attempt of that before it gives a slot away.
     SlotFree,
     /// The coordinator granted the lease.
     Granted {

@@ -73,7 +73,7 @@ pub(crate) struct Fleet {
     /// How often each lease was run, in all processes.
     pub(crate) runs: BTreeMap<(TaskId, Fence), u32>,
     /// Builds whose submit was answered.
-    pub(crate) acknowledged: BTreeMap<u64, BuildId>,
+    pub(crate) acknowledged: BTreeMap<usize, BuildId>,
     sessions: u64,
 }
 
@@ -121,8 +121,8 @@ impl Fleet {
         }
     }
 
-    pub(crate) fn submit(&mut self, number: u64, spec: BuildSpec) {
-        let (request, project) = (RequestId(number), project());
+    pub(crate) fn submit(&mut self, number: usize, spec: BuildSpec) {
+        let (request, project) = (RequestId(number as u64), project());
         let key = key(&format!("k{number}"));
         self.decide(Input::Submit { request, project, key, spec: Box::new(spec) });
     }
@@ -143,7 +143,8 @@ impl Fleet {
                         }
                     }
                     Action::Reply { request, reply: Reply::Submitted { build } } => {
-                        let known = self.acknowledged.insert(request.0, build.clone());
+                        let number = usize::try_from(request.0).unwrap();
+                        let known = self.acknowledged.insert(number, build.clone());
                         assert!(known.is_none_or(|known| known == build), "one key became two builds");
                     }
                     Action::Reply { reply, .. } => panic!("{reply:?}"),
@@ -235,27 +236,41 @@ impl Fleet {
         self.tell(number, &task, input);
     }
 
+    /// Tells every attempt, and only then gives slots away: else one that is not told yet that the stream is
+    /// lost could ask for its lease over it.
     fn tell_all(&mut self, number: usize, input: &AttemptInput) {
         let tasks: Vec<_> = self.agents[number].attempts.keys().cloned().collect();
         for task in tasks {
-            self.tell(number, &task, input.clone());
+            self.tell_one(number, &task, input.clone());
         }
+        self.give_slots(number);
     }
 
     fn tell(&mut self, number: usize, task: &TaskId, input: AttemptInput) {
+        self.tell_one(number, task, input);
+        self.give_slots(number);
+    }
+
+    fn give_slots(&mut self, number: usize) {
+        loop {
+            let process = &self.agents[number];
+            let used = process.attempts.values().filter(|attempt| attempt.uses_slot()).count();
+            let mut waits =
+                process.attempts.values().filter(|attempt| attempt.state() == AttemptState::Offered);
+            let Some(next) = waits.next().filter(|_| used < process.slots) else { return };
+            let task = next.task().clone();
+            self.tell_one(number, &task, AttemptInput::SlotFree);
+        }
+    }
+
+    fn tell_one(&mut self, number: usize, task: &TaskId, input: AttemptInput) {
         let now = self.now();
         let Some(attempt) = self.agents[number].attempts.get_mut(task) else { return };
         let effects = attempt.step(now, input);
         for effect in effects {
             self.carry_out(number, effect);
         }
-        let process = &mut self.agents[number];
-        process.attempts.retain(|_, attempt| !attempt.is_gone());
-        let used = process.attempts.values().filter(|attempt| attempt.uses_slot()).count();
-        let waits = process.attempts.values().find(|attempt| attempt.state() == AttemptState::Offered);
-        if let Some(next) = waits.filter(|_| used < process.slots).map(|attempt| attempt.task().clone()) {
-            self.tell(number, &next, AttemptInput::SlotFree);
-        }
+        self.agents[number].attempts.retain(|_, attempt| !attempt.is_gone());
     }
 
     fn carry_out(&mut self, number: usize, effect: AttemptEffect) {
