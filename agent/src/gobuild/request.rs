@@ -8,18 +8,18 @@ use tokio_util::sync::CancellationToken;
 use crate::source::SourceTree;
 
 /// Hears how far a build is. Called often; the hearer throttles.
-pub type ProgressSink = dyn Fn(Progress) + Send + Sync;
+pub type ProgressSink<'a> = dyn Fn(Progress) + Send + Sync + 'a;
 
 /// Hears what the tools say, piece by piece, not necessarily in whole lines.
-pub type LogSink = dyn Fn(&[u8]) + Send + Sync;
+pub type LogSink<'a> = dyn Fn(&[u8]) + Send + Sync + 'a;
 
 /// What every step of a run is given: who listens, and who may stop it.
 #[derive(Clone, Copy)]
 pub struct Run<'a> {
     /// Hears how far it is.
-    pub progress: &'a ProgressSink,
+    pub progress: &'a ProgressSink<'a>,
     /// Hears what the tools say.
-    pub log: &'a LogSink,
+    pub log: &'a LogSink<'a>,
     /// Stops it, with its whole process tree.
     pub cancel: &'a CancellationToken,
 }

@@ -4,6 +4,7 @@ use std::{
     collections::HashMap,
     future::Future,
     io,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, Weak},
     time::SystemTime,
@@ -105,8 +106,9 @@ impl Sources {
         Some(tree)
     }
 
-    /// The tree, filled by `fill` when it is not on disk. `fill` is given an empty directory and must write
-    /// exactly the tree of `root` into it. Callers that want the same tree at once wait for the first.
+    /// The tree, filled by `fill` when it is not on disk. `fill` is given a path where nothing lies yet and
+    /// must lay exactly the tree of `root` out there. Callers that want the same tree at once wait for the
+    /// first.
     ///
     /// # Errors
     /// When `fill` fails or the disk does. Nothing is left behind then.
@@ -122,12 +124,13 @@ impl Sources {
         let failed = |source| SourceError::Disk { path: self.dir.clone(), source };
         let temporary = tempfile::Builder::new().prefix(".tmp-").tempdir_in(&self.dir).map_err(failed)?;
         let inner = temporary.path().join("tree");
-        std::fs::create_dir(&inner).map_err(failed)?;
         fill(inner.clone()).await.map_err(SourceError::Fetch)?;
         let target = self.dir.join(root.to_hex());
         let publish = move || {
             let size = size_of_tree(&inner)?;
             seal(&inner)?;
+            // A directory that may not be written cannot be moved to another parent.
+            std::fs::set_permissions(&inner, std::fs::Permissions::from_mode(0o755))?;
             std::fs::rename(&inner, &target)?;
             drop(temporary);
             io::Result::Ok(size)
@@ -186,10 +189,8 @@ fn size_of_tree(dir: &Path) -> io::Result<ByteCount> {
     Ok(ByteCount(total))
 }
 
-/// Takes the right to write away from every file and from every directory below `dir`. `dir` itself keeps
-/// it: without, it could not be renamed into its place.
+/// Takes the right to write away from every file and from every directory below `dir`.
 fn seal(dir: &Path) -> io::Result<()> {
-    use std::os::unix::fs::PermissionsExt as _;
     for entry in std::fs::read_dir(dir)? {
         let entry = entry?;
         let kind = entry.file_type()?;
@@ -200,6 +201,9 @@ fn seal(dir: &Path) -> io::Result<()> {
             seal(&entry.path())?;
         }
         let mode = entry.metadata()?.permissions().mode();
+        if mode & 0o222 == 0 {
+            continue;
+        }
         std::fs::set_permissions(entry.path(), std::fs::Permissions::from_mode(mode & 0o555))?;
     }
     Ok(())
@@ -215,7 +219,7 @@ mod tests {
         let text = name.to_owned();
         sources
             .ensure(Digest::of(name.as_bytes()), |dir| async move {
-                std::fs::create_dir(dir.join("sub"))?;
+                std::fs::create_dir_all(dir.join("sub"))?;
                 std::fs::write(dir.join("sub/file"), text)
             })
             .await
@@ -233,6 +237,7 @@ mod tests {
             sources.ensure(root, move |dir| async move {
                 count.fetch_add(1, Ordering::Relaxed);
                 tokio::task::yield_now().await;
+                std::fs::create_dir(&dir)?;
                 std::fs::write(dir.join("f"), "x")
             })
         };
