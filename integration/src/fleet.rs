@@ -16,6 +16,8 @@ use crate::{
 
 /// How long a role may take until it serves.
 const READY_MAX: Duration = Duration::from_secs(30);
+/// The name of a test's fleet.
+pub const FLEET: &str = "proving";
 /// The team that members of a test's fleet belong to.
 pub const TEAM: &str = "acme";
 
@@ -59,8 +61,18 @@ impl Fleet {
     #[must_use]
     #[track_caller]
     pub fn start_with(settings: &[&str]) -> Self {
+        Self::start_in(Home::with_proxy("off"), settings)
+    }
+
+    /// The same in a home that the test has prepared.
+    ///
+    /// # Panics
+    /// When it does not serve in time.
+    #[must_use]
+    #[track_caller]
+    pub fn start_in(home: Home, settings: &[&str]) -> Self {
         let mut fleet = Self {
-            home: Home::with_proxy("off"),
+            home,
             address: free_address(),
             http: free_address(),
             settings: settings.iter().map(|setting| (*setting).to_owned()).collect(),
@@ -115,7 +127,7 @@ impl Fleet {
     #[track_caller]
     pub fn spawn_coordinator(&self) -> Daemon {
         let state = self.coordinator_state();
-        let mut command = self.home.meridian(["coordinator", "--fleet", "proving", "--state"]);
+        let mut command = self.home.meridian(["coordinator", "--fleet", FLEET, "--state"]);
         command.arg(state);
         command.args(["--listen", &self.address.to_string(), "--http", &self.http.to_string()]);
         for setting in &self.settings {
@@ -253,7 +265,17 @@ impl Fleet {
     #[must_use]
     #[track_caller]
     pub fn member_of(&self, team: &str, name: &str) -> Client {
-        let client = Client { home: Home::with_proxy("off"), coordinator: Some(self.address()) };
+        self.member_in(Home::with_proxy("off"), team, name)
+    }
+
+    /// A member of a team, in a home that the test has prepared.
+    ///
+    /// # Panics
+    /// When joining fails.
+    #[must_use]
+    #[track_caller]
+    pub fn member_in(&self, home: Home, team: &str, name: &str) -> Client {
+        let client = Client { home, coordinator: Some(self.address()) };
         let token = self.token("--member", &format!("{team}/{name}"));
         client.run(&["join", &token, "--coordinator", &self.address()]).expect_code(0);
         client

@@ -9,6 +9,7 @@
 
 pub mod bench;
 pub mod binary;
+pub mod caller;
 pub mod client;
 pub mod fixture;
 pub mod fleet;

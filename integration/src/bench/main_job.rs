@@ -1,9 +1,10 @@
 //! `bench main-job`: the corridor from the command line to `dist/`, measured against what people use today.
 
-use crate::bench::{figures::Figures, lossy, matrix, memory, speed, storm, world::World};
+use crate::bench::{figures::Figures, journal, lossy, matrix, memory, speed, storm, world::World};
 
 /// Every figure that can be asked for by `--only`, in the order in which they are taken.
 pub const KEYS: &[&str] = &[
+    "journal_commit_vs_fdatasync",
     "mem_coordinator_mib",
     "mem_agent_mib",
     "mem_shim_mib",
@@ -76,6 +77,9 @@ pub fn measure(plan: &Plan) -> anyhow::Result<Figures> {
                 matrix::matrix(&world, goreleaser.as_deref(), round, &mut figures)?;
             }
         }
+    }
+    if plan.wants(&["journal_commit_vs_fdatasync"]) {
+        journal::journal(plan.rounds, &mut figures)?;
     }
     if plan.wants(&["mem_coordinator_mib"]) {
         for _ in 0..plan.rounds {

@@ -126,7 +126,8 @@ fn shims() -> Vec<u32> {
 }
 
 /// `RssAnon` of a process in MiB; `None` when it has ended.
-fn anonymous_mib(id: u32) -> Option<f64> {
+#[must_use]
+pub fn anonymous_mib(id: u32) -> Option<f64> {
     let status = fs::read_to_string(format!("/proc/{id}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
     let kib: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;

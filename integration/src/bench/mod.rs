@@ -4,6 +4,7 @@
 //! runs of the same round, taken in turns, so that a busy machine slows both sides.
 
 pub mod figures;
+pub mod journal;
 pub mod lossy;
 pub mod main_job;
 pub mod matrix;

@@ -4,7 +4,8 @@
 //! result for each of its tasks.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -13,8 +14,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, bail};
-use serde_json::Value;
+use anyhow::{bail, ensure};
+use meridian_core::{id::JournalIndex, machine::event::EventKind};
+use meridian_proto::convert::journal::decode_event;
+use meridian_store::journal::{Journal as _, SegmentConfig, SegmentJournal};
 
 use crate::{bench::figures::Figures, client::Client, fixture::program::Program, fleet::Fleet, home::Home};
 
@@ -81,7 +84,7 @@ pub fn storm(size: Storm, figures: &mut Figures) -> anyhow::Result<()> {
         }
     }
     let done = std::mem::take(&mut *done.lock().unwrap_or_else(PoisonError::into_inner));
-    let (lost, doubled) = count(&fleet, &done)?;
+    let (lost, doubled) = count(&mut fleet, &done)?;
     figures.add("kills", as_f64(kills));
     figures.add("storm_builds_done", as_f64(done.iter().filter(|done| done.right).count()));
     figures.add("lost", as_f64(lost));
@@ -148,46 +151,41 @@ fn kill_until_enough(fleet: &mut Fleet, size: Storm, done: &Mutex<Vec<Done>>) ->
     }
 }
 
-/// How many acknowledged builds have no right result, and how many tasks have more than one.
-fn count(fleet: &Fleet, done: &[Done]) -> anyhow::Result<(usize, usize)> {
-    let listed = fleet.warden().run(&["builds", "--project", "acme/storm", "--limit", "10000", "--json"]);
-    let accepted = results(&listed.json_values());
+/// How many acknowledged builds have no right result, and how many tasks have more than one. The journal
+/// itself is asked: it holds every result that was ever accepted.
+fn count(fleet: &mut Fleet, done: &[Done]) -> anyhow::Result<(usize, usize)> {
+    let stopped = fleet.coordinator().terminate(Duration::from_secs(30));
+    ensure!(stopped.success(), "the coordinator ended with {stopped}");
+    let accepted = accepted_results(&fleet.coordinator_state().join("journal"))?;
     let mut lost = 0;
-    let mut seen = BTreeMap::new();
+    let mut seen = BTreeSet::new();
+    let mut shared = 0;
     for done in done {
-        *seen.entry(done.build.clone()).or_insert(0) += 1;
-        if !done.right || done.build.is_empty() || !accepted.contains_key(&done.build) {
+        if !done.right || !accepted.contains_key(&format!("{}/0", done.build)) {
             lost += 1;
         }
-    }
-    // Two clients with one build, or a build with more results than tasks.
-    let shared = seen.iter().filter(|(build, times)| !build.is_empty() && **times > 1).count();
-    let several = accepted.values().filter(|results| **results > 1).count();
-    if listed.code != Some(0) {
-        return Err(anyhow::anyhow!("{listed}")).context("the storm's builds cannot be listed");
-    }
-    Ok((lost, shared + several))
-}
-
-/// Accepted results by build. Each build of the storm has one task.
-fn results(values: &[Value]) -> BTreeMap<String, usize> {
-    fn walk(value: &Value, into: &mut BTreeMap<String, usize>) {
-        match value {
-            Value::Array(values) => values.iter().for_each(|value| walk(value, into)),
-            Value::Object(object) => {
-                let id = object.get("id").and_then(Value::as_str);
-                if let (Some(id), Some("succeeded")) = (id, object.get("state").and_then(Value::as_str)) {
-                    *into.entry(id.to_owned()).or_insert(0) += 1;
-                } else {
-                    object.values().for_each(|value| walk(value, into));
-                }
-            }
-            _ => {}
+        if !seen.insert(&done.build) {
+            shared += 1;
         }
     }
+    Ok((lost, shared + accepted.values().filter(|results| **results > 1).count()))
+}
+
+/// Accepted results by task.
+fn accepted_results(journal: &Path) -> anyhow::Result<BTreeMap<String, usize>> {
+    let journal = SegmentJournal::open(journal, SegmentConfig::default())?;
     let mut found = BTreeMap::new();
-    values.iter().for_each(|value| walk(value, &mut found));
-    found
+    let mut next = journal.first();
+    loop {
+        let records = journal.read(next, 4 << 20)?;
+        let Some((last, _)) = records.last() else { return Ok(found) };
+        next = JournalIndex(last.0 + 1);
+        for (_, bytes) in &records {
+            if let EventKind::TaskSucceeded { task, .. } = decode_event(bytes)?.kind {
+                *found.entry(task.to_string()).or_insert(0) += 1;
+            }
+        }
+    }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts of a bench are far below 2^52")]
