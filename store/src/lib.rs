@@ -13,6 +13,7 @@ pub mod blob;
 pub mod history;
 mod index_db;
 pub mod journal;
+pub mod pack;
 pub mod tree;
 
 pub use index_db::IndexError;

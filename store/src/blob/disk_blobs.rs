@@ -4,9 +4,9 @@
 //! directory and index under one lock, so the two never disagree; a lookup is one hash probe under it.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File, OpenOptions, Permissions},
     io::{self, Read as _, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -16,7 +16,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use meridian_core::{digest::Digest, quantity::ByteCount};
+use meridian_core::{
+    digest::{Digest, DigestHasher},
+    quantity::ByteCount,
+};
 
 use super::{
     blob_error::BlobError,
@@ -230,6 +233,50 @@ impl DiskBlobs {
         BlobUsage { blobs: index.len(), bytes: ByteCount(index.total()), pinned: index.pinned() }
     }
 
+    /// Makes blobs durable that were committed without: all of them by one sync of the file system.
+    ///
+    /// # Errors
+    /// [`BlobError::Missing`] when one is not here (any more); otherwise the disk's own trouble.
+    pub fn make_durable(&self, digests: &[Digest]) -> Result<(), BlobError> {
+        let root = self.root();
+        let dir = File::open(root).map_err(BlobError::io("open", root))?;
+        rustix::fs::syncfs(&dir).map_err(|error| BlobError::io("sync", root)(error.into()))?;
+        let index = self.lock();
+        let missing = digests.iter().find(|digest| !index.contains(digest));
+        missing.map_or(Ok(()), |digest| Err(BlobError::Missing { digest: *digest }))
+    }
+
+    /// Takes over a whole file that was written elsewhere on the same file system, after verifying it.
+    pub(crate) fn adopt(
+        &self,
+        path: &Path,
+        expected: Digest,
+        durability: Durability,
+    ) -> Result<(), BlobError> {
+        let mut file = File::open(path).map_err(BlobError::io("open", path))?;
+        let mut hasher = DigestHasher::new();
+        let mut buffer = vec![0; 128 << 10];
+        let mut size = 0;
+        loop {
+            let count = file.read(&mut buffer).map_err(BlobError::io("read", path))?;
+            if count == 0 {
+                break;
+            }
+            hasher.update(&buffer[..count]);
+            size += count as u64;
+        }
+        let found = hasher.finish();
+        if found != expected {
+            return Err(BlobError::Mismatch { expected, found });
+        }
+        file.set_permissions(Permissions::from_mode(0o444))
+            .map_err(BlobError::io("change the mode of", path))?;
+        if durability == Durability::Durable {
+            file.sync_all().map_err(BlobError::io("sync", path))?;
+        }
+        self.publish(path, expected, size, durability)
+    }
+
     pub(super) fn publish(
         &self,
         temporary: &Path,
@@ -284,7 +331,7 @@ impl DiskBlobs {
     }
 
     /// Evicts until the file system has as much free space as it should.
-    pub(super) fn keep_free_space(&self) -> Result<(), BlobError> {
+    pub(crate) fn keep_free_space(&self) -> Result<(), BlobError> {
         let stat = rustix::fs::statvfs(&self.inner.root)
             .map_err(|error| BlobError::io("ask for the free space of", &self.inner.root)(error.into()))?;
         let free = stat.f_bavail.saturating_mul(stat.f_frsize);
