@@ -123,6 +123,9 @@ fn a_lease_is_asked_for_again_until_it_is_answered() {
     assert!(bench.attempt.next_deadline() > Some(bench.now.mono));
     bench.check(offered(2), &["prefetch"]);
     bench.check(granted(1, 7), &[]);
+    bench.check(AttemptInput::SlotFree, &["ask"]);
+    bench.check(granted(1, 7), &[]);
+    bench.check(granted(2, 8), &["run"]);
 }
 
 #[test]
