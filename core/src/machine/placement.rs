@@ -56,6 +56,9 @@ impl Turn<'_> {
     }
 
     fn place(&mut self, task: &TaskId, demand: &Demand) -> bool {
+        if !is_placeable(self.durable, self.observed, self.limits, demand) {
+            return false;
+        }
         let candidates = candidates(self.durable, self.observed, self.limits, demand);
         let Some(Candidate { agent, verdict: Verdict::Eligible { .. } }) = candidates.first() else {
             return false;
@@ -75,6 +78,27 @@ fn head(line: &BTreeMap<QueueKey, TaskId>, demand: &Demand) -> Option<(QueueKey,
 
 fn has_free_slot(durable: &Durable, observed: &Observed, limits: &Limits) -> bool {
     observed.agents.iter().any(|(id, agent)| agent.is_willing(limits) && durable.busy(id) < agent.slots())
+}
+
+/// Whether some agent can take a task with this demand now. Most lines that are looked at cannot be served, so
+/// this is asked before any reason is put into words.
+fn is_placeable(durable: &Durable, observed: &Observed, limits: &Limits, demand: &Demand) -> bool {
+    let mut avoided_would_do = false;
+    let mut has_alternative = false;
+    for (id, agent) in &observed.agents {
+        if !agent.is_willing(limits) || !demand.is_wished(id) {
+            continue;
+        }
+        let is_free = durable.busy(id) < agent.slots();
+        if demand.avoided.contains(id) {
+            avoided_would_do |= is_free;
+        } else if is_free {
+            return true;
+        } else {
+            has_alternative = true;
+        }
+    }
+    avoided_would_do && !has_alternative
 }
 
 /// Every attached agent with what speaks for or against it, best first, at most [`CANDIDATES_MAX`].

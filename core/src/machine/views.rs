@@ -183,9 +183,15 @@ impl Machine {
         if self.observed.timers.get(id).is_some() {
             return "waits before another attempt on an agent that failed it".to_owned();
         }
-        match willing {
-            1 => "the only agent is busy".to_owned(),
-            all => format!("all {all} agents busy"),
+        let is_other = |(id, agent): &&(&AgentId, &AttachedAgent)| {
+            agent.is_willing(&self.limits) && !demand.avoided.contains(*id)
+        };
+        match (matching.iter().filter(is_other).count(), willing) {
+            (0 | 1, 1) => "the only agent is busy".to_owned(),
+            (0, all) => format!("all {all} agents busy"),
+            (others, all) if others == all => format!("all {all} agents busy"),
+            (1, _) => "the only agent that has not failed it is busy".to_owned(),
+            (others, _) => format!("all {others} agents that have not failed it are busy"),
         }
     }
 

@@ -12,8 +12,8 @@ use meridian_core::{
 
 use crate::fixture::{Fleet, agent, built, in_region, offer, tree};
 
-/// The median and the worst of a step, in microseconds. The median of many is what a slow machine and an
-/// unoptimised build cannot fake; the bound is generous, a scan of the queue is ten times above it.
+/// The median time of a step in microseconds. A median, so that a busy machine does not fail the test; the
+/// bounds are twenty times what an unoptimised build takes, and a scan of the queue for each task breaks them.
 fn median_us(mut run: impl FnMut(), times: usize) -> u128 {
     let mut spans: Vec<_> = (0..times)
         .map(|_| {
