@@ -1,7 +1,7 @@
 //! Reading files from disk into a tree.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashSet},
     fs::{self, File},
     io::Read as _,
     os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _, PermissionsExt as _},
@@ -118,7 +118,7 @@ fn look(
     paths: impl IntoIterator<Item = PathBuf>,
     limits: &TreeLimits,
 ) -> Result<Vec<Found>, TreeError> {
-    let mut plain = HashMap::from([(String::new(), ())]);
+    let mut plain = HashSet::from([String::new()]);
     let mut found = BTreeMap::new();
     for path in paths {
         let text = check_path(&path, limits)?;
@@ -170,8 +170,8 @@ fn check_path(path: &Path, limits: &TreeLimits) -> Result<String, TreeError> {
 }
 
 /// Makes sure that no directory on the way is a link, which would lead out of the tree unseen.
-fn check_parents(root: &Path, parent: &str, plain: &mut HashMap<String, ()>) -> Result<(), TreeError> {
-    if plain.contains_key(parent) {
+fn check_parents(root: &Path, parent: &str, plain: &mut HashSet<String>) -> Result<(), TreeError> {
+    if plain.contains(parent) {
         return Ok(());
     }
     let above = parent.rsplit_once('/').map_or("", |(above, _)| above);
@@ -184,7 +184,7 @@ fn check_parents(root: &Path, parent: &str, plain: &mut HashMap<String, ()>) -> 
             why: "a link stands where a directory should",
         });
     }
-    plain.insert(parent.to_owned(), ());
+    plain.insert(parent.to_owned());
     Ok(())
 }
 
@@ -234,8 +234,7 @@ fn hash_one(
     let Kind::File { stat, .. } = &entry.kind else { return Ok(None) };
     let full = root.join(&entry.path);
     if let Some(digest) = cache.and_then(|cache| cache.lookup(&entry.path, stat)) {
-        let size = fs::symlink_metadata(&full).map_err(TreeError::io("look at", &full))?.len();
-        return Ok(Some(Hashed { digest, size, stable: true, read: false }));
+        return Ok(Some(Hashed { digest, size: stat.size, stable: true, read: false }));
     }
     // A link or pipe that took the file's place meanwhile is neither followed nor waited for.
     let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;

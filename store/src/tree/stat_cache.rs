@@ -25,7 +25,7 @@ const ENTRY_FIXED: usize = 4 + 8 + 8 + 16 + 16 + Digest::LEN;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct FileStat {
-    size: u64,
+    pub(super) size: u64,
     inode: u64,
     modified_ns: i128,
     changed_ns: i128,
