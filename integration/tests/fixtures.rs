@@ -5,7 +5,7 @@ use std::time::Duration;
 use meridian_integration::{
     fixture::{
         git::{Repository, git_in},
-        module_proxy::{Misbehaviour, ModuleProxy},
+        module_proxy::{Misbehaviour, ModuleProxy, zip_bomb},
         program::Program,
     },
     home::Home,
@@ -85,4 +85,12 @@ fn a_repository_has_its_branches_and_tags() {
     let listed = git_in(&repository.bare(), &["for-each-ref", "--format", "%(refname)"]);
     assert_eq!(listed, "refs/heads/main\nrefs/heads/next\nrefs/tags/v1.0.0");
     assert_eq!(git_in(&repository.bare(), &["rev-parse", "next"]), commit);
+}
+
+#[test]
+fn a_bomb_is_small_until_it_unfolds() {
+    let bomb = zip_bomb("example.test/bomb@v1.0.0", "module example.test/bomb\n", 64 << 20);
+    assert!(bomb.len() < 1 << 20, "{} bytes", bomb.len());
+    let mut zip = zip::ZipArchive::new(std::io::Cursor::new(bomb)).expect("a zip");
+    assert_eq!(zip.by_name("example.test/bomb@v1.0.0/zeros.txt").expect("a file").size(), 64 << 20);
 }
