@@ -1,5 +1,7 @@
 //! Builds real programs with the Go that is installed here. No module is needed, so no network is used.
 
+#![expect(clippy::unwrap_used, reason = "a test says what failed by where it stops")]
+
 use std::{
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},

@@ -9,8 +9,9 @@ use std::path::Path;
 use meridian_core::machine::input::{Failure, FailureKind};
 
 use crate::{
+    goproxy::ProxyError,
     process::{Exit, ProcessError},
-    toolchain::ToolchainError,
+    toolchain::{ToolchainError, UnpackError},
 };
 
 /// Most bytes of a failure's message.
@@ -53,7 +54,7 @@ const fn net(texts: &'static [&'static str], kind: FailureKind, hint: &'static s
 
 use FailureKind::{DiskFull, Infrastructure, Modules, Request};
 
-const TABLE: [Row; 24] = [
+const TABLE: [Row; 25] = [
     row(
         &["no space left on device", "disk quota exceeded"],
         DiskFull,
@@ -102,6 +103,12 @@ const TABLE: [Row; 24] = [
         &["build constraints exclude all Go files"],
         Request,
         "no file of the package is for this platform and these tags",
+    ),
+    // Only asked for after every proxy has said that it does not have the module.
+    row(
+        &["unrecognized import path"],
+        Modules,
+        "no module proxy has it, and its path leads to no repository that this agent can reach",
     ),
     net(
         &["certificate has expired or is not yet valid"],
@@ -255,37 +262,32 @@ fn lost() -> Failure {
 
 /// Why there is no toolchain, sorted.
 pub(crate) fn toolchain(error: &ToolchainError) -> Failure {
-    use crate::{goproxy::ProxyError, toolchain::UnpackError};
-    let message = error.to_string();
     let (kind, hint) = match error {
         ToolchainError::Cancelled => return lost(),
-        ToolchainError::Disk { source, .. }
-        | ToolchainError::Unpack { source: UnpackError::Disk(source), .. } => {
-            return io("cannot keep the toolchain", source);
-        }
-        ToolchainError::Download { source: ProxyError::Local(source), .. } => {
-            return io("cannot keep the toolchain", source);
-        }
+        ToolchainError::Disk { source, .. } => return io("cannot keep the toolchain", source),
         ToolchainError::NoPin(_) | ToolchainError::NoLocal | ToolchainError::Request(_) => (Request, ""),
         ToolchainError::Unchecked { .. } => (
             Request,
             "pin this Go by the h1 of its module in meridian.toml, or make the checksum database reachable",
         ),
-        ToolchainError::Unpack { source: UnpackError::Hash { .. }, .. } => {
-            (Request, "the pin is wrong, or the module proxy serves another toolchain")
-        }
-        ToolchainError::Download {
-            source: ProxyError::NotFound { .. } | ProxyError::Refused { .. }, ..
-        } => (Request, "check the Go version, and that the module proxy serves golang.org/toolchain"),
-        ToolchainError::Download { source: ProxyError::NoProxy(..), .. } => {
-            (Request, "set GOPROXY to a module proxy on the agent")
-        }
-        ToolchainError::Download { .. } => {
-            (Infrastructure, "check that the agent reaches the module proxy (GOPROXY)")
-        }
-        ToolchainError::Unpack { .. } | ToolchainError::Run { .. } => (Infrastructure, ""),
+        ToolchainError::Unpack { source, .. } => match &**source {
+            UnpackError::Disk(source) => return io("cannot keep the toolchain", source),
+            UnpackError::Hash { .. } => {
+                (Request, "the pin is wrong, or the module proxy serves another toolchain")
+            }
+            _ => (Infrastructure, ""),
+        },
+        ToolchainError::Download { source, .. } => match &**source {
+            ProxyError::Local(source) => return io("cannot keep the toolchain", source),
+            ProxyError::NotFound { .. } | ProxyError::Refused { .. } => {
+                (Request, "check the Go version, and that the module proxy serves golang.org/toolchain")
+            }
+            ProxyError::NoProxy(..) => (Request, "set GOPROXY to a module proxy on the agent"),
+            _ => (Infrastructure, "check that the agent reaches the module proxy (GOPROXY)"),
+        },
+        ToolchainError::Run { .. } => (Infrastructure, ""),
     };
-    Failure { kind, message, hint: hint.to_owned() }
+    Failure { kind, message: error.to_string(), hint: hint.to_owned() }
 }
 
 #[cfg(test)]

@@ -61,7 +61,8 @@ impl Site {
         let has_module =
             dir.ancestors().take_while(|dir| dir.starts_with(&root)).any(|dir| dir.join("go.mod").is_file());
         let gowork = if *workspace { root.join("go.work") } else { PathBuf::from("off") };
-        if !has_module && !(*workspace && gowork.is_file()) {
+        let has_workspace = *workspace && gowork.is_file();
+        if !has_module && !has_workspace {
             return Err(classify::request(
                 format!("no go.mod in {shown} of the source"),
                 "run `go mod init`",

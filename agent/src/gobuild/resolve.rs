@@ -8,13 +8,14 @@ use meridian_core::{
     golang::{module_path::check_import_path, semver},
     machine::{
         effect::Work,
-        input::{Failure, Phase, Progress},
+        input::{Failure, FailureKind, Phase, Progress},
     },
 };
 
 use super::{
     builder::{GoBuilder, Task},
     classify::{self, Stage},
+    lineage,
     request::Run,
 };
 use crate::{process::Exit, toolchain::ToolchainRef};
@@ -41,7 +42,6 @@ struct ListedError {
 struct Downloaded {
     dir: String,
     sum: String,
-    error: String,
 }
 
 /// What is remembered of a resolution.
@@ -87,6 +87,8 @@ impl GoBuilder {
         Ok(found)
     }
 
+    /// Asks the proxies first, by themselves: that is quick, and what they say of an unknown module is worth
+    /// more than what a look for its repository ends with.
     async fn find_module(
         &self,
         toolchain: &ToolchainRef,
@@ -95,9 +97,31 @@ impl GoBuilder {
         query: &str,
         run: Run<'_>,
     ) -> Result<Resolution, Failure> {
+        let asked = self.go.proxy.proxies_only();
+        let first = self.find_with(toolchain, task, (package, query), asked.as_deref(), run).await;
+        match first {
+            Err(failure) if asked.is_some() && failure.kind == FailureKind::Modules => {
+                let second = self.find_with(toolchain, task, (package, query), None, run).await;
+                second.map_err(|other| if other.kind == FailureKind::Lost { other } else { failure })
+            }
+            first => first,
+        }
+    }
+
+    async fn find_with(
+        &self,
+        toolchain: &ToolchainRef,
+        task: &Task,
+        (package, query): (&str, &str),
+        proxy: Option<&str>,
+        run: Run<'_>,
+    ) -> Result<Resolution, Failure> {
         let mut args = vec!["list".into(), "-m".into(), "-e".into(), "-json".into()];
         args.extend(prefixes(package).map(|path| format!("{path}@{query}").into()));
-        let command = self.network_command(toolchain, task, Stage::Resolve, args);
+        let mut command = self.network_command(toolchain, task, Stage::Resolve, args);
+        if let Some(proxy) = proxy {
+            lineage::set(&mut command.env, "GOPROXY", proxy);
+        }
         let said = command.run(run, &mut |_| true).await.map_err(|(failure, _)| failure)?;
         let answers: Result<Vec<Listed>, _> = serde_json::Deserializer::from_str(&said).into_iter().collect();
         let answers = answers
@@ -117,15 +141,12 @@ impl GoBuilder {
                 continue;
             }
             let downloaded = self.download_module(toolchain, task, answer, run).await?;
-            if has_package(&downloaded.dir, &answer.path, package) {
-                return Ok(Resolution {
-                    module: answer.path.clone(),
-                    version: answer.version.clone(),
-                    sum: downloaded.sum,
-                });
+            let Listed { path, version, .. } = answer;
+            if has_package(&downloaded.dir, path, package) {
+                let (module, version) = (path.clone(), version.clone());
+                return Ok(Resolution { module, version, sum: downloaded.sum });
             }
             empty_handed.get_or_insert_with(|| {
-                let Listed { path, version, .. } = answer;
                 format!("module {path}@{version} found, but does not contain package {package}")
             });
         }
@@ -143,14 +164,10 @@ impl GoBuilder {
         let module = format!("{}@{}", found.path, found.version);
         let args = vec!["mod".into(), "download".into(), "-json".into(), module.into()];
         let command = self.network_command(toolchain, task, Stage::Resolve, args);
-        match command.run(run, &mut |_| true).await {
-            Ok(said) => serde_json::from_str(&said).map_err(|error| {
-                classify::infrastructure(format!("go mod download -json cannot be read: {error}"))
-            }),
-            Err((failure, _)) if failure.kind.is_retried() => Err(failure),
-            // With -json the error stands on standard output; the words there are the better ones.
-            Err((failure, _)) => Err(failure),
-        }
+        let said = command.run(run, &mut |_| true).await.map_err(|(failure, _)| failure)?;
+        serde_json::from_str(&said).map_err(|error| {
+            classify::infrastructure(format!("go mod download -json cannot be read: {error}"))
+        })
     }
 }
 

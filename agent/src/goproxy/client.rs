@@ -135,8 +135,8 @@ impl ProxyClient {
         let mut failure = None;
         for (entry, any) in self.proxies.entries() {
             let outcome = match entry {
-                ProxyEntry::Url(url) => self.from_url(url, &path, max, file, on_bytes).await,
-                ProxyEntry::Directory(dir) => from_directory(&dir.join(&path), file).await,
+                ProxyEntry::Url(url) => self.ask(url, &path, max, file, on_bytes).await,
+                ProxyEntry::Directory(dir) => copy_from_directory(&dir.join(&path), file).await,
                 ProxyEntry::Direct | ProxyEntry::Off => break,
             };
             asked.push(entry.shown());
@@ -155,7 +155,7 @@ impl ProxyClient {
         Err(failure.unwrap_or(ProxyError::NotFound { file: path, words, tried: asked.join(", ") }))
     }
 
-    async fn from_url(
+    async fn ask(
         &self,
         base: &str,
         path: &str,
@@ -277,7 +277,7 @@ async fn words_of(mut response: reqwest::Response) -> String {
     text.trim().chars().filter(|c| !c.is_control() || *c == '\n').collect()
 }
 
-async fn from_directory(path: &Path, file: &mut File) -> Result<(), Miss> {
+async fn copy_from_directory(path: &Path, file: &mut File) -> Result<(), Miss> {
     let mut source = match File::open(path).await {
         Ok(source) => source,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {

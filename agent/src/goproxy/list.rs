@@ -40,6 +40,13 @@ impl ProxyList {
         self.entries.iter().map(|(entry, any)| (entry, *any))
     }
 
+    /// The list without the way to modules' own repositories, when it has both that and proxies.
+    #[must_use]
+    pub fn proxies_only(&self) -> Option<String> {
+        let (rest, _) = self.text.rsplit_once([',', '|']).filter(|(_, last)| last.trim() == "direct")?;
+        (!rest.trim().is_empty()).then(|| rest.to_owned())
+    }
+
     /// The places as people may see them: without user names and passwords.
     #[must_use]
     pub fn shown(&self) -> String {
@@ -142,6 +149,17 @@ mod tests {
                 ("direct".to_owned(), false),
             ]
         );
+    }
+
+    #[test]
+    fn the_proxies_alone_can_be_asked() {
+        let list = |text: &str| text.parse::<ProxyList>().unwrap().proxies_only();
+        assert_eq!(
+            list("http://a.test,http://b.test|direct").as_deref(),
+            Some("http://a.test,http://b.test")
+        );
+        assert_eq!(list("direct"), None);
+        assert_eq!(list("http://a.test"), None);
     }
 
     #[test]

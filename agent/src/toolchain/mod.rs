@@ -6,10 +6,12 @@
 //!
 //! Not here: cmd/go's own switching of toolchains, which is off everywhere (`GOTOOLCHAIN=local`).
 
+mod error;
 mod pins;
 mod toolchains;
 mod unpack;
 
+pub use error::ToolchainError;
 pub use pins::{DEFAULT_VERSION, host_platform};
-pub use toolchains::{ToolchainError, ToolchainRef, Toolchains};
+pub use toolchains::{ToolchainRef, Toolchains};
 pub use unpack::UnpackError;

@@ -16,12 +16,13 @@ use meridian_core::{
 };
 
 use super::{
+    error::ToolchainError,
     pins::{DEFAULT_VERSION, default_pin, host_platform},
     unpack::{UnpackError, unpack},
 };
 use crate::{
     gobuild::{Run, lineage},
-    goproxy::{GoEnvironment, ProxyClient, ProxyEntry, ProxyError},
+    goproxy::{GoEnvironment, ProxyClient, ProxyEntry},
     keep::{KeyedLock, remove_tree},
     process::{Invocation, Output, ProcessError, run},
 };
@@ -57,63 +58,6 @@ pub struct ToolchainRef {
     identity: Digest,
 }
 
-/// Why there is no toolchain.
-#[derive(Debug, thiserror::Error)]
-pub enum ToolchainError {
-    /// This release pins no Go for the host.
-    #[error("no default Go is pinned for {0}; pin one by its h1 in meridian.toml, or use the installed Go")]
-    NoPin(String),
-    /// The request's version or hash is malformed.
-    #[error("{0}")]
-    Request(String),
-    /// No Go is installed where one was asked for.
-    #[error("no Go is installed on this agent: none in PATH, GOROOT or the usual places")]
-    NoLocal,
-    /// The download failed.
-    #[error("cannot download Go {version}: {source}")]
-    Download {
-        /// Which.
-        version: String,
-        /// Why.
-        source: ProxyError,
-    },
-    /// What was downloaded is not a toolchain, or another than was pinned.
-    #[error("the download of Go {version} is refused: {source}")]
-    Unpack {
-        /// Which.
-        version: String,
-        /// Why.
-        source: UnpackError,
-    },
-    /// A version without a pin could not be checked against the checksum database.
-    #[error("Go {version} cannot be checked against the checksum database: {said}")]
-    Unchecked {
-        /// Which.
-        version: String,
-        /// cmd/go's own words.
-        said: String,
-    },
-    /// A Go could not be run.
-    #[error("cannot run {program}: {said}")]
-    Run {
-        /// Which program.
-        program: PathBuf,
-        /// What went wrong.
-        said: String,
-    },
-    /// The task was cancelled.
-    #[error("cancelled")]
-    Cancelled,
-    /// The disk failed.
-    #[error("cannot keep the toolchain in {path}: {source}")]
-    Disk {
-        /// Where.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-}
-
 impl ToolchainRef {
     /// The version as Go writes it, such as `go1.27.3`.
     #[must_use]
@@ -147,8 +91,10 @@ impl Toolchains {
     /// # Errors
     /// When the directory cannot be made or read, or the proxy client cannot be set up.
     pub fn open(dir: PathBuf, go: Arc<GoEnvironment>) -> Result<Self, ToolchainError> {
-        let client = ProxyClient::new(go.proxy.clone())
-            .map_err(|source| ToolchainError::Download { version: DEFAULT_VERSION.into(), source })?;
+        let client = ProxyClient::new(go.proxy.clone()).map_err(|source| ToolchainError::Download {
+            version: DEFAULT_VERSION.into(),
+            source: Box::new(source),
+        })?;
         let prepare = || {
             std::fs::create_dir_all(&dir)?;
             for entry in std::fs::read_dir(&dir)? {
@@ -219,7 +165,7 @@ impl Toolchains {
         };
         tokio::select! {
             got = self.client.download((MODULE, &module_version, "zip"), ZIP_BYTES_MAX, &mut file, &hear) => {
-                got.map_err(|source| ToolchainError::Download { version: version.into(), source })?;
+                got.map_err(|source| ToolchainError::Download { version: version.into(), source: Box::new(source) })?;
             }
             () = run.cancel.cancelled() => return Err(ToolchainError::Cancelled),
         }
@@ -369,7 +315,7 @@ impl Toolchains {
             tokio::task::spawn_blocking(work).await.map_err(|error| self.disk(io::Error::other(error)))?;
         done.map_err(|source| match source {
             UnpackError::Disk(source) => self.disk(source),
-            source => ToolchainError::Unpack { version: version.to_owned(), source },
+            source => ToolchainError::Unpack { version: version.to_owned(), source: Box::new(source) },
         })?;
         self.remove_idle();
         Ok(())

@@ -81,7 +81,8 @@ async fn a_toolchain_of_another_content_is_refused_and_leaves_nothing() {
     let mut origin = Origin::new("1.99.1");
     origin.pin = default_pin("linux/amd64").unwrap().to_owned();
     let error = ensure(&origin.toolchains(), &origin.wanted("1.99.1")).await.unwrap_err();
-    assert!(matches!(error, ToolchainError::Unpack { source: UnpackError::Hash { .. }, .. }), "{error}");
+    let ToolchainError::Unpack { source, .. } = &error else { panic!("{error}") };
+    assert!(matches!(**source, UnpackError::Hash { .. }), "{error}");
     assert_eq!(std::fs::read_dir(origin.place()).unwrap().count(), 0);
 }
 
