@@ -8,3 +8,4 @@ pub mod logs;
 pub mod process;
 pub mod source;
 pub mod toolchain;
+pub mod transfer;

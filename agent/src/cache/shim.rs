@@ -198,18 +198,20 @@ impl<R: Read, W: Write> Shim<R, W> {
         spool_piece(&mut spooled, &piece[body_at..]);
         while let Some(body) = &mut rest {
             // The last piece is held back until the question is on the list, for its answer may be quick.
-            // When all bytes are here, only the closing quote is missing, and more bytes are one too many.
-            if read < size {
+            let ended = if read < size {
                 sending = sending && self.send(&self.puts, &piece);
                 piece.clear();
-            }
-            let held_back = piece.len();
-            let ended = body.next_piece(&mut self.input, &mut piece)?;
-            spool_piece(&mut spooled, &piece[held_back..]);
-            read += (piece.len() - held_back) as u64;
-            if read > size {
-                piece.clear();
-            }
+                let ended = body.next_piece(&mut self.input, &mut piece)?;
+                spool_piece(&mut spooled, &piece);
+                read += piece.len() as u64;
+                ended
+            } else {
+                // All bytes are here. Only the closing quote is missing, and more bytes are one too many.
+                let mut extra = Vec::new();
+                let ended = body.next_piece(&mut self.input, &mut extra)?;
+                read += extra.len() as u64;
+                ended
+            };
             if ended {
                 rest = None;
             }

@@ -12,7 +12,9 @@ use meridian_core::{digest::Digest, quantity::ByteCount};
 
 use crate::{driver::shim_program, protocol::scope};
 
-const PROGRAM: &str = "package main\n\nimport (\n\t\"encoding/json\"\n\t\"fmt\"\n)\n\nfunc main() {\n\ttext, _ := json.Marshal(map[string]int{\"a\": 1})\n\tfmt.Println(string(text))\n}\n";
+/// Little beyond the runtime, which is what a cold build of any program begins with.
+const PROGRAM: &str =
+    "package main\n\nimport \"strings\"\n\nfunc main() {\n\tprintln(strings.ToUpper(\"built\"))\n}\n";
 
 struct Place {
     dir: tempfile::TempDir,
@@ -65,7 +67,7 @@ impl Place {
     }
 
     async fn build_cached(&self, daemon: &CacheDaemon, output: &str) -> (Digest, CacheFigures) {
-        let task = daemon.open_task(&scope("installed go", "own", &[])).unwrap();
+        let task = daemon.open_task(&scope("by hand", "own", &[])).unwrap();
         let digest = self.build(task.socket_path(), output);
         (digest, task.close(Duration::from_secs(10)).await)
     }
@@ -76,11 +78,11 @@ async fn a_second_build_finds_everything_and_gives_the_same_binary() {
     let place = Place::new();
     let daemon = CacheDaemon::open(&place.cache(), ByteCount::gib(1)).unwrap();
     let (cold, first) = place.build_cached(&daemon, "cold").await;
-    assert!(first.puts > 50, "{first:?}");
+    assert!(first.puts > 20, "{first:?}");
     let (warm, second) = place.build_cached(&daemon, "warm").await;
     assert_eq!(warm, cold);
     // The link's own entry is asked for and never put.
-    assert!(second.hits > 50 && second.gets - second.hits <= 3, "{second:?}");
+    assert!(second.hits > 20 && second.gets - second.hits <= 3, "{second:?}");
 
     drop(daemon);
     let daemon = CacheDaemon::open(&place.cache(), ByteCount::gib(1)).unwrap();
@@ -101,35 +103,30 @@ async fn a_second_build_finds_everything_and_gives_the_same_binary() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_build_outlives_its_daemon_and_gives_the_same_binary() {
+async fn a_build_outlives_its_daemon_or_a_full_cache_and_gives_the_same_binary() {
     let place = Place::new();
     let daemon = CacheDaemon::open(&place.cache(), ByteCount::gib(1)).unwrap();
     let (whole, figures) = place.build_cached(&daemon, "whole").await;
-    for kill_after in [0, figures.puts / 4, figures.puts / 2] {
-        let cache = place.dir.path().join(format!("cache {kill_after}"));
-        let mut daemon = DaemonProcess::start(&cache);
-        let child = place.go(&daemon.socket, "left alone");
-        let deadline = Instant::now() + Duration::from_secs(120);
-        while (bodies(&cache).len() as u64) < kill_after && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        daemon.kill();
-        assert_eq!(place.finish(child, "left alone"), whole);
-        // What the killed daemon had is whole and is used.
-        let daemon = CacheDaemon::open(&cache, ByteCount::gib(1)).unwrap();
-        let (after, figures) = place.build_cached(&daemon, "after").await;
-        assert_eq!(after, whole);
-        assert!(figures.hits >= kill_after / 2, "{figures:?}");
+    let kill_after = figures.puts / 4;
+    let cache = place.dir.path().join("killed cache");
+    let mut killed = DaemonProcess::start(&cache);
+    let child = place.go(&killed.socket, "left alone");
+    let deadline = Instant::now() + Duration::from_secs(120);
+    while (bodies(&cache).len() as u64) < kill_after && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(2));
     }
-}
+    killed.kill();
+    assert_eq!(place.finish(child, "left alone"), whole);
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_build_with_a_full_cache_succeeds() {
-    let place = Place::new();
-    let roomy = CacheDaemon::open(&place.cache(), ByteCount::gib(1)).unwrap();
-    let (whole, _) = place.build_cached(&roomy, "whole").await;
-    let tight = CacheDaemon::open(&place.dir.path().join("tight"), ByteCount::kib(64)).unwrap();
-    let (digest, _) = place.build_cached(&tight, "tight binary").await;
+    // What the killed daemon had is whole and is used.
+    let survived = CacheDaemon::open(&cache, ByteCount::gib(1)).unwrap();
+    let (after, figures) = place.build_cached(&survived, "after").await;
+    assert_eq!(after, whole);
+    assert!(figures.hits >= kill_after / 2, "{figures:?}");
+
+    // And with hardly any room.
+    let tight = CacheDaemon::open(&place.dir.path().join("tight cache"), ByteCount::kib(64)).unwrap();
+    let (digest, _) = place.build_cached(&tight, "tight").await;
     assert_eq!(digest, whole);
     assert!(tight.held() <= ByteCount::kib(64));
 }
