@@ -6,7 +6,7 @@
 
 use std::{
     fs::{self, File},
-    io::{self, Read as _, Write as _},
+    io::{self, Read as _},
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
@@ -52,18 +52,28 @@ pub struct Dist {
     kept: Vec<(String, Digest)>,
 }
 
-/// An artifact on its way into the directory.
-pub struct Incoming {
-    name: String,
-    expected: Digest,
-    partial: Partial,
-    file: File,
-    hasher: DigestHasher,
-}
-
 /// A temporary file that goes away unless it is published.
 #[derive(Debug)]
 struct Partial(PathBuf);
+
+/// A directory that goes away with the value.
+#[derive(Debug)]
+pub struct Scratch(PathBuf);
+
+impl Scratch {
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What is left over is hidden, and replaced by the next process of this number.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
 
 impl Drop for Partial {
     fn drop(&mut self) {
@@ -83,36 +93,63 @@ impl Dist {
         Ok(Self { directory: directory.to_owned(), kept: Vec::new() })
     }
 
-    /// Begins to take an artifact.
+    /// Keeps an artifact that lies here already, if it is the right one.
     ///
     /// # Errors
-    /// When the name is not a plain file name or was given already, or the file cannot be made.
-    pub fn begin(&self, name: &str, expected: Digest) -> Result<Incoming, DistError> {
+    /// When the name is not a plain file name or was given already.
+    pub fn adopt(&mut self, name: &str, expected: Digest) -> Result<bool, DistError> {
+        self.check(name)?;
+        let path = self.directory.join(name);
+        // A link would be followed to a file that is not ours.
+        let is_file = fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_file());
+        if !is_file || digest_of(&path).ok() != Some(expected) {
+            return Ok(false);
+        }
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).map_err(write_error(&path))?;
+        self.kept.push((name.to_owned(), expected));
+        Ok(true)
+    }
+
+    /// A directory for what is under way, on the same file system, that goes away with the value.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn scratch(&self) -> Result<Scratch, DistError> {
+        let path = self.directory.join(format!(".meridian.{}", std::process::id()));
+        let scratch = Scratch(path);
+        fs::create_dir_all(&scratch.0).map_err(write_error(&scratch.0))?;
+        Ok(scratch)
+    }
+
+    /// Takes an artifact from a file on the same file system, checks it, and gives it its name.
+    ///
+    /// # Errors
+    /// When the bytes are not the promised ones, the name is not good, or the file cannot be kept.
+    pub fn take(&mut self, name: &str, expected: Digest, from: &Path) -> Result<PathBuf, DistError> {
+        self.check(name)?;
+        let found = digest_of(from).map_err(write_error(from))?;
+        if found != expected {
+            return Err(DistError::Digest { name: name.to_owned(), expected, found });
+        }
+        // A copy under another name: two artifacts may be the same bytes, and `from` stays its owner's.
+        let partial = Partial(self.directory.join(format!(".{name}.{}.partial", std::process::id())));
+        if fs::hard_link(from, &partial.0).is_err() {
+            fs::copy(from, &partial.0).map_err(write_error(&partial.0))?;
+        }
+        let mode = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(&partial.0, mode).map_err(write_error(&partial.0))?;
+        let path = self.directory.join(name);
+        fs::rename(&partial.0, &path).map_err(write_error(&path))?;
+        self.kept.push((name.to_owned(), expected));
+        Ok(path)
+    }
+
+    fn check(&self, name: &str) -> Result<(), DistError> {
         check_name(name)?;
         if self.kept.iter().any(|(kept, _)| kept == name) {
             return Err(DistError::Twice(name.to_owned()));
         }
-        let partial = Partial(self.directory.join(format!(".{name}.{}.partial", std::process::id())));
-        let file = File::create(&partial.0).map_err(write_error(&partial.0))?;
-        Ok(Incoming { name: name.to_owned(), expected, partial, file, hasher: DigestHasher::new() })
-    }
-
-    /// Ends an artifact: checks it and gives it its name.
-    ///
-    /// # Errors
-    /// When the bytes are not the promised ones, or the file cannot be kept.
-    pub fn publish(&mut self, incoming: Incoming) -> Result<PathBuf, DistError> {
-        let Incoming { name, expected, partial, file, hasher } = incoming;
-        let found = hasher.finish();
-        if found != expected {
-            return Err(DistError::Digest { name, expected, found });
-        }
-        let mode = fs::Permissions::from_mode(0o755);
-        file.set_permissions(mode).map_err(write_error(&partial.0))?;
-        let path = self.directory.join(&name);
-        fs::rename(&partial.0, &path).map_err(write_error(&path))?;
-        self.kept.push((name, expected));
-        Ok(path)
+        Ok(())
     }
 
     /// Writes `checksums.txt` for exactly the artifacts that were published, then reads every artifact back
@@ -134,17 +171,6 @@ impl Dist {
             }
         }
         Ok(path)
-    }
-}
-
-impl Incoming {
-    /// Takes the next bytes.
-    ///
-    /// # Errors
-    /// When they cannot be written.
-    pub fn write(&mut self, bytes: &[u8]) -> Result<(), DistError> {
-        self.hasher.update(bytes);
-        self.file.write_all(bytes).map_err(write_error(&self.partial.0))
     }
 }
 
@@ -186,11 +212,10 @@ mod tests {
     use super::*;
 
     fn put(dist: &mut Dist, name: &str, promised: &[u8], came: &[u8]) -> Result<PathBuf, DistError> {
-        let mut incoming = dist.begin(name, Digest::of(promised))?;
-        for piece in came.chunks(3) {
-            incoming.write(piece)?;
-        }
-        dist.publish(incoming)
+        let scratch = dist.scratch()?;
+        let from = scratch.path().join("blob");
+        fs::write(&from, came).unwrap();
+        dist.take(name, Digest::of(promised), &from)
     }
 
     fn names(directory: &Path) -> Vec<String> {
@@ -228,6 +253,19 @@ mod tests {
         assert!(matches!(error, DistError::Digest { .. }), "{error}");
         assert_eq!(fs::read_to_string(dir.path().join("x")).unwrap(), "old");
         assert_eq!(names(dir.path()), ["x"]);
+    }
+
+    #[test]
+    fn an_artifact_that_lies_here_already_is_adopted_only_when_it_is_the_right_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut dist = Dist::open(dir.path()).unwrap();
+        fs::write(dir.path().join("x"), "right").unwrap();
+        std::os::unix::fs::symlink("x", dir.path().join("link")).unwrap();
+        assert!(!dist.adopt("x", Digest::of(b"other")).unwrap());
+        assert!(!dist.adopt("link", Digest::of(b"right")).unwrap());
+        assert!(!dist.adopt("nowhere", Digest::of(b"right")).unwrap());
+        assert!(dist.adopt("x", Digest::of(b"right")).unwrap());
+        assert!(matches!(dist.adopt("x", Digest::of(b"right")), Err(DistError::Twice(_))));
     }
 
     #[test]

@@ -2,10 +2,7 @@
 //!
 //! Flags win over environment variables, which win over this file. An unknown key is a mistake, not a wish.
 
-use std::{
-    collections::BTreeMap,
-    path::Path,
-};
+use std::{collections::BTreeMap, path::Path};
 
 use meridian_runtime::config::{ConfigErrors, ConfigType, Key, Kind, Loader, Problem};
 use serde::Deserialize;

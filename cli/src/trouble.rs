@@ -16,6 +16,8 @@ pub struct Trouble {
     pub message: String,
     /// What to do about it, where that is known.
     pub hint: Option<String>,
+    /// Whether the user was told already, so that only the exit code is left to give.
+    pub is_said: bool,
 }
 
 impl Trouble {
@@ -62,8 +64,15 @@ impl Trouble {
         self
     }
 
+    /// The same trouble, which was printed already as part of something else.
+    #[must_use]
+    pub fn said(mut self) -> Self {
+        self.is_said = true;
+        self
+    }
+
     fn new(exit: ExitCode, message: impl fmt::Display) -> Self {
-        Self { exit, message: message.to_string(), hint: None }
+        Self { exit, message: message.to_string(), hint: None, is_said: false }
     }
 
     /// The trouble as the JSON object that `--json` prints.

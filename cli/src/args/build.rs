@@ -70,7 +70,14 @@ pub struct BuildArgs {
     #[arg(long, value_name = "TEAM/PROJECT", env = "MERIDIAN_PROJECT")]
     pub project: Option<String>,
     /// Where the artifacts go.
-    #[arg(long, short, value_name = "DIR", visible_alias = "dist", default_value = "dist", env = "MERIDIAN_OUT")]
+    #[arg(
+        long,
+        short,
+        value_name = "DIR",
+        visible_alias = "dist",
+        default_value = "dist",
+        env = "MERIDIAN_OUT"
+    )]
     pub out: PathBuf,
     /// Print the build's id and leave; the build goes on.
     #[arg(long)]

@@ -236,7 +236,8 @@ pub struct CacheprogArgs {
 /// # Errors
 /// When the text is not a whole number with one of the units, or is zero.
 pub fn parse_span(text: &str) -> Result<std::time::Duration, String> {
-    let wrong = || format!("{text:?} is not a time span: a whole number with s, m, h or d, such as 90s or 2h");
+    let wrong =
+        || format!("{text:?} is not a time span: a whole number with s, m, h or d, such as 90s or 2h");
     let unit = text.chars().last().ok_or_else(wrong)?;
     let seconds_per_unit: u64 = match unit {
         's' => 1,

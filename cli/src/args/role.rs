@@ -69,9 +69,9 @@ impl LocalArgs {
     #[must_use]
     pub fn json(&self) -> bool {
         match &self.command {
-            LocalCommand::Start { json } | LocalCommand::Status { json } | LocalCommand::Stop { json, .. } => {
-                *json
-            }
+            LocalCommand::Start { json }
+            | LocalCommand::Status { json }
+            | LocalCommand::Stop { json, .. } => *json,
             LocalCommand::Run { .. } => false,
         }
     }

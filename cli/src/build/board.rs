@@ -86,7 +86,10 @@ pub fn label(build: &v1::Build, task: &v1::Task) -> String {
 }
 
 fn resolved(build: &v1::Build) -> String {
-    build.resolution.as_ref().map_or_else(String::new, |found| format!(": {}@{}", found.module, found.version))
+    build
+        .resolution
+        .as_ref()
+        .map_or_else(String::new, |found| format!(": {}@{}", found.module, found.version))
 }
 
 /// When the work that ended began: at the last lease, else when the build was submitted.

@@ -4,7 +4,9 @@
 //! [`crate::dist`] writes what came out.
 
 pub mod board;
+pub mod download;
 pub mod failures;
+pub mod flow;
 pub mod interrupt;
 pub mod patience;
 pub mod report;

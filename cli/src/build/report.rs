@@ -52,12 +52,26 @@ impl Report {
         }
     }
 
+    /// Forgets the targets of a build that has ended, so that another one's can be shown.
+    pub fn next_build(&mut self) {
+        match self {
+            Self::Live(live) => live.bars.clear(),
+            Self::Plain(plain) => plain.shown.clear(),
+        }
+    }
+
     /// Leaves the last lines standing.
     pub fn end(&mut self) {
         if let Self::Live(live) = self {
             live.end();
         }
     }
+}
+
+/// Whether a person is there who can be asked for a password.
+#[must_use]
+pub fn asks_for_input() -> bool {
+    io::stdin().is_terminal() && io::stderr().is_terminal()
 }
 
 /// Whether colours are wanted: not with `NO_COLOR` set to anything (see no-color.org).

@@ -20,6 +20,8 @@ pub struct SourceFacts {
     pub packages: Vec<String>,
     /// The version that the source gives itself.
     pub version: String,
+    /// What `{commit}` in a stamp stands for, where the fleet cannot know it.
+    pub commit: Option<String>,
     /// What a project is called by default: the last word of a module or package path.
     pub default_project: String,
 }
@@ -40,9 +42,13 @@ pub fn spec(
         packages: packages(args, file, facts, is_module, &mut mistakes),
         platforms: platforms(args, file, &mut mistakes),
         toolchain: toolchain(args, file, &mut mistakes),
-        flags: flags(args, file, &mut mistakes),
+        flags: flags(args, file, facts, &mut mistakes),
         name: args.name.clone().or_else(|| file.name.clone()),
-        version: args.version.clone().or_else(|| file.version.clone()).unwrap_or_else(|| facts.version.clone()),
+        version: args
+            .version
+            .clone()
+            .or_else(|| file.version.clone())
+            .unwrap_or_else(|| facts.version.clone()),
         wishes: Wishes {
             region: mistakes.parse("--region", args.region.as_deref()),
             agent: mistakes.parse("--agent", args.agent.as_deref()),
@@ -81,8 +87,12 @@ pub fn project(
 #[must_use]
 pub fn as_name(text: &str) -> String {
     let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '_' | '-');
-    let name: String =
-        text.to_ascii_lowercase().chars().map(|c| if allowed(c) { c } else { '-' }).take(NAME_LEN_MAX).collect();
+    let name: String = text
+        .to_ascii_lowercase()
+        .chars()
+        .map(|c| if allowed(c) { c } else { '-' })
+        .take(NAME_LEN_MAX)
+        .collect();
     match name.trim_start_matches(['.', '_', '-']) {
         "" => "build".to_owned(),
         name => name.to_owned(),
@@ -126,7 +136,8 @@ fn packages(
 ) -> Vec<String> {
     if is_module {
         if !args.package.is_empty() {
-            mistakes.add("--package is for directories and repositories; package@query names its package itself");
+            mistakes
+                .add("--package is for directories and repositories; package@query names its package itself");
         }
         return vec![".".to_owned()];
     }
@@ -174,8 +185,9 @@ fn host_platform() -> Result<Platform, String> {
         "loongarch64" => "loong64",
         other => other,
     };
-    Platform::parse(&format!("{os}/{arch}"))
-        .map_err(|_| format!("go does not build for this machine ({os}/{arch}); name a platform with --platform"))
+    Platform::parse(&format!("{os}/{arch}")).map_err(|_| {
+        format!("go does not build for this machine ({os}/{arch}); name a platform with --platform")
+    })
 }
 
 fn toolchain(args: &BuildArgs, file: &ProjectFile, mistakes: &mut Mistakes) -> Toolchain {
@@ -199,7 +211,7 @@ fn toolchain(args: &BuildArgs, file: &ProjectFile, mistakes: &mut Mistakes) -> T
     }
 }
 
-fn flags(args: &BuildArgs, file: &ProjectFile, mistakes: &mut Mistakes) -> BuildFlags {
+fn flags(args: &BuildArgs, file: &ProjectFile, facts: &SourceFacts, mistakes: &mut Mistakes) -> BuildFlags {
     let mut stamps: Vec<(String, String)> = file.flags.stamps.clone().into_iter().collect();
     for stamp in &args.stamps {
         match stamp.split_once('=') {
@@ -208,6 +220,11 @@ fn flags(args: &BuildArgs, file: &ProjectFile, mistakes: &mut Mistakes) -> Build
                 stamps.push((name.to_owned(), value.to_owned()));
             }
             _ => mistakes.add(format_args!("-X {stamp:?} is not NAME=VALUE, such as main.version=1.2.3")),
+        }
+    }
+    if let Some(commit) = &facts.commit {
+        for (_, value) in &mut stamps {
+            *value = value.replace("{commit}", commit);
         }
     }
     BuildFlags {
@@ -229,6 +246,7 @@ mod tests {
         SourceFacts {
             packages: vec![".".to_owned()],
             version: "v1.2.3".to_owned(),
+            commit: None,
             default_project: "Web Shop".to_owned(),
         }
     }
@@ -293,8 +311,10 @@ mod tests {
             let args = BuildArgs { go: go.map(str::to_owned), ..BuildArgs::default() };
             spec(&args, &file, tree(), &facts()).unwrap().toolchain
         };
-        let version =
-            |version: &str, pins: &[(String, String)]| Toolchain::Version { version: version.to_owned(), pins: pins.to_vec() };
+        let version = |version: &str, pins: &[(String, String)]| Toolchain::Version {
+            version: version.to_owned(),
+            pins: pins.to_vec(),
+        };
         assert_eq!(chosen(None), version("1.26.9", &pins));
         assert_eq!(chosen(Some("1.26.9")), version("1.26.9", &pins));
         assert_eq!(chosen(Some("go1.27.2")), version("1.27.2", &[]));

@@ -157,14 +157,18 @@ fn explanation_text(task: &v1::TaskExplanation) -> String {
         };
         lines.push(format!("    {}: {verdict}", candidate.agent));
     }
-    let steps = task.history.iter().map(|step| format!("    {} ago: {}", ago(step.at_ms, now_ms()), step_words(step)));
+    let steps = task
+        .history
+        .iter()
+        .map(|step| format!("    {} ago: {}", ago(step.at_ms, now_ms()), step_words(step)));
     lines.extend(steps);
     lines.join("\n")
 }
 
 fn eligible_words(eligible: v1::candidate::Eligible) -> String {
     let unknown = || "unknown".to_owned();
-    let round_trip = eligible.rtt_us.map_or_else(unknown, |us| format!("{}.{} ms", us / 1_000, us % 1_000 / 100));
+    let round_trip =
+        eligible.rtt_us.map_or_else(unknown, |us| format!("{}.{} ms", us / 1_000, us % 1_000 / 100));
     let hits = eligible.hit_rate_permille.map_or_else(unknown, |rate| format!("{} %", rate / 10));
     format!(
         "expected to finish in {}, round trip {round_trip}, {} of {} slots busy, cache hits {hits}",

@@ -14,7 +14,8 @@ use crate::{
 /// # Errors
 /// When it is not `TEAM/PROJECT/NUMBER`.
 pub fn parse(text: &str) -> Result<BuildId, Trouble> {
-    text.parse().map_err(|error| Trouble::usage(error).hint("`meridian builds` lists the builds of a project"))
+    text.parse()
+        .map_err(|error| Trouble::usage(error).hint("`meridian builds` lists the builds of a project"))
 }
 
 /// One word for how a build is.
@@ -32,9 +33,10 @@ pub const fn state_word(state: BuildState) -> &'static str {
 /// A build as one JSON object.
 #[must_use]
 pub fn to_json(build: &v1::Build) -> Value {
-    let resolution = build.resolution.as_ref().map(|found| {
-        json!({ "module": found.module, "version": found.version, "sum": found.sum })
-    });
+    let resolution = build
+        .resolution
+        .as_ref()
+        .map(|found| json!({ "module": found.module, "version": found.version, "sum": found.sum }));
     json!({
         "build": build.id,
         "state": state_word(build.state()),

@@ -32,9 +32,9 @@ pub fn verify(directory: &Path, as_json: bool) -> Result<(), Trouble> {
 }
 
 fn to_json(report: &Report) -> serde_json::Value {
-    let torn = report.torn.as_ref().map(|torn| {
-        json!({ "file": torn.file, "offset": torn.offset, "index": torn.index.0, "what": torn.what })
-    });
+    let torn = report.torn.as_ref().map(
+        |torn| json!({ "file": torn.file, "offset": torn.offset, "index": torn.index.0, "what": torn.what }),
+    );
     json!({
         "sound": report.is_sound(),
         "segments": report.segments,

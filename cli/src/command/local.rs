@@ -16,9 +16,15 @@ pub async fn start(context: &Context, as_json: bool) -> Result<(), Trouble> {
     let paths = LocalPaths::of(&context.directories);
     let client = local::ensure(&paths).await?;
     if as_json {
-        print::json(&json!({ "running": true, "address": client.address(), "state": paths.state, "log": paths.log }));
+        print::json(
+            &json!({ "running": true, "address": client.address(), "state": paths.state, "log": paths.log }),
+        );
     } else {
-        print::line(&format!("the local fleet runs at {}; it logs to {}", client.address(), paths.log.display()));
+        print::line(&format!(
+            "the local fleet runs at {}; it logs to {}",
+            client.address(),
+            paths.log.display()
+        ));
     }
     Ok(())
 }
@@ -64,7 +70,9 @@ pub async fn stop(context: &Context, when_idle: bool, as_json: bool) -> Result<(
     let was_running = local::find(&paths).await?.is_some();
     let stopped = local::stop(&paths, when_idle).await?;
     if was_running && !stopped {
-        return Err(Trouble::refused("the local fleet is busy").hint("without --when-idle it is stopped at once"));
+        return Err(
+            Trouble::refused("the local fleet is busy").hint("without --when-idle it is stopped at once")
+        );
     }
     if as_json {
         print::json(&json!({ "stopped": stopped }));

@@ -39,8 +39,7 @@ pub async fn logs(context: &Context, args: &LogsArgs) -> Result<(), Trouble> {
             return Err(Trouble::refused(format_args!("{id} has no such task")).hint(tasks_of(&build)));
         }
         let many = build.tasks.len() > 1;
-        let unread: Vec<&v1::Task> =
-            wanted.into_iter().filter(|task| shown.insert(task.ordinal)).collect();
+        let unread: Vec<&v1::Task> = wanted.into_iter().filter(|task| shown.insert(task.ordinal)).collect();
         for task in &unread {
             let heading = many.then(|| label(&build, task));
             read(&mut fleet, &id, task.ordinal, heading, args).await?;

@@ -57,7 +57,8 @@ pub async fn create(context: &Context, args: &TokenCreateArgs) -> Result<(), Tro
         None => {
             let fleet = context.fleet(&args.fleet).await?;
             ask("create a token", fleet.client.fleet().create_token(request)).await.map_err(|trouble| {
-                trouble.hint("run it where the coordinator runs, with --state DIR, to act as its administrator")
+                trouble
+                    .hint("run it where the coordinator runs, with --state DIR, to act as its administrator")
             })?
         }
     };

@@ -82,27 +82,23 @@ impl Client {
         v1::fleet_client::FleetClient::new(self.control.clone())
     }
 
-    /// Questions about blobs, which are small and want no second connection.
-    #[must_use]
-    pub fn blob_questions(&self) -> v1::blobs_client::BlobsClient<Channel> {
-        v1::blobs_client::BlobsClient::new(self.control.clone()).max_decoding_message_size(MESSAGE_LEN_MAX)
-    }
-
-    /// Blobs on their way, over the bulk channel.
-    ///
-    /// # Errors
-    /// When the channel cannot be set up.
-    pub fn blobs(&self) -> Result<v1::blobs_client::BlobsClient<Channel>, Trouble> {
-        Ok(v1::blobs_client::BlobsClient::new(self.bulk_channel()?).max_decoding_message_size(MESSAGE_LEN_MAX))
-    }
-
     /// Logs.
     #[must_use]
     pub fn logs(&self) -> v1::logs_client::LogsClient<Channel> {
         v1::logs_client::LogsClient::new(self.control.clone()).max_decoding_message_size(MESSAGE_LEN_MAX)
     }
 
-    fn bulk_channel(&self) -> Result<Channel, Trouble> {
+    /// The channel for questions.
+    #[must_use]
+    pub fn control(&self) -> Channel {
+        self.control.clone()
+    }
+
+    /// The channel for blobs.
+    ///
+    /// # Errors
+    /// When it cannot be set up.
+    pub fn bulk(&self) -> Result<Channel, Trouble> {
         if let Some(made) = self.bulk.get() {
             return Ok(made.clone());
         }
@@ -125,7 +121,9 @@ pub async fn ask<T>(
         Ok(Err(status)) => Err(explain_status(doing, &status)),
         Err(_) => {
             let waited = ANSWER_DEADLINE.as_secs();
-            Err(Trouble::broken(format_args!("cannot {doing}: the coordinator did not answer within {waited} s")))
+            Err(Trouble::broken(format_args!(
+                "cannot {doing}: the coordinator did not answer within {waited} s"
+            )))
         }
     }
 }
@@ -134,8 +132,10 @@ pub async fn ask<T>(
 #[must_use]
 pub fn explain_status(doing: &str, status: &Status) -> Trouble {
     match status.source().and_then(|source| ConnectError::of(source)) {
-        Some(error @ ConnectError::Untrusted { .. }) => Trouble::refused(format_args!("cannot {doing}: {error}"))
-            .hint("the coordinator is not the one that was joined, or our certificate has expired: join again"),
+        Some(error @ ConnectError::Untrusted { .. }) => Trouble::refused(format_args!(
+            "cannot {doing}: {error}"
+        ))
+        .hint("the coordinator is not the one that was joined, or our certificate has expired: join again"),
         Some(error) => Trouble::broken(format_args!("cannot {doing}: {error}")),
         None => Trouble::of_status(doing, status),
     }

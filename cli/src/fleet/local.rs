@@ -184,7 +184,8 @@ async fn join(paths: &LocalPaths, binary: &str) -> Result<Option<Client>, Troubl
 /// When it does not end.
 pub async fn stop(paths: &LocalPaths, only_when_idle: bool) -> Result<bool, Trouble> {
     let Some(found) = find(paths).await? else { return Ok(false) };
-    let answer = ask("stop the local fleet", found.client.fleet().stop(v1::StopRequest { only_when_idle })).await?;
+    let answer =
+        ask("stop the local fleet", found.client.fleet().stop(v1::StopRequest { only_when_idle })).await?;
     if answer.stopping {
         drop(found);
         wait_until_ended(paths).await?;
@@ -210,7 +211,7 @@ async fn wait_until_ended(paths: &LocalPaths) -> Result<(), Trouble> {
 async fn start(paths: &LocalPaths) -> Result<Client, Trouble> {
     // A leftover of a process that was killed would look as if the new one served already.
     let _ = fs::remove_file(paths.endpoint());
-    let mut child = spawn(paths)?;
+    let (mut child, log_from) = spawn(paths)?;
     let started = Instant::now();
     loop {
         let ours = Endpoint::read(&paths.endpoint()).is_some_and(|endpoint| endpoint.pid == child.id());
@@ -218,7 +219,7 @@ async fn start(paths: &LocalPaths) -> Result<Client, Trouble> {
             return Ok(found.client);
         }
         if let Some(status) = child.try_wait().map_err(Trouble::broken)? {
-            let log = tail(&paths.log);
+            let log = tail(&paths.log, log_from);
             return Err(Trouble::broken(format_args!("the local fleet did not start ({status}):\n{log}")));
         }
         if started.elapsed() > READY_DEADLINE {
@@ -232,18 +233,23 @@ async fn start(paths: &LocalPaths) -> Result<Client, Trouble> {
     }
 }
 
-fn spawn(paths: &LocalPaths) -> Result<Child, Trouble> {
+/// Starts the process, and says where in the log its own lines begin.
+fn spawn(paths: &LocalPaths) -> Result<(Child, u64), Trouble> {
     let program = std::env::current_exe().map_err(Trouble::broken)?;
     let too_long = fs::metadata(&paths.log).is_ok_and(|metadata| metadata.len() > LOG_LEN_MAX);
     let log = File::options().create(true).append(!too_long).write(true).truncate(too_long).open(&paths.log);
     let log = log.map_err(file_trouble(&paths.log))?;
+    let log_from = log.metadata().map_or(0, |metadata| metadata.len());
     let again = log.try_clone().map_err(file_trouble(&paths.log))?;
     let mut command = Command::new(program);
     command.args(["local", "run", "--detached"]).stdin(Stdio::null()).stdout(log).stderr(again);
     // Not the user's directory, which it would keep from being unmounted; and not the user's trace, since
     // it outlives this command.
     command.current_dir("/").env_remove("TRACEPARENT");
-    command.spawn().map_err(|error| Trouble::broken(format_args!("cannot start the local fleet: {error}")))
+    match command.spawn() {
+        Ok(child) => Ok((child, log_from)),
+        Err(error) => Err(Trouble::broken(format_args!("cannot start the local fleet: {error}"))),
+    }
 }
 
 async fn lock(path: &Path) -> Result<File, Trouble> {
@@ -256,7 +262,9 @@ async fn lock(path: &Path) -> Result<File, Trouble> {
             Err(fs::TryLockError::Error(error)) => return Err(file_trouble(path)(error)),
             Err(fs::TryLockError::WouldBlock) if started.elapsed() > LOCK_DEADLINE => {
                 let path = path.display();
-                return Err(Trouble::broken(format_args!("another command starts the local fleet and does not end; it holds {path}")));
+                return Err(Trouble::broken(format_args!(
+                    "another command starts the local fleet and does not end; it holds {path}"
+                )));
             }
             Err(fs::TryLockError::WouldBlock) => tokio::time::sleep(LOOK_EVERY).await,
         }
@@ -267,10 +275,11 @@ fn file_trouble(path: &Path) -> impl FnOnce(io::Error) -> Trouble {
     move |error| Trouble::broken(format_args!("{}: {error}", path.display()))
 }
 
-/// The last lines of a log, for an error.
-fn tail(path: &Path) -> String {
-    let text = fs::read(path).unwrap_or_default();
-    let text = String::from_utf8_lossy(&text[text.len().saturating_sub(8 << 10)..]).into_owned();
+/// The last lines of what a log holds from `from` on, for an error.
+fn tail(path: &Path, from: u64) -> String {
+    let bytes = fs::read(path).unwrap_or_default();
+    let from = usize::try_from(from).unwrap_or(usize::MAX).min(bytes.len());
+    let text = String::from_utf8_lossy(&bytes[from..]);
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(10)..].join("\n")
 }

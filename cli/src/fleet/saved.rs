@@ -89,10 +89,5 @@ fn read(directory: &Path) -> Result<Option<SavedFleet>, SavedError> {
     let about: About = serde_json::from_slice(&bytes).map_err(|error| file_error(error.into()))?;
     let joined = fs::metadata(&path).and_then(|metadata| metadata.modified()).map_err(file_error)?;
     let Some(identity) = Identity::load(directory)? else { return Ok(None) };
-    Ok(Some(SavedFleet {
-        coordinator: about.coordinator,
-        identity,
-        directory: directory.to_owned(),
-        joined,
-    }))
+    Ok(Some(SavedFleet { coordinator: about.coordinator, identity, directory: directory.to_owned(), joined }))
 }

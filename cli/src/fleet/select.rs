@@ -103,7 +103,11 @@ fn refuse_in_ci(ci: Option<&str>) -> Result<(), Trouble> {
 ///
 /// # Errors
 /// When there is no fleet to speak to.
-pub async fn connect(args: &FleetArgs, directories: &UserDirs, config: &UserConfig) -> Result<Fleet, Trouble> {
+pub async fn connect(
+    args: &FleetArgs,
+    directories: &UserDirs,
+    config: &UserConfig,
+) -> Result<Fleet, Trouble> {
     match choose(args, directories, config)? {
         Choice::Local => {
             let paths = LocalPaths::of(directories);
@@ -163,7 +167,7 @@ mod tests {
     fn local_wins_over_everything_that_is_configured() {
         let (_dir, directories) = nowhere();
         let args = FleetArgs { local: true, ..FleetArgs::default() };
-        let config = UserConfig { coordinator: Some("h.example:1".to_owned()), ..UserConfig::default() };
+        let config = UserConfig { coordinator: Some("h.example:1".to_owned()) };
         assert!(matches!(choose(&args, &directories, &config), Ok(Choice::Local)));
     }
 

@@ -312,7 +312,8 @@ pub fn without_credentials(url: &str) -> String {
 fn hide_credentials(words: &str) -> String {
     let clean = |word: &str| {
         let Some(scheme) = word.find("://") else { return word.to_owned() };
-        let start = word[..scheme].rfind(|c: char| !c.is_ascii_alphanumeric() && c != '+').map_or(0, |at| at + 1);
+        let start =
+            word[..scheme].rfind(|c: char| !c.is_ascii_alphanumeric() && c != '+').map_or(0, |at| at + 1);
         format!("{}{}", &word[..start], without_credentials(&word[start..]))
     };
     words.split(' ').map(clean).collect::<Vec<_>>().join(" ")

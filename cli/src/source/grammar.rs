@@ -196,7 +196,12 @@ mod tests {
     fn git_repositories_come_in_every_form_that_git_takes() {
         check_git("https://h.example/a/b.git@v1.2.3", "https://h.example/a/b.git", Some("v1.2.3"), "");
         check_git("https://h.example/a/b", "https://h.example/a/b", None, "");
-        check_git("https://user:pw@h.example/a@feature/x", "https://user:pw@h.example/a", Some("feature/x"), "");
+        check_git(
+            "https://user:pw@h.example/a@feature/x",
+            "https://user:pw@h.example/a",
+            Some("feature/x"),
+            "",
+        );
         check_git("ssh://git@h.example:2222/a.git@main", "ssh://git@h.example:2222/a.git", Some("main"), "");
         check_git("ssh://git@h.example/a.git", "ssh://git@h.example/a.git", None, "");
         check_git("git@h.example:a/b.git@main", "git@h.example:a/b.git", Some("main"), "");

@@ -9,4 +9,7 @@
 pub mod git;
 pub mod grammar;
 pub mod modules;
+pub mod plan;
+pub mod scan;
 pub mod selection;
+pub mod upload;

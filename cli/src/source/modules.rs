@@ -63,6 +63,9 @@ pub enum ModulesError {
         /// What it says.
         named: String,
     },
+    /// A repository whose module replaces another by a path outside it.
+    #[error("{} needs a module that lies outside its repository", .0.display())]
+    OutsideRepository(PathBuf),
     /// A path that the wire cannot carry.
     #[error("{} is not UTF-8", .0.display())]
     NotUtf8(PathBuf),
@@ -73,13 +76,35 @@ pub enum ModulesError {
 /// # Errors
 /// When there is no module, or a file of it cannot be read.
 pub fn find(source: &Path, gowork: Option<&str>) -> Result<ModuleSet, ModulesError> {
-    let source =
-        fs::canonicalize(source).map_err(|error| ModulesError::Read { path: source.to_owned(), source: error })?;
+    find_within(Path::new("/"), source, gowork)
+}
+
+/// The same, never looking at or taking anything outside `boundary`: for an exported repository, whose
+/// surroundings are not its own.
+///
+/// # Errors
+/// As [`find`], and when the module needs what lies outside.
+pub fn find_within(boundary: &Path, source: &Path, gowork: Option<&str>) -> Result<ModuleSet, ModulesError> {
+    let set = find_unbounded(boundary, source, gowork)?;
+    if !set.root.starts_with(canonical(boundary)?) {
+        return Err(ModulesError::OutsideRepository(set.module));
+    }
+    Ok(set)
+}
+
+fn canonical(path: &Path) -> Result<PathBuf, ModulesError> {
+    fs::canonicalize(path).map_err(|source| ModulesError::Read { path: path.to_owned(), source })
+}
+
+fn find_unbounded(boundary: &Path, source: &Path, gowork: Option<&str>) -> Result<ModuleSet, ModulesError> {
+    let boundary = canonical(boundary)?;
+    let source = canonical(source)?;
     if !source.is_dir() {
         return Err(ModulesError::NotDirectory(source));
     }
     let module = source
         .ancestors()
+        .take_while(|directory| directory.starts_with(&boundary))
         .find(|directory| directory.join("go.mod").is_file())
         .map(Path::to_owned)
         .ok_or_else(|| ModulesError::NoModule(source.clone()))?;
@@ -87,7 +112,7 @@ pub fn find(source: &Path, gowork: Option<&str>) -> Result<ModuleSet, ModulesErr
         below if below.is_empty() => ".".to_owned(),
         below => format!("./{below}"),
     };
-    if let Some(work) = find_workspace(&module, gowork)? {
+    if let Some(work) = find_workspace(&boundary, &module, gowork)? {
         return in_workspace(&work, module, package);
     }
     alone(module, package)
@@ -144,14 +169,21 @@ fn in_workspace(work: &Path, module: PathBuf, package: String) -> Result<ModuleS
 }
 
 /// The `go.work` that applies to `module`: one that uses it, as the Go command would find it.
-fn find_workspace(module: &Path, gowork: Option<&str>) -> Result<Option<PathBuf>, ModulesError> {
+fn find_workspace(
+    boundary: &Path,
+    module: &Path,
+    gowork: Option<&str>,
+) -> Result<Option<PathBuf>, ModulesError> {
     let work = match gowork {
         Some("off") => return Ok(None),
         Some(file) if !file.is_empty() => {
             let path = PathBuf::from(file);
-            Some(fs::canonicalize(&path).map_err(|source| ModulesError::Read { path, source })?)
+            Some(canonical(&path)?)
         }
-        _ => module.ancestors().map(|directory| directory.join("go.work")).find(|file| file.is_file()),
+        _ => {
+            let within = module.ancestors().take_while(|directory| directory.starts_with(boundary));
+            within.map(|directory| directory.join("go.work")).find(|file| file.is_file())
+        }
     };
     let Some(work) = work else { return Ok(None) };
     let root = work.parent().unwrap_or(Path::new("/"));
@@ -210,7 +242,9 @@ fn directive(text: &str, verb: &str) -> Vec<String> {
 fn replaced_paths(text: &str) -> Vec<String> {
     let targets = directive(text, "replace");
     let targets = targets.iter().filter_map(|line| line.split_once("=>")).map(|(_, new)| unquote(new.trim()));
-    targets.filter(|new| new.starts_with("./") || new.starts_with("../") || new == "." || new == "..").collect()
+    targets
+        .filter(|new| new.starts_with("./") || new.starts_with("../") || new == "." || new == "..")
+        .collect()
 }
 
 fn unquote(text: &str) -> String {
@@ -272,7 +306,8 @@ mod tests {
 
     #[test]
     fn a_module_alone_is_its_own_tree() {
-        let dir = tree(&[("m/go.mod", "module m\n"), ("m/cmd/x/main.go", ""), ("other/go.mod", "module o\n")]);
+        let dir =
+            tree(&[("m/go.mod", "module m\n"), ("m/cmd/x/main.go", ""), ("other/go.mod", "module o\n")]);
         let set = find(&dir.path().join("m/cmd/x"), None).unwrap();
         assert_eq!(set.root, fs::canonicalize(dir.path().join("m")).unwrap());
         assert_eq!((set.work_dir.as_str(), set.package.as_str()), ("", "./cmd/x"));
@@ -300,10 +335,15 @@ mod tests {
 
     #[test]
     fn a_module_replaced_by_a_path_comes_along() {
-        let app = "module app\n\nreplace example.org/lib => ../lib\nreplace a.example/b v1 => c.example/d v2\n";
+        let app =
+            "module app\n\nreplace example.org/lib => ../lib\nreplace a.example/b v1 => c.example/d v2\n";
         let lib = "module lib\nreplace (\n x => ./inner\n)\n";
-        let dir =
-            tree(&[("r/app/go.mod", app), ("r/lib/go.mod", lib), ("r/lib/inner/go.mod", ""), ("r/z/go.mod", "")]);
+        let dir = tree(&[
+            ("r/app/go.mod", app),
+            ("r/lib/go.mod", lib),
+            ("r/lib/inner/go.mod", ""),
+            ("r/z/go.mod", ""),
+        ]);
         let set = find(&dir.path().join("r/app"), None).unwrap();
         assert_eq!(set.root, fs::canonicalize(dir.path().join("r")).unwrap());
         assert_eq!(names(&set), ["app", "lib"], "inner lies below lib");
@@ -312,12 +352,30 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_named() {
-        let dir = tree(&[("a/x.go", ""), ("b/go.mod", "replace x => ../gone\n"), ("w/go.work", "use ../b\n")]);
+        let dir =
+            tree(&[("a/x.go", ""), ("b/go.mod", "replace x => ../gone\n"), ("w/go.work", "use ../b\n")]);
         let message = |name: &str| find(&dir.path().join(name), None).unwrap_err().to_string();
         assert!(message("a").contains("no go.mod"));
         assert!(message("b").contains("../gone"));
         assert!(message("a/x.go").contains("not a directory"));
         assert!(message("nowhere").contains("cannot read"));
+    }
+
+    #[test]
+    fn nothing_outside_the_boundary_is_seen_or_taken() {
+        let dir = tree(&[
+            ("go.mod", ""),
+            ("go.work", "use ./r/m\n"),
+            ("lib/go.mod", ""),
+            ("r/x/a.go", ""),
+            ("r/m/go.mod", ""),
+            ("r/b/go.mod", "replace x => ../../lib\n"),
+        ]);
+        let repository = dir.path().join("r");
+        let within = |name: &str| find_within(&repository, &repository.join(name), None);
+        assert!(matches!(within("x"), Err(ModulesError::NoModule(_))));
+        assert!(!within("m").unwrap().workspace);
+        assert!(matches!(within("b"), Err(ModulesError::OutsideRepository(_))));
     }
 
     #[test]

@@ -57,6 +57,15 @@ pub enum SelectionError {
     TooMany(PathBuf),
 }
 
+/// Who knows which files belong to a directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Listing {
+    /// git, where there is a work tree.
+    WorkTree,
+    /// Nobody: every file does. For exported commits, which git chose already.
+    Everything,
+}
+
 /// Selects the files of `set`. `include` holds patterns relative to the module; `out` is the output
 /// directory, absolute.
 ///
@@ -65,13 +74,14 @@ pub enum SelectionError {
 pub async fn select(
     git: &Git,
     set: &ModuleSet,
+    listing: Listing,
     include: &[String],
     out: &Path,
 ) -> Result<Selection, SelectionError> {
     let mut files = Selection::new();
     for directory in &set.directories {
         let absolute = set.root.join(directory);
-        if is_work_tree(&absolute) {
+        if listing == Listing::WorkTree && is_work_tree(&absolute) {
             add_known_to_git(git, &set.root, absolute, &mut files).await?;
         } else {
             add_all(&set.root, &absolute, &mut files)?;
@@ -165,10 +175,14 @@ fn add_included(set: &ModuleSet, pattern: &str, files: &mut Selection) -> Result
         }
         let steps: Vec<&str> = pattern.split('/').collect();
         let prefix = set.module.strip_prefix(&set.root).unwrap_or(Path::new("")).to_owned();
-        found = found.into_iter().filter(|file| matches(&steps, file)).map(|file| prefix.join(file)).collect();
+        found =
+            found.into_iter().filter(|file| matches(&steps, file)).map(|file| prefix.join(file)).collect();
     }
     if found.is_empty() {
-        return Err(SelectionError::NothingIncluded { pattern: pattern.to_owned(), root: set.module.clone() });
+        return Err(SelectionError::NothingIncluded {
+            pattern: pattern.to_owned(),
+            root: set.module.clone(),
+        });
     }
     files.append(&mut found);
     debug_assert!(files.len() >= before);
@@ -187,7 +201,8 @@ fn matches_steps(pattern: &[&str], path: &[&str]) -> bool {
     match (pattern.split_first(), path.split_first()) {
         (None, None) => true,
         (Some((&"**", rest)), _) => {
-            matches_steps(rest, path) || path.split_first().is_some_and(|(_, below)| matches_steps(pattern, below))
+            matches_steps(rest, path)
+                || path.split_first().is_some_and(|(_, below)| matches_steps(pattern, below))
         }
         (Some((step, rest)), Some((name, below))) => {
             matches_name(step.as_bytes(), name.as_bytes()) && matches_steps(rest, below)

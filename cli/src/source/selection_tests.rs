@@ -22,7 +22,8 @@ fn git_in(directory: &Path, arguments: &[&str]) {
 async fn selected(root: &Path, include: &[&str]) -> Result<Vec<String>, SelectionError> {
     let set = modules::find(root, None).unwrap();
     let include: Vec<String> = include.iter().map(|text| (*text).to_owned()).collect();
-    let files = select(&Git::of_user(false), &set, &include, &set.root.join("dist")).await?;
+    let files =
+        select(&Git::of_user(false), &set, Listing::WorkTree, &include, &set.root.join("dist")).await?;
     Ok(files.iter().map(|file| file.to_str().unwrap().to_owned()).collect())
 }
 

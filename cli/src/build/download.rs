@@ -1,0 +1,80 @@
+//! Fetches a build's artifacts into the output directory.
+//!
+//! What lies there already with the right digest is not fetched again: the second build of the same thing
+//! moves no bytes at all.
+
+use meridian_agent::transfer::{Access, Downloader, TransferConfig, TransferError};
+use meridian_core::{digest::Digest, id::ProjectId};
+use meridian_proto::v1;
+use meridian_store::{
+    blob::{BlobConfig, DiskBlobs},
+    pack::PartialBlobs,
+};
+use tonic::Status;
+
+use crate::{
+    build::{patience::Patience, report::Report, watch::wait_and_reconnect},
+    dist::{Dist, DistError},
+    fleet::{client::explain_status, select::Fleet},
+    trouble::Trouble,
+};
+
+/// Puts the artifacts of one build into `dist`, each checked against its digest.
+///
+/// # Errors
+/// When one cannot be fetched or kept.
+pub async fn artifacts(
+    fleet: &mut Fleet,
+    project: &ProjectId,
+    artifacts: Vec<&v1::Artifact>,
+    dist: &mut Dist,
+    report: &mut Report,
+    config: TransferConfig,
+) -> Result<(), Trouble> {
+    let mut wanted = Vec::new();
+    for artifact in artifacts {
+        let digest = Digest::from_slice(&artifact.digest).map_err(|_| {
+            Trouble::broken(format_args!("the coordinator sent no digest for {}", artifact.name))
+        })?;
+        if !dist.adopt(&artifact.name, digest).map_err(dist_trouble)? {
+            wanted.push((artifact.name.as_str(), digest));
+        }
+    }
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    // Beside the artifacts, so that giving one its name is a rename; gone afterwards, whatever happens.
+    let scratch = dist.scratch().map_err(dist_trouble)?;
+    let blobs = DiskBlobs::open(scratch.path(), BlobConfig::default()).map_err(Trouble::broken)?;
+    let partials = PartialBlobs::open(blobs.clone()).map_err(Trouble::broken)?;
+    let _pinned = blobs.pin(wanted.iter().map(|(_, digest)| *digest));
+    let mut patience = Patience::default();
+    loop {
+        let access = Access { project: project.clone(), lease: None };
+        let downloader = Downloader::new(fleet.client.bulk()?, access, config, partials.clone());
+        match downloader.fetch(wanted.iter().map(|(_, digest)| *digest)).await {
+            Ok(()) => break,
+            Err(TransferError::GaveUp { status, .. }) => {
+                wait_and_reconnect(fleet, report, &mut patience, &status).await?;
+            }
+            Err(TransferError::Refused { status, .. }) => {
+                return Err(explain_status("fetch the artifacts", &status));
+            }
+            Err(other) => return Err(Trouble::broken(format_args!("cannot fetch the artifacts: {other}"))),
+        }
+    }
+    for (name, digest) in wanted {
+        let handle = blobs.get(&digest).ok_or_else(|| {
+            explain_status("fetch the artifacts", &Status::data_loss(format!("{name} did not arrive")))
+        })?;
+        dist.take(name, digest, &handle.path).map_err(dist_trouble)?;
+    }
+    Ok(())
+}
+
+fn dist_trouble(error: DistError) -> Trouble {
+    match error {
+        DistError::Twice(_) => Trouble::usage(error),
+        _ => Trouble::broken(error),
+    }
+}

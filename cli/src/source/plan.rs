@@ -1,0 +1,191 @@
+//! What is to be built, once every SOURCE on the command line is understood.
+
+use std::path::{Path, PathBuf};
+
+use meridian_core::{build::GitOrigin, golang::module_path::split_major};
+use meridian_store::tree::Tree;
+
+use crate::{
+    args::build::BuildArgs,
+    build::request::SourceFacts,
+    project::ProjectFile,
+    source::{
+        git::Git,
+        grammar::{self, GitText, SourceText},
+        modules::{self, ModuleSet},
+        scan::scan,
+        selection::{self, Listing},
+    },
+    trouble::Trouble,
+};
+
+/// One build to come.
+#[derive(Debug)]
+pub struct Plan {
+    /// What the source says about itself.
+    pub facts: SourceFacts,
+    /// The project's file; all defaults for a module source, which has none of its own here.
+    pub file: ProjectFile,
+    /// The source.
+    pub what: What,
+}
+
+/// What a plan builds.
+#[derive(Debug)]
+pub enum What {
+    /// A package that the fleet fetches itself.
+    Module {
+        /// The package's import path.
+        package: String,
+        /// What is asked for.
+        query: String,
+    },
+    /// Files of ours.
+    Tree(Box<Files>),
+}
+
+/// Files that are uploaded.
+#[derive(Debug)]
+pub struct Files {
+    /// Their digests.
+    pub tree: Tree,
+    /// The module's place in the tree.
+    pub work_dir: String,
+    /// Whether the tree's `go.work` applies.
+    pub workspace: bool,
+    /// The commit that they are.
+    pub origin: Option<GitOrigin>,
+}
+
+/// Where plans are made.
+#[derive(Debug)]
+pub struct Planner<'a> {
+    /// The user's git.
+    pub git: Git,
+    /// The user's cache directory.
+    pub cache: &'a Path,
+    /// The flags.
+    pub args: &'a BuildArgs,
+}
+
+/// Directories of one module.
+struct Directory {
+    set: ModuleSet,
+    packages: Vec<String>,
+}
+
+impl Planner<'_> {
+    /// Understands every SOURCE and digests what is on this machine.
+    ///
+    /// # Errors
+    /// When a SOURCE is not one, git fails, or a file cannot be read.
+    pub async fn plan(&self) -> Result<Vec<Plan>, Trouble> {
+        let default = [".".to_owned()];
+        let sources = if self.args.sources.is_empty() { &default[..] } else { &self.args.sources };
+        let mut plans = Vec::new();
+        let mut directories: Vec<Directory> = Vec::new();
+        for text in sources {
+            match grammar::parse(text, Path::exists).map_err(Trouble::usage)? {
+                SourceText::Path(path) => add_directory(&mut directories, &path)?,
+                SourceText::Git(text) => plans.push(self.repository(&text).await?),
+                SourceText::Module { package, query } => plans.push(module(package, query)),
+            }
+        }
+        for directory in directories {
+            plans.push(self.directory(directory).await?);
+        }
+        Ok(plans)
+    }
+
+    async fn directory(&self, directory: Directory) -> Result<Plan, Trouble> {
+        let Directory { set, packages } = directory;
+        let file = ProjectFile::load(&set.module).map_err(Trouble::usage)?;
+        let out = std::path::absolute(&self.args.out).unwrap_or_else(|_| self.args.out.clone());
+        let wants_version = self.args.version.is_none() && file.version.is_none();
+        let select = selection::select(&self.git, &set, Listing::WorkTree, &file.include, &out);
+        let describe = async { if wants_version { self.git.describe(&set.module).await } else { None } };
+        let (selected, described) = tokio::join!(select, describe);
+        let tree = scan(&set, selected.map_err(Trouble::usage)?, self.cache).await.map_err(Trouble::usage)?;
+        let commit = self.commit(&file, &set.module).await?;
+        let facts = SourceFacts { commit, ..facts(&set, packages, described, &tree) };
+        Ok(Plan { facts, file, what: files(set, tree, None) })
+    }
+
+    /// The work tree's own commit, when a stamp wants it. The fleet knows only the files, so the client
+    /// has to say it.
+    async fn commit(&self, file: &ProjectFile, module: &Path) -> Result<Option<String>, Trouble> {
+        let wants = |value: &String| value.contains("{commit}");
+        if !file.flags.stamps.values().any(wants) && !self.args.stamps.iter().any(wants) {
+            return Ok(None);
+        }
+        let no_commit = || {
+            Trouble::usage(format_args!(
+                "a stamp says {{commit}}, but {} is at no git commit",
+                module.display()
+            ))
+        };
+        self.git.head(module).await.ok_or_else(no_commit).map(Some)
+    }
+
+    async fn repository(&self, text: &GitText) -> Result<Plan, Trouble> {
+        let checkout = self.git.checkout(text, &self.cache.join("git")).await.map_err(|error| {
+            use crate::source::git::GitError;
+            match error {
+                GitError::Failed { .. } | GitError::NoRef { .. } => Trouble::usage(error),
+                _ => Trouble::broken(error),
+            }
+        })?;
+        let source = checkout.directory.join(&text.directory);
+        if !source.is_dir() {
+            let message = format_args!("{} has no directory {:?}", checkout.url, text.directory);
+            return Err(Trouble::usage(message));
+        }
+        let set = modules::find_within(&checkout.directory, &source, None).map_err(Trouble::usage)?;
+        let file = ProjectFile::load(&set.module).map_err(Trouble::usage)?;
+        // An export is never the place that artifacts go to.
+        let nowhere = PathBuf::new();
+        let selected = selection::select(&self.git, &set, Listing::Everything, &file.include, &nowhere).await;
+        let tree = scan(&set, selected.map_err(Trouble::usage)?, self.cache).await.map_err(Trouble::usage)?;
+        let packages = vec![set.package.clone()];
+        let mut facts = facts(&set, packages, Some(checkout.version), &tree);
+        if text.directory.is_empty() {
+            let name = checkout.url.trim_end_matches('/').rsplit(['/', ':']).next().unwrap_or_default();
+            facts.default_project = name.trim_end_matches(".git").to_owned();
+        }
+        let origin = GitOrigin { url: checkout.url, commit: checkout.commit };
+        Ok(Plan { facts, file, what: files(set, tree, Some(origin)) })
+    }
+}
+
+fn add_directory(directories: &mut Vec<Directory>, path: &Path) -> Result<(), Trouble> {
+    let gowork = std::env::var("GOWORK").ok();
+    let set = modules::find(path, gowork.as_deref()).map_err(Trouble::usage)?;
+    match directories.iter_mut().find(|known| known.set.module == set.module) {
+        Some(known) => known.packages.push(set.package),
+        None => directories.push(Directory { packages: vec![set.package.clone()], set }),
+    }
+    Ok(())
+}
+
+fn module(package: String, query: String) -> Plan {
+    let path = split_major(&package).map_or(package.as_str(), |(path, _)| path);
+    let default_project = path.rsplit('/').next().unwrap_or(path).to_owned();
+    // The resolved version is used in names; it is not known yet.
+    let packages = vec![".".to_owned()];
+    let facts = SourceFacts { packages, version: String::new(), commit: None, default_project };
+    Plan { facts, file: ProjectFile::default(), what: What::Module { package, query } }
+}
+
+fn facts(set: &ModuleSet, packages: Vec<String>, version: Option<String>, tree: &Tree) -> SourceFacts {
+    let default_project = set.module.file_name().map(|name| name.to_string_lossy().into_owned());
+    SourceFacts {
+        packages,
+        version: version.unwrap_or_else(|| format!("0.0.0-{}", &tree.root.to_hex()[..12])),
+        commit: None,
+        default_project: default_project.unwrap_or_default(),
+    }
+}
+
+fn files(set: ModuleSet, tree: Tree, origin: Option<GitOrigin>) -> What {
+    What::Tree(Box::new(Files { tree, work_dir: set.work_dir, workspace: set.workspace, origin }))
+}

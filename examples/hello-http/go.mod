@@ -1,0 +1,3 @@
+module example.org/hello-http
+
+go 1.24
