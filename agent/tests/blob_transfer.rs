@@ -1,5 +1,7 @@
 //! Blobs up and down against a coordinator that keeps cutting the stream midway.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::{
     collections::BTreeMap,
     io::Cursor,

@@ -1,5 +1,7 @@
 //! An attempt's log against a coordinator that keeps breaking the stream.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::{
     net::SocketAddr,
     sync::{
