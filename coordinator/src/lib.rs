@@ -1,1 +1,30 @@
-//! Not built yet.
+//! The coordinator: admits builds, places their tasks, leases them to agents and accepts one result each.
+//!
+//! One task owns the machine ([`step_loop`]); the services around it check their caller, ask the loop and
+//! shape the answer. Data passes one way: request → input → decision → journal → effect.
+//!
+//! Not here: any decision (those are `meridian-core`'s), building (that is `meridian-agent`'s).
+
+mod activity;
+mod app;
+mod authorization;
+mod config;
+mod handle;
+mod holder;
+mod http;
+mod journal_history;
+mod live_logs;
+mod metrics;
+mod probe;
+mod receipts;
+mod recovery;
+mod retention;
+mod services;
+mod status;
+mod step_loop;
+mod watchers;
+
+pub use app::{App, AppError, Running};
+pub use authorization::{Caller, Role, TABLE, authorize};
+pub use config::CoordinatorConfig;
+pub use step_loop::StepLoopError;

@@ -1,0 +1,168 @@
+//! The agent's composition root: from a configuration and an identity to a running agent.
+
+use std::{sync::Arc, time::Duration};
+
+use meridian_core::machine::input::AgentOffer;
+use meridian_proto::v1;
+use meridian_runtime::{
+    clock::Clock,
+    identity::{Identity, LiveIdentity, SpiffeId, new_key_and_csr},
+    tls::{self, ChannelOptions, ClientTls, Profile},
+};
+use meridian_store::blob::{BlobConfig, DiskBlobs};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
+
+use crate::{
+    cache::CacheDaemon,
+    config::{AgentConfig, cores},
+    gobuild::{BuilderConfig, GoBuilder},
+    goproxy::GoEnvironment,
+    session::{AgentLoop, LoopConfig, Worker, WorkerParts},
+    toolchain::host_platform,
+};
+
+/// How often the identity's age is looked at.
+const RENEWAL_CHECK_EVERY: Duration = Duration::from_secs(600);
+/// How long a renewal may take.
+const RENEWAL_WITHIN: Duration = Duration::from_secs(30);
+
+/// Why an agent does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// There is nowhere to get modules and toolchains from.
+    #[error(transparent)]
+    Proxy(#[from] crate::goproxy::DiscoverError),
+    /// A directory cannot be used.
+    #[error("{0}")]
+    State(String),
+    /// The connection cannot be set up.
+    #[error("cannot set up the connection to the coordinator: {0}")]
+    Connection(String),
+}
+
+/// Builds an agent.
+pub struct App {
+    agent_loop: AgentLoop,
+    renewal: Renewal,
+}
+
+struct Renewal {
+    channel: Channel,
+    identity: LiveIdentity,
+    save_to: Option<std::path::PathBuf>,
+}
+
+impl App {
+    /// Opens the agent's directories and prepares to attach. Nothing is fetched yet. A renewed identity is
+    /// saved in `save_identity_to`, when given.
+    ///
+    /// # Errors
+    /// When GOPROXY cannot be found, or a directory or the identity cannot be used.
+    pub async fn build(
+        config: AgentConfig,
+        identity: Identity,
+        save_identity_to: Option<std::path::PathBuf>,
+        clock: Clock,
+    ) -> Result<Self, AppError> {
+        let go = GoEnvironment::discover()?;
+        tracing::info!(origin = %go.proxy_origin, "modules come through the GOPROXY found here");
+        let connection = |error: &dyn std::fmt::Display| AppError::Connection(error.to_string());
+        let authority = identity.authority_der().to_vec();
+        let identity = LiveIdentity::new(identity).map_err(|e| connection(&e))?;
+        let server: SpiffeId =
+            format!("spiffe://{}/coordinator", config.fleet).parse().map_err(|e| connection(&e))?;
+        let dial = |profile| {
+            let tls =
+                ClientTls { authority: authority.clone(), identity: Some(identity.clone()), server: server.clone() };
+            tls::channel(&config.coordinator, tls, &ChannelOptions::from_env(profile)).map_err(|e| connection(&e))
+        };
+        let (control, bulk) = (dial(Profile::Control)?, dial(Profile::Bulk)?);
+        let opened = config.clone();
+        let worker = tokio::task::spawn_blocking(move || open_worker(&opened, go, bulk))
+            .await
+            .map_err(|error| AppError::State(error.to_string()))??;
+        let offer = AgentOffer {
+            host: host_platform(),
+            slots: config.slots,
+            cores: cores(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        let loop_config = LoopConfig {
+            offer,
+            channel: control.clone(),
+            limits: config.limits.clone(),
+            drain_within: config.drain_within,
+        };
+        Ok(Self {
+            agent_loop: AgentLoop::new(loop_config, Arc::new(worker), clock),
+            renewal: Renewal { channel: control, identity, save_to: save_identity_to },
+        })
+    }
+
+    /// Serves until `stop`, or until `drain` and the last task's end.
+    pub async fn run(self, drain: CancellationToken, stop: CancellationToken) {
+        let ended = stop.child_token();
+        let renewing = tokio::spawn(self.renewal.run(ended.clone()));
+        self.agent_loop.run(drain, stop).await;
+        ended.cancel();
+        // It only waits for its timer.
+        let _ = renewing.await;
+    }
+}
+
+fn open_worker(config: &AgentConfig, go: GoEnvironment, bulk: Channel) -> Result<Worker, AppError> {
+    let state = |error: &dyn std::fmt::Display| AppError::State(error.to_string());
+    let builder = GoBuilder::open(
+        BuilderConfig { dir: config.state_dir.join("go"), source_bytes_max: config.source_capacity },
+        go,
+    )
+    .map_err(|failure| AppError::State(failure.message))?;
+    let cache =
+        CacheDaemon::open(&config.state_dir.join("cache"), config.cache_capacity).map_err(|e| state(&e))?;
+    let blobs = BlobConfig { capacity: config.source_capacity, ..BlobConfig::default() };
+    let blobs = DiskBlobs::open(&config.state_dir.join("blobs"), blobs).map_err(|e| state(&e))?;
+    let spool = config.state_dir.join("logs");
+    // Logs of attempts that an earlier process did not finish belong to leases that are over.
+    match std::fs::remove_dir_all(&spool) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(state(&error)),
+        _ => {}
+    }
+    std::fs::create_dir_all(&spool).map_err(|e| state(&e))?;
+    Ok(Worker::new(WorkerParts { builder, cache, blobs, bulk, shim: config.shim.clone(), spool }))
+}
+
+impl Renewal {
+    async fn run(self, stop: CancellationToken) {
+        loop {
+            if self.identity.current().renewal_due(std::time::SystemTime::now()) {
+                match tokio::time::timeout(RENEWAL_WITHIN, self.renew()).await {
+                    Ok(Ok(())) => tracing::info!("the agent's identity is renewed"),
+                    Ok(Err(error)) => tracing::warn!(error, "the agent's identity is not renewed yet"),
+                    Err(_) => tracing::warn!("the agent's identity is not renewed yet: no answer"),
+                }
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(RENEWAL_CHECK_EVERY) => {}
+            }
+        }
+    }
+
+    async fn renew(&self) -> Result<(), String> {
+        let text = |error: &dyn std::fmt::Display| error.to_string();
+        let (key, request) = new_key_and_csr().map_err(|e| text(&e))?;
+        let mut client = v1::fleet_client::FleetClient::new(self.channel.clone());
+        let answer = client
+            .renew(v1::RenewRequest { certificate_request: request.into() })
+            .await
+            .map_err(|e| text(&e))?
+            .into_inner();
+        let chain: Vec<Vec<u8>> = answer.chain.iter().map(|der| der.to_vec()).collect();
+        let fresh = Identity::new(key, &chain, &answer.authority).map_err(|e| text(&e))?;
+        if let Some(directory) = &self.save_to {
+            fresh.save(directory).map_err(|e| text(&e))?;
+        }
+        self.identity.replace(fresh).map_err(|e| text(&e))
+    }
+}

@@ -1,0 +1,51 @@
+//! The agent's configuration.
+
+use std::{path::PathBuf, time::Duration};
+
+use meridian_core::{attempt::AttemptLimits, id::FleetName, quantity::ByteCount};
+
+/// What an agent needs to know. Who it is stands in its identity.
+#[derive(Debug, Clone)]
+pub struct AgentConfig {
+    /// The fleet it belongs to.
+    pub fleet: FleetName,
+    /// `HOST:PORT` of the coordinator.
+    pub coordinator: String,
+    /// Where toolchains, modules, caches and sources are kept.
+    pub state_dir: PathBuf,
+    /// How many tasks run at once.
+    pub slots: u32,
+    /// How much the build cache may hold.
+    pub cache_capacity: ByteCount,
+    /// How much source trees and their blobs may take, each.
+    pub source_capacity: ByteCount,
+    /// The program that cmd/go starts as its cache program: `meridian` itself.
+    pub shim: PathBuf,
+    /// How long running tasks may take once the agent drains.
+    pub drain_within: Duration,
+    /// The spans of each attempt.
+    pub limits: AttemptLimits,
+}
+
+impl AgentConfig {
+    /// The defaults: as many slots as cores, 20 GiB of build cache, 5 GiB of sources.
+    #[must_use]
+    pub fn new(fleet: FleetName, coordinator: String, state_dir: PathBuf, shim: PathBuf) -> Self {
+        Self {
+            fleet,
+            coordinator,
+            state_dir,
+            slots: cores(),
+            cache_capacity: ByteCount::gib(20),
+            source_capacity: ByteCount::gib(5),
+            shim,
+            drain_within: Duration::from_secs(15 * 60),
+            limits: AttemptLimits::default(),
+        }
+    }
+}
+
+/// The cores that this process may use.
+pub(crate) fn cores() -> u32 {
+    std::thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(u32::MAX))
+}

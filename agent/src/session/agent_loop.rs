@@ -1,0 +1,436 @@
+//! The one task that owns the agent's attempts.
+//!
+//! It feeds each attempt's machine with what the coordinator says, what the runs say and what the clock says,
+//! and carries its effects out. It goes on when the stream is down: runs end, reports wait, and a new stream
+//! is tried with growing pauses.
+
+use std::{collections::BTreeMap, future::pending, sync::Arc, time::Duration};
+
+use meridian_core::{
+    attempt::{Attempt, AttemptEffect, AttemptInput, AttemptLimits},
+    id::{Epoch, Fence, TaskId},
+    machine::{
+        effect::{Order, Work},
+        input::{AgentOffer, Failure, FailureKind, Observation, Outcome, Progress},
+    },
+    quantity::Millis,
+    time::{Mono, Now, Wall},
+};
+use meridian_proto::convert::{agent::AgentSaid, coordinator::CoordinatorSaid};
+use meridian_runtime::clock::Clock;
+use tokio::{
+    sync::mpsc,
+    task::JoinHandle,
+    time::{Instant, MissedTickBehavior, interval, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
+
+use super::{
+    link::{Backoff, Link},
+    slots::Slots,
+    worker::Worker,
+};
+
+/// What runs tell the loop; bounded, runs wait.
+const RUN_EVENTS_MAX: usize = 256;
+/// How often the agent's own figures are sent.
+const OBSERVE_EVERY: Duration = Duration::from_secs(5);
+/// Renewals until the coordinator has said how often.
+const RENEW_EVERY_DEFAULT: Millis = Millis::seconds(10);
+/// How long runs may take to end once the agent must stop.
+const STOP_WITHIN: Duration = Duration::from_secs(10);
+
+/// What the loop needs to know.
+pub(crate) struct LoopConfig {
+    /// What the agent offers.
+    pub(crate) offer: AgentOffer,
+    /// The channel for orders and reports.
+    pub(crate) channel: Channel,
+    /// The spans of each attempt.
+    pub(crate) limits: AttemptLimits,
+    /// How long runs may go on after a drain began.
+    pub(crate) drain_within: Duration,
+}
+
+/// What a run tells the loop.
+pub(crate) enum RunEvent {
+    /// How far it is.
+    Progress(TaskId, Fence, Progress),
+    /// It ended and nothing of it is alive.
+    Finished(TaskId, Fence, Box<Outcome>),
+}
+
+struct Entry {
+    attempt: Attempt,
+    /// Stops the run, when there is one.
+    run: Option<(Fence, CancellationToken)>,
+    /// Stops the prefetch.
+    prefetch: CancellationToken,
+}
+
+enum LinkState {
+    /// No stream; the next try is at this moment.
+    Down(Instant),
+    /// A stream is being opened.
+    Opening(JoinHandle<Result<Link, tonic::Status>>),
+    /// A stream is open.
+    Up(Box<Link>),
+}
+
+/// The one task that owns the agent's attempts.
+pub(crate) struct AgentLoop {
+    config: LoopConfig,
+    worker: Arc<Worker>,
+    clock: Clock,
+    attempts: BTreeMap<TaskId, Entry>,
+    slots: Slots,
+    link: LinkState,
+    backoff: Backoff,
+    /// The newest term heard of; orders of an older one are refused.
+    epoch: Epoch,
+    renew_every: Duration,
+    run_events: mpsc::Receiver<RunEvent>,
+    run_events_in: mpsc::Sender<RunEvent>,
+    is_draining: bool,
+}
+
+impl AgentLoop {
+    /// A loop without attempts or a stream.
+    pub(crate) fn new(config: LoopConfig, worker: Arc<Worker>, clock: Clock) -> Self {
+        let (run_events_in, run_events) = mpsc::channel(RUN_EVENTS_MAX);
+        Self {
+            slots: Slots::new(config.offer.slots),
+            config,
+            worker,
+            clock,
+            attempts: BTreeMap::new(),
+            link: LinkState::Down(Instant::now()),
+            backoff: Backoff::default(),
+            epoch: Epoch(0),
+            renew_every: millis(RENEW_EVERY_DEFAULT),
+            run_events,
+            run_events_in,
+            is_draining: false,
+        }
+    }
+
+    /// Serves until `stop`, after which every run is ended and reported as lost, or until `drain` and the last
+    /// run's end.
+    pub(crate) async fn run(mut self, drain: CancellationToken, stop: CancellationToken) {
+        let mut observe = interval(OBSERVE_EVERY);
+        observe.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut renew_at = Instant::now() + self.renew_every;
+        let mut drained_by = None;
+        loop {
+            if self.is_draining && self.attempts.is_empty() {
+                break;
+            }
+            let deadline = self.attempts.values().filter_map(|entry| entry.attempt.next_deadline()).min();
+            tokio::select! {
+                () = stop.cancelled() => break,
+                () = drain.cancelled(), if !self.is_draining => {
+                    self.begin_drain();
+                    drained_by = Some(Instant::now() + self.config.drain_within);
+                }
+                () = optional_sleep(drained_by) => break,
+                heard = next_of(&mut self.link, &self.config, &self.attempts) => self.heard(heard),
+                Some(event) = self.run_events.recv() => self.run_said(event),
+                () = clock_deadline(&self.clock, deadline) => self.tick(),
+                () = sleep_until(renew_at) => {
+                    self.renew();
+                    renew_at = Instant::now() + self.renew_every;
+                }
+                _ = observe.tick() => self.observe(),
+            }
+            self.fill_slots();
+        }
+        self.abandon_all().await;
+    }
+
+    fn now(&self) -> Now {
+        let reading = self.clock.now();
+        Now { mono: Mono(reading.mono_ms), wall: Wall(reading.wall_ms) }
+    }
+
+    fn heard(&mut self, heard: Heard) {
+        match heard {
+            Heard::Opened(link) => {
+                tracing::info!("attached to the coordinator");
+                self.backoff.reset();
+                self.link = LinkState::Up(link);
+                self.step_all(|| AttemptInput::StreamOpened);
+                if self.is_draining {
+                    self.say(&AgentSaid::Drain);
+                }
+                self.observe();
+            }
+            Heard::NotOpened(why) => {
+                let wait = self.backoff.next();
+                tracing::warn!(why, wait_ms = wait.as_millis(), "the coordinator cannot be reached; trying again");
+                self.link = LinkState::Down(Instant::now() + wait);
+            }
+            Heard::Lost(why) => {
+                tracing::warn!(why, "the stream to the coordinator is lost; builds go on");
+                self.link = LinkState::Down(Instant::now() + self.backoff.next());
+                self.step_all(|| AttemptInput::StreamLost);
+            }
+            Heard::TryNow(opening) => self.link = LinkState::Opening(opening),
+            Heard::Said(CoordinatorSaid::Probe { number }) => {
+                let now_us = wall_us();
+                self.say(&AgentSaid::Echo { number, received_wall_us: now_us, sent_wall_us: wall_us() });
+            }
+            Heard::Said(CoordinatorSaid::Order { epoch, order, .. }) => {
+                if epoch < self.epoch {
+                    tracing::warn!(%epoch, newest = %self.epoch, "an order of an older leader is refused");
+                    return;
+                }
+                self.epoch = epoch;
+                self.ordered(order);
+            }
+        }
+    }
+
+    fn ordered(&mut self, order: Order) {
+        match order {
+            Order::Welcome { renew_every, .. } => self.renew_every = millis(renew_every).max(Duration::from_millis(100)),
+            Order::Offer { work, placement } => {
+                let task = work.task.clone();
+                let limits = self.config.limits.clone();
+                self.attempts.entry(task.clone()).or_insert_with(|| Entry {
+                    attempt: Attempt::new(task.clone(), limits),
+                    run: None,
+                    prefetch: CancellationToken::new(),
+                });
+                if self.is_draining {
+                    self.step(&task, AttemptInput::Drain);
+                }
+                self.step(&task, AttemptInput::Offered { work, placement });
+            }
+            Order::Grant { task, placement, fence } => self.step(&task, AttemptInput::Granted { placement, fence }),
+            Order::Revoke { task, fence, why } => self.step(&task, AttemptInput::Revoked { fence, why }),
+            Order::Settled { task, fence, accepted } => self.step(&task, AttemptInput::Settled { fence, accepted }),
+        }
+    }
+
+    fn run_said(&mut self, event: RunEvent) {
+        match event {
+            RunEvent::Progress(task, fence, progress) => {
+                self.step(&task, AttemptInput::StepProgress { fence, progress });
+            }
+            RunEvent::Finished(task, fence, outcome) => {
+                if let Some(entry) = self.attempts.get_mut(&task)
+                    && entry.run.as_ref().is_some_and(|(running, _)| *running == fence)
+                {
+                    entry.run = None;
+                }
+                self.step(&task, AttemptInput::Finished { fence, outcome });
+            }
+        }
+    }
+
+    fn step_all(&mut self, input: impl Fn() -> AttemptInput) {
+        let tasks: Vec<TaskId> = self.attempts.keys().cloned().collect();
+        for task in tasks {
+            self.step(&task, input());
+        }
+    }
+
+    fn step(&mut self, task: &TaskId, input: AttemptInput) {
+        let now = self.now();
+        let Some(entry) = self.attempts.get_mut(task) else { return };
+        let effects = entry.attempt.step(now, input);
+        for effect in effects {
+            self.perform(task, effect);
+        }
+        if self.attempts.get(task).is_some_and(|entry| entry.attempt.is_gone()) {
+            self.forget(task);
+        }
+    }
+
+    fn perform(&mut self, task: &TaskId, effect: AttemptEffect) {
+        match effect {
+            AttemptEffect::Prefetch { work } => self.prefetch(task, *work),
+            AttemptEffect::AskLease { task, placement } => {
+                self.say(&AgentSaid::Lease { task, placement });
+            }
+            AttemptEffect::Decline { task, placement, why } => {
+                self.say(&AgentSaid::Decline { task, placement, why });
+            }
+            AttemptEffect::Run { work, fence } => self.start(task, *work, fence),
+            AttemptEffect::Kill { fence, why } => {
+                tracing::info!(%task, %fence, why, "a run is stopped");
+                if let Some(Entry { run: Some((running, cancel)), .. }) = self.attempts.get(task)
+                    && *running == fence
+                {
+                    cancel.cancel();
+                }
+            }
+            AttemptEffect::SendReport { task, fence, outcome } => {
+                self.say(&AgentSaid::Report { task, fence, outcome });
+            }
+            AttemptEffect::SendProgress { task, fence, progress } => {
+                self.say(&AgentSaid::Progressed { task, fence, progress });
+            }
+            AttemptEffect::Forget => self.forget(task),
+            AttemptEffect::Log { line } => tracing::info!(%task, "{line}"),
+        }
+    }
+
+    fn say(&self, said: &AgentSaid) {
+        if let LinkState::Up(link) = &self.link
+            && !link.say(said)
+        {
+            // Leases and reports are asked and sent again by their attempts, the rest is soft.
+            tracing::debug!("the stream is behind; a message was dropped");
+        }
+    }
+
+    fn prefetch(&self, task: &TaskId, work: Work) {
+        let Some(entry) = self.attempts.get(task) else { return };
+        let (worker, cancel) = (self.worker.clone(), entry.prefetch.clone());
+        tokio::spawn(async move {
+            // Whatever it could not fetch, the run fetches, and says why it cannot.
+            cancel.run_until_cancelled(worker.prefetch(&work)).await;
+        });
+    }
+
+    fn start(&mut self, task: &TaskId, work: Work, fence: Fence) {
+        let Some(entry) = self.attempts.get_mut(task) else { return };
+        let cancel = CancellationToken::new();
+        entry.run = Some((fence, cancel.clone()));
+        let (worker, events, task) = (self.worker.clone(), self.run_events_in.clone(), task.clone());
+        tokio::spawn(async move {
+            let heard = events.clone();
+            let (run_task, run_work) = (task.clone(), work);
+            let progress = move |progress: Progress| {
+                // Progress is soft: when the loop is behind, the next one tells as much.
+                let _ = heard.try_send(RunEvent::Progress(run_task.clone(), fence, progress));
+            };
+            let run = tokio::spawn(async move { worker.run(run_work, fence, Box::new(progress), cancel).await });
+            let outcome = run.await.unwrap_or_else(|error| Outcome::Failed {
+                failure: Failure {
+                    kind: FailureKind::Infrastructure,
+                    message: format!("the agent's own run ended unexpectedly: {error}"),
+                    hint: "this is a bug in Meridian; the agent's log has the place".to_owned(),
+                },
+                log: Vec::new(),
+            });
+            // The loop outlives its runs, or nobody needs to know.
+            let _ = events.send(RunEvent::Finished(task, fence, Box::new(outcome))).await;
+        });
+    }
+
+    fn forget(&mut self, task: &TaskId) {
+        if let Some(entry) = self.attempts.remove(task) {
+            entry.prefetch.cancel();
+            if let Some((_, cancel)) = entry.run {
+                cancel.cancel();
+            }
+        }
+    }
+
+    /// Gives free slots to offers, the oldest build first.
+    fn fill_slots(&mut self) {
+        loop {
+            let used = self.attempts.values().filter(|entry| entry.attempt.uses_slot()).count();
+            let Some(task) = self.slots.next(used, self.attempts.values().map(|entry| &entry.attempt)) else { return };
+            self.step(&task, AttemptInput::SlotFree);
+        }
+    }
+
+    fn tick(&mut self) {
+        self.step_all(|| AttemptInput::Tick);
+    }
+
+    fn renew(&self) {
+        let held: Vec<(TaskId, Fence)> = self.attempts.values().filter_map(|entry| entry.attempt.held()).collect();
+        self.say(&AgentSaid::Renewal { held });
+    }
+
+    fn observe(&self) {
+        let figures = self.worker.figures();
+        self.say(&AgentSaid::Observed(Observation {
+            rtt_us: None,
+            clock_offset_us: None,
+            disk_free: figures.disk_free,
+            cache_hits: figures.cache_hits,
+            cache_lookups: figures.cache_lookups,
+        }));
+    }
+
+    fn begin_drain(&mut self) {
+        tracing::info!(running = self.attempts.len(), "draining: no new work is taken");
+        self.is_draining = true;
+        self.say(&AgentSaid::Drain);
+        self.step_all(|| AttemptInput::Drain);
+    }
+
+    /// Ends every run and says so, so that the coordinator need not wait for the leases to expire.
+    async fn abandon_all(&mut self) {
+        self.step_all(|| AttemptInput::Abandon { why: "the agent was stopped".to_owned() });
+        let deadline = Instant::now() + STOP_WITHIN;
+        while self.attempts.values().any(|entry| entry.run.is_some()) {
+            tokio::select! {
+                Some(event) = self.run_events.recv() => self.run_said(event),
+                () = sleep_until(deadline) => {
+                    tracing::warn!("some runs did not end in time; their processes die with the agent");
+                    return;
+                }
+            }
+        }
+        // The last words are in the stream's queue; it is given a moment to carry them.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+enum Heard {
+    TryNow(JoinHandle<Result<Link, tonic::Status>>),
+    Opened(Box<Link>),
+    NotOpened(String),
+    Lost(String),
+    Said(CoordinatorSaid),
+}
+
+/// Waits for what the link does next. May be dropped at any point without losing a message.
+async fn next_of(link: &mut LinkState, config: &LoopConfig, attempts: &BTreeMap<TaskId, Entry>) -> Heard {
+    match link {
+        LinkState::Down(until) => {
+            sleep_until(*until).await;
+            let held = attempts.values().filter_map(|entry| entry.attempt.held()).collect();
+            Heard::TryNow(tokio::spawn(Link::open(config.channel.clone(), config.offer.clone(), held)))
+        }
+        LinkState::Opening(opening) => match opening.await {
+            Ok(Ok(link)) => Heard::Opened(Box::new(link)),
+            Ok(Err(status)) => Heard::NotOpened(crate::session::link::describe(&status)),
+            Err(error) => Heard::NotOpened(error.to_string()),
+        },
+        LinkState::Up(link) => match link.hear().await {
+            Ok(said) => Heard::Said(said),
+            Err(why) => Heard::Lost(why),
+        },
+    }
+}
+
+async fn clock_deadline(clock: &Clock, deadline: Option<Mono>) {
+    match deadline {
+        Some(deadline) => clock.sleep_until(deadline.0).await,
+        None => pending().await,
+    }
+}
+
+async fn optional_sleep(until: Option<Instant>) {
+    match until {
+        Some(until) => sleep_until(until).await,
+        None => pending().await,
+    }
+}
+
+const fn millis(span: Millis) -> Duration {
+    Duration::from_millis(span.0)
+}
+
+fn wall_us() -> u64 {
+    let age = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(age.as_micros()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,14 @@
+//! The agent's side of the stream: it attaches, takes tasks up, runs them, and reports.
+//!
+//! [`AgentLoop`] is one task that owns every attempt's machine and the link to the coordinator; [`Worker`]
+//! carries one attempt's steps out. The loop decides nothing that the machine in `meridian-core` does not:
+//! it only knows slots, the link and which run belongs to which attempt.
+
+mod agent_loop;
+mod attempt_log;
+mod link;
+mod slots;
+mod worker;
+
+pub(crate) use agent_loop::{AgentLoop, LoopConfig};
+pub(crate) use worker::{Worker, WorkerParts};

@@ -1,0 +1,264 @@
+//! Carries one attempt's steps out: source, toolchain, modules, compile, upload, and its log.
+//!
+//! What a step needs is shared by all attempts (toolchains, module cache, source trees, build cache); what it
+//! makes is its own and is gone with it. Trouble of the agent's own is reported as infrastructure, so that the
+//! task goes elsewhere and the user never sees it as theirs.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use meridian_core::{
+    build::{Artifact, Source},
+    digest::{Digest, DigestHasher},
+    id::{Fence, TaskId},
+    machine::{
+        effect::Work,
+        input::{Failure, FailureKind, Outcome, Phase, Progress},
+        record::TaskKind,
+    },
+    quantity::ByteCount,
+};
+use meridian_store::{
+    blob::DiskBlobs,
+    tree::{TreeLimits, materialise, remove_materialised},
+};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
+
+use super::attempt_log::AttemptLog;
+use crate::{
+    cache::{CacheDaemon, TaskCache, TaskScope},
+    gobuild::{BuildRequest, BuiltFile, CacheAccess, GoBuilder, ProgressSink, Run, SourceRef},
+    source::{SourceError, SourceTree},
+    transfer::{Access, BlobContent, BlobUpload, Downloader, TransferConfig, TransferError, Uploader},
+};
+
+/// How long the shims of a finished compile may take to hang up.
+const CACHE_CLOSE_WITHIN: Duration = Duration::from_secs(5);
+
+/// Of what a worker is made.
+pub(crate) struct WorkerParts {
+    /// Runs Go.
+    pub(crate) builder: GoBuilder,
+    /// The build cache.
+    pub(crate) cache: CacheDaemon,
+    /// Where fetched blobs of source trees are kept.
+    pub(crate) blobs: DiskBlobs,
+    /// A channel for bulk data.
+    pub(crate) bulk: Channel,
+    /// The command that cmd/go starts as its cache program, without the socket.
+    pub(crate) shim: PathBuf,
+    /// Where attempts keep their logs until they are settled.
+    pub(crate) spool: PathBuf,
+}
+
+/// Carries attempts out. One for each agent.
+pub(crate) struct Worker {
+    parts: WorkerParts,
+}
+
+/// The agent's own figures.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Figures {
+    pub(crate) disk_free: Option<ByteCount>,
+    pub(crate) cache_hits: u64,
+    pub(crate) cache_lookups: u64,
+}
+
+/// One attempt's own: whose it is, who listens, what stops it.
+struct Steps<'a> {
+    worker: &'a Worker,
+    work: &'a Work,
+    fence: Fence,
+    run: Run<'a>,
+}
+
+impl Worker {
+    /// A worker of its parts.
+    pub(crate) const fn new(parts: WorkerParts) -> Self {
+        Self { parts }
+    }
+
+    /// The agent's own figures.
+    pub(crate) fn figures(&self) -> Figures {
+        let cache = self.parts.cache.figures();
+        let disk = rustix::fs::statvfs(&self.parts.spool).ok();
+        Figures {
+            disk_free: disk.map(|disk| ByteCount(disk.f_bavail.saturating_mul(disk.f_frsize))),
+            cache_hits: cache.hits,
+            cache_lookups: cache.gets,
+        }
+    }
+
+    /// Fetches what a placed task will need. Failures are not told: the run meets them again and tells them.
+    pub(crate) async fn prefetch(&self, work: &Work) {
+        let cancel = CancellationToken::new();
+        let quiet = Run { progress: &|_| {}, log: &|_| {}, cancel: &cancel };
+        let steps = Steps { worker: self, work, fence: Fence(0), run: quiet };
+        let (_, ()) = tokio::join!(steps.source(), self.parts.builder.prefetch(work, quiet));
+    }
+
+    /// Runs an attempt to its end. Cancelling ends its whole process tree first.
+    pub(crate) async fn run(
+        &self,
+        work: Work,
+        fence: Fence,
+        progress: Box<ProgressSink>,
+        cancel: CancellationToken,
+    ) -> Outcome {
+        if work.kind == TaskKind::Resolve {
+            let run = Run { progress: &*progress, log: &|_| {}, cancel: &cancel };
+            return match self.parts.builder.resolve(&work, run).await {
+                Ok(resolution) => Outcome::Resolved(resolution),
+                Err(failure) => Outcome::Failed { failure, log: Vec::new() },
+            };
+        }
+        let log = match AttemptLog::begin(&self.parts.spool, self.parts.bulk.clone(), &work.task, fence) {
+            Ok(log) => log,
+            Err(error) => {
+                return Outcome::Failed { failure: trouble("the attempt's log cannot be kept", &error), log: Vec::new() };
+            }
+        };
+        let sink = log.sink();
+        let steps =
+            Steps { worker: self, work: &work, fence, run: Run { progress: &*progress, log: &sink, cancel: &cancel } };
+        let built = steps.build().await;
+        drop(sink);
+        let log = log.finish().await;
+        match built {
+            Ok((artifacts, go_version)) => Outcome::Built { artifacts, go_version, log },
+            Err(failure) => Outcome::Failed { failure, log },
+        }
+    }
+}
+
+impl Steps<'_> {
+    async fn build(&self) -> Result<(Vec<Artifact>, String), Failure> {
+        let parts = &self.worker.parts;
+        let (source, toolchain) = tokio::join!(self.source(), parts.builder.toolchain(self.work, self.run));
+        let (source, toolchain) = (source?, toolchain?);
+        let cache = self.open_cache(toolchain.identity());
+        let access = cache.as_ref().map(|cache| CacheAccess {
+            command: format!("{} cacheprog --socket {}", parts.shim.display(), cache.socket_path().display()),
+        });
+        let built = parts.builder.build(BuildRequest { work: self.work, source, cache: access }, self.run).await;
+        if let Some(cache) = cache {
+            let figures = cache.close(CACHE_CLOSE_WITHIN).await;
+            tracing::info!(task = %self.work.task, gets = figures.gets, hits = figures.hits, "build cache");
+        }
+        let built = built?;
+        let artifacts = self.upload(&built.files).await?;
+        Ok((artifacts, built.go_version))
+    }
+
+    /// A cache that cannot be opened makes the build slower and nothing else.
+    fn open_cache(&self, toolchain: Digest) -> Option<TaskCache> {
+        // One scope for each team for now; protected refs get one of their own when identities are verified.
+        let own = format!("team/{}", self.work.task.build.project.team);
+        let scope = TaskScope { toolchain, own, also_reads: Vec::new() };
+        match self.worker.parts.cache.open_task(&scope) {
+            Ok(cache) => Some(cache),
+            Err(error) => {
+                tracing::warn!(task = %self.work.task, %error, "built without the build cache");
+                None
+            }
+        }
+    }
+
+    async fn source(&self) -> Result<SourceRef, Failure> {
+        let Source::Tree { root, .. } = &self.work.spec.source else { return Ok(SourceRef::Module) };
+        let root = *root;
+        (self.run.progress)(Progress { phase: Phase::Source, done: 0, total: 0, detail: String::new() });
+        let fetch = self.worker.parts.builder.sources().ensure(root, |dest| self.fetch_source(root, dest));
+        let tree: Option<Result<Arc<SourceTree>, _>> = self.run.cancel.run_until_cancelled(fetch).await;
+        match tree {
+            None => Err(stopped()),
+            Some(Ok(tree)) => Ok(SourceRef::Tree(tree)),
+            Some(Err(SourceError::Fetch(failure))) => Err(failure),
+            Some(Err(error @ SourceError::Disk { .. })) => Err(trouble("the source tree cannot be kept", &error)),
+        }
+    }
+
+    async fn fetch_source(&self, root: Digest, dest: PathBuf) -> Result<(), Failure> {
+        let parts = &self.worker.parts;
+        let downloader =
+            Downloader::new(parts.bulk.clone(), self.access(), TransferConfig::default(), parts.blobs.clone());
+        let tree = downloader.fetch_tree(&root, TreeLimits::default()).await.map_err(|e| transfer("source", &e))?;
+        let _pinned = parts.blobs.pin(tree.blobs().into_keys());
+        let blobs = parts.blobs.clone();
+        let laid_out = tokio::task::spawn_blocking(move || {
+            // The directory was made for us, empty; the tree makes its own.
+            std::fs::remove_dir(&dest).map_err(|error| trouble("the source tree cannot be laid out", &error))?;
+            materialise(&blobs, &root, &dest, &TreeLimits::default()).map_err(|error| {
+                let _ = remove_materialised(&dest);
+                trouble("the source tree cannot be laid out", &error)
+            })
+        });
+        laid_out.await.map_err(|error| trouble("the source tree cannot be laid out", &error))??;
+        Ok(())
+    }
+
+    async fn upload(&self, files: &[BuiltFile]) -> Result<Vec<Artifact>, Failure> {
+        let mut uploads = Vec::with_capacity(files.len());
+        for file in files {
+            let path = file.path.clone();
+            let hashed = tokio::task::spawn_blocking(move || hash_file(path)).await;
+            let upload = hashed
+                .map_err(|error| trouble("the artifact cannot be read", &error))?
+                .map_err(|error| trouble("the artifact cannot be read", &error))?;
+            uploads.push(upload);
+        }
+        let total: u64 = uploads.iter().map(|upload| upload.size.0).sum();
+        let progress = |sent: ByteCount| {
+            (self.run.progress)(Progress { phase: Phase::Upload, done: sent.0, total, detail: String::new() });
+        };
+        progress(ByteCount(0));
+        let uploader = Uploader::new(self.worker.parts.bulk.clone(), self.access(), TransferConfig::default());
+        let receipts = self.run.cancel.run_until_cancelled(uploader.put(&uploads, progress)).await;
+        let receipts = receipts.ok_or_else(stopped)?.map_err(|error| transfer("artifact", &error))?;
+        let artifacts = files.iter().zip(uploads).zip(receipts).map(|((file, upload), receipt)| Artifact {
+            name: file.name.clone(),
+            package: file.package.clone(),
+            digest: upload.digest,
+            size: upload.size,
+            receipts: vec![receipt],
+        });
+        Ok(artifacts.collect())
+    }
+
+    fn access(&self) -> Access {
+        let task: TaskId = self.work.task.clone();
+        Access { project: task.build.project.clone(), lease: Some((task, self.fence)) }
+    }
+}
+
+fn hash_file(path: PathBuf) -> std::io::Result<BlobUpload> {
+    let mut file = std::fs::File::open(&path)?;
+    let mut hasher = DigestHasher::new();
+    let mut buffer = vec![0u8; 256 << 10];
+    let mut size = 0u64;
+    loop {
+        let length = std::io::Read::read(&mut file, &mut buffer)?;
+        if length == 0 {
+            break;
+        }
+        hasher.update(&buffer[..length]);
+        size += length as u64;
+    }
+    Ok(BlobUpload { digest: hasher.finish(), size: ByteCount(size), content: BlobContent::File(path) })
+}
+
+fn stopped() -> Failure {
+    Failure { kind: FailureKind::Lost, message: "the attempt was stopped".to_owned(), hint: String::new() }
+}
+
+fn trouble(what: &str, error: &dyn std::fmt::Display) -> Failure {
+    Failure { kind: FailureKind::Infrastructure, message: format!("{what}: {error}"), hint: String::new() }
+}
+
+fn transfer(what: &str, error: &TransferError) -> Failure {
+    let kind = match error {
+        TransferError::Blob(meridian_store::blob::BlobError::DiskFull { .. }) => FailureKind::DiskFull,
+        _ => FailureKind::Infrastructure,
+    };
+    Failure { kind, message: format!("the {what} could not be moved: {error}"), hint: String::new() }
+}

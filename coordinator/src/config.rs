@@ -1,0 +1,43 @@
+//! The coordinator's configuration.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use meridian_core::{id::FleetName, machine::Limits, quantity::ByteCount};
+
+/// What a coordinator needs to know.
+#[derive(Debug, Clone)]
+pub struct CoordinatorConfig {
+    /// The fleet's name, the trust domain of every identity.
+    pub fleet: FleetName,
+    /// Where journal, blobs, indexes and the authority are kept.
+    pub state_dir: PathBuf,
+    /// `HOST:PORT` for agents and clients; port 0 takes a free one.
+    pub listen: String,
+    /// Host names and addresses that stand in the coordinator's certificate, for stock clients.
+    pub names: Vec<String>,
+    /// Where `/metrics`, `/healthz` and `/readyz` are served; nowhere when `None`.
+    pub http_listen: Option<SocketAddr>,
+    /// How much the blob store may hold.
+    pub blob_capacity: ByteCount,
+    /// Whether this is a local fleet, which its own user may stop.
+    pub local: bool,
+    /// Bounds on the machine's state.
+    pub limits: Limits,
+}
+
+impl CoordinatorConfig {
+    /// The defaults for a fleet and a state directory: loopback, any port, 20 GiB of blobs.
+    #[must_use]
+    pub fn new(fleet: FleetName, state_dir: PathBuf) -> Self {
+        Self {
+            fleet,
+            state_dir,
+            listen: "127.0.0.1:0".to_owned(),
+            names: Vec::new(),
+            http_listen: None,
+            blob_capacity: ByteCount::gib(20),
+            local: false,
+            limits: Limits::default(),
+        }
+    }
+}

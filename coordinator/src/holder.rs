@@ -1,0 +1,335 @@
+//! The coordinator's own blob store: the one durable holder for now.
+//!
+//! It keeps who may see what (a blob belongs to the projects that sent its bytes), gives receipts, and pins
+//! what has one: for an hour after the receipt, and then for as long as a build that names it is remembered
+//! ([`crate::retention`]).
+//!
+//! Not here: the wire, and any decision about builds.
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    io::{Read, Write},
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use meridian_core::{
+    build::Receipt,
+    digest::Digest,
+    id::{ProjectId, TaskId},
+    machine::input::Outcome,
+    quantity::ByteCount,
+};
+use meridian_store::{
+    IndexError,
+    access_index::AccessIndex,
+    blob::{BlobConfig, BlobError, DiskBlobs, Durability, PinGuard},
+    pack::{self, PackError},
+    tree::Directory,
+};
+
+use crate::{receipts::ReceiptKey, retention::Wanted};
+
+/// How long a receipt keeps its blob before a build must name it.
+const RECEIPT_KEEPS: Duration = Duration::from_secs(3600);
+/// The largest tree that is walked, in blobs.
+const TREE_BLOBS_MAX: usize = 400_000;
+/// The largest directory that is read.
+const DIRECTORY_LEN_MAX: ByteCount = ByteCount::mib(16);
+/// The largest blob that is taken from an upload.
+const BLOB_LEN_MAX: ByteCount = ByteCount::gib(4);
+/// Under this name stand the pins of what builds name.
+const BUILDS_PIN: &str = "builds";
+
+/// Why the holder did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum HolderError {
+    /// Something is not here, or not this project's.
+    #[error("blob {digest} is not held for this project")]
+    Missing {
+        /// Which.
+        digest: Digest,
+    },
+    /// What was sent is not right.
+    #[error("{0}")]
+    Refused(String),
+    /// No space is left.
+    #[error("the coordinator has {0}")]
+    DiskFull(String),
+    /// The disk or an index failed.
+    #[error("{0}")]
+    Disk(String),
+}
+
+impl From<BlobError> for HolderError {
+    fn from(error: BlobError) -> Self {
+        match error {
+            BlobError::Missing { digest } | BlobError::Corrupt { digest } => Self::Missing { digest },
+            BlobError::Mismatch { .. } | BlobError::TooLarge { .. } => Self::Refused(error.to_string()),
+            BlobError::DiskFull { .. } => Self::DiskFull(error.to_string()),
+            BlobError::Locked { .. } | BlobError::Io { .. } => Self::Disk(error.to_string()),
+        }
+    }
+}
+
+impl From<IndexError> for HolderError {
+    fn from(error: IndexError) -> Self {
+        Self::Disk(error.to_string())
+    }
+}
+
+impl From<PackError> for HolderError {
+    fn from(error: PackError) -> Self {
+        match error {
+            PackError::Blob(error) => error.into(),
+            other => Self::Refused(other.to_string()),
+        }
+    }
+}
+
+/// The coordinator's own blob store.
+#[derive(Clone)]
+pub(crate) struct Holder(Arc<Inner>);
+
+struct Inner {
+    blobs: DiskBlobs,
+    access: AccessIndex,
+    key: ReceiptKey,
+    /// Pins of receipts that are not an hour old, oldest first.
+    receipts: Mutex<VecDeque<(Instant, PinGuard)>>,
+}
+
+impl Holder {
+    /// Opens the store and the access index under the coordinator's state directory.
+    pub(crate) fn open(state: &Path, capacity: ByteCount, key: ReceiptKey) -> Result<Self, HolderError> {
+        let config = BlobConfig { capacity, ..BlobConfig::default() };
+        let blobs = DiskBlobs::open(&state.join("blobs"), config)?;
+        let access = AccessIndex::open(&state.join("access"))?;
+        Ok(Self(Arc::new(Inner { blobs, access, key, receipts: Mutex::default() })))
+    }
+
+    /// Runs what touches the disk where waiting is allowed.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Inner) -> Result<T, HolderError> + Send + 'static,
+    ) -> Result<T, HolderError> {
+        let inner = self.0.clone();
+        tokio::task::spawn_blocking(move || work(&inner))
+            .await
+            .map_err(|e| HolderError::Disk(e.to_string()))?
+    }
+
+    /// Whether a receipt is this holder's own, for this project.
+    pub(crate) fn vouches(&self, project: &ProjectId, receipt: &Receipt) -> bool {
+        self.0.key.verify(project, receipt)
+    }
+
+    /// Takes away from a result every receipt that is not good, so that the machine sees only good ones.
+    pub(crate) fn check_outcome(&self, task: &TaskId, outcome: &mut Outcome) {
+        if let Outcome::Built { artifacts, .. } = outcome {
+            for artifact in artifacts {
+                artifact.receipts.retain(|receipt| self.vouches(&task.build.project, receipt));
+            }
+        }
+    }
+
+    /// Which of these the project lacks, and how much of each an earlier upload left.
+    pub(crate) async fn missing(
+        &self,
+        project: &ProjectId,
+        digests: Vec<Digest>,
+    ) -> Result<Vec<(Digest, ByteCount)>, HolderError> {
+        let project = project.clone();
+        self.blocking(move |inner| {
+            let mut missing = Vec::new();
+            for digest in digests {
+                if !inner.holds(&project, &digest)? {
+                    missing.push((digest, pack::partial_len(&inner.blobs, &digest)));
+                }
+            }
+            Ok(missing)
+        })
+        .await
+    }
+
+    /// Takes a pack in. Blocks; what arrived whole is kept even when the rest is bad or missing.
+    pub(crate) fn take_pack(
+        &self,
+        project: &ProjectId,
+        pack: impl Read,
+    ) -> Result<Vec<Receipt>, HolderError> {
+        let inner = &*self.0;
+        let unpacked = pack::unpack(pack, &inner.blobs, BLOB_LEN_MAX, Durability::Durable)?;
+        let digests: Vec<Digest> = unpacked.iter().map(|(digest, _)| *digest).collect();
+        inner.keep(&digests);
+        inner.access.grant(project, &digests)?;
+        Ok(unpacked.into_iter().map(|(digest, size)| inner.key.issue(project, digest, size)).collect())
+    }
+
+    /// Writes the blobs as a pack. Blocks.
+    pub(crate) fn give_pack(&self, digests: &[Digest], writer: &mut impl Write) -> Result<(), HolderError> {
+        pack::pack(&self.0.blobs, digests, writer)?;
+        Ok(())
+    }
+
+    /// Receipts for what the project has already. For trees everything below each root is checked and kept.
+    pub(crate) async fn receipts(
+        &self,
+        project: &ProjectId,
+        digests: Vec<Digest>,
+        trees: bool,
+    ) -> Result<Vec<Receipt>, HolderError> {
+        let project = project.clone();
+        self.blocking(move |inner| {
+            let mut receipts = Vec::with_capacity(digests.len());
+            for digest in digests {
+                let below = if trees { inner.walk(&digest, Below::Everything)? } else { vec![digest] };
+                // Pinned first, checked second: so nothing is evicted between.
+                inner.keep(&below);
+                for digest in &below {
+                    if !inner.holds(&project, digest)? {
+                        return Err(HolderError::Missing { digest: *digest });
+                    }
+                }
+                let held = inner.blobs.get(&digest).ok_or(HolderError::Missing { digest })?;
+                receipts.push(inner.key.issue(&project, digest, held.size));
+            }
+            Ok(receipts)
+        })
+        .await
+    }
+
+    /// The blobs to send for a download: those asked for, or all directories below them.
+    pub(crate) async fn select(
+        &self,
+        project: &ProjectId,
+        digests: Vec<Digest>,
+        directories: bool,
+    ) -> Result<Vec<Digest>, HolderError> {
+        let project = project.clone();
+        self.blocking(move |inner| {
+            let mut selected = Vec::new();
+            for digest in digests {
+                if !inner.holds(&project, &digest)? {
+                    return Err(HolderError::Missing { digest });
+                }
+                if directories {
+                    selected.extend(inner.walk(&digest, Below::Directories)?);
+                } else {
+                    selected.push(digest);
+                }
+            }
+            Ok(selected)
+        })
+        .await
+    }
+
+    /// Keeps a tree for an hour, so that the build just submitted finds it until [`Self::retain`] knows of it.
+    pub(crate) async fn keep_tree(&self, root: Digest) -> Result<(), HolderError> {
+        self.blocking(move |inner| {
+            let below = inner.walk(&root, Below::Everything)?;
+            inner.keep(&below);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Keeps a small blob for a project.
+    pub(crate) async fn put(&self, project: &ProjectId, bytes: Bytes) -> Result<Digest, HolderError> {
+        let project = project.clone();
+        self.blocking(move |inner| {
+            let digest = inner.blobs.put(&bytes, Durability::Durable)?;
+            inner.keep(&[digest]);
+            inner.access.grant(&project, &[digest])?;
+            Ok(digest)
+        })
+        .await
+    }
+
+    /// Reads a small blob.
+    pub(crate) async fn read(&self, digest: Digest, limit: ByteCount) -> Result<Bytes, HolderError> {
+        self.blocking(move |inner| Ok(inner.blobs.read(&digest, limit)?)).await
+    }
+
+    /// Makes the pins match what builds name, and heals grants that were lost with their index.
+    pub(crate) async fn retain(&self, wanted: Wanted) {
+        let retained = self.blocking(move |inner| inner.retain(&wanted)).await;
+        if let Err(error) = retained {
+            tracing::warn!(%error, "what builds name could not be pinned");
+        }
+    }
+}
+
+/// What is taken of a tree.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Below {
+    Everything,
+    Directories,
+}
+
+impl Inner {
+    fn holds(&self, project: &ProjectId, digest: &Digest) -> Result<bool, HolderError> {
+        Ok(self.blobs.contains(digest) && self.access.allows(project, digest)?)
+    }
+
+    /// Pins for as long as a receipt promises.
+    fn keep(&self, digests: &[Digest]) {
+        let guard = self.blobs.pin(digests.iter().copied());
+        let mut receipts = self.receipts.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        receipts.push_back((now, guard));
+        while receipts.front().is_some_and(|(since, _)| now.duration_since(*since) > RECEIPT_KEEPS) {
+            receipts.pop_front();
+        }
+    }
+
+    /// The root and what is below it, each once.
+    fn walk(&self, root: &Digest, below: Below) -> Result<Vec<Digest>, HolderError> {
+        let mut seen = BTreeSet::from([*root]);
+        let mut found = vec![*root];
+        let mut directories = vec![*root];
+        while let Some(digest) = directories.pop() {
+            let bytes = self.blobs.read(&digest, DIRECTORY_LEN_MAX)?;
+            let directory = Directory::decode(&bytes)
+                .map_err(|e| HolderError::Refused(format!("blob {digest} is not a directory: {e}")))?;
+            for entry in &directory.directories {
+                if seen.insert(entry.digest) {
+                    found.push(entry.digest);
+                    directories.push(entry.digest);
+                }
+            }
+            if below == Below::Everything {
+                found.extend(
+                    directory.files.iter().map(|entry| entry.digest).filter(|digest| seen.insert(*digest)),
+                );
+            }
+            if found.len() > TREE_BLOBS_MAX {
+                return Err(HolderError::Refused(format!(
+                    "tree {root} has more than {TREE_BLOBS_MAX} blobs"
+                )));
+            }
+        }
+        Ok(found)
+    }
+
+    fn retain(&self, wanted: &Wanted) -> Result<(), HolderError> {
+        let mut pins: BTreeSet<Digest> = BTreeSet::new();
+        for (project, named) in wanted {
+            let mut digests: Vec<Digest> = named.blobs.iter().copied().collect();
+            for root in &named.trees {
+                match self.walk(root, Below::Everything) {
+                    Ok(below) => digests.extend(below),
+                    // The build's agent will say what it could not fetch; the others' pins must stand.
+                    Err(error) => tracing::warn!(%root, %error, "a source tree is not whole"),
+                }
+            }
+            digests.retain(|digest| self.blobs.contains(digest));
+            self.access.grant(project, &digests)?;
+            pins.extend(digests);
+        }
+        self.blobs.pin_named(BUILDS_PIN, pins);
+        Ok(())
+    }
+}

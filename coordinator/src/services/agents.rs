@@ -1,0 +1,196 @@
+//! The `Agents` service: one stream an agent, and the round-trip probes on it.
+//!
+//! The stream's reader turns messages into inputs; its writer is fed by the loop and by the prober. When
+//! either end stops, the session is detached and the agent's leases run on until they expire.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use meridian_core::{
+    id::{AgentId, SessionId},
+    machine::{input::Input, views::AgentStatus},
+};
+use meridian_proto::{convert::agent::AgentSaid, v1};
+use meridian_runtime::clock::{Clock, Reading};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, MissedTickBehavior, timeout, timeout_at},
+};
+use tokio_stream::{StreamExt, wrappers::ReceiverStream};
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::{
+    authorization::Caller,
+    handle::Handle,
+    holder::Holder,
+    probe::Prober,
+    status::{from_command, from_convert},
+};
+
+/// Orders that may wait for one agent. More than any agent has slots; a stream that holds this many back is
+/// stuck and is closed.
+const ORDERS_QUEUED_MAX: usize = 256;
+/// How long an agent may take to say hello, and then to say anything at all: three renewals.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
+/// How often the round trip is measured once the first measurements are in.
+const PROBE_EVERY: Duration = Duration::from_secs(5);
+
+/// The `Agents` service.
+pub(crate) struct AgentsService {
+    pub(crate) handle: Handle,
+    pub(crate) holder: Holder,
+    pub(crate) clock: Clock,
+}
+
+/// One attached agent.
+struct Session {
+    id: SessionId,
+    agent: AgentId,
+    handle: Handle,
+    holder: Holder,
+    prober: Prober,
+}
+
+#[tonic::async_trait]
+impl v1::agents_server::Agents for AgentsService {
+    type AttachStream = ReceiverStream<Result<v1::CoordinatorMessage, Status>>;
+
+    async fn attach(
+        &self,
+        request: Request<Streaming<v1::AgentMessage>>,
+    ) -> Result<Response<Self::AttachStream>, Status> {
+        let Caller::Agent(agent) = Caller::of(&request) else {
+            return Err(Status::permission_denied("only agents attach"));
+        };
+        let mut messages = request.into_inner();
+        let first = timeout(SILENCE_MAX, messages.next())
+            .await
+            .map_err(|_| Status::deadline_exceeded("no hello within 30 s"))?
+            .ok_or_else(|| Status::invalid_argument("the stream ended before a hello"))??;
+        let AgentSaid::Hello { offer, held } = AgentSaid::try_from(first).map_err(|e| from_convert(&e))?
+        else {
+            return Err(Status::invalid_argument("the first message must be a hello"));
+        };
+        let (orders, from_loop) = mpsc::channel(ORDERS_QUEUED_MAX);
+        let id = self.handle.attach(agent.clone(), offer, held, orders).await.map_err(from_command)?;
+        tracing::info!(%agent, session = %id, "an agent attached");
+        let session = Session {
+            id,
+            agent,
+            handle: self.handle.clone(),
+            holder: self.holder.clone(),
+            prober: Prober::default(),
+        };
+        let (outbound, stream) = mpsc::channel(ORDERS_QUEUED_MAX);
+        tokio::spawn(session.run(messages, from_loop, outbound));
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    async fn list(
+        &self,
+        _request: Request<v1::ListAgentsRequest>,
+    ) -> Result<Response<v1::ListAgentsResponse>, Status> {
+        let now = self.clock.now();
+        let agents = self
+            .handle
+            .read(move |machine| machine.agents().map(|agent| status(&agent, now)).collect())
+            .await
+            .map_err(from_command)?;
+        Ok(Response::new(v1::ListAgentsResponse { agents }))
+    }
+}
+
+impl Session {
+    async fn run(
+        mut self,
+        mut messages: Streaming<v1::AgentMessage>,
+        mut from_loop: mpsc::Receiver<v1::CoordinatorMessage>,
+        outbound: mpsc::Sender<Result<v1::CoordinatorMessage, Status>>,
+    ) {
+        // The first few probes come quickly, so that the first placement already has a figure.
+        let mut probe = tokio::time::interval(Duration::from_millis(200));
+        probe.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut quick_probes = 8;
+        let mut heard_at = Instant::now();
+        let why = loop {
+            let outgoing = tokio::select! {
+                order = from_loop.recv() => match order {
+                    Some(order) => order,
+                    None => break "the coordinator closed it".to_owned(),
+                },
+                _ = probe.tick() => {
+                    if quick_probes > 0 {
+                        quick_probes -= 1;
+                        if quick_probes == 0 {
+                            probe = tokio::time::interval_at(Instant::now() + PROBE_EVERY, PROBE_EVERY);
+                        }
+                    }
+                    self.prober.next(now_us())
+                }
+                message = timeout_at(heard_at + SILENCE_MAX, messages.next()) => {
+                    heard_at = Instant::now();
+                    match message {
+                        Err(_) => break "it was silent for 30 s".to_owned(),
+                        Ok(None) => break "the agent closed it".to_owned(),
+                        Ok(Some(Err(status))) => break status.to_string(),
+                        Ok(Some(Ok(message))) => if let Err(status) = self.take(message).await {
+                            // The agent learns what was wrong with its message, if it is still there.
+                            let _ = outbound.try_send(Err(status.clone()));
+                            break status.to_string();
+                        },
+                    }
+                    continue;
+                }
+            };
+            if timeout(SILENCE_MAX, outbound.send(Ok(outgoing))).await.is_err() {
+                break "it took no message for 30 s".to_owned();
+            }
+        };
+        tracing::info!(agent = %self.agent, session = %self.id, why, "an agent's stream ended");
+        // When the loop has stopped, so has every session.
+        let _ = self.handle.input(Input::Detach { session: self.id }).await;
+    }
+
+    async fn take(&mut self, message: v1::AgentMessage) -> Result<(), Status> {
+        let session = self.id;
+        let input = match AgentSaid::try_from(message).map_err(|e| from_convert(&e))? {
+            AgentSaid::Hello { .. } => return Err(Status::invalid_argument("a second hello")),
+            AgentSaid::Echo { number, received_wall_us, sent_wall_us } => {
+                let echo = v1::Echo { number, received_wall_us, sent_wall_us };
+                let Some(observation) = self.prober.echoed(&echo, now_us()) else { return Ok(()) };
+                Input::Observe { session, observation }
+            }
+            AgentSaid::Observed(figures) => {
+                Input::Observe { session, observation: self.prober.observed(&figures) }
+            }
+            AgentSaid::Report { task, fence, mut outcome } => {
+                self.holder.check_outcome(&task, &mut outcome);
+                Input::Report { session, task, fence, outcome }
+            }
+            said => said
+                .into_input(session)
+                .map_err(|said| Status::invalid_argument(format!("not expected here: {said:?}")))?,
+        };
+        self.handle.input(input).await.map_err(from_command)
+    }
+}
+
+fn status(agent: &AgentStatus<'_>, now: Reading) -> v1::AgentStatus {
+    v1::AgentStatus {
+        agent: agent.agent.to_string(),
+        offer: Some(agent.offer.into()),
+        draining: agent.is_draining,
+        busy: agent.busy,
+        rtt_us: agent.observation.rtt_us,
+        clock_offset_us: agent.observation.clock_offset_us,
+        disk_free: agent.observation.disk_free.map(|bytes| bytes.0),
+        cache_hits: agent.observation.cache_hits,
+        cache_lookups: agent.observation.cache_lookups,
+        attached_ms: now.wall_ms.saturating_sub(now.mono_ms.saturating_sub(agent.since.0)),
+    }
+}
+
+fn now_us() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |age| u64::try_from(age.as_micros()).unwrap_or(u64::MAX))
+}

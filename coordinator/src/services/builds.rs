@@ -1,0 +1,245 @@
+//! The `Builds` service: submit, watch, get, list, cancel, explain.
+
+use meridian_core::{
+    build::{BuildSpec, Source},
+    id::{BuildId, IdempotencyKey, ProjectId},
+    machine::{Machine, effect::Reply, input::Input, views::TaskExplanation},
+};
+use meridian_proto::{
+    limits::{PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX},
+    v1,
+};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+
+use crate::{
+    authorization::Caller,
+    handle::Handle,
+    holder::Holder,
+    journal_history::JournalHistory,
+    status::{from_command, from_convert, from_refusal, internal, invalid},
+    watchers::Watchers,
+};
+
+/// The `Builds` service.
+pub(crate) struct BuildsService {
+    pub(crate) handle: Handle,
+    pub(crate) watchers: Watchers,
+    pub(crate) holder: Holder,
+    pub(crate) history: JournalHistory,
+}
+
+/// What the machine knows of a build: a record with its soft fields filled in.
+fn view(machine: &Machine, build: &BuildId) -> Option<v1::Build> {
+    let record = machine.build(build)?;
+    let mut view = v1::Build::from(record);
+    for (task, wire) in record.tasks.iter().zip(&mut view.tasks) {
+        wire.progress = machine.progress(&task.id).map(v1::Progress::from);
+        wire.waits_for = machine.waits_for(&task.id);
+    }
+    Some(view)
+}
+
+fn parse_build(text: &str, caller: &Caller) -> Result<BuildId, Status> {
+    let build: BuildId = text.parse().map_err(invalid)?;
+    caller.check_project(&build.project)?;
+    Ok(build)
+}
+
+impl BuildsService {
+    async fn find(&self, build: &BuildId) -> Result<v1::Build, Status> {
+        let asked = build.clone();
+        let live = self.handle.read(move |machine| view(machine, &asked)).await.map_err(from_command)?;
+        if let Some(live) = live {
+            return Ok(live);
+        }
+        let remembered =
+            self.history.build(build).await.map_err(|e| internal("history cannot be read", e))?;
+        remembered
+            .map(|record| v1::Build::from(&record))
+            .ok_or_else(|| Status::not_found(format!("no build {build}")))
+    }
+
+    fn check_spec(&self, project: &ProjectId, spec: &BuildSpec) -> Result<(), Status> {
+        spec.check().map_err(|errors| {
+            let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
+            Status::invalid_argument(lines.join("; "))
+        })?;
+        if let Source::Tree { root, receipts, .. } = &spec.source
+            && !receipts
+                .iter()
+                .any(|receipt| receipt.digest == *root && self.holder.vouches(project, receipt))
+        {
+            return Err(Status::failed_precondition(format!(
+                "no durable holder vouches for source tree {root}: upload it and ask for receipts first"
+            )));
+        }
+        Ok(())
+    }
+}
+
+#[tonic::async_trait]
+impl v1::builds_server::Builds for BuildsService {
+    async fn submit(
+        &self,
+        request: Request<v1::SubmitRequest>,
+    ) -> Result<Response<v1::SubmitResponse>, Status> {
+        let caller = Caller::of(&request);
+        let message = request.into_inner();
+        let project: ProjectId = message.project.parse().map_err(invalid)?;
+        caller.check_project(&project)?;
+        let key = IdempotencyKey::new(&message.key).map_err(invalid)?;
+        let spec = message.spec.ok_or_else(|| Status::invalid_argument("spec is missing"))?;
+        let spec = Box::new(BuildSpec::try_from(spec).map_err(|e| from_convert(&e))?);
+        self.check_spec(&project, &spec)?;
+        if let Source::Tree { root, .. } = spec.source {
+            self.holder.keep_tree(root).await.map_err(|e| internal("the source tree cannot be kept", e))?;
+        }
+        let reply = self
+            .handle
+            .request(move |request| Input::Submit { request, project, key, spec })
+            .await
+            .map_err(from_command)?;
+        match reply {
+            Reply::Submitted { build } => Ok(Response::new(v1::SubmitResponse { build: build.to_string() })),
+            Reply::Refused(refusal) => Err(from_refusal(&refusal)),
+            other => Err(internal("submit", format!("unexpected reply {other:?}"))),
+        }
+    }
+
+    type WatchStream = ReceiverStream<Result<v1::WatchResponse, Status>>;
+
+    async fn watch(&self, request: Request<v1::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        let caller = Caller::of(&request);
+        let message = request.into_inner();
+        let build = parse_build(&message.build, &caller)?;
+        // Subscribed before the first read, so that no change falls between them.
+        let mut changes = self.watchers.watch(&build);
+        let first = self.find(&build).await?;
+        let (sender, stream) = mpsc::channel(1);
+        let handle = self.handle.clone();
+        let seen = message.after_revision;
+        tokio::spawn(async move {
+            let mut next = Some(first).filter(|first| first.revision != seen || has_ended(first));
+            loop {
+                if let Some(build) = next.take() {
+                    let ended = has_ended(&build);
+                    let sent = sender.send(Ok(v1::WatchResponse { build: Some(build) })).await;
+                    if ended || sent.is_err() {
+                        return;
+                    }
+                }
+                tokio::select! {
+                    () = sender.closed() => return,
+                    changed = changes.changed() => if changed.is_err() { return },
+                }
+                let asked = build.clone();
+                match handle.read(move |machine| view(machine, &asked)).await {
+                    Ok(Some(build)) => next = Some(build),
+                    // Forgotten meanwhile: it ended long ago, and get still knows it.
+                    Ok(None) => return,
+                    Err(error) => {
+                        // The watcher resumes from its cursor; if it has gone, nobody needs to know.
+                        let _ = sender.send(Err(from_command(error))).await;
+                        return;
+                    }
+                }
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    async fn get(&self, request: Request<v1::GetBuildRequest>) -> Result<Response<v1::Build>, Status> {
+        let caller = Caller::of(&request);
+        let build = parse_build(&request.into_inner().build, &caller)?;
+        self.find(&build).await.map(Response::new)
+    }
+
+    async fn list(
+        &self,
+        request: Request<v1::ListBuildsRequest>,
+    ) -> Result<Response<v1::ListBuildsResponse>, Status> {
+        let caller = Caller::of(&request);
+        let message = request.into_inner();
+        let project: ProjectId = message.project.parse().map_err(invalid)?;
+        caller.check_project(&project)?;
+        let size = match message.page_size {
+            0 => PAGE_SIZE_DEFAULT,
+            size @ 1..=PAGE_SIZE_MAX => size,
+            size => return Err(invalid(format!("page_size {size} is over {PAGE_SIZE_MAX}"))),
+        };
+        let size = u64::from(size);
+        let asked = project.clone();
+        let last = self.handle.read(move |machine| machine.last_build(&asked)).await.map_err(from_command)?;
+        // A project's builds are numbered from 1 without gaps, so the token is simply the next number down.
+        let newest = match message.page_token.as_str() {
+            "" => last,
+            token => token
+                .parse::<u64>()
+                .map_err(|_| invalid(format!("page_token {token:?} is not ours")))?
+                .min(last),
+        };
+        let oldest = newest.saturating_sub(size - 1).max(1);
+        let mut builds = Vec::new();
+        for number in (oldest..=newest).rev() {
+            match self.find(&BuildId { project: project.clone(), number }).await {
+                Ok(build) => builds.push(build),
+                // Older than the journal keeps: so are all below it.
+                Err(status) if status.code() == tonic::Code::NotFound => break,
+                Err(status) => return Err(status),
+            }
+        }
+        let complete = builds.len() as u64 == size && oldest > 1;
+        let next_page_token = if complete { (oldest - 1).to_string() } else { String::new() };
+        Ok(Response::new(v1::ListBuildsResponse { builds, next_page_token }))
+    }
+
+    async fn cancel(
+        &self,
+        request: Request<v1::CancelBuildRequest>,
+    ) -> Result<Response<v1::CancelBuildResponse>, Status> {
+        let caller = Caller::of(&request);
+        let build = parse_build(&request.into_inner().build, &caller)?;
+        let reply = self
+            .handle
+            .request(move |request| Input::Cancel { request, build })
+            .await
+            .map_err(from_command)?;
+        match reply {
+            Reply::Cancelled { changed } => Ok(Response::new(v1::CancelBuildResponse { changed })),
+            Reply::Refused(refusal) => Err(from_refusal(&refusal)),
+            other => Err(internal("cancel", format!("unexpected reply {other:?}"))),
+        }
+    }
+
+    async fn explain(
+        &self,
+        request: Request<v1::ExplainRequest>,
+    ) -> Result<Response<v1::ExplainResponse>, Status> {
+        let caller = Caller::of(&request);
+        let build = parse_build(&request.into_inner().build, &caller)?;
+        let asked = build.clone();
+        let explained = self
+            .handle
+            .read(move |machine| machine.explain(&asked).map(|tasks| explanation(&tasks)))
+            .await
+            .map_err(from_command)?;
+        explained.map(Response::new).ok_or_else(|| Status::not_found(format!("no build {build}")))
+    }
+}
+
+fn has_ended(build: &v1::Build) -> bool {
+    build.state() != v1::BuildState::Running
+}
+
+fn explanation(tasks: &[TaskExplanation]) -> v1::ExplainResponse {
+    let tasks = tasks.iter().map(|task| v1::TaskExplanation {
+        ordinal: task.task.ordinal,
+        kind: Some((&task.kind).into()),
+        now: task.now.clone(),
+        candidates: task.candidates.iter().map(Into::into).collect(),
+        history: task.history.iter().map(Into::into).collect(),
+    });
+    v1::ExplainResponse { tasks: tasks.collect() }
+}

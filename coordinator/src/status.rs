@@ -1,0 +1,51 @@
+//! The one place where errors become gRPC statuses.
+//!
+//! The code says who should act: `INVALID_ARGUMENT` the caller, `RESOURCE_EXHAUSTED` nobody but wait,
+//! `UNAVAILABLE` retry against this or the next coordinator, `INTERNAL` whoever runs the coordinator.
+
+use meridian_core::machine::effect::Refusal;
+use meridian_proto::convert::field::ConvertError;
+use tonic::{Code, Status};
+
+use crate::handle::CommandError;
+
+/// For an answer that the loop did not give.
+pub(crate) fn from_command(error: CommandError) -> Status {
+    let code = match error {
+        CommandError::Busy => Code::ResourceExhausted,
+        CommandError::Stopped | CommandError::TimedOut => Code::Unavailable,
+    };
+    Status::new(code, error.to_string())
+}
+
+/// For a request that the machine refused.
+pub(crate) fn from_refusal(refusal: &Refusal) -> Status {
+    let code = match refusal {
+        Refusal::QueueFull { .. } | Refusal::TooManyTokens { .. } => Code::ResourceExhausted,
+        Refusal::KeyReused { .. } => Code::AlreadyExists,
+        Refusal::UnknownBuild { .. } => Code::NotFound,
+        Refusal::Spec(_) => Code::InvalidArgument,
+        Refusal::InvalidToken => Code::PermissionDenied,
+    };
+    let mut status = Status::new(code, refusal.to_string());
+    if let Refusal::QueueFull { retry_after, .. } = refusal {
+        status.metadata_mut().insert("retry-after-ms", retry_after.0.into());
+    }
+    status
+}
+
+/// For a message of the wrong shape.
+pub(crate) fn from_convert(error: &ConvertError) -> Status {
+    Status::invalid_argument(error.to_string())
+}
+
+/// For an id or name that does not parse.
+pub(crate) fn invalid(error: impl std::fmt::Display) -> Status {
+    Status::invalid_argument(error.to_string())
+}
+
+/// For trouble of the coordinator's own. It is logged where it is handled; the caller learns the outline.
+pub(crate) fn internal(what: &str, error: impl std::fmt::Display) -> Status {
+    tracing::error!(%error, "{what}");
+    Status::internal(format!("{what}: {error}"))
+}
