@@ -9,7 +9,10 @@ use meridian_runtime::{
     identity::{Identity, LiveIdentity, SpiffeId, new_key_and_csr},
     tls::{self, ChannelOptions, ClientTls, Profile},
 };
-use meridian_store::blob::{BlobConfig, DiskBlobs};
+use meridian_store::{
+    blob::{BlobConfig, DiskBlobs},
+    pack::PartialBlobs,
+};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
@@ -122,6 +125,7 @@ fn open_worker(config: &AgentConfig, go: GoEnvironment, bulk: Channel) -> Result
         CacheDaemon::open(&config.state_dir.join("cache"), config.cache_capacity).map_err(|e| state(&e))?;
     let blobs = BlobConfig { capacity: config.source_capacity, ..BlobConfig::default() };
     let blobs = DiskBlobs::open(&config.state_dir.join("blobs"), blobs).map_err(|e| state(&e))?;
+    let partials = PartialBlobs::open(blobs).map_err(|e| state(&e))?;
     let spool = config.state_dir.join("logs");
     // Logs of attempts that an earlier process did not finish belong to leases that are over.
     match std::fs::remove_dir_all(&spool) {
@@ -129,7 +133,7 @@ fn open_worker(config: &AgentConfig, go: GoEnvironment, bulk: Channel) -> Result
         _ => {}
     }
     std::fs::create_dir_all(&spool).map_err(|e| state(&e))?;
-    Ok(Worker::new(WorkerParts { builder, cache, blobs, bulk, shim: config.shim.clone(), spool }))
+    Ok(Worker::new(WorkerParts { builder, cache, partials, bulk, shim: config.shim.clone(), spool }))
 }
 
 impl Renewal {

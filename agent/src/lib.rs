@@ -1,11 +1,22 @@
-//! What an agent does: it fetches toolchains and sources, builds, caches and reports.
+//! The agent: it attaches to the coordinator, fetches toolchains and sources, builds, caches and reports.
+//!
+//! [`session`] drives the attempts' machines; the other rooms each carry one kind of step out and know nothing
+//! of leases.
+//!
+//! Not here: any decision about placement or acceptance, and the coordinator's code: the two share the wire.
 
+mod app;
 pub mod cache;
+mod config;
 pub mod gobuild;
 pub mod goproxy;
 mod keep;
 pub mod logs;
 pub mod process;
+mod session;
 pub mod source;
 pub mod toolchain;
 pub mod transfer;
+
+pub use app::{App, AppError};
+pub use config::AgentConfig;

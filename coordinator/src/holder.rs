@@ -26,7 +26,7 @@ use meridian_store::{
     IndexError,
     access_index::AccessIndex,
     blob::{BlobConfig, BlobError, DiskBlobs, Durability, PinGuard},
-    pack::{self, PackError},
+    pack::{PackError, PackLimits, PackReader, PackWriter, PartialBlobs},
     tree::Directory,
 };
 
@@ -38,8 +38,9 @@ const RECEIPT_KEEPS: Duration = Duration::from_secs(3600);
 const TREE_BLOBS_MAX: usize = 400_000;
 /// The largest directory that is read.
 const DIRECTORY_LEN_MAX: ByteCount = ByteCount::mib(16);
-/// The largest blob that is taken from an upload.
-const BLOB_LEN_MAX: ByteCount = ByteCount::gib(4);
+/// What is taken from one upload.
+const UPLOAD_LIMITS: PackLimits =
+    PackLimits { blob: ByteCount::gib(4), entries: 1_000_000, total: ByteCount::gib(32) };
 /// Under this name stand the pins of what builds name.
 const BUILDS_PIN: &str = "builds";
 
@@ -95,6 +96,7 @@ pub(crate) struct Holder(Arc<Inner>);
 
 struct Inner {
     blobs: DiskBlobs,
+    partials: PartialBlobs,
     access: AccessIndex,
     key: ReceiptKey,
     /// Pins of receipts that are not an hour old, oldest first.
@@ -106,8 +108,9 @@ impl Holder {
     pub(crate) fn open(state: &Path, capacity: ByteCount, key: ReceiptKey) -> Result<Self, HolderError> {
         let config = BlobConfig { capacity, ..BlobConfig::default() };
         let blobs = DiskBlobs::open(&state.join("blobs"), config)?;
+        let partials = PartialBlobs::open(blobs.clone())?;
         let access = AccessIndex::open(&state.join("access"))?;
-        Ok(Self(Arc::new(Inner { blobs, access, key, receipts: Mutex::default() })))
+        Ok(Self(Arc::new(Inner { blobs, partials, access, key, receipts: Mutex::default() })))
     }
 
     /// Runs what touches the disk where waiting is allowed.
@@ -146,7 +149,7 @@ impl Holder {
             let mut missing = Vec::new();
             for digest in digests {
                 if !inner.holds(&project, &digest)? {
-                    missing.push((digest, pack::partial_len(&inner.blobs, &digest)));
+                    missing.push((digest, inner.partials.partial_len(&digest)));
                 }
             }
             Ok(missing)
@@ -155,22 +158,37 @@ impl Holder {
     }
 
     /// Takes a pack in. Blocks; what arrived whole is kept even when the rest is bad or missing.
-    pub(crate) fn take_pack(
-        &self,
-        project: &ProjectId,
-        pack: impl Read,
-    ) -> Result<Vec<Receipt>, HolderError> {
+    pub(crate) fn take_pack(&self, project: &ProjectId, pack: impl Read) -> Result<Vec<Receipt>, HolderError> {
         let inner = &*self.0;
-        let unpacked = pack::unpack(pack, &inner.blobs, BLOB_LEN_MAX, Durability::Durable)?;
-        let digests: Vec<Digest> = unpacked.iter().map(|(digest, _)| *digest).collect();
-        inner.keep(&digests);
+        let mut reader = PackReader::new(pack, inner.partials.clone(), UPLOAD_LIMITS);
+        let mut taken = Vec::new();
+        let ended = loop {
+            match reader.next_blob() {
+                Ok(Some(blob)) => {
+                    // Pinned at once: a long upload must not be evicted by its own end.
+                    inner.keep(&[blob.digest]);
+                    taken.push(blob);
+                }
+                Ok(None) => break Ok(()),
+                Err(error) => break Err(error),
+            }
+        };
+        let digests: Vec<Digest> = taken.iter().map(|blob| blob.digest).collect();
+        inner.blobs.make_durable(&digests)?;
         inner.access.grant(project, &digests)?;
-        Ok(unpacked.into_iter().map(|(digest, size)| inner.key.issue(project, digest, size)).collect())
+        ended?;
+        Ok(taken.into_iter().map(|blob| inner.key.issue(project, blob.digest, blob.size)).collect())
     }
 
     /// Writes the blobs as a pack. Blocks.
     pub(crate) fn give_pack(&self, digests: &[Digest], writer: &mut impl Write) -> Result<(), HolderError> {
-        pack::pack(&self.0.blobs, digests, writer)?;
+        let mut pack = PackWriter::new(writer)?;
+        for digest in digests {
+            let mut content = self.0.blobs.open_verified(digest)?;
+            let size = content.size();
+            pack.add(digest, size, ByteCount(0), &mut content)?;
+        }
+        pack.finish()?;
         Ok(())
     }
 

@@ -291,7 +291,7 @@ impl AgentLoop {
         let (worker, cancel) = (self.worker.clone(), entry.prefetch.clone());
         tokio::spawn(async move {
             // Whatever it could not fetch, the run fetches, and says why it cannot.
-            cancel.run_until_cancelled(worker.prefetch(&work)).await;
+            cancel.run_until_cancelled(Box::pin(worker.prefetch(&work))).await;
         });
     }
 

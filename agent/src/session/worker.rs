@@ -18,7 +18,7 @@ use meridian_core::{
     quantity::ByteCount,
 };
 use meridian_store::{
-    blob::DiskBlobs,
+    pack::PartialBlobs,
     tree::{TreeLimits, materialise, remove_materialised},
 };
 use tokio_util::sync::CancellationToken;
@@ -42,7 +42,7 @@ pub(crate) struct WorkerParts {
     /// The build cache.
     pub(crate) cache: CacheDaemon,
     /// Where fetched blobs of source trees are kept.
-    pub(crate) blobs: DiskBlobs,
+    pub(crate) partials: PartialBlobs,
     /// A channel for bulk data.
     pub(crate) bulk: Channel,
     /// The command that cmd/go starts as its cache program, without the socket.
@@ -102,7 +102,7 @@ impl Worker {
         &self,
         work: Work,
         fence: Fence,
-        progress: Box<ProgressSink>,
+        progress: Box<ProgressSink<'static>>,
         cancel: CancellationToken,
     ) -> Outcome {
         if work.kind == TaskKind::Resolve {
@@ -174,17 +174,19 @@ impl Steps<'_> {
             None => Err(stopped()),
             Some(Ok(tree)) => Ok(SourceRef::Tree(tree)),
             Some(Err(SourceError::Fetch(failure))) => Err(failure),
-            Some(Err(error @ SourceError::Disk { .. })) => Err(trouble("the source tree cannot be kept", &error)),
+            Some(Err(SourceError::Disk { path, source })) => {
+                Err(trouble("the source tree cannot be kept", &format!("{}: {source}", path.display())))
+            }
         }
     }
 
     async fn fetch_source(&self, root: Digest, dest: PathBuf) -> Result<(), Failure> {
         let parts = &self.worker.parts;
         let downloader =
-            Downloader::new(parts.bulk.clone(), self.access(), TransferConfig::default(), parts.blobs.clone());
+            Downloader::new(parts.bulk.clone(), self.access(), TransferConfig::default(), parts.partials.clone());
         let tree = downloader.fetch_tree(&root, TreeLimits::default()).await.map_err(|e| transfer("source", &e))?;
-        let _pinned = parts.blobs.pin(tree.blobs().into_keys());
-        let blobs = parts.blobs.clone();
+        let _pinned = parts.partials.blobs().pin(tree.blobs().into_keys());
+        let blobs = parts.partials.blobs().clone();
         let laid_out = tokio::task::spawn_blocking(move || {
             // The directory was made for us, empty; the tree makes its own.
             std::fs::remove_dir(&dest).map_err(|error| trouble("the source tree cannot be laid out", &error))?;
