@@ -3,6 +3,7 @@
 //! `main` is tiny and [`app`] composes; the rest is here so that tests can call it. What a command may do:
 //! read files, ask a fleet, print. Decisions belong to the coordinator, building to the agent.
 
+pub mod app;
 pub mod args;
 pub mod build;
 pub mod command;
@@ -10,6 +11,7 @@ pub mod dist;
 pub mod exit_code;
 pub mod fleet;
 pub mod project;
+pub mod role;
 pub mod settings;
 pub mod source;
 pub mod trouble;

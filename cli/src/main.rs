@@ -1,3 +1,5 @@
 //! The `meridian` binary.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    meridian::app::main()
+}

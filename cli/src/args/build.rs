@@ -57,8 +57,8 @@ pub struct BuildArgs {
     /// Build with this Go version, such as 1.26.9, or `default` for the one that Meridian pins.
     #[arg(long, value_name = "VERSION", env = "MERIDIAN_GO")]
     pub go: Option<String>,
-    /// `local` uses the Go that is installed on the agent.
-    #[arg(long, value_name = "local", value_parser = ["local"], conflicts_with = "go")]
+    /// `local` uses the Go that is installed on the agent, whatever --go says.
+    #[arg(long, value_name = "local", value_parser = ["local"])]
     pub toolchain: Option<String>,
     /// Build only in this region.
     #[arg(long, env = "MERIDIAN_REGION")]

@@ -88,7 +88,7 @@ pub struct FleetArgs {
     #[arg(long, value_name = "ADDR", env = "MERIDIAN_COORDINATOR")]
     pub coordinator: Option<String>,
     /// Use the local fleet, whatever is configured.
-    #[arg(long, conflicts_with = "coordinator")]
+    #[arg(long)]
     pub local: bool,
     /// Print JSON instead of text.
     #[arg(long)]

@@ -1,0 +1,144 @@
+//! The composition root: from the command line to a command, its surroundings and its exit code.
+
+use std::process::ExitCode as ProcessExitCode;
+
+use clap::Parser as _;
+use meridian_runtime::{
+    telemetry::{self, TelemetryConfig},
+    tls::install_crypto,
+};
+use tracing::Instrument as _;
+
+use crate::{
+    args::{
+        Cli, Command, JournalCommand, TokenCommand,
+        role::{LocalArgs, LocalCommand},
+    },
+    build::flow,
+    command::{ask, context::Context, journal, local, logs, membership, print},
+    exit_code::ExitCode,
+    role,
+    trouble::Trouble,
+};
+
+/// Reads the command line, runs the command and says how it ended.
+#[must_use]
+pub fn main() -> ProcessExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are answers, not mistakes; clap knows which stream each goes to.
+            let _ = error.print();
+            let is_mistake = error.use_stderr();
+            return if is_mistake { ExitCode::Usage.into() } else { ExitCode::Done.into() };
+        }
+    };
+    // The Go command starts this for every build and waits for its first line: no runtime, no telemetry.
+    if let Command::Cacheprog(args) = &cli.command {
+        return meridian_agent::cache::shim::run(&args.socket);
+    }
+    let as_json = cli.command.json();
+    match start(cli.command) {
+        Ok(()) => ExitCode::Done.into(),
+        Err(trouble) => {
+            tell(&trouble, as_json);
+            trouble.exit.into()
+        }
+    }
+}
+
+/// Sets the process up for the command and runs it.
+fn start(command: Command) -> Result<(), Trouble> {
+    install_crypto();
+    if let Command::Local(LocalArgs { command: LocalCommand::Run { detached: true, .. } }) = &command {
+        // Before anything else, so that the terminal's signals no longer reach us.
+        rustix::process::setsid()
+            .map_err(|error| Trouble::broken(format_args!("cannot leave the terminal: {error}")))?;
+    }
+    let _telemetry = telemetry::init(telemetry_config(&command)).map_err(Trouble::usage)?;
+    // A role serves many at once; a command waits for one answer, and its overhead is felt.
+    let runtime = if is_role(&command) {
+        tokio::runtime::Builder::new_multi_thread().enable_all().build()
+    } else {
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()
+    };
+    let runtime = runtime.map_err(|error| Trouble::broken(format_args!("cannot start: {error}")))?;
+    let result = runtime.block_on(run(command));
+    // Whatever still waits on a thread of its own must not keep the command from ending.
+    runtime.shutdown_background();
+    result
+}
+
+const fn is_role(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::Coordinator(_)
+            | Command::Agent(_)
+            | Command::Local(LocalArgs { command: LocalCommand::Run { .. } })
+    )
+}
+
+fn telemetry_config(command: &Command) -> TelemetryConfig {
+    let service = match command {
+        Command::Coordinator(_) => "meridian-coordinator",
+        Command::Agent(_) => "meridian-agent",
+        Command::Local(LocalArgs { command: LocalCommand::Run { .. } }) => "meridian-local",
+        _ => "meridian",
+    };
+    let mut config = TelemetryConfig::from_env(service);
+    // A command speaks for itself; only trouble beside it is worth a log line.
+    if !is_role(command) && std::env::var_os("MERIDIAN_LOG").is_none() {
+        "warn".clone_into(&mut config.filter);
+    }
+    config
+}
+
+async fn run(command: Command) -> Result<(), Trouble> {
+    // The roles have configurations of their own.
+    match command {
+        Command::Coordinator(args) => return Box::pin(role::coordinator::run(&args)).await,
+        Command::Agent(args) => return Box::pin(role::agent::run(&args)).await,
+        Command::Journal(args) => {
+            let JournalCommand::Verify { dir, json } = args.command;
+            return journal::verify(&dir, json);
+        }
+        _ => {}
+    }
+    let context = Context::of_user()?;
+    match command {
+        Command::Build(args) => {
+            let span = tracing::info_span!("build", otel.kind = "client");
+            Box::pin(flow::run(&context, &args)).instrument(span).await
+        }
+        Command::Builds(args) => ask::builds(&context, &args).await,
+        Command::Logs(args) => logs::logs(&context, &args).await,
+        Command::Explain(args) => ask::explain(&context, &args).await,
+        Command::Cancel(args) => ask::cancel(&context, &args).await,
+        Command::Agents(args) => ask::agents(&context, &args).await,
+        Command::Status(args) => ask::status(&context, &args).await,
+        Command::Join(args) => membership::join(&context, &args).await,
+        Command::Token(args) => {
+            let TokenCommand::Create(args) = args.command;
+            membership::create(&context, &args).await
+        }
+        Command::Local(args) => match args.command {
+            LocalCommand::Start { json } => local::start(&context, json).await,
+            LocalCommand::Status { json } => local::status(&context, json).await,
+            LocalCommand::Stop { when_idle, json } => local::stop(&context, when_idle, json).await,
+            LocalCommand::Run { idle, .. } => Box::pin(role::local::run(&context, idle)).await,
+        },
+        Command::Coordinator(_) | Command::Agent(_) | Command::Journal(_) | Command::Cacheprog(_) => Ok(()),
+    }
+}
+
+/// Says what went wrong, once: as an object on standard output for programs, as text on standard error for
+/// people.
+fn tell(trouble: &Trouble, as_json: bool) {
+    if trouble.is_said {
+        return;
+    }
+    if as_json {
+        print::json(&trouble.to_json());
+    }
+    eprintln!("{trouble}");
+}

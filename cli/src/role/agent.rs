@@ -1,0 +1,146 @@
+//! `meridian agent`: an agent as a process of its own.
+
+use std::path::{Path, PathBuf};
+
+use meridian_agent::{AgentConfig, App};
+use meridian_core::{id::FleetName, quantity::ByteCount};
+use meridian_runtime::{
+    clock::Clock,
+    config::{ConfigType, Key, Kind, Loader, Problem},
+    identity::Identity,
+    shutdown::Signals,
+    state_dir::{StateDir, UserDirs},
+};
+use serde::Deserialize;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    args::role::AgentArgs,
+    fleet::join::{Token, enroll},
+    role::set,
+    trouble::Trouble,
+};
+
+/// The layout of an agent's state directory.
+const LAYOUT: u32 = 1;
+
+/// The keys of `agent.toml`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default)]
+struct AgentFile {
+    coordinator: Option<String>,
+    state: Option<PathBuf>,
+    slots: Option<u32>,
+    cache_gib: u64,
+    sources_gib: u64,
+}
+
+impl Default for AgentFile {
+    fn default() -> Self {
+        Self { coordinator: None, state: None, slots: None, cache_gib: 20, sources_gib: 5 }
+    }
+}
+
+impl ConfigType for AgentFile {
+    const SCHEMA: &'static [Key] = &[
+        Key::optional("coordinator", Kind::Text),
+        Key::optional("state", Kind::Text),
+        Key::optional("slots", Kind::Integer { min: 1, max: 1_024 }),
+        Key::optional("cache_gib", Kind::Integer { min: 1, max: 1_000_000 }),
+        Key::optional("sources_gib", Kind::Integer { min: 1, max: 1_000_000 }),
+    ];
+
+    fn check(&self) -> Vec<Problem> {
+        Vec::new()
+    }
+}
+
+/// Runs an agent until it is told to stop: the first signal lets its tasks finish, the second does not.
+///
+/// # Errors
+/// When it has no identity and no token, or its configuration or state is not as it should be.
+pub async fn run(args: &AgentArgs) -> Result<(), Trouble> {
+    let file = load(args)?;
+    let coordinator = file.coordinator.ok_or_else(|| {
+        Trouble::usage("where is the coordinator?")
+            .hint("say --coordinator HOST:PORT, or set it in agent.toml")
+    })?;
+    let state = match file.state {
+        Some(state) => state,
+        None => UserDirs::from_env().map_err(Trouble::usage)?.state.join("agent"),
+    };
+    let _owned = StateDir::open(&state, LAYOUT).map_err(Trouble::broken)?;
+    let kept = state.join("identity");
+    let identity = identity(&kept, args.token.as_deref(), &coordinator).await?;
+    let fleet = FleetName::new(identity.id().fleet()).map_err(Trouble::broken)?;
+    let shim = std::env::current_exe().map_err(Trouble::broken)?;
+    let mut config = AgentConfig::new(fleet, coordinator, state, shim);
+    if let Some(slots) = file.slots {
+        config.slots = slots;
+    }
+    config.cache_capacity = ByteCount::gib(file.cache_gib);
+    config.source_capacity = ByteCount::gib(file.sources_gib);
+    let mut signals = Signals::listen().map_err(Trouble::broken)?;
+    let id = identity.id().clone();
+    let app = App::build(config, identity, Some(kept), Clock::system()).await.map_err(Trouble::broken)?;
+    tracing::info!(%id, "the agent starts");
+    let (drain, stop) = (CancellationToken::new(), CancellationToken::new());
+    let running = app.run(drain.clone(), stop.clone());
+    tokio::pin!(running);
+    tokio::select! {
+        () = &mut running => return Ok(()),
+        name = signals.next() => tracing::info!(signal = name, "draining: tasks under way may finish"),
+    }
+    drain.cancel();
+    tokio::select! {
+        () = &mut running => return Ok(()),
+        name = signals.next() => tracing::info!(signal = name, "stopping at once"),
+    }
+    stop.cancel();
+    running.await;
+    Ok(())
+}
+
+/// The identity that was kept, or a new one for the token.
+async fn identity(kept: &Path, token: Option<&str>, coordinator: &str) -> Result<Identity, Trouble> {
+    let now = std::time::SystemTime::now();
+    let found = Identity::load(kept).map_err(Trouble::broken)?;
+    if let Some(identity) = found.filter(|identity| identity.not_after() > now) {
+        return Ok(identity);
+    }
+    let token = token.ok_or_else(|| {
+        Trouble::refused(
+            "this agent has not joined a fleet, or was away for so long that its identity expired",
+        )
+        .hint("make a token with `meridian token create --agent REGION/NAME` and give it with --token")
+    })?;
+    let identity = enroll(&Token::parse(token)?, coordinator).await?;
+    if identity.id().segments().next() != Some("agent") {
+        let id = identity.id();
+        return Err(Trouble::usage(format_args!(
+            "this token was for {id}, which is no agent; it is used up now"
+        ))
+        .hint("make one with `meridian token create --agent REGION/NAME`"));
+    }
+    std::fs::create_dir_all(kept)
+        .map_err(|error| Trouble::broken(format_args!("{}: {error}", kept.display())))?;
+    identity.save(kept).map_err(Trouble::broken)?;
+    Ok(identity)
+}
+
+fn load(args: &AgentArgs) -> Result<AgentFile, Trouble> {
+    let mut loader = Loader::new().env(std::env::vars());
+    if let Some(path) = &args.config {
+        loader = loader.file(path);
+    }
+    if let Some(state) = &args.state {
+        loader = loader.set("state", state.display().to_string(), "--state");
+    }
+    if let Some(coordinator) = &args.coordinator {
+        loader = loader.set("coordinator", coordinator.as_str(), "--coordinator");
+    }
+    if let Some(slots) = args.slots {
+        loader = loader.set("slots", i64::from(slots), "--slots");
+    }
+    set::apply(loader, &args.set)?.load().map_err(Trouble::usage)
+}

@@ -1,0 +1,159 @@
+//! `meridian coordinator`: a coordinator as a process of its own.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use meridian_coordinator::{App, CoordinatorConfig};
+use meridian_core::{
+    id::FleetName,
+    machine::Limits,
+    quantity::{ByteCount, Millis},
+};
+use meridian_runtime::{
+    clock::Clock,
+    config::{ConfigType, Key, Kind, Loader, Problem},
+    shutdown::Signals,
+    state_dir::{StateDir, UserDirs},
+};
+use serde::Deserialize;
+use tokio_util::sync::CancellationToken;
+
+use crate::{args::role::CoordinatorArgs, role::set, trouble::Trouble};
+
+/// The layout of a coordinator's state directory.
+const LAYOUT: u32 = 1;
+
+/// The keys of `coordinator.toml`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default)]
+struct CoordinatorFile {
+    fleet: String,
+    state: Option<PathBuf>,
+    listen: String,
+    http: Option<String>,
+    names: Vec<String>,
+    blobs_gib: u64,
+    limits: LimitsTable,
+}
+
+/// The `[limits]` table.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default)]
+struct LimitsTable {
+    queued_tasks: u64,
+    builds_kept: usize,
+    attempts: u32,
+    lease_ms: u64,
+}
+
+impl Default for LimitsTable {
+    fn default() -> Self {
+        let Limits { queued_tasks_max, builds_kept, attempts_max, lease, .. } = Limits::default();
+        Self { queued_tasks: queued_tasks_max, builds_kept, attempts: attempts_max, lease_ms: lease.0 }
+    }
+}
+
+impl Default for CoordinatorFile {
+    fn default() -> Self {
+        Self {
+            fleet: "fleet".to_owned(),
+            state: None,
+            listen: "0.0.0.0:7443".to_owned(),
+            http: None,
+            names: Vec::new(),
+            blobs_gib: 20,
+            limits: LimitsTable::default(),
+        }
+    }
+}
+
+impl ConfigType for CoordinatorFile {
+    const SCHEMA: &'static [Key] = &[
+        Key::optional("fleet", Kind::Text),
+        Key::optional("state", Kind::Text),
+        Key::optional("listen", Kind::Text),
+        Key::optional("http", Kind::Text),
+        Key::optional("names", Kind::List(&Kind::Text)),
+        Key::optional("blobs_gib", Kind::Integer { min: 1, max: 1_000_000 }),
+        Key::optional(
+            "limits",
+            Kind::Table(&[
+                Key::optional("queued_tasks", Kind::Integer { min: 1, max: 10_000_000 }),
+                Key::optional("builds_kept", Kind::Integer { min: 1, max: 10_000_000 }),
+                Key::optional("attempts", Kind::Integer { min: 1, max: 100 }),
+                Key::optional("lease_ms", Kind::Integer { min: 1_000, max: 3_600_000 }),
+            ]),
+        ),
+    ];
+
+    fn check(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        if let Err(error) = FleetName::new(&self.fleet) {
+            problems.push(Problem::new("fleet", error.to_string()));
+        }
+        if let Some(http) = &self.http
+            && http.parse::<SocketAddr>().is_err()
+        {
+            problems.push(Problem::new("http", format!("{http:?} is not IP:PORT")));
+        }
+        problems
+    }
+}
+
+/// Runs a coordinator until it is told to stop.
+///
+/// # Errors
+/// When its configuration, its state or its ports are not as they should be, or its journal fails.
+pub async fn run(args: &CoordinatorArgs) -> Result<(), Trouble> {
+    let file = load(args)?;
+    let state = match file.state {
+        Some(state) => state,
+        None => UserDirs::from_env().map_err(Trouble::usage)?.state.join("coordinator"),
+    };
+    let _owned = StateDir::open(&state, LAYOUT).map_err(Trouble::broken)?;
+    let fleet = FleetName::new(&file.fleet).map_err(Trouble::usage)?;
+    let mut config = CoordinatorConfig::new(fleet, state);
+    config.listen = file.listen;
+    config.names = file.names;
+    config.http_listen = file.http.as_deref().map(str::parse).transpose().map_err(Trouble::usage)?;
+    config.blob_capacity = ByteCount::gib(file.blobs_gib);
+    config.limits = Limits {
+        queued_tasks_max: file.limits.queued_tasks,
+        builds_kept: file.limits.builds_kept,
+        attempts_max: file.limits.attempts,
+        lease: Millis(file.limits.lease_ms),
+        // A lease has to survive two renewals that are lost.
+        renew_every: Millis((file.limits.lease_ms / 3).max(1)),
+        ..Limits::default()
+    };
+    let stop = CancellationToken::new();
+    let mut signals = Signals::listen().map_err(Trouble::broken)?;
+    let running = App::start(config, Clock::system(), stop.clone()).await.map_err(Trouble::broken)?;
+    tracing::info!(address = %running.address, "the coordinator serves");
+    let ended = running.ended();
+    tokio::pin!(ended);
+    let result = tokio::select! {
+        result = &mut ended => result,
+        name = signals.next() => {
+            tracing::info!(signal = name, "stopping");
+            stop.cancel();
+            ended.await
+        }
+    };
+    result.map_err(Trouble::broken)
+}
+
+fn load(args: &CoordinatorArgs) -> Result<CoordinatorFile, Trouble> {
+    let mut loader = Loader::new().env(std::env::vars());
+    if let Some(path) = &args.config {
+        loader = loader.file(path);
+    }
+    if let Some(state) = &args.state {
+        loader = loader.set("state", state.display().to_string(), "--state");
+    }
+    for (key, value) in [("fleet", &args.fleet), ("listen", &args.listen), ("http", &args.http)] {
+        if let Some(value) = value {
+            loader = loader.set(key, value.as_str(), &format!("--{key}"));
+        }
+    }
+    set::apply(loader, &args.set)?.load().map_err(Trouble::usage)
+}

@@ -1,0 +1,6 @@
+//! The long-running roles, each composed from its crate: a coordinator, an agent, or both in one process.
+
+pub mod agent;
+pub mod coordinator;
+pub mod local;
+mod set;
