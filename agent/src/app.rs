@@ -76,9 +76,13 @@ impl App {
         let server: SpiffeId =
             format!("spiffe://{}/coordinator", config.fleet).parse().map_err(|e| connection(&e))?;
         let dial = |profile| {
-            let tls =
-                ClientTls { authority: authority.clone(), identity: Some(identity.clone()), server: server.clone() };
-            tls::channel(&config.coordinator, tls, &ChannelOptions::from_env(profile)).map_err(|e| connection(&e))
+            let tls = ClientTls {
+                authority: authority.clone(),
+                identity: Some(identity.clone()),
+                server: server.clone(),
+            };
+            tls::channel(&config.coordinator, tls, &ChannelOptions::from_env(profile))
+                .map_err(|e| connection(&e))
         };
         let (control, bulk) = (dial(Profile::Control)?, dial(Profile::Bulk)?);
         let opened = config.clone();

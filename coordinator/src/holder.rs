@@ -158,7 +158,11 @@ impl Holder {
     }
 
     /// Takes a pack in. Blocks; what arrived whole is kept even when the rest is bad or missing.
-    pub(crate) fn take_pack(&self, project: &ProjectId, pack: impl Read) -> Result<Vec<Receipt>, HolderError> {
+    pub(crate) fn take_pack(
+        &self,
+        project: &ProjectId,
+        pack: impl Read,
+    ) -> Result<Vec<Receipt>, HolderError> {
         let inner = &*self.0;
         let mut reader = PackReader::new(pack, inner.partials.clone(), UPLOAD_LIMITS);
         let mut taken = Vec::new();

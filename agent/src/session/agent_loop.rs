@@ -167,7 +167,11 @@ impl AgentLoop {
             }
             Heard::NotOpened(why) => {
                 let wait = self.backoff.next();
-                tracing::warn!(why, wait_ms = wait.as_millis(), "the coordinator cannot be reached; trying again");
+                tracing::warn!(
+                    why,
+                    wait_ms = wait.as_millis(),
+                    "the coordinator cannot be reached; trying again"
+                );
                 self.link = LinkState::Down(Instant::now() + wait);
             }
             Heard::Lost(why) => {
@@ -193,7 +197,9 @@ impl AgentLoop {
 
     fn ordered(&mut self, order: Order) {
         match order {
-            Order::Welcome { renew_every, .. } => self.renew_every = millis(renew_every).max(Duration::from_millis(100)),
+            Order::Welcome { renew_every, .. } => {
+                self.renew_every = millis(renew_every).max(Duration::from_millis(100))
+            }
             Order::Offer { work, placement } => {
                 let task = work.task.clone();
                 let limits = self.config.limits.clone();
@@ -207,9 +213,13 @@ impl AgentLoop {
                 }
                 self.step(&task, AttemptInput::Offered { work, placement });
             }
-            Order::Grant { task, placement, fence } => self.step(&task, AttemptInput::Granted { placement, fence }),
+            Order::Grant { task, placement, fence } => {
+                self.step(&task, AttemptInput::Granted { placement, fence })
+            }
             Order::Revoke { task, fence, why } => self.step(&task, AttemptInput::Revoked { fence, why }),
-            Order::Settled { task, fence, accepted } => self.step(&task, AttemptInput::Settled { fence, accepted }),
+            Order::Settled { task, fence, accepted } => {
+                self.step(&task, AttemptInput::Settled { fence, accepted })
+            }
         }
     }
 
@@ -307,7 +317,8 @@ impl AgentLoop {
                 // Progress is soft: when the loop is behind, the next one tells as much.
                 let _ = heard.try_send(RunEvent::Progress(run_task.clone(), fence, progress));
             };
-            let run = tokio::spawn(async move { worker.run(run_work, fence, Box::new(progress), cancel).await });
+            let run =
+                tokio::spawn(async move { worker.run(run_work, fence, Box::new(progress), cancel).await });
             let outcome = run.await.unwrap_or_else(|error| Outcome::Failed {
                 failure: Failure {
                     kind: FailureKind::Infrastructure,
@@ -334,7 +345,9 @@ impl AgentLoop {
     fn fill_slots(&mut self) {
         loop {
             let used = self.attempts.values().filter(|entry| entry.attempt.uses_slot()).count();
-            let Some(task) = self.slots.next(used, self.attempts.values().map(|entry| &entry.attempt)) else { return };
+            let Some(task) = self.slots.next(used, self.attempts.values().map(|entry| &entry.attempt)) else {
+                return;
+            };
             self.step(&task, AttemptInput::SlotFree);
         }
     }
@@ -344,7 +357,8 @@ impl AgentLoop {
     }
 
     fn renew(&self) {
-        let held: Vec<(TaskId, Fence)> = self.attempts.values().filter_map(|entry| entry.attempt.held()).collect();
+        let held: Vec<(TaskId, Fence)> =
+            self.attempts.values().filter_map(|entry| entry.attempt.held()).collect();
         self.say(&AgentSaid::Renewal { held });
     }
 

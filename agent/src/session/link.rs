@@ -48,9 +48,10 @@ impl Link {
             .map_err(|_| tonic::Status::internal("the stream is closed"))?;
         let mut client = v1::agents_client::AgentsClient::new(channel)
             .max_decoding_message_size(meridian_proto::limits::MESSAGE_LEN_MAX);
-        let attached = timeout(ATTACH_WITHIN, client.attach(ReceiverStream::new(messages)))
-            .await
-            .map_err(|_| tonic::Status::deadline_exceeded("the coordinator did not accept the stream within 15 s"))??;
+        let attached =
+            timeout(ATTACH_WITHIN, client.attach(ReceiverStream::new(messages))).await.map_err(|_| {
+                tonic::Status::deadline_exceeded("the coordinator did not accept the stream within 15 s")
+            })??;
         Ok(Self { outbound, inbound: attached.into_inner(), heard_at: Instant::now() })
     }
 

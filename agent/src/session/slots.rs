@@ -18,10 +18,17 @@ impl Slots {
     }
 
     /// The offer that gets the next slot, when one is free; the oldest build's first task goes first.
-    pub(crate) fn next<'a>(&self, used: usize, attempts: impl Iterator<Item = &'a Attempt>) -> Option<TaskId> {
+    pub(crate) fn next<'a>(
+        &self,
+        used: usize,
+        attempts: impl Iterator<Item = &'a Attempt>,
+    ) -> Option<TaskId> {
         if used >= self.total {
             return None;
         }
-        attempts.filter(|attempt| attempt.state() == AttemptState::Offered).map(|attempt| attempt.task().clone()).min()
+        attempts
+            .filter(|attempt| attempt.state() == AttemptState::Offered)
+            .map(|attempt| attempt.task().clone())
+            .min()
     }
 }

@@ -18,8 +18,9 @@ use meridian_core::{
     quantity::ByteCount,
 };
 use meridian_store::{
+    blob::BlobError,
     pack::PartialBlobs,
-    tree::{TreeLimits, materialise, remove_materialised},
+    tree::{TreeError, TreeLimits},
 };
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
@@ -28,12 +29,15 @@ use super::attempt_log::AttemptLog;
 use crate::{
     cache::{CacheDaemon, TaskCache, TaskScope},
     gobuild::{BuildRequest, BuiltFile, CacheAccess, GoBuilder, ProgressSink, Run, SourceRef},
-    source::{SourceError, SourceTree},
+    source::{SourceError, SourceTree, lay_out},
     transfer::{Access, BlobContent, BlobUpload, Downloader, TransferConfig, TransferError, Uploader},
 };
 
 /// How long the shims of a finished compile may take to hang up.
 const CACHE_CLOSE_WITHIN: Duration = Duration::from_secs(5);
+
+/// How often a source tree is fetched again when a blob of it vanished or rotted meanwhile.
+const SOURCE_TRIES: u32 = 3;
 
 /// Of what a worker is made.
 pub(crate) struct WorkerParts {
@@ -115,12 +119,19 @@ impl Worker {
         let log = match AttemptLog::begin(&self.parts.spool, self.parts.bulk.clone(), &work.task, fence) {
             Ok(log) => log,
             Err(error) => {
-                return Outcome::Failed { failure: trouble("the attempt's log cannot be kept", &error), log: Vec::new() };
+                return Outcome::Failed {
+                    failure: trouble("the attempt's log cannot be kept", &error),
+                    log: Vec::new(),
+                };
             }
         };
         let sink = log.sink();
-        let steps =
-            Steps { worker: self, work: &work, fence, run: Run { progress: &*progress, log: &sink, cancel: &cancel } };
+        let steps = Steps {
+            worker: self,
+            work: &work,
+            fence,
+            run: Run { progress: &*progress, log: &sink, cancel: &cancel },
+        };
         let built = steps.build().await;
         drop(sink);
         let log = log.finish().await;
@@ -140,7 +151,8 @@ impl Steps<'_> {
         let access = cache.as_ref().map(|cache| CacheAccess {
             command: format!("{} cacheprog --socket {}", parts.shim.display(), cache.socket_path().display()),
         });
-        let built = parts.builder.build(BuildRequest { work: self.work, source, cache: access }, self.run).await;
+        let built =
+            parts.builder.build(BuildRequest { work: self.work, source, cache: access }, self.run).await;
         if let Some(cache) = cache {
             let figures = cache.close(CACHE_CLOSE_WITHIN).await;
             tracing::info!(task = %self.work.task, gets = figures.gets, hits = figures.hits, "build cache");
@@ -181,22 +193,34 @@ impl Steps<'_> {
     }
 
     async fn fetch_source(&self, root: Digest, dest: PathBuf) -> Result<(), Failure> {
-        let parts = &self.worker.parts;
-        let downloader =
-            Downloader::new(parts.bulk.clone(), self.access(), TransferConfig::default(), parts.partials.clone());
-        let tree = downloader.fetch_tree(&root, TreeLimits::default()).await.map_err(|e| transfer("source", &e))?;
-        let _pinned = parts.partials.blobs().pin(tree.blobs().into_keys());
-        let blobs = parts.partials.blobs().clone();
-        let laid_out = tokio::task::spawn_blocking(move || {
-            // The directory was made for us, empty; the tree makes its own.
-            std::fs::remove_dir(&dest).map_err(|error| trouble("the source tree cannot be laid out", &error))?;
-            materialise(&blobs, &root, &dest, &TreeLimits::default()).map_err(|error| {
-                let _ = remove_materialised(&dest);
-                trouble("the source tree cannot be laid out", &error)
-            })
-        });
-        laid_out.await.map_err(|error| trouble("the source tree cannot be laid out", &error))??;
-        Ok(())
+        let partials = &self.worker.parts.partials;
+        let downloader = Downloader::new(
+            self.worker.parts.bulk.clone(),
+            self.access(),
+            TransferConfig::default(),
+            partials.clone(),
+        );
+        let mut tries_left = SOURCE_TRIES;
+        loop {
+            let fetched = downloader.fetch_tree(&root, TreeLimits::default()).await;
+            let tree = fetched.map_err(|error| transfer("source", &error))?;
+            let _pinned = partials.blobs().pin(tree.blobs().into_keys());
+            tries_left -= 1;
+            match lay_out(partials.blobs().clone(), root, dest.clone()).await {
+                Ok(()) => return Ok(()),
+                // Evicted before it was pinned, or rotten on disk and removed: it is fetched again.
+                Err(TreeError::Blob(BlobError::Missing { .. } | BlobError::Corrupt { .. }))
+                    if tries_left > 0 => {}
+                Err(TreeError::Blob(error @ BlobError::DiskFull { .. })) => {
+                    return Err(Failure {
+                        kind: FailureKind::DiskFull,
+                        message: error.to_string(),
+                        hint: String::new(),
+                    });
+                }
+                Err(error) => return Err(trouble("the source tree cannot be laid out", &error)),
+            }
+        }
     }
 
     async fn upload(&self, files: &[BuiltFile]) -> Result<Vec<Artifact>, Failure> {
@@ -211,10 +235,16 @@ impl Steps<'_> {
         }
         let total: u64 = uploads.iter().map(|upload| upload.size.0).sum();
         let progress = |sent: ByteCount| {
-            (self.run.progress)(Progress { phase: Phase::Upload, done: sent.0, total, detail: String::new() });
+            (self.run.progress)(Progress {
+                phase: Phase::Upload,
+                done: sent.0,
+                total,
+                detail: String::new(),
+            });
         };
         progress(ByteCount(0));
-        let uploader = Uploader::new(self.worker.parts.bulk.clone(), self.access(), TransferConfig::default());
+        let uploader =
+            Uploader::new(self.worker.parts.bulk.clone(), self.access(), TransferConfig::default());
         let receipts = self.run.cancel.run_until_cancelled(uploader.put(&uploads, progress)).await;
         let receipts = receipts.ok_or_else(stopped)?.map_err(|error| transfer("artifact", &error))?;
         let artifacts = files.iter().zip(uploads).zip(receipts).map(|((file, upload), receipt)| Artifact {
@@ -259,7 +289,7 @@ fn trouble(what: &str, error: &dyn std::fmt::Display) -> Failure {
 
 fn transfer(what: &str, error: &TransferError) -> Failure {
     let kind = match error {
-        TransferError::Blob(meridian_store::blob::BlobError::DiskFull { .. }) => FailureKind::DiskFull,
+        TransferError::Blob(BlobError::DiskFull { .. }) => FailureKind::DiskFull,
         _ => FailureKind::Infrastructure,
     };
     Failure { kind, message: format!("the {what} could not be moved: {error}"), hint: String::new() }

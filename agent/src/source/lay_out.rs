@@ -1,6 +1,6 @@
 //! Lays a tree out from blobs that are on this agent's disk.
 
-use std::{io, path::PathBuf, sync::Arc};
+use std::{io, path::PathBuf};
 
 use meridian_core::digest::Digest;
 use meridian_store::{
@@ -13,7 +13,7 @@ use meridian_store::{
 ///
 /// # Errors
 /// When a blob is missing or damaged, the tree breaks a rule, or the disk fails.
-pub async fn lay_out(blobs: Arc<DiskBlobs>, root: Digest, dest: PathBuf) -> Result<(), TreeError> {
+pub async fn lay_out(blobs: DiskBlobs, root: Digest, dest: PathBuf) -> Result<(), TreeError> {
     let place = dest.clone();
     let work = move || materialise(&blobs, &root, &dest, &TreeLimits::default()).map(|_| ());
     let done = tokio::task::spawn_blocking(work).await;
