@@ -63,7 +63,10 @@ fn line(build: &v1::Build, task: &v1::Task) -> Line {
         }
         Some(State::Failed(failed)) => {
             let message = failed.failure.as_ref().map_or("", |failure| failure.message.as_str());
-            let first = message.lines().find(|line| !line.trim().is_empty()).unwrap_or("no reason given");
+            // The Go command heads a package's errors with a line of its path, which says nothing yet.
+            let mut telling =
+                message.lines().filter(|line| !line.trim().is_empty() && !line.starts_with("# "));
+            let first = telling.next().unwrap_or("no reason given");
             (format!("failed: {first}"), String::new(), Some(End::Failed))
         }
         Some(State::Cancelled(_)) => ("cancelled".to_owned(), String::new(), Some(End::Cancelled)),
@@ -170,7 +173,10 @@ pub(crate) mod tests {
         let (state, _) = leased(Phase::Modules, 3, 0, "");
         assert_eq!(words(state, None), "starting on eu/a1");
         assert_eq!(words(State::Queued(v1::task::Queued {}), None), "queued");
-        let failure = v1::Failure { message: "\nmain.go:3:2: x\nmore".to_owned(), ..v1::Failure::default() };
+        let failure = v1::Failure {
+            message: "\n# example.org/m\nmain.go:3:2: x\nmore".to_owned(),
+            ..v1::Failure::default()
+        };
         let failed = v1::task::Failed { failure: Some(failure), ..v1::task::Failed::default() };
         assert_eq!(words(State::Failed(failed), None), "failed: main.go:3:2: x");
     }

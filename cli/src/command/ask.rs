@@ -254,7 +254,7 @@ fn agent_row(agent: &v1::AgentStatus) -> Vec<String> {
         agent.clock_offset_us.map_or_else(unknown, |us| format!("{:+} ms", us / 1_000)),
         hits,
         agent.disk_free.map_or_else(unknown, |bytes| ByteCount(bytes).to_string()),
-        ago(0, agent.attached_ms),
+        ago(agent.attached_ms, now_ms()),
     ]
 }
 
