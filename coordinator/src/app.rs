@@ -151,6 +151,7 @@ impl App {
         );
         let deciding = tokio::spawn(step_loop.run(epoch, stop.clone()));
         tokio::spawn(history.clone().follow(reader, stop.clone()));
+        retention::apply(&handle, &holder).await;
         tokio::spawn(retention::run(handle.clone(), holder.clone(), stop.clone()));
         tokio::spawn(renew_own(
             identity,
@@ -179,7 +180,7 @@ impl App {
                 history: history.clone(),
             },
             agents: AgentsService { handle: handle.clone(), holder: holder.clone(), clock },
-            blobs: BlobsService { handle: handle.clone(), holder: holder.clone() },
+            blobs: BlobsService::new(handle.clone(), holder.clone()),
             logs: LogsService {
                 handle: handle.clone(),
                 watchers,

@@ -7,7 +7,7 @@
 //! Not here: the wire, and any decision about builds.
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeSet, HashMap},
     io::{Read, Write},
     path::Path,
     sync::{Arc, Mutex, PoisonError},
@@ -99,8 +99,8 @@ struct Inner {
     partials: PartialBlobs,
     access: AccessIndex,
     key: ReceiptKey,
-    /// Pins of receipts that are not an hour old, oldest first.
-    receipts: Mutex<VecDeque<(Instant, PinGuard)>>,
+    /// What has a receipt that is not an hour old, and since when.
+    receipts: Mutex<HashMap<Digest, (Instant, PinGuard)>>,
 }
 
 impl Holder {
@@ -296,15 +296,22 @@ impl Inner {
         Ok(self.blobs.contains(digest) && self.access.allows(project, digest)?)
     }
 
-    /// Pins for as long as a receipt promises.
+    /// Pins for as long as a receipt promises. One pin a blob, however many receipts it has.
     fn keep(&self, digests: &[Digest]) {
-        let guard = self.blobs.pin(digests.iter().copied());
         let mut receipts = self.receipts.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
-        receipts.push_back((now, guard));
-        while receipts.front().is_some_and(|(since, _)| now.duration_since(*since) > RECEIPT_KEEPS) {
-            receipts.pop_front();
+        for digest in digests {
+            receipts
+                .entry(*digest)
+                .and_modify(|(since, _)| *since = now)
+                .or_insert_with(|| (now, self.blobs.pin([*digest])));
         }
+    }
+
+    /// Lets go of what no receipt keeps any more.
+    fn forget_old_receipts(&self) {
+        let mut receipts = self.receipts.lock().unwrap_or_else(PoisonError::into_inner);
+        receipts.retain(|_, (since, _)| since.elapsed() < RECEIPT_KEEPS);
     }
 
     /// The root and what is below it, each once.
@@ -352,6 +359,7 @@ impl Inner {
             pins.extend(digests);
         }
         self.blobs.pin_named(BUILDS_PIN, pins);
+        self.forget_old_receipts();
         Ok(())
     }
 }

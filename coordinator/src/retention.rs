@@ -63,18 +63,20 @@ fn wanted(machine: &Machine) -> Wanted {
     all
 }
 
+/// Makes the pins match once. Done before the ports open, so that nothing is evicted that a build names.
+pub(crate) async fn apply(handle: &Handle, holder: &Holder) {
+    match handle.read(wanted).await {
+        Ok(wanted) => holder.retain(wanted).await,
+        Err(error) => tracing::warn!(%error, "what builds name could not be read; the pins stay as they are"),
+    }
+}
+
 /// Keeps the pins matching until told to stop.
 pub(crate) async fn run(handle: Handle, holder: Holder, stop: CancellationToken) {
     loop {
-        match handle.read(wanted).await {
-            Ok(wanted) => holder.retain(wanted).await,
-            Err(error) => {
-                tracing::warn!(%error, "what builds name could not be read; the pins stay as they are")
-            }
-        }
         tokio::select! {
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(EVERY) => {}
+            () = tokio::time::sleep(EVERY) => apply(&handle, &holder).await,
         }
     }
 }

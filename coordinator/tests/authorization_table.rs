@@ -8,7 +8,7 @@ use prost::Message as _;
 use prost_types::FileDescriptorSet;
 
 fn methods_of_the_services() -> BTreeSet<String> {
-    let set = FileDescriptorSet::decode(DESCRIPTORS).unwrap();
+    let set = FileDescriptorSet::decode(DESCRIPTORS).expect("the build script wrote the descriptors");
     let mut methods = BTreeSet::new();
     for file in &set.file {
         for service in &file.service {

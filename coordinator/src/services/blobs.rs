@@ -1,6 +1,10 @@
 //! The `Blobs` service: what is missing, packs in, receipts, packs out.
 
-use std::io::{Read, Write};
+use std::{
+    io::{Read, Write},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use meridian_core::{
@@ -11,7 +15,10 @@ use meridian_proto::{
     limits::{CHUNK_LEN_MAX, DIGESTS_MAX},
     v1,
 };
-use tokio::sync::mpsc;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    time::timeout,
+};
 use tokio_stream::{StreamExt, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status, Streaming};
 
@@ -25,10 +32,18 @@ use crate::{
 /// Chunks that may wait between the network and the disk, in either direction.
 const CHUNKS_QUEUED_MAX: usize = 8;
 
+/// Uploads and downloads at once. Each takes a thread and a frame's memory; more wait their turn.
+const TRANSFERS_MAX: usize = 32;
+/// How long a transfer waits for its turn.
+const TURN_WITHIN: Duration = Duration::from_secs(30);
+/// How long the other end of a transfer may send or take nothing.
+const STALL_MAX: Duration = Duration::from_secs(60);
+
 /// The `Blobs` service.
 pub(crate) struct BlobsService {
-    pub(crate) handle: Handle,
-    pub(crate) holder: Holder,
+    handle: Handle,
+    holder: Holder,
+    turns: Arc<Semaphore>,
 }
 
 /// What a caller wants to do with a project's blobs.
@@ -39,6 +54,19 @@ enum Access {
 }
 
 impl BlobsService {
+    pub(crate) fn new(handle: Handle, holder: Holder) -> Self {
+        Self { handle, holder, turns: Arc::new(Semaphore::new(TRANSFERS_MAX)) }
+    }
+
+    async fn turn(&self) -> Result<OwnedSemaphorePermit, Status> {
+        match timeout(TURN_WITHIN, self.turns.clone().acquire_owned()).await {
+            Ok(Ok(permit)) => Ok(permit),
+            _ => Err(Status::unavailable(format!(
+                "{TRANSFERS_MAX} transfers are under way and none ended within 30 s; try again"
+            ))),
+        }
+    }
+
     /// Members reach their team's projects. An agent reads what a task placed with it or leased by it needs,
     /// and writes only under a lease.
     async fn admit(
@@ -121,9 +149,14 @@ impl v1::blobs_server::Blobs for BlobsService {
         let first = messages.next().await.ok_or_else(|| invalid("the upload is empty"))??;
         let header = first.header.ok_or_else(|| invalid("the first message of an upload has a header"))?;
         let project = self.admit(&caller, &header.project, header.scope.as_ref(), Access::Write).await?;
+        let turn = self.turn().await?;
         let (chunks, reader) = chunk_pipe();
         let holder = self.holder.clone();
-        let taking = tokio::task::spawn_blocking(move || holder.take_pack(&project, reader));
+        let taking = tokio::task::spawn_blocking(move || {
+            let taken = holder.take_pack(&project, reader);
+            drop(turn);
+            taken
+        });
         let mut next = Some(Ok(v1::UploadRequest { header: None, chunk: first.chunk }));
         let mut broken = None;
         while let Some(message) = next {
@@ -140,7 +173,10 @@ impl v1::blobs_server::Blobs for BlobsService {
                     break;
                 }
             }
-            next = messages.next().await;
+            next = match timeout(STALL_MAX, messages.next()).await {
+                Ok(next) => next,
+                Err(_) => Some(Err(Status::deadline_exceeded("nothing came for 60 s"))),
+            };
         }
         drop(chunks);
         let taken = taking.await.map_err(|e| internal("an upload could not be taken", e))?;
@@ -175,17 +211,20 @@ impl v1::blobs_server::Blobs for BlobsService {
         let wanted = digests(&message.digests)?;
         let wanted =
             self.holder.select(&project, wanted, message.directories).await.map_err(holder_status)?;
+        let turn = self.turn().await?;
         let (sender, stream) = mpsc::channel(CHUNKS_QUEUED_MAX);
         let holder = self.holder.clone();
+        let runtime = tokio::runtime::Handle::current();
         tokio::task::spawn_blocking(move || {
-            let mut chunks =
-                ChunkWriter { sender: sender.clone(), buffer: Vec::with_capacity(CHUNK_LEN_MAX) };
+            let _turn = turn;
+            let buffer = Vec::with_capacity(CHUNK_LEN_MAX);
+            let mut chunks = ChunkWriter { sender: sender.clone(), runtime, buffer };
             let written = holder
                 .give_pack(&wanted, &mut chunks)
                 .and_then(|()| chunks.flush().map_err(|error| HolderError::Disk(error.to_string())));
             if let Err(error) = written {
                 // A reader that has gone is the usual cause; then nobody takes this either.
-                let _ = sender.blocking_send(Err(holder_status(error)));
+                let _ = sender.try_send(Err(holder_status(error)));
             }
         });
         Ok(Response::new(ReceiverStream::new(stream)))
@@ -220,6 +259,7 @@ impl Read for ChunkReader {
 /// Cuts a pack into messages.
 struct ChunkWriter {
     sender: mpsc::Sender<Result<v1::PackChunk, Status>>,
+    runtime: tokio::runtime::Handle,
     buffer: Vec<u8>,
 }
 
@@ -239,8 +279,11 @@ impl Write for ChunkWriter {
             return Ok(());
         }
         let chunk = std::mem::replace(&mut self.buffer, Vec::with_capacity(CHUNK_LEN_MAX)).into();
-        self.sender
-            .blocking_send(Ok(v1::PackChunk { chunk }))
-            .map_err(|_| std::io::ErrorKind::BrokenPipe.into())
+        let sent = timeout(STALL_MAX, self.sender.send(Ok(v1::PackChunk { chunk })));
+        match self.runtime.block_on(sent) {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(std::io::ErrorKind::BrokenPipe.into()),
+            Err(_) => Err(std::io::ErrorKind::TimedOut.into()),
+        }
     }
 }
