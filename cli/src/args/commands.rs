@@ -1,0 +1,275 @@
+//! The commands and the arguments of the small ones.
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::args::{
+    build::BuildArgs,
+    role::{AgentArgs, CoordinatorArgs, LocalArgs},
+};
+
+/// Builds Go programs on a fleet that spans regions.
+///
+/// Without a configured fleet, `meridian build` starts a local one in the background and builds there.
+#[derive(Debug, Parser)]
+#[command(
+    name = "meridian",
+    version,
+    after_help = "Exit codes: 0 done, 1 build failed, 2 usage, 3 request refused, 4 infrastructure broken, 130 cancelled."
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What `meridian` can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Build a directory, a module or a git repository for one or more platforms.
+    Build(Box<BuildArgs>),
+    /// List the builds of a project, newest first.
+    Builds(BuildsArgs),
+    /// Show what the tools of a build wrote.
+    Logs(LogsArgs),
+    /// Say where each task of a build is, and because of what.
+    Explain(BuildRef),
+    /// Give a build up.
+    Cancel(BuildRef),
+    /// List the fleet's agents with what was measured of them.
+    Agents(FleetArgs),
+    /// Show the state of the fleet.
+    Status(FleetArgs),
+    /// Look after the local fleet.
+    Local(LocalArgs),
+    /// Run a coordinator.
+    Coordinator(CoordinatorArgs),
+    /// Run an agent.
+    Agent(AgentArgs),
+    /// Join a fleet with a one-time token and keep the identity it gives.
+    Join(JoinArgs),
+    /// Make one-time tokens for agents and members.
+    Token(TokenArgs),
+    /// Look after a journal on disk.
+    Journal(JournalArgs),
+    /// Serve one build's cache to the Go command. Started by the agent, not by people.
+    #[command(hide = true)]
+    Cacheprog(CacheprogArgs),
+}
+
+impl Command {
+    /// Whether this command was asked for JSON.
+    #[must_use]
+    pub fn json(&self) -> bool {
+        match self {
+            Self::Build(args) => args.fleet.json,
+            Self::Builds(args) => args.fleet.json,
+            Self::Logs(args) => args.fleet.json,
+            Self::Explain(args) | Self::Cancel(args) => args.fleet.json,
+            Self::Agents(args) | Self::Status(args) => args.json,
+            Self::Local(args) => args.json(),
+            Self::Join(args) => args.json,
+            Self::Token(args) => args.json(),
+            Self::Journal(JournalArgs { command: JournalCommand::Verify { json, .. } }) => *json,
+            Self::Coordinator(_) | Self::Agent(_) | Self::Cacheprog(_) => false,
+        }
+    }
+}
+
+/// Which fleet a command speaks to, and how it prints.
+#[derive(Debug, Clone, Default, Args)]
+pub struct FleetArgs {
+    /// The coordinator's address, HOST:PORT. Needs an identity saved by `meridian join`.
+    #[arg(long, value_name = "ADDR", env = "MERIDIAN_COORDINATOR")]
+    pub coordinator: Option<String>,
+    /// Use the local fleet, whatever is configured.
+    #[arg(long)]
+    pub local: bool,
+    /// Print JSON instead of text.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// One build and the fleet that has it.
+#[derive(Debug, Args)]
+pub struct BuildRef {
+    /// The build: TEAM/PROJECT/NUMBER.
+    pub build: String,
+    /// Which fleet.
+    #[command(flatten)]
+    pub fleet: FleetArgs,
+}
+
+/// Arguments of `meridian builds`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  meridian builds --project acme/web\n  meridian builds --limit 5 --json")]
+pub struct BuildsArgs {
+    /// Whose builds: TEAM/PROJECT. Default: the project of the current directory.
+    #[arg(long, value_name = "TEAM/PROJECT", env = "MERIDIAN_PROJECT")]
+    pub project: Option<String>,
+    /// At most so many.
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub limit: u32,
+    /// Which fleet.
+    #[command(flatten)]
+    pub fleet: FleetArgs,
+}
+
+/// Arguments of `meridian logs`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  meridian logs acme/web/17\n  meridian logs -f acme/web/17 --platform linux/arm64"
+)]
+pub struct LogsArgs {
+    /// The build: TEAM/PROJECT/NUMBER.
+    pub build: String,
+    /// Go on until the build has ended.
+    #[arg(long, short)]
+    pub follow: bool,
+    /// Only the task with this number.
+    #[arg(long, value_name = "NUMBER", conflicts_with = "platform")]
+    pub task: Option<u32>,
+    /// Only the task of this platform.
+    #[arg(long, value_name = "OS/ARCH")]
+    pub platform: Option<String>,
+    /// Which fleet.
+    #[command(flatten)]
+    pub fleet: FleetArgs,
+}
+
+/// Arguments of `meridian join`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  meridian join mrd1.acme.… --coordinator builds.acme.example:7443")]
+pub struct JoinArgs {
+    /// The token that an administrator made with `meridian token create --member`.
+    pub token: String,
+    /// The coordinator's address, HOST:PORT.
+    #[arg(long, value_name = "ADDR", env = "MERIDIAN_COORDINATOR")]
+    pub coordinator: String,
+    /// Print JSON instead of text.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `meridian token`.
+#[derive(Debug, Args)]
+pub struct TokenArgs {
+    /// What to do with tokens.
+    #[command(subcommand)]
+    pub command: TokenCommand,
+}
+
+impl TokenArgs {
+    fn json(&self) -> bool {
+        let TokenCommand::Create(args) = &self.command;
+        args.fleet.json
+    }
+}
+
+/// What can be done with tokens.
+#[derive(Debug, Subcommand)]
+pub enum TokenCommand {
+    /// Make a token that can be used once, and print it.
+    Create(TokenCreateArgs),
+}
+
+/// Arguments of `meridian token create`.
+#[derive(Debug, Args)]
+#[command(
+    group(clap::ArgGroup::new("grant").required(true)),
+    after_help = "Examples:\n  meridian token create --agent eu-central/a1\n  meridian token create --member web/alice --lifetime 2h"
+)]
+pub struct TokenCreateArgs {
+    /// Its bearer becomes this agent.
+    #[arg(long, value_name = "REGION/NAME", group = "grant")]
+    pub agent: Option<String>,
+    /// Its bearer becomes this member of a team.
+    #[arg(long, value_name = "TEAM/NAME", group = "grant")]
+    pub member: Option<String>,
+    /// How long it can be used: a number with s, m, h or d.
+    #[arg(long, default_value = "1h", value_parser = parse_span)]
+    pub lifetime: std::time::Duration,
+    /// Act as the administrator whose identity lies in this state directory of a coordinator.
+    #[arg(long, value_name = "DIR")]
+    pub state: Option<std::path::PathBuf>,
+    /// Which fleet.
+    #[command(flatten)]
+    pub fleet: FleetArgs,
+}
+
+/// Arguments of `meridian journal`.
+#[derive(Debug, Args)]
+pub struct JournalArgs {
+    /// What to do with it.
+    #[command(subcommand)]
+    pub command: JournalCommand,
+}
+
+/// What can be done with a journal on disk.
+#[derive(Debug, Subcommand)]
+pub enum JournalCommand {
+    /// Read every record and say exactly where the first damage lies, if there is any.
+    Verify {
+        /// The journal's directory, or a coordinator's state directory.
+        dir: std::path::PathBuf,
+        /// Print JSON instead of text.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Arguments of the hidden `meridian cacheprog`.
+#[derive(Debug, Args)]
+pub struct CacheprogArgs {
+    /// The task's socket.
+    #[arg(long)]
+    pub socket: std::path::PathBuf,
+}
+
+/// Reads `90s`, `15m`, `2h` or `7d`.
+///
+/// # Errors
+/// When the text is not a whole number with one of the units, or is zero.
+pub fn parse_span(text: &str) -> Result<std::time::Duration, String> {
+    let wrong =
+        || format!("{text:?} is not a time span: a whole number with s, m, h or d, such as 90s or 2h");
+    let unit = text.chars().last().ok_or_else(wrong)?;
+    let seconds_per_unit: u64 = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 3_600,
+        'd' => 86_400,
+        _ => return Err(wrong()),
+    };
+    let count: u64 = text[..text.len() - 1].parse().map_err(|_| wrong())?;
+    let seconds = count.checked_mul(seconds_per_unit).filter(|s| *s > 0).ok_or_else(wrong)?;
+    Ok(std::time::Duration::from_secs(seconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_time_span_needs_a_number_and_a_unit() {
+        assert_eq!(parse_span("90s"), Ok(std::time::Duration::from_secs(90)));
+        assert_eq!(parse_span("2d"), Ok(std::time::Duration::from_secs(172_800)));
+        for text in ["", "s", "5", "0s", "-1h", "1.5h", "99999999999999999999d", "2é"] {
+            assert!(parse_span(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_for_an_agent_or_for_a_member_and_never_for_both() {
+        let parse = |args: &[&str]| Cli::try_parse_from([&["meridian", "token", "create"], args].concat());
+        assert!(parse(&["--agent", "eu/a"]).is_ok());
+        assert!(parse(&["--agent", "eu/a", "--member", "web/alice"]).is_err());
+        assert!(parse(&[]).is_err());
+    }
+}
