@@ -1,0 +1,126 @@
+//! Blobs and receipts as clients and agents see them.
+
+use meridian_core::digest::Digest;
+use meridian_proto::v1::{self, blobs_client::BlobsClient, builds_client::BuildsClient};
+use meridian_store::tree::{Directory, FileNode};
+use tonic::Code;
+
+use crate::fixture::{Fixture, module_build, upload, upload_pack};
+
+fn wire(digest: Digest) -> bytes::Bytes {
+    bytes::Bytes::copy_from_slice(digest.as_bytes())
+}
+
+async fn missing(fleet: &Fixture, member: &str, project: &str, digest: Digest) -> bool {
+    let request = v1::MissingRequest { project: project.into(), scope: None, digests: vec![wire(digest)] };
+    let answer = BlobsClient::new(fleet.channel(member)).missing(request).await.unwrap().into_inner();
+    !answer.missing.is_empty()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn knowing_a_digest_grants_nothing_to_another_project() {
+    let fleet = Fixture::start().await;
+    let ann = fleet.channel("team/web/member/ann");
+    upload(&ann, "web/shop", None, &[b"secret source"]).await.unwrap();
+    let digest = Digest::of(b"secret source");
+    assert!(!missing(&fleet, "team/web/member/ann", "web/shop", digest).await);
+    assert!(missing(&fleet, "team/web/member/ann", "web/other", digest).await);
+    let request = v1::DownloadRequest {
+        project: "other/thing".into(),
+        scope: None,
+        digests: vec![wire(digest)],
+        directories: false,
+    };
+    let mut eve = BlobsClient::new(fleet.channel("team/other/member/eve"));
+    assert_eq!(eve.download(request.clone()).await.unwrap_err().code(), Code::NotFound);
+    let foreign = v1::DownloadRequest { project: "web/shop".into(), ..request };
+    assert_eq!(eve.download(foreign).await.unwrap_err().code(), Code::PermissionDenied);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tree_has_a_receipt_only_when_everything_below_it_is_here() {
+    let fleet = Fixture::start().await;
+    let ann = fleet.channel("team/web/member/ann");
+    let file = FileNode {
+        name: "main.go".into(),
+        digest: Digest::of(b"package main"),
+        size: meridian_core::quantity::ByteCount(12),
+        executable: false,
+    };
+    let root = Directory { files: vec![file], ..Directory::default() }.encode().unwrap();
+    upload(&ann, "web/shop", None, &[&root]).await.unwrap();
+    let request = v1::ReceiptsRequest {
+        project: "web/shop".into(),
+        scope: None,
+        digests: vec![wire(Digest::of(&root))],
+        trees: true,
+    };
+    let mut client = BlobsClient::new(ann.clone());
+    assert_eq!(client.receipts(request.clone()).await.unwrap_err().code(), Code::NotFound);
+    upload(&ann, "web/shop", None, &[b"package main"]).await.unwrap();
+    assert_eq!(client.receipts(request).await.unwrap().into_inner().receipts.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pack_that_is_no_pack_or_lies_about_a_digest_is_refused_and_leaves_nothing() {
+    let fleet = Fixture::start().await;
+    let ann = fleet.channel("team/web/member/ann");
+    let garbage = upload_pack(&ann, "web/shop", None, b"not a pack at all".repeat(100)).await.unwrap_err();
+    assert_eq!(garbage.code(), Code::InvalidArgument, "{garbage}");
+    let mut tar = meridian_store::pack::PackWriter::new(Vec::new()).unwrap();
+    let size = meridian_core::quantity::ByteCount(5);
+    // The writer checks too, so the lie is made by flipping bytes of an honest pack's compressed frame.
+    tar.add(&Digest::of(b"truth"), size, meridian_core::quantity::ByteCount(0), &mut &b"truth"[..]).unwrap();
+    let honest = tar.finish().unwrap();
+    for position in 0..honest.len() {
+        let mut lie = honest.clone();
+        lie[position] ^= 0x40;
+        // Whatever the flip hit, either the pack is refused or the blob in it is what it says.
+        if upload_pack(&ann, "web/shop", None, lie).await.is_ok() {
+            assert!(!missing(&fleet, "team/web/member/ann", "web/shop", Digest::of(b"truth")).await);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_reaches_a_projects_blobs_only_for_a_task_that_it_holds() {
+    let fleet = Fixture::start().await;
+    let ann = fleet.channel("team/web/member/ann");
+    upload(&ann, "web/shop", None, &[b"source"]).await.unwrap();
+    let mut agent = fleet.agent("a1").await;
+    let mut builds = BuildsClient::new(ann);
+    builds.submit(module_build("web/shop", "k", &["linux/amd64"])).await.unwrap();
+    let (work, fence) = agent.take().await;
+    let scope = v1::Scope { task: work.task.to_string(), fence: fence.0 };
+    let ask = |scope: Option<v1::Scope>, project: &str| v1::MissingRequest {
+        project: project.into(),
+        scope,
+        digests: vec![wire(Digest::of(b"source"))],
+    };
+    let mut blobs = BlobsClient::new(agent.channel.clone());
+    let held = blobs.missing(ask(Some(scope.clone()), "web/shop")).await.unwrap().into_inner();
+    assert!(held.missing.is_empty());
+    let stale = v1::Scope { fence: fence.0 + 1, ..scope.clone() };
+    for refused in
+        [ask(None, "web/shop"), ask(Some(stale), "web/shop"), ask(Some(scope.clone()), "web/other")]
+    {
+        assert_eq!(blobs.missing(refused).await.unwrap_err().code(), Code::PermissionDenied);
+    }
+    let mut other = BlobsClient::new(fleet.channel("agent/eu/a2"));
+    assert_eq!(other.missing(ask(Some(scope), "web/shop")).await.unwrap_err().code(), Code::PermissionDenied);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_build_from_a_tree_without_a_receipt_is_refused() {
+    let fleet = Fixture::start().await;
+    let ann = fleet.channel("team/web/member/ann");
+    let mut request = module_build("web/shop", "k", &["linux/amd64"]);
+    let spec = request.spec.as_mut().unwrap();
+    spec.version = "1.0.0".into();
+    spec.source = Some(v1::build_spec::Source::Tree(v1::TreeSource {
+        root: wire(Digest::of(b"somewhere else")),
+        ..Default::default()
+    }));
+    let refused = BuildsClient::new(ann).submit(request).await.unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
+}

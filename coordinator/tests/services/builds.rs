@@ -1,0 +1,180 @@
+//! The life of a build as a member sees it.
+
+use meridian_core::machine::{Limits, input::Outcome};
+use meridian_proto::v1::{self, builds_client::BuildsClient};
+use tonic::{Code, transport::Channel};
+
+use crate::fixture::{Fixture, module_build};
+
+fn builds(fleet: &Fixture, member: &str) -> BuildsClient<Channel> {
+    BuildsClient::new(fleet.channel(member))
+}
+
+const ANN: &str = "team/web/member/ann";
+
+async fn submit(
+    builds: &mut BuildsClient<Channel>,
+    request: v1::SubmitRequest,
+) -> Result<String, tonic::Status> {
+    builds.submit(request).await.map(|answer| answer.into_inner().build)
+}
+
+/// Follows a build to its end and gives its last state.
+async fn watch_to_the_end(builds: &mut BuildsClient<Channel>, build: &str) -> v1::Build {
+    let request = v1::WatchRequest { build: build.to_owned(), after_revision: 0 };
+    let mut stream = builds.watch(request).await.unwrap().into_inner();
+    let mut last = None;
+    while let Some(update) = stream.message().await.unwrap() {
+        let build = update.build.unwrap();
+        let grew = last.as_ref().is_none_or(|last: &v1::Build| last.revision <= build.revision);
+        assert!(grew, "a watch went back in time");
+        last = Some(build);
+    }
+    last.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_module_build_is_resolved_once_and_compiled_for_each_platform() {
+    let fleet = Fixture::start().await;
+    let mut agent = fleet.agent("a1").await;
+    let mut builds = builds(&fleet, ANN);
+    let request = module_build("web/shop", "k1", &["linux/amd64", "darwin/arm64"]);
+    let build = submit(&mut builds, request.clone()).await.unwrap();
+    assert_eq!(build, "web/shop/1");
+    assert_eq!(submit(&mut builds, request).await.unwrap(), build, "the same key is the same build");
+    let (ended, ()) = tokio::join!(watch_to_the_end(&mut builds, &build), agent.work_off(3));
+    assert_eq!(ended.state(), v1::BuildState::Succeeded);
+    assert_eq!(ended.resolution.as_ref().unwrap().version, "v1.0.0");
+    assert_eq!(ended.tasks.len(), 3);
+    let explained = builds.explain(v1::ExplainRequest { build }).await.unwrap().into_inner();
+    assert!(explained.tasks.iter().all(|task| !task.candidates.is_empty()), "{explained:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_was_used_for_another_request_is_refused() {
+    let fleet = Fixture::start().await;
+    let mut builds = builds(&fleet, ANN);
+    submit(&mut builds, module_build("web/shop", "k", &["linux/amd64"])).await.unwrap();
+    let other = submit(&mut builds, module_build("web/shop", "k", &["linux/arm64"])).await.unwrap_err();
+    assert_eq!(other.code(), Code::AlreadyExists);
+    assert!(other.message().contains("web/shop/1"), "{other}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_result_without_a_receipt_of_the_holder_is_not_accepted() {
+    let fleet = Fixture::start().await;
+    let mut agent = fleet.agent("a1").await;
+    let mut builds = builds(&fleet, ANN);
+    submit(&mut builds, module_build("web/shop", "k", &["linux/amd64"])).await.unwrap();
+    agent.work_off(1).await;
+    let (work, fence) = agent.take().await;
+    let mut artifact = agent.artifact(&work, fence, b"honest").await;
+    artifact.receipts[0].mac[0] ^= 1;
+    let forged = Outcome::Built { artifacts: vec![artifact], go_version: "go1.27.3".into(), log: Vec::new() };
+    agent.report(&work, fence, forged).await;
+    let build = builds.get(v1::GetBuildRequest { build: "web/shop/1".into() }).await.unwrap().into_inner();
+    assert_eq!(build.state(), v1::BuildState::Running, "a forged receipt became a result");
+    agent.work_off(1).await;
+    let build = builds.get(v1::GetBuildRequest { build: "web/shop/1".into() }).await.unwrap().into_inner();
+    assert_eq!(build.state(), v1::BuildState::Succeeded);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restarted_coordinator_knows_its_builds_and_goes_on() {
+    let fleet = Fixture::start().await;
+    let build =
+        submit(&mut builds(&fleet, ANN), module_build("web/shop", "k", &["linux/amd64"])).await.unwrap();
+    let fleet = fleet.restart(Limits::default()).await;
+    let mut builds = builds(&fleet, ANN);
+    let mut agent = fleet.agent("a1").await;
+    let (ended, ()) = tokio::join!(watch_to_the_end(&mut builds, &build), agent.work_off(2));
+    assert_eq!(ended.state(), v1::BuildState::Succeeded);
+    assert_eq!(submit(&mut builds, module_build("web/shop", "k", &["linux/amd64"])).await.unwrap(), build);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn builds_that_the_machine_forgot_are_listed_from_history_page_by_page() {
+    let limits = Limits { builds_kept: 1, ..Limits::default() };
+    let fleet = Fixture::start_with(limits.clone()).await;
+    let mut members = builds(&fleet, ANN);
+    let mut agent = fleet.agent("a1").await;
+    for number in 1..=5 {
+        let build = submit(&mut members, module_build("web/shop", &number.to_string(), &["linux/amd64"]))
+            .await
+            .unwrap();
+        let (ended, ()) = tokio::join!(watch_to_the_end(&mut members, &build), agent.work_off(2));
+        assert_eq!(ended.state(), v1::BuildState::Succeeded);
+    }
+    drop(agent);
+    // History follows the journal; after a restart it has caught up with all that was durable before.
+    let fleet = fleet.restart(limits).await;
+    let mut members = builds(&fleet, ANN);
+    let (mut seen, mut token) = (Vec::new(), String::new());
+    loop {
+        let request = v1::ListBuildsRequest { project: "web/shop".into(), page_size: 2, page_token: token };
+        let page = members.list(request).await.unwrap().into_inner();
+        assert!(page.builds.len() <= 2);
+        seen.extend(page.builds.into_iter().map(|build| (build.id.clone(), build.state())));
+        token = page.next_page_token;
+        if token.is_empty() {
+            break;
+        }
+    }
+    let expected: Vec<_> =
+        (1..=5).rev().map(|n| (format!("web/shop/{n}"), v1::BuildState::Succeeded)).collect();
+    assert_eq!(seen, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_queue_is_a_typed_rejection_with_a_time_to_try_again() {
+    let fleet = Fixture::start_with(Limits { queued_tasks_max: 4, ..Limits::default() }).await;
+    let mut members = builds(&fleet, ANN);
+    let mut refused = None;
+    for key in 0..10 {
+        if let Err(status) =
+            submit(&mut members, module_build("web/shop", &key.to_string(), &["linux/amd64"])).await
+        {
+            refused = Some(status);
+            break;
+        }
+    }
+    let refused = refused.expect("ten builds fit into a queue of four tasks");
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    assert!(refused.metadata().contains_key("retry-after-ms"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_build_ends_and_its_late_report_counts_for_nothing() {
+    let fleet = Fixture::start().await;
+    let mut agent = fleet.agent("a1").await;
+    let mut members = builds(&fleet, ANN);
+    let build = submit(&mut members, module_build("web/shop", "k", &["linux/amd64"])).await.unwrap();
+    let (work, fence) = agent.take().await;
+    assert!(
+        members.cancel(v1::CancelBuildRequest { build: build.clone() }).await.unwrap().into_inner().changed
+    );
+    let late = Outcome::Resolved(meridian_core::build::Resolution {
+        module: "example.com/tool".into(),
+        version: "v1.0.0".into(),
+        sum: String::new(),
+    });
+    assert!(!agent.report(&work, fence, late).await);
+    let ended = members.get(v1::GetBuildRequest { build: build.clone() }).await.unwrap().into_inner();
+    assert_eq!(ended.state(), v1::BuildState::Cancelled);
+    assert!(!members.cancel(v1::CancelBuildRequest { build }).await.unwrap().into_inner().changed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_teams_builds_cannot_be_seen_watched_or_cancelled() {
+    let fleet = Fixture::start().await;
+    let build =
+        submit(&mut builds(&fleet, ANN), module_build("web/shop", "k", &["linux/amd64"])).await.unwrap();
+    let mut eve = builds(&fleet, "team/other/member/eve");
+    let get = eve.get(v1::GetBuildRequest { build: build.clone() }).await.unwrap_err();
+    let cancel = eve.cancel(v1::CancelBuildRequest { build: build.clone() }).await.unwrap_err();
+    let watch = eve.watch(v1::WatchRequest { build, after_revision: 0 }).await.unwrap_err();
+    let submit = submit(&mut eve, module_build("web/shop", "x", &["linux/amd64"])).await.unwrap_err();
+    for status in [get, cancel, watch, submit] {
+        assert_eq!(status.code(), Code::PermissionDenied, "{status}");
+    }
+}

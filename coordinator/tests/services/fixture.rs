@@ -1,0 +1,262 @@
+//! A coordinator in a temporary directory, callers with identities, and an agent that does as it is told.
+
+use std::{collections::VecDeque, path::Path, time::Duration};
+
+use meridian_coordinator::{App, CoordinatorConfig, Running};
+use meridian_core::{
+    build::{Artifact, Receipt, Resolution},
+    digest::Digest,
+    id::{Fence, FleetName},
+    machine::{
+        Limits,
+        effect::{Order, Work},
+        input::{AgentOffer, Outcome},
+        record::TaskKind,
+    },
+    quantity::ByteCount,
+};
+use meridian_proto::{
+    convert::{agent::AgentSaid, coordinator::CoordinatorSaid},
+    v1,
+};
+use meridian_runtime::{
+    clock::Clock,
+    identity::{Identity, LiveIdentity, SpiffeId, new_key_and_csr},
+    tls::{self, ChannelOptions, ClientTls},
+};
+use meridian_store::pack::PackWriter;
+use tempfile::TempDir;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Streaming, transport::Channel};
+
+pub(crate) struct Fixture {
+    pub(crate) running: Running,
+    stop: CancellationToken,
+    state: TempDir,
+}
+
+impl Fixture {
+    pub(crate) async fn start() -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), Limits::default()).await
+    }
+
+    pub(crate) async fn start_with(limits: Limits) -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), limits).await
+    }
+
+    async fn start_in(state: TempDir, limits: Limits) -> Self {
+        tls::install_crypto();
+        let mut config = CoordinatorConfig::new(FleetName::new("acme").unwrap(), state.path().to_owned());
+        config.limits = limits;
+        config.http_listen = Some("127.0.0.1:0".parse().unwrap());
+        let stop = CancellationToken::new();
+        let running = App::start(config, Clock::system(), stop.clone()).await.unwrap();
+        Self { running, stop, state }
+    }
+
+    /// Stops the coordinator and starts another one on the same state.
+    pub(crate) async fn restart(self, limits: Limits) -> Self {
+        let Self { running, stop, state } = self;
+        stop.cancel();
+        running.ended().await.unwrap();
+        Self::start_in(state, limits).await
+    }
+
+    pub(crate) fn state(&self) -> &Path {
+        self.state.path()
+    }
+
+    /// A channel with an identity that the authority issues on the spot.
+    pub(crate) fn channel(&self, path: &str) -> Channel {
+        let authority = &self.running.authority;
+        let id: SpiffeId = format!("spiffe://acme/{path}").parse().unwrap();
+        let (key, request) = new_key_and_csr().unwrap();
+        let chain = authority.issue(&request, &id, Duration::from_secs(3600), &[]).unwrap();
+        let identity = Identity::new(key, &chain, authority.certificate_der()).unwrap();
+        self.channel_with(Some(LiveIdentity::new(identity).unwrap()))
+    }
+
+    pub(crate) fn channel_with(&self, identity: Option<LiveIdentity>) -> Channel {
+        let tls = ClientTls {
+            authority: self.running.authority.certificate_der().to_vec(),
+            identity,
+            server: "spiffe://acme/coordinator".parse().unwrap(),
+        };
+        tls::channel(&self.running.address.to_string(), tls, &ChannelOptions::default()).unwrap()
+    }
+
+    pub(crate) async fn agent(&self, name: &str) -> FakeAgent {
+        let channel = self.channel(&format!("agent/eu/{name}"));
+        let (to, messages) = mpsc::channel(64);
+        let offer = AgentOffer { host: "linux/amd64".into(), slots: 4, cores: 4, version: "0".into() };
+        to.send((&AgentSaid::Hello { offer, held: Vec::new() }).into()).await.unwrap();
+        let mut client = v1::agents_client::AgentsClient::new(channel.clone());
+        let from = client.attach(ReceiverStream::new(messages)).await.unwrap().into_inner();
+        FakeAgent { channel, to, from, waiting: VecDeque::new() }
+    }
+}
+
+/// An agent whose builds are made up, and whose uploads and reports are real.
+pub(crate) struct FakeAgent {
+    pub(crate) channel: Channel,
+    to: mpsc::Sender<v1::AgentMessage>,
+    from: Streaming<v1::CoordinatorMessage>,
+    waiting: VecDeque<Order>,
+}
+
+impl FakeAgent {
+    pub(crate) async fn say(&self, said: AgentSaid) {
+        self.to.send((&said).into()).await.unwrap();
+    }
+
+    /// The first order that `pick` takes, within 20 s. Others wait for whoever wants them; probes are answered.
+    async fn order<T>(&mut self, pick: impl Fn(&Order) -> Option<T>) -> T {
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+        if let Some(position) = self.waiting.iter().position(|order| pick(order).is_some()) {
+            let order = self.waiting.remove(position).unwrap();
+            return pick(&order).unwrap();
+        }
+        loop {
+            let message = tokio::time::timeout_at(deadline, self.from.message()).await;
+            let message = message.expect("an order within 20 s").unwrap().expect("the stream is open");
+            match CoordinatorSaid::try_from(message).unwrap() {
+                CoordinatorSaid::Order { order, .. } => match pick(&order) {
+                    Some(picked) => return picked,
+                    None => self.waiting.push_back(order),
+                },
+                CoordinatorSaid::Probe { number } => {
+                    let now = Clock::system().now().wall_ms * 1_000;
+                    self.say(AgentSaid::Echo { number, received_wall_us: now, sent_wall_us: now }).await;
+                }
+            }
+        }
+    }
+
+    /// Takes up the next offer and gives the work with its lease.
+    pub(crate) async fn take(&mut self) -> (Work, Fence) {
+        let (work, placement) = self
+            .order(|order| match order {
+                Order::Offer { work, placement } => Some((Work::clone(work), *placement)),
+                _ => None,
+            })
+            .await;
+        let wanted = work.task.clone();
+        self.say(AgentSaid::Lease { task: wanted.clone(), placement }).await;
+        let fence = self
+            .order(|order| match order {
+                Order::Grant { task, fence, .. } if *task == wanted => Some(*fence),
+                _ => None,
+            })
+            .await;
+        (work, fence)
+    }
+
+    /// Reports, and says whether the report became the task's result.
+    pub(crate) async fn report(&mut self, work: &Work, fence: Fence, outcome: Outcome) -> bool {
+        let reported = work.task.clone();
+        self.say(AgentSaid::Report { task: reported.clone(), fence, outcome: Box::new(outcome) }).await;
+        self.order(|order| match order {
+            Order::Settled { task, accepted, .. } if *task == reported => Some(*accepted),
+            _ => None,
+        })
+        .await
+    }
+
+    /// Uploads bytes as an artifact under a lease.
+    pub(crate) async fn artifact(&self, work: &Work, fence: Fence, bytes: &[u8]) -> Artifact {
+        let scope = v1::Scope { task: work.task.to_string(), fence: fence.0 };
+        let receipts =
+            upload(&self.channel, &work.task.build.project.to_string(), Some(scope), &[bytes]).await.unwrap();
+        Artifact {
+            name: "tool_1.0.0_linux_amd64".into(),
+            package: ".".into(),
+            digest: Digest::of(bytes),
+            size: ByteCount(bytes.len() as u64),
+            receipts,
+        }
+    }
+
+    /// Does whatever comes until `tasks` tasks are done.
+    pub(crate) async fn work_off(&mut self, tasks: usize) {
+        for _ in 0..tasks {
+            let (work, fence) = self.take().await;
+            let outcome = match &work.kind {
+                TaskKind::Resolve => Outcome::Resolved(Resolution {
+                    module: "example.com/tool".into(),
+                    version: "v1.0.0".into(),
+                    sum: "h1:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=".into(),
+                }),
+                TaskKind::Compile(platform) => {
+                    let artifact = self.artifact(&work, fence, platform.to_string().as_bytes()).await;
+                    Outcome::Built {
+                        artifacts: vec![artifact],
+                        go_version: "go1.27.3".into(),
+                        log: Vec::new(),
+                    }
+                }
+            };
+            assert!(self.report(&work, fence, outcome).await);
+        }
+    }
+}
+
+/// Uploads blobs as one pack.
+pub(crate) async fn upload(
+    channel: &Channel,
+    project: &str,
+    scope: Option<v1::Scope>,
+    blobs: &[&[u8]],
+) -> Result<Vec<Receipt>, tonic::Status> {
+    let mut pack = PackWriter::new(Vec::new()).unwrap();
+    for blob in blobs {
+        let size = ByteCount(blob.len() as u64);
+        pack.add(&Digest::of(blob), size, ByteCount(0), &mut &blob[..]).unwrap();
+    }
+    upload_pack(channel, project, scope, pack.finish().unwrap()).await
+}
+
+/// Uploads bytes that may or may not be a pack.
+pub(crate) async fn upload_pack(
+    channel: &Channel,
+    project: &str,
+    scope: Option<v1::Scope>,
+    pack: Vec<u8>,
+) -> Result<Vec<Receipt>, tonic::Status> {
+    let header = v1::UploadHeader { project: project.to_owned(), scope };
+    let mut messages = vec![v1::UploadRequest { header: Some(header), chunk: Default::default() }];
+    messages.extend(
+        pack.chunks(1000).map(|chunk| v1::UploadRequest { header: None, chunk: chunk.to_vec().into() }),
+    );
+    let mut client = v1::blobs_client::BlobsClient::new(channel.clone());
+    let answer = client.upload(tokio_stream::iter(messages)).await?.into_inner();
+    Ok(answer.receipts.into_iter().map(|receipt| Receipt::try_from(receipt).unwrap()).collect())
+}
+
+/// A request to build a module's package for some platforms.
+pub(crate) fn module_build(project: &str, key: &str, platforms: &[&str]) -> v1::SubmitRequest {
+    let platforms = platforms
+        .iter()
+        .map(|text| (&meridian_core::golang::platform::Platform::parse(text).unwrap()).into());
+    v1::SubmitRequest {
+        project: project.to_owned(),
+        key: key.to_owned(),
+        spec: Some(v1::BuildSpec {
+            source: Some(v1::build_spec::Source::Module(v1::ModuleSource {
+                package: "example.com/tool".into(),
+                query: "latest".into(),
+            })),
+            packages: vec![".".into()],
+            platforms: platforms.collect(),
+            toolchain: Some(v1::Toolchain {
+                choice: Some(v1::toolchain::Choice::Default(v1::toolchain::Default {})),
+            }),
+            flags: Some(v1::BuildFlags::default()),
+            name: None,
+            version: String::new(),
+            wishes: Some(v1::Wishes::default()),
+        }),
+        ..Default::default()
+    }
+}

@@ -1,0 +1,8 @@
+//! The coordinator as its callers see it: a real one, over TLS on loopback.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod blobs;
+mod builds;
+mod fixture;
+mod fleet;
