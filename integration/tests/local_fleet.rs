@@ -1,0 +1,68 @@
+//! The local fleet: started by the first build, shared by all terminals, gone when idle.
+
+use std::time::Duration;
+
+use meridian_integration::{client::Client, fixture::program::Program, home::Home, process::Running};
+
+fn client() -> (Client, String) {
+    let client = Client::local(Home::with_proxy("off"));
+    let directory = client.home.path().join("source");
+    Program::saying("example.test/p", "hello").write(&directory).expect("a directory can be written");
+    let source = directory.display().to_string();
+    (client, source)
+}
+
+#[test]
+fn two_terminals_share_one_fleet_and_the_second_build_is_warm() {
+    let (client, source) = client();
+    let first = client.start_build("a", &[&source, "--version", "1"]);
+    let second = client.start_build("b", &[&source, "--version", "1"]);
+    let (first, second) = (first.finish().expect_success(), second.finish().expect_success());
+    assert_eq!(first.checksums(), second.checksums());
+
+    let status = client.run(&["local", "status", "--json"]).expect_code(0);
+    assert!(!status.json_values().is_empty());
+    let warm = client.build_into("c", &[&source, "--version", "1"]);
+    let took = warm.run.took;
+    assert_eq!(warm.expect_success().checksums(), first.checksums());
+    assert!(took < Duration::from_secs(10), "warm, and yet {took:?}");
+
+    client.run(&["local", "stop"]).expect_code(0);
+    let status = client.run(&["local", "status"]);
+    assert!(status.says("not running"), "{status}");
+    // Starts again on the same state.
+    assert_eq!(
+        client.build_into("d", &[&source, "--version", "1"]).expect_success().checksums(),
+        first.checksums()
+    );
+}
+
+#[test]
+fn an_idle_fleet_is_gone() {
+    let home = Home::with_proxy("off");
+    let run = Running::start(home.meridian(["local", "run", "--idle", "1s"])).finish(Duration::from_secs(30));
+    run.expect_code(0);
+}
+
+#[test]
+fn continuous_integration_must_ask_for_a_local_fleet() {
+    let (mut client, source) = client();
+    client.home.set("CI", "true");
+    let command = client.home.meridian(["build", &source, "--version", "1"]);
+    let run = Running::start(command).finish(Duration::from_secs(30));
+    run.expect_code(3).expect_words(&["CI", "--local"]);
+    assert!(!client.home.state().join("local").exists(), "nothing was started");
+    client.build(&[&source, "--version", "1"]).expect_success();
+}
+
+#[test]
+fn a_build_that_is_repeated_under_its_key_is_the_same_build() {
+    let (client, source) = client();
+    let arguments =
+        ["build", &source, "--version", "1", "--idempotency-key", "once", "--detach", "--toolchain", "local"];
+    let first = client.run(&arguments).expect_code(0);
+    let second = client.run(&arguments).expect_code(0);
+    assert_eq!(first.stdout.trim(), second.stdout.trim());
+    let other = [&arguments[..], &["--tags", "different"]].concat();
+    client.run(&other).expect_code(3).expect_words(&["key"]);
+}
