@@ -166,6 +166,7 @@ impl GoBuilder {
             owner: &self.dir,
             deadline: MODULES_MAX,
             shown_as: self.shown_as(toolchain, task.dir.path()),
+            downloads_to: Some(self.modcache()),
         }
     }
 

@@ -54,7 +54,7 @@ const fn net(texts: &'static [&'static str], kind: FailureKind, hint: &'static s
 
 use FailureKind::{DiskFull, Infrastructure, Modules, Request};
 
-const TABLE: [Row; 25] = [
+const TABLE: [Row; 26] = [
     row(
         &["no space left on device", "disk quota exceeded"],
         DiskFull,
@@ -87,6 +87,11 @@ const TABLE: [Row; 25] = [
         Modules,
         "the module's bytes are not those that were recorded: the tag was moved, or a proxy serves other bytes; \
          do not switch the check off",
+    ),
+    row(
+        &["go: unzip ", "not a valid zip file"],
+        Modules,
+        "the module proxy serves damaged bytes for this version, or the module was published so",
     ),
     row(
         &["is not a main package", "no main packages to build"],

@@ -1,16 +1,21 @@
 //! One Go command of one task: runs it, cleans what it says, and sorts its failure.
 
-use std::{ffi::OsString, path::Path, time::Duration};
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use meridian_core::machine::input::Failure;
 
 use super::{
     classify::{self, Stage},
+    damage::drop_damaged,
     lineage::Env,
     request::Run,
 };
 use crate::{
-    process::{Invocation, Output, run},
+    process::{Exit, Invocation, Output, run},
     toolchain::ToolchainRef,
 };
 
@@ -32,11 +37,23 @@ pub(crate) struct GoCommand<'a> {
     pub(crate) deadline: Duration,
     /// Paths of this agent that mean nothing to the user, and what is shown instead.
     pub(crate) shown_as: Vec<(String, String)>,
+    /// The module cache that the command downloads into, if it does.
+    pub(crate) downloads_to: Option<PathBuf>,
+}
+
+/// A command that ended by itself, well or not.
+pub(crate) struct Ended {
+    pub(crate) exit: Exit,
+    pub(crate) stdout: String,
+    /// Standard error as it came.
+    raw: String,
+    /// Standard error with the agent's own paths replaced.
+    clean: String,
 }
 
 impl GoCommand<'_> {
-    /// Runs the command and returns its standard output. `on_line` sees each line of standard error first, cleaned, and tells whether it also
-    /// goes to the log.
+    /// Runs the command and returns its standard output. `on_line` sees each line of standard error first,
+    /// cleaned, and tells whether it also goes to the log.
     ///
     /// # Errors
     /// When the command fails, sorted by [`classify::classify`]; the raw text of standard error comes along.
@@ -45,6 +62,29 @@ impl GoCommand<'_> {
         run_as: Run<'_>,
         on_line: &mut (dyn FnMut(&str) -> bool + Send),
     ) -> Result<String, (Failure, String)> {
+        let ended = self.run_to_end(run_as, on_line).await.map_err(|failure| (failure, String::new()))?;
+        if ended.exit.is_success() {
+            return Ok(ended.stdout);
+        }
+        Err((self.failure_of(&ended), ended.raw))
+    }
+
+    /// What a command that failed said, sorted.
+    pub(crate) fn failure_of(&self, ended: &Ended) -> Failure {
+        let mut failure = classify::classify(self.stage, ended.exit, &ended.clean);
+        classify::explain_cgo(&mut failure, &ended.raw);
+        failure
+    }
+
+    /// The same for a command that tells its failures on standard output: the caller looks there.
+    ///
+    /// # Errors
+    /// When the command has no end of its own: it was stopped, took too long or could not be started.
+    pub(crate) async fn run_to_end(
+        &self,
+        run_as: Run<'_>,
+        on_line: &mut (dyn FnMut(&str) -> bool + Send),
+    ) -> Result<Ended, Failure> {
         let invocation = Invocation {
             program: self.toolchain.go(),
             args: self.args.clone(),
@@ -74,17 +114,19 @@ impl GoCommand<'_> {
             run(&invocation, run_as.cancel, &mut hear).await
         };
         lines.end(&mut take);
-        let exit = exit.map_err(|error| (classify::process(&error), String::new()))?;
+        let exit = exit.map_err(|error| classify::process(&error))?;
         let stdout = String::from_utf8_lossy(&stdout).into_owned();
-        if exit.is_success() {
-            return Ok(stdout);
+        if let Some(modcache) = self.downloads_to.as_deref().filter(|_| !exit.is_success()) {
+            let dropped = drop_damaged(modcache, &raw) + drop_damaged(modcache, &stdout);
+            if dropped > 0 {
+                tracing::warn!(dropped, "the module cache had modules that cannot be unpacked");
+            }
         }
-        let mut failure = classify::classify(self.stage, exit, &clean);
-        classify::explain_cgo(&mut failure, &raw);
-        Err((failure, raw))
+        Ok(Ended { exit, stdout, raw, clean })
     }
 
-    fn cleaned(&self, line: &str) -> String {
+    /// A text without this agent's own paths.
+    pub(crate) fn cleaned(&self, line: &str) -> String {
         self.shown_as.iter().fold(line.to_owned(), |line, (path, shown)| line.replace(path, shown))
     }
 }

@@ -240,6 +240,7 @@ impl Compile<'_> {
             owner: &builder.dir,
             deadline: COMPILE_MAX,
             shown_as,
+            downloads_to: None,
         })
     }
 

@@ -10,6 +10,7 @@ mod builder;
 mod classify;
 mod command;
 mod compile;
+mod damage;
 pub(crate) mod lineage;
 mod modules;
 mod notes;

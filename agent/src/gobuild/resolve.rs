@@ -42,6 +42,8 @@ struct ListedError {
 struct Downloaded {
     dir: String,
     sum: String,
+    /// What went wrong: with `-json` it stands here and nowhere else.
+    error: String,
 }
 
 /// What is remembered of a resolution.
@@ -162,12 +164,23 @@ impl GoBuilder {
         run: Run<'_>,
     ) -> Result<Downloaded, Failure> {
         let module = format!("{}@{}", found.path, found.version);
-        let args = vec!["mod".into(), "download".into(), "-json".into(), module.into()];
+        let args = vec!["mod".into(), "download".into(), "-json".into(), module.clone().into()];
         let command = self.network_command(toolchain, task, Stage::Resolve, args);
-        let said = command.run(run, &mut |_| true).await.map_err(|(failure, _)| failure)?;
-        serde_json::from_str(&said).map_err(|error| {
-            classify::infrastructure(format!("go mod download -json cannot be read: {error}"))
-        })
+        let ended = command.run_to_end(run, &mut |_| true).await?;
+        let told = serde_json::from_str::<Downloaded>(&ended.stdout);
+        if ended.exit.is_success() {
+            return told.map_err(|error| {
+                classify::infrastructure(format!("go mod download -json cannot be read: {error}"))
+            });
+        }
+        match told {
+            Ok(Downloaded { error, .. }) if !error.is_empty() => {
+                let error = command.cleaned(&error);
+                let words = if error.contains(&module) { error } else { format!("{module}: {error}") };
+                Err(classify::classify(Stage::Resolve, ended.exit, &format!("go: {words}")))
+            }
+            _ => Err(command.failure_of(&ended)),
+        }
     }
 }
 
