@@ -4,23 +4,22 @@
 
 use std::{
     net::SocketAddr,
-    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use meridian_core::{
     id::{Epoch, JournalIndex},
-    machine::{Limits, Machine},
+    machine::{Durable, Machine},
 };
 use meridian_proto::{limits::MESSAGE_LEN_MAX, v1};
 use meridian_runtime::{
     clock::Clock,
-    identity::{Authority, Identity, LiveIdentity, SpiffeId, new_key_and_csr},
+    identity::{Authority, Identity},
     tls,
 };
 use meridian_store::journal::{GroupCommit, SegmentConfig, SegmentJournal};
-use tokio::{sync::mpsc, task::JoinHandle};
+use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -33,17 +32,15 @@ use crate::{
     journal_history::JournalHistory,
     live_logs::LiveLogs,
     metrics::Metrics,
+    own_identity::{OwnIdentity, admin_identity},
     receipts::ReceiptKey,
     recovery::recover,
     retention,
     services::{
-        agents::AgentsService,
-        blobs::BlobsService,
-        builds::BuildsService,
-        fleet::{FleetService, IDENTITY_LIFETIME},
+        agents::AgentsService, blobs::BlobsService, builds::BuildsService, fleet::FleetService,
         logs::LogsService,
     },
-    step_loop::{StepLoop, StepLoopError},
+    step_loop::{Outlets, StepLoop, StepLoopError},
     watchers::Watchers,
 };
 
@@ -97,76 +94,38 @@ impl App {
         stop: CancellationToken,
     ) -> Result<Running, AppError> {
         let started = Instant::now();
-        let fleet = config.fleet.to_string();
-        let state = config.state_dir.clone();
-        let authority = Arc::new(
-            Authority::open_or_create(&state.join("authority"), &fleet).map_err(|e| state_error(&e))?,
-        );
-        let identity = own_identity(&authority, &format!("spiffe://{fleet}/coordinator"), &config.names)?;
-        let identity = LiveIdentity::new(identity).map_err(|e| state_error(&e))?;
-        let listener = tls::Listener::bind(&config.listen, identity.clone())
-            .await
-            .map_err(|e| AppError::Port(e.to_string()))?;
-        let address = listener.local_addr();
-        let http_listener = match config.http_listen {
-            Some(address) => Some(http::bind(address).await.map_err(AppError::Port)?),
-            None => None,
-        };
-        let http_address = http_listener.as_ref().and_then(|listener| listener.local_addr().ok());
+        let fleet: Arc<str> = config.fleet.as_str().into();
+        let authority = Authority::open_or_create(&config.state_dir.join("authority"), &fleet);
+        let authority = Arc::new(authority.map_err(|e| state_error(&e))?);
+        let own = OwnIdentity::new(authority.clone(), config.names.clone())?;
+        let ports = Ports::bind(&config, &own).await?;
+        let (address, http_address) = (ports.listener.local_addr(), ports.http_address());
+        let kept = Kept::open(&config).await?;
+        let admin = admin_identity(&authority, &config.state_dir.join("admin"))?;
 
-        let journal = SegmentJournal::open(&state.join("journal"), SegmentConfig::default())
-            .map_err(|e| state_error(&e))?;
-        let (journal, durable) = tokio::task::spawn_blocking(move || {
-            let durable = recover(&journal);
-            (journal, durable)
-        })
-        .await
-        .map_err(|e| state_error(&e))?;
-        let durable = durable.map_err(|e| state_error(&e))?;
-        let last = durable.last_index();
-        let epoch = Epoch(durable.epoch().0 + 1);
-        let commit = GroupCommit::start(Box::new(journal), JournalIndex(last.0 + 1), BATCHES_QUEUED_MAX)
-            .map_err(|e| state_error(&e))?;
-        let history = JournalHistory::open(&state.join("history"), last).map_err(|e| state_error(&e))?;
-        let receipt_key =
-            ReceiptKey::open(&state.join("receipt.key"), "coordinator").map_err(|e| state_error(&e))?;
-        let holder = Holder::open(&state, config.blob_capacity, receipt_key).map_err(|e| state_error(&e))?;
-        let admin_dir = state.join("admin");
-        let admin = admin_identity(&authority, &admin_dir, &fleet)?;
-
+        let epoch = Epoch(kept.durable.epoch().0 + 1);
         let (commands, inbox) = mpsc::channel(COMMANDS_QUEUED_MAX);
         let handle = Handle::new(commands);
         let metrics = Metrics::new();
         let watchers = Watchers::default();
-        let reader = commit.reader();
-        let machine = Machine::new(durable, Limits { ..config.limits });
-        let step_loop = StepLoop::new(
-            machine,
-            clock.clone(),
-            inbox,
-            commit,
-            watchers.clone(),
-            metrics.clone(),
-            history.clone(),
-        );
+        let (history, holder) = (kept.history, kept.holder);
+        let machine = Machine::new(kept.durable, config.limits);
+        let outlets =
+            Outlets { watchers: watchers.clone(), metrics: metrics.clone(), history: history.clone() };
+        let reader = kept.commit.reader();
+        let step_loop = StepLoop::new(machine, clock.clone(), inbox, kept.commit, outlets);
         let deciding = tokio::spawn(step_loop.run(epoch, stop.clone()));
         tokio::spawn(history.clone().follow(reader, stop.clone()));
         retention::apply(&handle, &holder).await;
         tokio::spawn(retention::run(handle.clone(), holder.clone(), stop.clone()));
-        tokio::spawn(renew_own(
-            identity,
-            authority.clone(),
-            fleet.clone(),
-            config.names.clone(),
-            stop.clone(),
-        ));
-        if let Some(listener) = http_listener {
+        tokio::spawn(own.keep_fresh(stop.clone()));
+        if let Some(listener) = ports.http {
             tokio::spawn(http::serve(listener, handle.clone(), metrics, stop.clone()));
         }
         let activity = Activity::default();
         let services = Services {
             fleet: FleetService {
-                name: fleet.into(),
+                name: fleet,
                 authority: authority.clone(),
                 handle: handle.clone(),
                 local: config.local,
@@ -189,11 +148,62 @@ impl App {
                 history,
             },
         };
-        let serving = tokio::spawn(services.serve(listener, activity.clone(), stop.clone()));
+        let serving = tokio::spawn(services.serve(ports.listener, activity.clone(), stop.clone()));
         // The first answer comes when leadership is durable: a coordinator that lost the race never says ready.
         let running =
             Running { address, http_address, admin, authority, handle, activity, stop, serving, deciding };
         running.lead().await
+    }
+}
+
+/// The ports, bound before anything is recovered: a port that is taken is told at once.
+struct Ports {
+    listener: tls::Listener,
+    http: Option<TcpListener>,
+}
+
+impl Ports {
+    async fn bind(config: &CoordinatorConfig, own: &OwnIdentity) -> Result<Self, AppError> {
+        let listener = tls::Listener::bind(&config.listen, own.live.clone()).await;
+        let listener = listener.map_err(|error| AppError::Port(error.to_string()))?;
+        let http = match config.http_listen {
+            Some(address) => Some(http::bind(address).await.map_err(AppError::Port)?),
+            None => None,
+        };
+        Ok(Self { listener, http })
+    }
+
+    fn http_address(&self) -> Option<SocketAddr> {
+        self.http.as_ref().and_then(|listener| listener.local_addr().ok())
+    }
+}
+
+/// What the state directory holds.
+struct Kept {
+    durable: Durable,
+    commit: GroupCommit,
+    history: JournalHistory,
+    holder: Holder,
+}
+
+impl Kept {
+    async fn open(config: &CoordinatorConfig) -> Result<Self, AppError> {
+        let (state, capacity) = (config.state_dir.clone(), config.blob_capacity);
+        let opening = tokio::task::spawn_blocking(move || {
+            let journal = SegmentJournal::open(&state.join("journal"), SegmentConfig::default())
+                .map_err(|e| state_error(&e))?;
+            let durable = recover(&journal).map_err(|e| state_error(&e))?;
+            let last = durable.last_index();
+            let next = JournalIndex(last.0 + 1);
+            let commit = GroupCommit::start(Box::new(journal), next, BATCHES_QUEUED_MAX)
+                .map_err(|e| state_error(&e))?;
+            let history = JournalHistory::open(&state.join("history"), last).map_err(|e| state_error(&e))?;
+            let key =
+                ReceiptKey::open(&state.join("receipt.key"), "coordinator").map_err(|e| state_error(&e))?;
+            let holder = Holder::open(&state, capacity, key).map_err(|e| state_error(&e))?;
+            Ok(Self { durable, commit, history, holder })
+        });
+        opening.await.map_err(|e| state_error(&e))?
     }
 }
 
@@ -280,45 +290,6 @@ impl Running {
     }
 }
 
-fn state_error(error: &dyn std::fmt::Display) -> AppError {
+pub(crate) fn state_error(error: &dyn std::fmt::Display) -> AppError {
     AppError::State(error.to_string())
-}
-
-fn own_identity(authority: &Authority, id: &str, names: &[String]) -> Result<Identity, AppError> {
-    let id: SpiffeId = id.parse().map_err(|e| state_error(&e))?;
-    let (key, request) = new_key_and_csr().map_err(|e| state_error(&e))?;
-    let chain = authority.issue(&request, &id, IDENTITY_LIFETIME, names).map_err(|e| state_error(&e))?;
-    Identity::new(key, &chain, authority.certificate_der()).map_err(|e| state_error(&e))
-}
-
-/// The administrator's identity lies beside the authority: whoever can read it could read the authority too.
-/// It is made anew at each start, so it never expires unnoticed.
-fn admin_identity(authority: &Authority, directory: &Path, fleet: &str) -> Result<Identity, AppError> {
-    let identity = own_identity(authority, &format!("spiffe://{fleet}/admin"), &[])?;
-    identity.save(directory).map_err(|e| state_error(&e))?;
-    Ok(identity)
-}
-
-/// Replaces the coordinator's own certificate long before it ends.
-async fn renew_own(
-    identity: LiveIdentity,
-    authority: Arc<Authority>,
-    fleet: String,
-    names: Vec<String>,
-    stop: CancellationToken,
-) {
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(Duration::from_secs(3600)) => {}
-        }
-        if !identity.current().renewal_due(std::time::SystemTime::now()) {
-            continue;
-        }
-        let renewed = own_identity(&authority, &format!("spiffe://{fleet}/coordinator"), &names)
-            .and_then(|fresh| identity.replace(fresh).map_err(|e| state_error(&e)));
-        if let Err(error) = renewed {
-            tracing::error!(%error, "the coordinator's own certificate could not be renewed");
-        }
-    }
 }

@@ -15,6 +15,7 @@ mod http;
 mod journal_history;
 mod live_logs;
 mod metrics;
+mod own_identity;
 mod probe;
 mod receipts;
 mod recovery;

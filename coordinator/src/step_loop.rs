@@ -109,6 +109,16 @@ pub(crate) struct StepLoop {
     next_session: u64,
 }
 
+/// Who hears of what the loop does, besides callers and agents.
+pub(crate) struct Outlets {
+    /// Woken when a build changed.
+    pub(crate) watchers: Watchers,
+    /// Told of each step.
+    pub(crate) metrics: Metrics,
+    /// Asked how far back events must be kept.
+    pub(crate) history: JournalHistory,
+}
+
 /// When the state was last written out, and how far back events must be kept.
 struct Snapshots {
     last: JournalIndex,
@@ -122,10 +132,9 @@ impl StepLoop {
         clock: Clock,
         commands: mpsc::Receiver<Command>,
         commit: GroupCommit,
-        watchers: Watchers,
-        metrics: Metrics,
-        history: JournalHistory,
+        outlets: Outlets,
     ) -> Self {
+        let Outlets { watchers, metrics, history } = outlets;
         let snapshots = Snapshots { last: machine.durable().last_index(), history };
         let progress = commit.progress();
         let durable = progress.borrow().durable;

@@ -257,6 +257,5 @@ pub(crate) fn module_build(project: &str, key: &str, platforms: &[&str]) -> v1::
             version: String::new(),
             wishes: Some(v1::Wishes::default()),
         }),
-        ..Default::default()
     }
 }

@@ -7,6 +7,7 @@
 //! Not here: authorization, and any listener for HTTP/1 or TLS 1.2.
 
 mod client;
+mod crypto;
 mod dial;
 mod error;
 mod proxy;
@@ -17,13 +18,7 @@ mod verify;
 mod tests;
 
 pub use client::{ChannelOptions, ClientTls, Profile, channel, enroll_channel};
+pub use crypto::install_crypto;
 pub use error::{BindError, ConnectError};
 pub use proxy::Proxies;
 pub use server::{Connection, Incoming, Limits, Listener, PeerIdentity, server};
-
-/// Makes ring the process's cryptography. Call it first thing in `main`: libraries that ask for the default provider
-/// panic without one. Calling it again does nothing.
-pub fn install_crypto() {
-    // An error only says that a provider stands already.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-}
