@@ -15,6 +15,7 @@ pub mod logs;
 pub mod process;
 mod session;
 pub mod source;
+mod spans;
 pub mod toolchain;
 pub mod transfer;
 

@@ -14,7 +14,7 @@ use meridian_agent::{
 use meridian_core::{
     build::{BuildFlags, BuildSpec, Source, Toolchain, Wishes},
     digest::Digest,
-    id::TaskId,
+    id::{Fence, TaskId},
     machine::{
         effect::Work,
         input::{Failure, FailureKind},
@@ -58,7 +58,7 @@ impl Agent {
         let tree = self.builder.sources().ensure(*root, fill).await.unwrap();
         let log =
             |piece: &[u8]| self.log.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(piece);
-        let run = Run { progress: &|_| {}, log: &log, cancel: &self.cancel };
+        let run = Run { progress: &|_| {}, log: &log, fence: Fence(0), cancel: &self.cancel };
         self.builder.build(BuildRequest { work, source: SourceRef::Tree(tree), cache: None }, run).await
     }
 
@@ -95,7 +95,7 @@ fn work(files: Files<'_>, packages: &[&str], platform: &str) -> Work {
         wishes: Wishes::default(),
     };
     let task = TaskId { build: "team/project/1".parse().unwrap(), ordinal: 0 };
-    Work { task, kind: TaskKind::Compile(platform), spec, resolution: None }
+    Work { task, kind: TaskKind::Compile(platform), spec, resolution: None, traceparent: None }
 }
 
 fn digests(built: &BuiltTask) -> Vec<Digest> {

@@ -16,6 +16,7 @@ use meridian_proto::{limits::MESSAGE_LEN_MAX, v1};
 use meridian_runtime::{
     clock::Clock,
     identity::{Authority, Identity},
+    telemetry::propagation::TraceRequests,
     tls,
 };
 use meridian_store::journal::{GroupCommit, SegmentConfig, SegmentJournal};
@@ -138,7 +139,12 @@ impl App {
                 holder: holder.clone(),
                 history: history.clone(),
             },
-            agents: AgentsService { handle: handle.clone(), holder: holder.clone(), clock },
+            agents: AgentsService {
+                handle: handle.clone(),
+                holder: holder.clone(),
+                clock,
+                connection_age_max: config.connection_age_max,
+            },
             blobs: BlobsService::new(handle.clone(), holder.clone()),
             logs: LogsService {
                 handle: handle.clone(),
@@ -219,6 +225,8 @@ impl Services {
     async fn serve(self, listener: tls::Listener, activity: Activity, stop: CancellationToken) {
         let authorization = AuthorizationLayer::new(&self.fleet.name);
         let server = tls::server()
+            .max_connection_age(self.agents.connection_age_max)
+            .layer(TraceRequests)
             .layer(authorization)
             .layer(activity.layer())
             .add_service(v1::fleet_server::FleetServer::new(self.fleet))

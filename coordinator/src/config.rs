@@ -1,6 +1,6 @@
 //! The coordinator's configuration.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use meridian_core::{id::FleetName, machine::Limits, quantity::ByteCount};
 
@@ -21,6 +21,9 @@ pub struct CoordinatorConfig {
     pub blob_capacity: ByteCount,
     /// Whether this is a local fleet, which its own user may stop.
     pub local: bool,
+    /// How long a connection is used. A peer shows its certificate only when it connects, so this is far below the life of an
+    /// identity; whoever is in the middle of something finishes it, and an agent's stream is opened anew.
+    pub connection_age_max: Duration,
     /// Bounds on the machine's state.
     pub limits: Limits,
 }
@@ -37,6 +40,7 @@ impl CoordinatorConfig {
             http_listen: None,
             blob_capacity: ByteCount::gib(20),
             local: false,
+            connection_age_max: Duration::from_secs(24 * 3600),
             limits: Limits::default(),
         }
     }

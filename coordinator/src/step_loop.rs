@@ -17,7 +17,9 @@ use meridian_core::{
     machine::{
         Machine, Step,
         effect::{Action, Effect, Reply},
+        event::EventKind,
         input::{AgentOffer, Input},
+        record::Placement,
     },
     time::{Mono, Now, Wall},
 };
@@ -28,7 +30,7 @@ use meridian_proto::{
     },
     v1,
 };
-use meridian_runtime::clock::Clock;
+use meridian_runtime::{clock::Clock, telemetry::propagation};
 use meridian_store::journal::{CommitProgress, GroupCommit};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -218,6 +220,7 @@ impl StepLoop {
         let started = std::time::Instant::now();
         let Step { events, effects } = self.machine.step(self.now(), input);
         self.metrics.stepped(started.elapsed(), events.len());
+        events.iter().for_each(|(_, event)| trace_placement(&self.machine, &event.kind));
         self.batch.extend(events.iter().map(|(_, event)| encode_event(event)));
         for effect in effects {
             self.hold(Held::Effect(effect));
@@ -316,6 +319,17 @@ impl StepLoop {
             Action::BuildChanged { build } => self.watchers.changed(&build),
         }
     }
+}
+
+/// Shows a placement in the trace of its build: where and why. It takes no time of its own.
+fn trace_placement(machine: &Machine, decided: &EventKind) {
+    let EventKind::TaskPlaced { task, placement } = decided else { return };
+    let Some(traceparent) = machine.build(&task.build).and_then(|build| build.traceparent.as_ref()) else {
+        return;
+    };
+    let Placement { agent, because, .. } = placement;
+    let span = tracing::info_span!(parent: None, "placement", %task, %agent, because);
+    propagation::join(&span, traceparent.as_str());
 }
 
 /// Sleeps until the monotonic moment `at`; for ever when there is none.

@@ -15,3 +15,4 @@ pub mod id;
 pub mod machine;
 pub mod quantity;
 pub mod time;
+pub mod trace;

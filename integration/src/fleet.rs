@@ -2,6 +2,7 @@
 
 use std::{
     cell::OnceCell,
+    io::{self, Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
     path::PathBuf,
     time::Duration,
@@ -110,7 +111,8 @@ impl Fleet {
     pub fn start_coordinator(&mut self) {
         let mut daemon = self.spawn_coordinator();
         let ready = try_wait_for(READY_MAX, || {
-            if TcpStream::connect_timeout(&self.address, Duration::from_millis(200)).is_ok() {
+            // The port is open before the state is read; it is the answer that says that it leads.
+            if self.ask("/readyz").is_ok_and(|answer| answer.starts_with("HTTP/1.1 200")) {
                 return Some(true);
             }
             daemon.ended().map(|_| false)
@@ -297,13 +299,16 @@ impl Fleet {
     #[must_use]
     #[track_caller]
     pub fn get(&self, path: &str) -> String {
-        use std::io::{Read as _, Write as _};
-        let mut stream = TcpStream::connect_timeout(&self.http, Duration::from_secs(5)).expect("HTTP serves");
-        stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a deadline can be set");
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: meridian\r\nConnection: close\r\n\r\n").expect("sent");
+        self.ask(path).expect("HTTP serves")
+    }
+
+    fn ask(&self, path: &str) -> io::Result<String> {
+        let mut stream = TcpStream::connect_timeout(&self.http, Duration::from_secs(5))?;
+        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: meridian\r\nConnection: close\r\n\r\n")?;
         let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("an answer");
-        answer
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
     }
 }
 

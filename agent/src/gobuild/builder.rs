@@ -16,6 +16,7 @@ use meridian_core::{
     },
     quantity::ByteCount,
 };
+use tracing::Instrument as _;
 
 use super::{
     classify::{self, Stage},
@@ -30,6 +31,7 @@ use crate::{
     keep::{KeyedLock, remove_tree},
     process::end_leftovers,
     source::Sources,
+    spans::step_span,
     toolchain::{ToolchainRef, Toolchains},
 };
 
@@ -103,9 +105,10 @@ impl GoBuilder {
     /// Starts what a placed task will need: its toolchain, and for a resolved module its modules. Failures
     /// are not told: the build itself will meet them and tell them.
     pub async fn prefetch(&self, work: &Work, run: Run<'_>) {
-        let Ok(toolchain) = self.toolchain(work, run).await else { return };
+        let Ok(toolchain) = self.traced_toolchain(work, run).await else { return };
         let (TaskKind::Compile(platform), Some(resolution)) = (&work.kind, &work.resolution) else { return };
-        let _ = self.module_names(&toolchain, work, platform, resolution, run).await;
+        let span = step_span(Phase::Modules, work, run.fence);
+        let _ = self.module_names(&toolchain, work, platform, resolution, run).instrument(span).await;
     }
 
     /// The toolchain that the work asks for.
@@ -115,6 +118,16 @@ impl GoBuilder {
     pub async fn toolchain(&self, work: &Work, run: Run<'_>) -> Result<Arc<ToolchainRef>, Failure> {
         (run.progress)(Progress { phase: Phase::Toolchain, done: 0, total: 0, detail: String::new() });
         self.toolchains.ensure(&work.spec.toolchain, run).await.map_err(|error| classify::toolchain(&error))
+    }
+
+    /// The same as a step of the trace. A build asks for its toolchain again; only the first time tells anything.
+    pub(crate) async fn traced_toolchain(
+        &self,
+        work: &Work,
+        run: Run<'_>,
+    ) -> Result<Arc<ToolchainRef>, Failure> {
+        let span = step_span(Phase::Toolchain, work, run.fence);
+        self.toolchain(work, run).instrument(span).await
     }
 
     pub(super) fn task(&self) -> Result<Task, Failure> {

@@ -18,6 +18,7 @@ use meridian_core::{
         record::TaskKind,
     },
 };
+use tracing::Instrument as _;
 
 use super::{
     builder::{GoBuilder, Task},
@@ -27,7 +28,7 @@ use super::{
     modules::{Named, Site, in_dir, package_of},
     request::{BuildRequest, BuiltFile, BuiltTask, Run, SourceRef},
 };
-use crate::toolchain::ToolchainRef;
+use crate::{spans::step_span, toolchain::ToolchainRef};
 
 /// How long one compile may take.
 const COMPILE_MAX: Duration = Duration::from_secs(2 * 60 * 60);
@@ -86,6 +87,11 @@ impl Compile<'_> {
     }
 
     async fn names(&self, run: Run<'_>) -> Result<Named, Failure> {
+        let span = step_span(Phase::Modules, self.work(), run.fence);
+        self.find_names(run).instrument(span).await
+    }
+
+    async fn find_names(&self, run: Run<'_>) -> Result<Named, Failure> {
         match &self.site {
             Some(site) => {
                 self.builder.tree_names(self.toolchain, self.work(), self.platform, site, run).await
@@ -115,6 +121,11 @@ impl Compile<'_> {
     }
 
     async fn compile(&self, named: &Named, run: Run<'_>) -> Result<Vec<BuiltFile>, (Failure, String)> {
+        let span = step_span(Phase::Compile, self.work(), run.fence);
+        self.compile_all(named, run).instrument(span).await
+    }
+
+    async fn compile_all(&self, named: &Named, run: Run<'_>) -> Result<Vec<BuiltFile>, (Failure, String)> {
         let alone = |failure: Failure| (failure, String::new());
         let targets = self.targets(named).map_err(alone)?;
         self.restore(&targets).await;

@@ -2,7 +2,10 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use meridian_core::machine::{effect::Work, input::Progress};
+use meridian_core::{
+    id::Fence,
+    machine::{effect::Work, input::Progress},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::source::SourceTree;
@@ -20,6 +23,8 @@ pub struct Run<'a> {
     pub progress: &'a ProgressSink<'a>,
     /// Hears what the tools say.
     pub log: &'a LogSink<'a>,
+    /// Under which lease, for the trace; 0 before there is one.
+    pub fence: Fence,
     /// Stops it, with its whole process tree.
     pub cancel: &'a CancellationToken,
 }

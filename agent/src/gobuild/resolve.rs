@@ -11,6 +11,7 @@ use meridian_core::{
         input::{Failure, FailureKind, Phase, Progress},
     },
 };
+use tracing::Instrument as _;
 
 use super::{
     builder::{GoBuilder, Task},
@@ -18,7 +19,7 @@ use super::{
     lineage,
     request::Run,
 };
-use crate::{process::Exit, toolchain::ToolchainRef};
+use crate::{process::Exit, spans::step_span, toolchain::ToolchainRef};
 
 /// One answer of `go list -m -json`.
 #[derive(serde::Deserialize)]
@@ -77,11 +78,12 @@ impl GoBuilder {
         if is_fixed && let Some(Note { module, version, sum }) = self.notes.get(key) {
             return Ok(Resolution { module, version, sum });
         }
-        let toolchain = self.toolchain(work, run).await?;
+        let toolchain = self.traced_toolchain(work, run).await?;
         let task = self.task()?;
         let detail = format!("{package}@{query}");
         (run.progress)(Progress { phase: Phase::Modules, done: 0, total: 0, detail });
-        let found = self.find_module(&toolchain, &task, package, query, run).await?;
+        let span = step_span(Phase::Modules, work, run.fence);
+        let found = self.find_module(&toolchain, &task, package, query, run).instrument(span).await?;
         if is_fixed {
             let Resolution { module, version, sum } = found.clone();
             self.notes.put(key, &Note { module, version, sum });

@@ -25,12 +25,14 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
+use tracing::Instrument as _;
 
 use super::{
     link::{Backoff, Link},
     slots::Slots,
     worker::Worker,
 };
+use crate::spans::{attempt_ended, attempt_span, prefetch_span};
 
 /// What runs tell the loop; bounded, runs wait.
 const RUN_EVENTS_MAX: usize = 256;
@@ -301,7 +303,8 @@ impl AgentLoop {
         let (worker, cancel) = (self.worker.clone(), entry.prefetch.clone());
         tokio::spawn(async move {
             // Whatever it could not fetch, the run fetches, and says why it cannot.
-            cancel.run_until_cancelled(Box::pin(worker.prefetch(&work))).await;
+            let span = prefetch_span(&work);
+            cancel.run_until_cancelled(Box::pin(worker.prefetch(&work)).instrument(span)).await;
         });
     }
 
@@ -317,8 +320,9 @@ impl AgentLoop {
                 // Progress is soft: when the loop is behind, the next one tells as much.
                 let _ = heard.try_send(RunEvent::Progress(run_task.clone(), fence, progress));
             };
-            let run =
-                tokio::spawn(async move { worker.run(run_work, fence, Box::new(progress), cancel).await });
+            let span = attempt_span(&run_work, fence);
+            let run = async move { worker.run(run_work, fence, Box::new(progress), cancel).await };
+            let run = tokio::spawn(run.instrument(span.clone()));
             let outcome = run.await.unwrap_or_else(|error| Outcome::Failed {
                 failure: Failure {
                     kind: FailureKind::Infrastructure,
@@ -327,6 +331,7 @@ impl AgentLoop {
                 },
                 log: Vec::new(),
             });
+            attempt_ended(&span, &outcome);
             // The loop outlives its runs, or nobody needs to know.
             let _ = events.send(RunEvent::Finished(task, fence, Box::new(outcome))).await;
         });

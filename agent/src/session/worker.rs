@@ -24,12 +24,14 @@ use meridian_store::{
 };
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
+use tracing::Instrument as _;
 
 use super::attempt_log::AttemptLog;
 use crate::{
     cache::{CacheDaemon, TaskCache, TaskScope},
     gobuild::{BuildRequest, BuiltFile, CacheAccess, GoBuilder, ProgressSink, Run, SourceRef},
     source::{SourceError, SourceTree, lay_out},
+    spans::step_span,
     transfer::{Access, BlobContent, BlobUpload, Downloader, TransferConfig, TransferError, Uploader},
 };
 
@@ -96,7 +98,7 @@ impl Worker {
     /// Fetches what a placed task will need. Failures are not told: the run meets them again and tells them.
     pub(crate) async fn prefetch(&self, work: &Work) {
         let cancel = CancellationToken::new();
-        let quiet = Run { progress: &|_| {}, log: &|_| {}, cancel: &cancel };
+        let quiet = Run { progress: &|_| {}, log: &|_| {}, fence: Fence(0), cancel: &cancel };
         let steps = Steps { worker: self, work, fence: Fence(0), run: quiet };
         let (_, ()) = tokio::join!(steps.source(), self.parts.builder.prefetch(work, quiet));
     }
@@ -110,7 +112,7 @@ impl Worker {
         cancel: CancellationToken,
     ) -> Outcome {
         if work.kind == TaskKind::Resolve {
-            let run = Run { progress: &*progress, log: &|_| {}, cancel: &cancel };
+            let run = Run { progress: &*progress, log: &|_| {}, fence, cancel: &cancel };
             return match self.parts.builder.resolve(&work, run).await {
                 Ok(resolution) => Outcome::Resolved(resolution),
                 Err(failure) => Outcome::Failed { failure, log: Vec::new() },
@@ -130,7 +132,7 @@ impl Worker {
             worker: self,
             work: &work,
             fence,
-            run: Run { progress: &*progress, log: &sink, cancel: &cancel },
+            run: Run { progress: &*progress, log: &sink, fence, cancel: &cancel },
         };
         let built = steps.build().await;
         drop(sink);
@@ -145,7 +147,8 @@ impl Worker {
 impl Steps<'_> {
     async fn build(&self) -> Result<(Vec<Artifact>, String), Failure> {
         let parts = &self.worker.parts;
-        let (source, toolchain) = tokio::join!(self.source(), parts.builder.toolchain(self.work, self.run));
+        let (source, toolchain) =
+            tokio::join!(self.source(), parts.builder.traced_toolchain(self.work, self.run));
         let (source, toolchain) = (source?, toolchain?);
         let cache = self.open_cache(toolchain.identity());
         let access = cache.as_ref().map(|cache| CacheAccess {
@@ -158,7 +161,8 @@ impl Steps<'_> {
             tracing::info!(task = %self.work.task, gets = figures.gets, hits = figures.hits, "build cache");
         }
         let built = built?;
-        let artifacts = self.upload(&built.files).await?;
+        let span = step_span(Phase::Upload, self.work, self.fence);
+        let artifacts = self.upload(&built.files).instrument(span).await?;
         Ok((artifacts, built.go_version))
     }
 
@@ -180,8 +184,10 @@ impl Steps<'_> {
         let Source::Tree { root, .. } = &self.work.spec.source else { return Ok(SourceRef::Module) };
         let root = *root;
         (self.run.progress)(Progress { phase: Phase::Source, done: 0, total: 0, detail: String::new() });
+        let span = step_span(Phase::Source, self.work, self.fence);
         let fetch = self.worker.parts.builder.sources().ensure(root, |dest| self.fetch_source(root, dest));
-        let tree: Option<Result<Arc<SourceTree>, _>> = self.run.cancel.run_until_cancelled(fetch).await;
+        let tree: Option<Result<Arc<SourceTree>, _>> =
+            self.run.cancel.run_until_cancelled(fetch.instrument(span)).await;
         match tree {
             None => Err(stopped()),
             Some(Ok(tree)) => Ok(SourceRef::Tree(tree)),

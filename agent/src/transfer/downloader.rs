@@ -7,6 +7,7 @@ use meridian_proto::{
     limits::DIGESTS_MAX,
     v1::{self, blobs_client::BlobsClient},
 };
+use meridian_runtime::telemetry::propagation::{TracedChannel, traced};
 use meridian_store::{
     blob::BlobError,
     pack::PartialBlobs,
@@ -24,7 +25,7 @@ use super::{
 /// Fetches blobs. Clones share the channel and the store.
 #[derive(Clone)]
 pub struct Downloader {
-    client: BlobsClient<Channel>,
+    client: BlobsClient<TracedChannel>,
     access: Access,
     config: TransferConfig,
     partials: PartialBlobs,
@@ -35,7 +36,7 @@ impl Downloader {
     /// `partials`. The caller pins what it asks for; what is not pinned may be evicted again at once.
     #[must_use]
     pub fn new(channel: Channel, access: Access, config: TransferConfig, partials: PartialBlobs) -> Self {
-        Self { client: BlobsClient::new(channel), access, config, partials }
+        Self { client: BlobsClient::new(traced(channel)), access, config, partials }
     }
 
     /// Makes sure that all of `digests` are here, and fetches those that are not. Verified on arrival.

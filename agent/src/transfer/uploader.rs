@@ -8,6 +8,7 @@ use meridian_proto::{
     limits::DIGESTS_MAX,
     v1::{self, blobs_client::BlobsClient},
 };
+use meridian_runtime::telemetry::propagation::{TracedChannel, traced};
 use tokio::sync::mpsc;
 use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
 use tonic::{Status, transport::Channel};
@@ -41,7 +42,7 @@ pub struct BlobUpload {
 /// Sends blobs. Clones share the channel.
 #[derive(Clone)]
 pub struct Uploader {
-    client: BlobsClient<Channel>,
+    client: BlobsClient<TracedChannel>,
     access: Access,
     config: TransferConfig,
 }
@@ -59,7 +60,7 @@ impl Uploader {
     /// An uploader on `channel`, which should be one of its own: bulk data delays whatever shares it.
     #[must_use]
     pub fn new(channel: Channel, access: Access, config: TransferConfig) -> Self {
-        Self { client: BlobsClient::new(channel), access, config }
+        Self { client: BlobsClient::new(traced(channel)), access, config }
     }
 
     /// Sends what the coordinator lacks of `blobs`, and gives a receipt for each, in their order.

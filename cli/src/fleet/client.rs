@@ -7,6 +7,7 @@ use std::{error::Error as _, future::Future, sync::OnceLock, time::Duration};
 use meridian_proto::{limits::MESSAGE_LEN_MAX, v1};
 use meridian_runtime::{
     identity::{Identity, LiveIdentity, SpiffeId},
+    telemetry::propagation::{TracedChannel, traced},
     tls::{ChannelOptions, ClientTls, ConnectError, Profile, channel},
 };
 use tonic::{Response, Status, transport::Channel};
@@ -66,26 +67,29 @@ impl Client {
 
     /// Builds: submit, watch, list and the like.
     #[must_use]
-    pub fn builds(&self) -> v1::builds_client::BuildsClient<Channel> {
-        v1::builds_client::BuildsClient::new(self.control.clone()).max_decoding_message_size(MESSAGE_LEN_MAX)
+    pub fn builds(&self) -> v1::builds_client::BuildsClient<TracedChannel> {
+        v1::builds_client::BuildsClient::new(traced(self.control.clone()))
+            .max_decoding_message_size(MESSAGE_LEN_MAX)
     }
 
     /// What is known of agents.
     #[must_use]
-    pub fn agents(&self) -> v1::agents_client::AgentsClient<Channel> {
-        v1::agents_client::AgentsClient::new(self.control.clone()).max_decoding_message_size(MESSAGE_LEN_MAX)
+    pub fn agents(&self) -> v1::agents_client::AgentsClient<TracedChannel> {
+        v1::agents_client::AgentsClient::new(traced(self.control.clone()))
+            .max_decoding_message_size(MESSAGE_LEN_MAX)
     }
 
     /// The fleet itself.
     #[must_use]
-    pub fn fleet(&self) -> v1::fleet_client::FleetClient<Channel> {
-        v1::fleet_client::FleetClient::new(self.control.clone())
+    pub fn fleet(&self) -> v1::fleet_client::FleetClient<TracedChannel> {
+        v1::fleet_client::FleetClient::new(traced(self.control.clone()))
     }
 
     /// Logs.
     #[must_use]
-    pub fn logs(&self) -> v1::logs_client::LogsClient<Channel> {
-        v1::logs_client::LogsClient::new(self.control.clone()).max_decoding_message_size(MESSAGE_LEN_MAX)
+    pub fn logs(&self) -> v1::logs_client::LogsClient<TracedChannel> {
+        v1::logs_client::LogsClient::new(traced(self.control.clone()))
+            .max_decoding_message_size(MESSAGE_LEN_MAX)
     }
 
     /// The channel for questions.

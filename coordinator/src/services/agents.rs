@@ -13,7 +13,7 @@ use meridian_proto::{convert::agent::AgentSaid, v1};
 use meridian_runtime::clock::{Clock, Reading};
 use tokio::{
     sync::mpsc,
-    time::{Instant, MissedTickBehavior, timeout, timeout_at},
+    time::{Instant, MissedTickBehavior, sleep_until, timeout, timeout_at},
 };
 use tokio_stream::{StreamExt, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status, Streaming};
@@ -39,6 +39,8 @@ pub(crate) struct AgentsService {
     pub(crate) handle: Handle,
     pub(crate) holder: Holder,
     pub(crate) clock: Clock,
+    /// How long one stream is open before the agent is asked for a new one, on a fresh connection.
+    pub(crate) connection_age_max: Duration,
 }
 
 /// One attached agent.
@@ -48,6 +50,7 @@ struct Session {
     handle: Handle,
     holder: Holder,
     prober: Prober,
+    ends_at: Instant,
 }
 
 #[tonic::async_trait]
@@ -79,6 +82,7 @@ impl v1::agents_server::Agents for AgentsService {
             handle: self.handle.clone(),
             holder: self.holder.clone(),
             prober: Prober::default(),
+            ends_at: Instant::now() + self.connection_age_max,
         };
         let (outbound, stream) = mpsc::channel(ORDERS_QUEUED_MAX);
         tokio::spawn(session.run(messages, from_loop, outbound));
@@ -117,6 +121,7 @@ impl Session {
                     Some(order) => order,
                     None => break "the coordinator closed it".to_owned(),
                 },
+                () = sleep_until(self.ends_at) => break "it is to be opened anew, so that the agent shows who it is".to_owned(),
                 _ = probe.tick() => {
                     if quick_probes > 0 {
                         quick_probes -= 1;

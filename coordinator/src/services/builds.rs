@@ -4,14 +4,17 @@ use meridian_core::{
     build::{BuildSpec, Source},
     id::{BuildId, IdempotencyKey, ProjectId},
     machine::{Machine, effect::Reply, input::Input, views::TaskExplanation},
+    trace::Traceparent,
 };
 use meridian_proto::{
     limits::{PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX},
     v1,
 };
+use meridian_runtime::telemetry::propagation;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, metadata::MetadataMap};
+use tracing::Instrument as _;
 
 use crate::{
     authorization::Caller,
@@ -86,6 +89,7 @@ impl v1::builds_server::Builds for BuildsService {
         request: Request<v1::SubmitRequest>,
     ) -> Result<Response<v1::SubmitResponse>, Status> {
         let caller = Caller::of(&request);
+        let traceparent = trace_of(request.metadata());
         let message = request.into_inner();
         let project: ProjectId = message.project.parse().map_err(invalid)?;
         caller.check_project(&project)?;
@@ -98,7 +102,8 @@ impl v1::builds_server::Builds for BuildsService {
         }
         let reply = self
             .handle
-            .request(move |request| Input::Submit { request, project, key, spec })
+            .request(move |request| Input::Submit { request, project, key, spec, traceparent })
+            .instrument(tracing::info_span!("decide"))
             .await
             .map_err(from_command)?;
         match reply {
@@ -227,6 +232,14 @@ impl v1::builds_server::Builds for BuildsService {
             .map_err(from_command)?;
         explained.map(Response::new).ok_or_else(|| Status::not_found(format!("no build {build}")))
     }
+}
+
+/// The trace that a new build belongs to: the caller's, else the one of this call, when traces are collected here. A context
+/// that is malformed is none: a trace is never worth a failure.
+fn trace_of(metadata: &MetadataMap) -> Option<Traceparent> {
+    propagation::traceparent(metadata)
+        .and_then(|text| text.parse().ok())
+        .or_else(|| propagation::current_traceparent()?.parse().ok())
 }
 
 fn has_ended(build: &v1::Build) -> bool {

@@ -133,7 +133,9 @@ impl Durable {
     }
 
     fn apply_submitted(&mut self, entry: Entry, kind: &EventKind) -> Result<(), Fault> {
-        let EventKind::BuildSubmitted { build, key, request_digest, spec } = kind else { return Ok(()) };
+        let EventKind::BuildSubmitted { build, key, request_digest, spec, traceparent } = kind else {
+            return Ok(());
+        };
         let last = self.projects.get(&build.project).copied().unwrap_or(0);
         grows("build number", build.number, last)?;
         let index_key: (_, IdempotencyKey) = (build.project.clone(), key.clone());
@@ -158,6 +160,7 @@ impl Durable {
             resolution: None,
             state: BuildState::Running,
             revision: entry.index,
+            traceparent: traceparent.clone(),
             tasks: new_tasks(build, 0, kinds),
         };
         self.index.list_build(&record);

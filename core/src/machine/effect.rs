@@ -5,6 +5,7 @@ use crate::{
     id::{BuildId, Epoch, Fence, PlacementNumber, RequestId, SessionId, TaskId},
     machine::record::{TaskKind, TokenGrant},
     quantity::Millis,
+    trace::Traceparent,
 };
 
 /// An effect with the number that lets a receiver refuse what an older leader says.
@@ -169,4 +170,6 @@ pub struct Work {
     pub spec: BuildSpec,
     /// What the source resolved to; set for each compile task of a module source.
     pub resolution: Option<Resolution>,
+    /// The trace to join; `None` when the build's caller traced nothing.
+    pub traceparent: Option<Traceparent>,
 }

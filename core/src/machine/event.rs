@@ -11,6 +11,7 @@ use crate::{
         record::{Placement, TokenGrant},
     },
     time::Wall,
+    trace::Traceparent,
 };
 
 /// An event and the wall-clock time of the decision.
@@ -40,6 +41,8 @@ pub enum EventKind {
         request_digest: Digest,
         /// What was asked.
         spec: Box<BuildSpec>,
+        /// The trace that the build belongs to; events of before this was kept have none.
+        traceparent: Option<Traceparent>,
     },
     /// A task was placed.
     TaskPlaced {

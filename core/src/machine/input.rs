@@ -9,6 +9,7 @@ use crate::{
     },
     machine::record::TokenGrant,
     quantity::{ByteCount, Millis},
+    trace::Traceparent,
 };
 
 /// One thing that happened outside.
@@ -29,6 +30,8 @@ pub enum Input {
         key: IdempotencyKey,
         /// What is asked. Checked already by [`BuildSpec::check`], and its receipts by their holder.
         spec: Box<BuildSpec>,
+        /// The trace that the build belongs to.
+        traceparent: Option<Traceparent>,
     },
     /// A client gives a build up.
     Cancel {

@@ -120,6 +120,7 @@ impl Turn<'_> {
             kind: record.kind.clone(),
             spec: build.spec.clone(),
             resolution: build.resolution.clone(),
+            traceparent: build.traceparent.clone(),
         });
         self.send(session, Order::Offer { work, placement });
     }

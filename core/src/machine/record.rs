@@ -12,6 +12,7 @@ use crate::{
     },
     machine::input::Failure,
     time::Wall,
+    trace::Traceparent,
 };
 
 /// One piece of the durable state. The whole state is `Counters` followed by the others in id order.
@@ -72,6 +73,8 @@ pub struct BuildRecord {
     pub state: BuildState,
     /// The last event that changed it: the cursor of a watch.
     pub revision: JournalIndex,
+    /// The trace that the build belongs to: every attempt joins it.
+    pub traceparent: Option<Traceparent>,
     /// Its tasks by ordinal.
     pub tasks: Vec<TaskRecord>,
 }

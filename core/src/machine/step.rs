@@ -124,7 +124,9 @@ impl Turn<'_> {
     fn decide(&mut self, input: Input) {
         match input {
             Input::Lead { epoch } => self.lead(epoch),
-            Input::Submit { request, project, key, spec } => self.submit(request, &project, key, spec),
+            Input::Submit { request, project, key, spec, traceparent } => {
+                self.submit(request, &project, key, spec, traceparent);
+            }
             Input::Cancel { request, build } => self.cancel(request, &build),
             Input::CreateToken { request, hash, grant, lifetime } => {
                 self.create_token(request, hash, grant, lifetime);

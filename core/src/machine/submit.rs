@@ -9,6 +9,7 @@ use crate::{
         request::request_digest,
         step::Turn,
     },
+    trace::Traceparent,
 };
 
 impl Turn<'_> {
@@ -19,6 +20,7 @@ impl Turn<'_> {
         project: &ProjectId,
         key: IdempotencyKey,
         spec: Box<BuildSpec>,
+        traceparent: Option<Traceparent>,
     ) {
         let digest = request_digest(&spec);
         let reply = match self.known_build(project, &key) {
@@ -34,6 +36,7 @@ impl Turn<'_> {
                         key,
                         request_digest: digest,
                         spec,
+                        traceparent,
                     });
                     Reply::Submitted { build }
                 }

@@ -24,7 +24,13 @@ fn id() -> TaskId {
 }
 
 fn work() -> Box<Work> {
-    Box::new(Work { task: id(), kind: TaskKind::Compile(platform(0)), spec: tree(1), resolution: None })
+    Box::new(Work {
+        task: id(),
+        kind: TaskKind::Compile(platform(0)),
+        spec: tree(1),
+        resolution: None,
+        traceparent: None,
+    })
 }
 
 fn offered(placement: u64) -> AttemptInput {

@@ -259,7 +259,7 @@ impl Fleet {
 
     pub(crate) fn submit_as(&mut self, text: &str, spec: BuildSpec) -> Reply {
         let (project, key, spec) = (project(), key(text), Box::new(spec));
-        self.ask(|request| Input::Submit { request, project, key, spec })
+        self.ask(|request| Input::Submit { request, project, key, spec, traceparent: None })
     }
 
     pub(crate) fn submit(&mut self, spec: BuildSpec) -> BuildId {

@@ -124,7 +124,7 @@ impl Fleet {
     pub(crate) fn submit(&mut self, number: usize, spec: BuildSpec) {
         let (request, project) = (RequestId(number as u64), project());
         let key = key(&format!("k{number}"));
-        self.decide(Input::Submit { request, project, key, spec: Box::new(spec) });
+        self.decide(Input::Submit { request, project, key, spec: Box::new(spec), traceparent: None });
     }
 
     /// The journal is synced: what was decided becomes durable, and its effects leave.

@@ -167,7 +167,8 @@ fn nobody_decides_before_leading_and_an_old_term_cannot_lead() {
     let now = Now { mono: Mono(5), wall: Wall(7) };
     let mut machine = Machine::new(fleet.machine.durable().clone(), Limits::default());
     let (spec, key) = (Box::new(tree(1)), key("k"));
-    let submit = Input::Submit { request: meridian_core::id::RequestId(1), project: project(), key, spec };
+    let request = meridian_core::id::RequestId(1);
+    let submit = Input::Submit { request, project: project(), key, spec, traceparent: None };
     assert_eq!(machine.step(now, submit), Step::default());
     assert_eq!(machine.step(now, Input::Lead { epoch: Epoch(1) }), Step::default());
     assert!(!machine.is_leading());

@@ -176,7 +176,13 @@ fn run(fleet: &mut Fleet, op: Op) {
                 _ => spec,
             };
             let (key, project) = (key(&format!("k{number}")), project());
-            fleet.ask(|request| Input::Submit { request, project, key, spec: Box::new(spec) });
+            fleet.ask(|request| Input::Submit {
+                request,
+                project,
+                key,
+                spec: Box::new(spec),
+                traceparent: None,
+            });
         }
         Op::Cancel { build } => {
             let id = fleet.machine.builds().nth(build).map(|build| build.id.clone());

@@ -280,7 +280,7 @@ impl World {
             let request = RequestId(self.next_request);
             self.requests.insert(request, *number);
             let (key, spec) = (wish.key.clone(), Box::new(wish.spec.clone()));
-            self.inbox.push_back(Input::Submit { request, project: project(), key, spec });
+            self.inbox.push_back(Input::Submit { request, project: project(), key, spec, traceparent: None });
         }
     }
 

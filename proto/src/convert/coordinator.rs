@@ -6,7 +6,7 @@ use meridian_core::{
     quantity::Millis,
 };
 
-use super::field::{ConvertError, message, optional, required, text};
+use super::field::{ConvertError, message, optional, required, text, trace, trace_text};
 use crate::v1;
 
 /// What the coordinator said, checked for its shape.
@@ -108,6 +108,7 @@ impl From<&Work> for v1::Work {
             kind: Some((&work.kind).into()),
             spec: Some((&work.spec).into()),
             resolution: work.resolution.as_ref().map(Into::into),
+            traceparent: trace_text(work.traceparent.as_ref()),
         }
     }
 }
@@ -121,6 +122,7 @@ impl TryFrom<v1::Work> for Work {
             kind: message(wire.kind, "kind")?,
             spec: message(wire.spec, "spec")?,
             resolution: optional(wire.resolution, "resolution")?,
+            traceparent: trace(&wire.traceparent, "traceparent")?,
         })
     }
 }

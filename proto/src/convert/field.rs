@@ -3,7 +3,7 @@
 use std::{fmt::Display, str::FromStr};
 
 use bytes::Bytes;
-use meridian_core::digest::Digest;
+use meridian_core::{digest::Digest, trace::Traceparent};
 
 /// A message from outside did not have the shape that it must have.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -101,6 +101,16 @@ where
     W: From<&'a C>,
 {
     values.iter().map(W::from).collect()
+}
+
+/// A trace context as it stands in a message.
+pub(crate) fn trace_text(traceparent: Option<&Traceparent>) -> String {
+    traceparent.map(ToString::to_string).unwrap_or_default()
+}
+
+/// A trace context; empty when there is none.
+pub(crate) fn trace(value: &str, field: &'static str) -> Result<Option<Traceparent>, ConvertError> {
+    if value.is_empty() { Ok(None) } else { text(value, field).map(Some) }
 }
 
 /// What is said of a value that this version does not know.

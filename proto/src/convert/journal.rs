@@ -14,7 +14,9 @@ use meridian_core::{
 };
 use prost::Message;
 
-use super::field::{ConvertError, digest, digest_bytes, digests, digests_bytes, message, required, text};
+use super::field::{
+    ConvertError, digest, digest_bytes, digests, digests_bytes, message, required, text, trace, trace_text,
+};
 use crate::v1;
 
 /// Why bytes are not an event or a record.
@@ -109,12 +111,13 @@ impl From<&EventKind> for v1::event::Kind {
         use v1::event as wire;
         match kind {
             EventKind::EpochBegan { epoch } => Self::EpochBegan(wire::EpochBegan { epoch: epoch.0 }),
-            EventKind::BuildSubmitted { build, key, request_digest, spec } => {
+            EventKind::BuildSubmitted { build, key, request_digest, spec, traceparent } => {
                 Self::BuildSubmitted(wire::BuildSubmitted {
                     build: build.to_string(),
                     key: key.as_str().to_owned(),
                     request_digest: digest_bytes(request_digest),
                     spec: Some(spec.as_ref().into()),
+                    traceparent: trace_text(traceparent.as_ref()),
                 })
             }
             EventKind::TaskPlaced { task, placement } => Self::TaskPlaced(wire::TaskPlaced {
@@ -189,6 +192,7 @@ impl TryFrom<v1::event::Kind> for EventKind {
                     .map_err(|error| ConvertError::new("build_submitted.key", error))?,
                 request_digest: digest(&e.request_digest, "build_submitted.request_digest")?,
                 spec: Box::new(message(e.spec, "build_submitted.spec")?),
+                traceparent: trace(&e.traceparent, "build_submitted.traceparent")?,
             },
             Wire::TaskPlaced(e) => Self::TaskPlaced {
                 task: text(&e.task, "task_placed.task")?,

@@ -11,7 +11,7 @@ use meridian_core::{
 
 use super::field::{
     ConvertError, digest, digest_bytes, digests, digests_bytes, list, message, messages, optional, required,
-    text, unknown,
+    text, trace, trace_text, unknown,
 };
 use crate::v1;
 
@@ -111,6 +111,7 @@ impl From<&BuildRecord> for v1::Build {
             resolution: build.resolution.as_ref().map(Into::into),
             state: v1::BuildState::from(build.state).into(),
             revision: build.revision.0,
+            traceparent: trace_text(build.traceparent.as_ref()),
             tasks: messages(&build.tasks),
         }
     }
@@ -135,6 +136,7 @@ impl TryFrom<v1::Build> for BuildRecord {
             resolution: optional(wire.resolution, "resolution")?,
             state: build_state(wire.state)?,
             revision: JournalIndex(wire.revision),
+            traceparent: trace(&wire.traceparent, "traceparent")?,
             tasks: tasks.collect::<Result<_, _>>()?,
             id,
         })

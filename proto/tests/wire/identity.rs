@@ -19,7 +19,9 @@ use meridian_proto::{
 use proptest::{collection::vec, option, prelude::*};
 use prost::Message;
 
-use crate::strategies::{event, fence, number, outcome, record, resolution, spec, task, task_kind};
+use crate::strategies::{
+    event, fence, number, outcome, record, resolution, spec, task, task_kind, traceparent,
+};
 
 fn agent_said() -> BoxedStrategy<AgentSaid> {
     let held = || vec((task(), fence()), 0..3);
@@ -73,8 +75,11 @@ fn agent_said() -> BoxedStrategy<AgentSaid> {
 }
 
 fn coordinator_said() -> BoxedStrategy<CoordinatorSaid> {
-    let work = (task(), task_kind(), spec(), option::of(resolution()))
-        .prop_map(|(task, kind, spec, resolution)| Box::new(Work { task, kind, spec, resolution }));
+    let work = (task(), task_kind(), spec(), option::of(resolution()), option::of(traceparent())).prop_map(
+        |(task, kind, spec, resolution, traceparent)| {
+            Box::new(Work { task, kind, spec, resolution, traceparent })
+        },
+    );
     let order = prop_oneof![
         any::<[u64; 2]>().prop_map(|[lease, renew_every]| Order::Welcome {
             lease: Millis(lease),

@@ -18,6 +18,8 @@ use meridian_core::{
     time::Wall,
 };
 
+const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
 const AT: Wall = Wall(1_767_225_600_123);
 
 fn task() -> TaskId {
@@ -162,7 +164,12 @@ pub(crate) fn events() -> Vec<(&'static str, Event)> {
         key: IdempotencyKey::new("key-1").unwrap(),
         request_digest: Digest::of(b"request"),
         spec: Box::new(spec),
+        traceparent: None,
     };
+    let mut traced = submitted(tree_spec());
+    if let EventKind::BuildSubmitted { traceparent, .. } = &mut traced {
+        *traceparent = TRACE.parse().ok();
+    }
     let local = BuildSpec { toolchain: Toolchain::Local, ..module_spec() };
     let hash = Digest::of(b"secret");
     let member = TokenGrant::Member { team: "acme".parse().unwrap(), name: "ana".parse().unwrap() };
@@ -179,6 +186,7 @@ pub(crate) fn events() -> Vec<(&'static str, Event)> {
         ("build_submitted_module", submitted(module_spec())),
         ("build_submitted_tree", submitted(tree_spec())),
         ("build_submitted_local_toolchain", submitted(local)),
+        ("build_submitted_traced", traced),
         ("task_placed", EventKind::TaskPlaced { task: task(), placement: placement() }),
         ("placement_withdrawn", withdrawn),
         (
@@ -231,6 +239,7 @@ fn build_record(spec: BuildSpec, state: BuildState, states: Vec<TaskState>) -> R
         resolution: is_ended.then(resolution),
         state,
         revision: JournalIndex(123),
+        traceparent: None,
     }))
 }
 
@@ -259,6 +268,10 @@ pub(crate) fn records() -> Vec<(&'static str, Record)> {
         go_version: "go1.27.3".to_owned(),
         log: log(),
     };
+    let mut traced = build_record(tree_spec(), BuildState::Running, vec![TaskState::Queued]);
+    if let Record::Build(build) = &mut traced {
+        build.traceparent = TRACE.parse().ok();
+    }
     let failed = TaskState::Failed { at: AT, failure: failure(FailureKind::Compile), log: log() };
     let member = TokenGrant::Member { team: "acme".parse().unwrap(), name: "ana".parse().unwrap() };
     let token = |grant| Record::Token(TokenRecord { hash: Digest::of(b"secret"), grant, expires: AT });
@@ -278,6 +291,7 @@ pub(crate) fn records() -> Vec<(&'static str, Record)> {
             "build_cancelled",
             build_record(module_spec(), BuildState::Cancelled, vec![TaskState::Cancelled { at: AT }]),
         ),
+        ("build_traced", traced),
         ("token_agent", token(TokenGrant::Agent(agent()))),
         ("token_member", token(member)),
     ]

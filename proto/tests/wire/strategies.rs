@@ -15,6 +15,7 @@ use meridian_core::{
     },
     quantity::ByteCount,
     time::Wall,
+    trace::Traceparent,
 };
 use proptest::{collection::vec, option, prelude::*};
 
@@ -22,6 +23,14 @@ const NAME: &str = "[a-z0-9][a-z0-9._-]{0,8}";
 
 fn texts() -> BoxedStrategy<Vec<String>> {
     vec(".{0,12}", 0..3).boxed()
+}
+
+pub(crate) fn traceparent() -> BoxedStrategy<Traceparent> {
+    (1..=u128::MAX, 1..=u64::MAX, any::<u8>())
+        .prop_map(|(trace, parent, flags)| {
+            format!("00-{trace:032x}-{parent:016x}-{flags:02x}").parse().unwrap()
+        })
+        .boxed()
 }
 
 pub(crate) fn digest() -> BoxedStrategy<Digest> {
@@ -193,9 +202,15 @@ fn grant() -> BoxedStrategy<TokenGrant> {
 pub(crate) fn event() -> BoxedStrategy<Event> {
     let kind = prop_oneof![
         any::<u64>().prop_map(|epoch| EventKind::EpochBegan { epoch: Epoch(epoch) }),
-        (build(), key(), digest(), spec()).prop_map(|(build, key, request_digest, spec)| {
-            EventKind::BuildSubmitted { build, key, request_digest, spec: Box::new(spec) }
-        }),
+        (build(), key(), digest(), spec(), option::of(traceparent())).prop_map(
+            |(build, key, request_digest, spec, traceparent)| EventKind::BuildSubmitted {
+                build,
+                key,
+                request_digest,
+                spec: Box::new(spec),
+                traceparent
+            }
+        ),
         (task(), placement()).prop_map(|(task, placement)| EventKind::TaskPlaced { task, placement }),
         (task(), number(), ".{0,9}").prop_map(|(task, placement, why)| EventKind::PlacementWithdrawn {
             task,
@@ -283,10 +298,10 @@ fn build_record() -> BoxedStrategy<BuildRecord> {
         Just(BuildState::Cancelled),
     ];
     let tasks = vec((task_kind(), task_state(), vec(task_step(), 0..3)), 0..3);
-    let ends = (wall(), option::of(wall()), option::of(resolution()), state);
+    let ends = (wall(), option::of(wall()), option::of(resolution()), state, option::of(traceparent()));
     (build(), key(), digest(), spec(), ends, any::<[u64; 2]>(), tasks)
         .prop_map(|(id, key, request_digest, spec, ends, [submission, revision], tasks)| {
-            let (submitted, finished, resolution, state) = ends;
+            let (submitted, finished, resolution, state, traceparent) = ends;
             let task = |((kind, state, history), ordinal)| TaskRecord {
                 id: TaskId { build: id.clone(), ordinal },
                 kind,
@@ -305,6 +320,7 @@ fn build_record() -> BoxedStrategy<BuildRecord> {
                 resolution,
                 state,
                 revision: JournalIndex(revision),
+                traceparent,
             }
         })
         .boxed()

@@ -1,6 +1,6 @@
 //! One trace over several processes: the W3C trace context, in RPC metadata and as plain text.
 //!
-//! A caller puts its context in with [`inject`] or [`inject_request`], a server takes it out with the [`TraceRequests`] layer;
+//! A caller puts its context in with [`traced`], a server takes it out with the [`TraceRequests`] layer;
 //! what travels otherwise (an order to an agent) carries [`current_traceparent`] and is joined by [`join`]. Where traces are not
 //! collected nothing is written and nothing is read wrongly.
 
@@ -12,7 +12,12 @@ use opentelemetry::{
     trace::TraceContextExt as _,
 };
 use opentelemetry_sdk::propagation::TraceContextPropagator;
-use tonic::metadata::{AsciiMetadataKey, KeyRef, MetadataMap};
+use tonic::{
+    Request, Status,
+    metadata::{AsciiMetadataKey, KeyRef, MetadataMap},
+    service::interceptor::InterceptedService,
+    transport::Channel,
+};
 use tracing::{Instrument as _, Span, instrument::Instrumented};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
@@ -24,11 +29,20 @@ pub fn inject(metadata: &mut MetadataMap) {
     TraceContextPropagator::new().inject_context(&context, &mut Outgoing(metadata));
 }
 
+/// A channel whose every call carries the context of the span that it is made in.
+pub type TracedChannel = InterceptedService<Channel, fn(Request<()>) -> Result<Request<()>, Status>>;
+
+/// `channel` as a client takes it: `BuildsClient::new(traced(channel))`.
+#[must_use]
+pub fn traced(channel: Channel) -> TracedChannel {
+    InterceptedService::new(channel, inject_request)
+}
+
 /// [`inject`] as an interceptor: `BuildsClient::with_interceptor(channel, inject_request)`.
 ///
 /// # Errors
 /// Never; interceptors must be able to.
-pub fn inject_request(mut request: tonic::Request<()>) -> Result<tonic::Request<()>, tonic::Status> {
+pub fn inject_request(mut request: Request<()>) -> Result<Request<()>, Status> {
     inject(request.metadata_mut());
     Ok(request)
 }
@@ -44,7 +58,13 @@ pub fn join_metadata(span: &Span, metadata: &MetadataMap) {
 pub fn current_traceparent() -> Option<String> {
     let mut metadata = MetadataMap::new();
     inject(&mut metadata);
-    metadata.get(TRACEPARENT)?.to_str().ok().map(str::to_owned)
+    traceparent(&metadata).map(str::to_owned)
+}
+
+/// The `traceparent` in a request's metadata, as it was sent: whoever keeps it checks it first.
+#[must_use]
+pub fn traceparent(metadata: &MetadataMap) -> Option<&str> {
+    metadata.get(TRACEPARENT)?.to_str().ok()
 }
 
 /// Makes a `traceparent` the parent of `span`, which must not have been entered yet. What is not a trace context is ignored: a

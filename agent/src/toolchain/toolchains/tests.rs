@@ -1,5 +1,6 @@
 use std::{collections::BTreeMap, fs::File, io::Write as _};
 
+use meridian_core::id::Fence;
 use tokio_util::sync::CancellationToken;
 use zip::write::SimpleFileOptions;
 
@@ -56,7 +57,7 @@ impl Origin {
 
 async fn ensure(toolchains: &Toolchains, wanted: &Toolchain) -> Result<Arc<ToolchainRef>, ToolchainError> {
     let cancel = CancellationToken::new();
-    toolchains.ensure(wanted, Run { progress: &|_| {}, log: &|_| {}, cancel: &cancel }).await
+    toolchains.ensure(wanted, Run { progress: &|_| {}, log: &|_| {}, fence: Fence(0), cancel: &cancel }).await
 }
 
 #[tokio::test]

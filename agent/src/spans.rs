@@ -1,0 +1,77 @@
+//! The spans of an attempt and its steps: what a trace shows of this agent.
+//!
+//! Every one carries task, fence and platform, so that a collector can group steps without walking up to their attempt. Nothing
+//! is logged by a span itself.
+
+use std::fmt;
+
+use meridian_core::{
+    id::Fence,
+    machine::{
+        effect::Work,
+        input::{Outcome, Phase},
+        record::TaskKind,
+    },
+};
+use meridian_runtime::telemetry::propagation;
+use tracing::{Span, field::Empty};
+
+macro_rules! span {
+    ($name:literal, $work:expr, $fence:expr $(, $more:tt)*) => {
+        tracing::info_span!(
+            $name,
+            task = %$work.task,
+            fence = $fence.0,
+            platform = %PlatformOf(&$work.kind)
+            $(, $more = Empty)*
+        )
+    };
+}
+
+/// One attempt, in the trace of its build.
+pub(crate) fn attempt_span(work: &Work, fence: Fence) -> Span {
+    joined(work, span!("attempt", work, fence, outcome))
+}
+
+/// Notes how an attempt ended.
+pub(crate) fn attempt_ended(span: &Span, outcome: &Outcome) {
+    match outcome {
+        Outcome::Resolved(_) | Outcome::Built { .. } => span.record("outcome", "done"),
+        Outcome::Failed { failure, .. } => span.record("outcome", tracing::field::debug(failure.kind)),
+    };
+}
+
+/// What is fetched for a task before its attempt begins, in the trace of its build.
+pub(crate) fn prefetch_span(work: &Work) -> Span {
+    joined(work, span!("prefetch", work, Fence(0)))
+}
+
+/// One step of what the current span is about.
+pub(crate) fn step_span(phase: Phase, work: &Work, fence: Fence) -> Span {
+    match phase {
+        Phase::Preflight => span!("preflight", work, fence),
+        Phase::Toolchain => span!("toolchain", work, fence),
+        Phase::Source => span!("source", work, fence),
+        Phase::Modules => span!("modules", work, fence),
+        Phase::Compile => span!("compile", work, fence),
+        Phase::Upload => span!("upload", work, fence),
+    }
+}
+
+fn joined(work: &Work, span: Span) -> Span {
+    if let Some(traceparent) = &work.traceparent {
+        propagation::join(&span, traceparent.as_str());
+    }
+    span
+}
+
+struct PlatformOf<'a>(&'a TaskKind);
+
+impl fmt::Display for PlatformOf<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            TaskKind::Resolve => f.write_str("any"),
+            TaskKind::Compile(platform) => f.write_str(&platform.pair()),
+        }
+    }
+}
