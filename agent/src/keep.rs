@@ -9,6 +9,7 @@ use std::{
 };
 
 use tokio::sync::OwnedMutexGuard;
+use tokio_util::sync::CancellationToken;
 
 /// One lock a key. A key that nobody holds or waits for takes no memory.
 pub(crate) struct KeyedLock<K>(Mutex<HashMap<K, Arc<tokio::sync::Mutex<()>>>>);
@@ -28,6 +29,15 @@ impl<K: Eq + Hash> KeyedLock<K> {
             locks.entry(key).or_default().clone()
         };
         lock.lock_owned().await
+    }
+
+    /// The same for a caller that may be stopped while another holds the lock: `None` then.
+    pub(crate) async fn lock_unless(
+        &self,
+        key: K,
+        cancel: &CancellationToken,
+    ) -> Option<OwnedMutexGuard<()>> {
+        cancel.run_until_cancelled(self.lock(key)).await
     }
 }
 

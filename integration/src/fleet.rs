@@ -25,13 +25,14 @@ pub const TEAM: &str = "acme";
 /// A coordinator with its state, and all that joined it.
 #[derive(Debug)]
 pub struct Fleet {
-    home: Home,
+    // Processes end before the homes that hold their logs go.
+    coordinator: Option<Daemon>,
+    agents: Vec<Agent>,
     address: SocketAddr,
     http: SocketAddr,
     settings: Vec<String>,
-    coordinator: Option<Daemon>,
-    agents: Vec<Agent>,
     warden: OnceCell<Client>,
+    home: Home,
 }
 
 /// An agent of the fleet.
@@ -39,9 +40,10 @@ pub struct Fleet {
 pub struct Agent {
     /// `REGION/NAME`.
     pub name: String,
-    home: Home,
     slots: u32,
+    // Ends before the home that holds its log goes.
     process: Option<Daemon>,
+    home: Home,
 }
 
 impl Fleet {
@@ -299,7 +301,7 @@ impl Fleet {
     #[must_use]
     #[track_caller]
     pub fn get(&self, path: &str) -> String {
-        self.ask(path).expect("HTTP serves")
+        self.ask(path).unwrap_or_else(|error| panic!("{path} of the coordinator: {error}"))
     }
 
     fn ask(&self, path: &str) -> io::Result<String> {

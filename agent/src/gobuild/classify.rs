@@ -261,7 +261,8 @@ pub(crate) fn process(error: &ProcessError) -> Failure {
     }
 }
 
-fn lost() -> Failure {
+/// The task was stopped from outside.
+pub(crate) fn lost() -> Failure {
     Failure { kind: FailureKind::Lost, message: "the task was stopped".into(), hint: String::new() }
 }
 

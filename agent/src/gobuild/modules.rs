@@ -83,7 +83,7 @@ impl GoBuilder {
         run: Run<'_>,
     ) -> Result<Named, Failure> {
         let key = tree_key(toolchain, work, platform, site);
-        let _flight = self.flights.lock(key).await;
+        let _flight = self.flights.lock_unless(key, run.cancel).await.ok_or_else(classify::lost)?;
         if let Some(named) = self.notes.get(key) {
             return Ok(named);
         }
@@ -132,7 +132,7 @@ impl GoBuilder {
     ) -> Result<Named, Failure> {
         let package = package_of(work)?;
         let key = module_key(toolchain, work, platform, resolution);
-        let _flight = self.flights.lock(key).await;
+        let _flight = self.flights.lock_unless(key, run.cancel).await.ok_or_else(classify::lost)?;
         if let Some(named) = self.notes.get(key) {
             return Ok(named);
         }

@@ -272,10 +272,12 @@ impl AgentLoop {
             AttemptEffect::Run { work, fence } => self.start(task, *work, fence),
             AttemptEffect::Kill { fence, why } => {
                 tracing::info!(%task, %fence, why, "a run is stopped");
-                if let Some(Entry { run: Some((running, cancel)), .. }) = self.attempts.get(task)
+                if let Some(Entry { run: Some((running, cancel)), prefetch, .. }) = self.attempts.get(task)
                     && *running == fence
                 {
                     cancel.cancel();
+                    // It may still fetch what the run waits for.
+                    prefetch.cancel();
                 }
             }
             AttemptEffect::SendReport { task, fence, outcome } => {

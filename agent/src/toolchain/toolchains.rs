@@ -150,7 +150,8 @@ impl Toolchains {
         let pin: H1 = pin.parse().map_err(|error| {
             ToolchainError::Request(format!("the pin of Go {version} is malformed: {error}"))
         })?;
-        let _flight = self.flights.lock(format!("{version} {pin}")).await;
+        let flight = self.flights.lock_unless(format!("{version} {pin}"), run.cancel).await;
+        let _flight = flight.ok_or(ToolchainError::Cancelled)?;
         let target = self.dir.join(self.directory_name(version, pin));
         if let Some(found) = self.open_existing(version, &target, pin) {
             return Ok(found);
@@ -176,7 +177,8 @@ impl Toolchains {
 
     /// A toolchain that only the checksum database can vouch for. cmd/go asks it, always, for this module.
     async fn checked(&self, version: &str, run: Run<'_>) -> Result<Arc<ToolchainRef>, ToolchainError> {
-        let _flight = self.flights.lock(version.to_owned()).await;
+        let flight = self.flights.lock_unless(version.to_owned(), run.cancel).await;
+        let _flight = flight.ok_or(ToolchainError::Cancelled)?;
         if let Some(found) = self.find_checked(version) {
             return Ok(found);
         }

@@ -1,0 +1,168 @@
+//! What happens when processes die: nothing that was acknowledged is lost, and each task has one result.
+
+use std::time::Duration;
+
+use meridian_integration::{
+    client::{Client, Dist},
+    fixture::{
+        module_proxy::{Misbehaviour, ModuleProxy},
+        program::Program,
+    },
+    fleet::Fleet,
+    home::Home,
+    wait::wait_for,
+};
+
+/// Leases short enough that a test can wait for one to expire.
+const SHORT_LEASES: &[&str] = &["limits.lease_ms=3000"];
+
+/// A proxy that answers for the module itself, but holds a dependency's zip: a build stops in its modules
+/// until the test releases it.
+fn holding_proxy() -> ModuleProxy {
+    let library =
+        Program::module("example.test/lib").file("lib.go", "package lib\n\nconst Text = \"held\"\n");
+    let program = Program::module("example.test/p")
+        .file("go.mod", "module example.test/p\n\ngo 1.22\n\nrequire example.test/lib v1.0.0\n")
+        .file(
+            "main.go",
+            "package main\n\nimport \"example.test/lib\"\n\nfunc main() { println(lib.Text) }\n",
+        );
+    let proxy = ModuleProxy::start().with("example.test/lib", "v1.0.0", &library).with(
+        "example.test/p",
+        "v1.0.0",
+        &program,
+    );
+    proxy.misbehave("/example.test/lib/@v/v1.0.0.zip", Misbehaviour::Hold);
+    proxy
+}
+
+#[track_caller]
+fn check_one_result(client: &Client, dist: &Dist) {
+    assert_eq!(dist.execute(&dist.only().file_name().expect("a file").to_string_lossy(), &[]).trim(), "held");
+    let listed = client.run(&["builds", "--project", "acme/p", "--json"]).expect_code(0);
+    assert_eq!(listed.stdout.matches("acme/p/").count().min(2), 1, "one build was asked for: {listed}");
+}
+
+#[test]
+fn an_agent_killed_in_mid_build_is_replaced_by_another_attempt() {
+    let proxy = holding_proxy();
+    let mut fleet = Fleet::start_with(SHORT_LEASES);
+    let first = fleet.join_agent("eu/first", 1, Home::with_proxy(&proxy.url()));
+    let client = fleet.member("alice");
+    let build = client.start_build("dist", &["example.test/p@v1.0.0", "--project", "acme/p"]);
+    proxy.wait_for_request("/example.test/lib/@v/v1.0.0.zip", 1);
+    fleet.kill_agent(first);
+    fleet.join_agent("us/second", 1, Home::with_proxy(&proxy.url()));
+    proxy.wait_for_request("/example.test/lib/@v/v1.0.0.zip", 2);
+    proxy.release();
+    let dist = build.finish().expect_success();
+    check_one_result(&client, &dist);
+    let builds = client.run(&["explain", "acme/p/1"]).expect_code(0);
+    assert!(builds.says("eu/first") && builds.says("us/second"), "both attempts are told: {builds}");
+}
+
+#[test]
+fn an_agent_that_comes_back_takes_its_work_up_again() {
+    let proxy = holding_proxy();
+    let mut fleet = Fleet::start_with(SHORT_LEASES);
+    let agent = fleet.join_agent("eu/only", 1, Home::with_proxy(&proxy.url()));
+    let client = fleet.member("alice");
+    let build = client.start_build("dist", &["example.test/p@v1.0.0", "--project", "acme/p"]);
+    proxy.wait_for_request("/example.test/lib/@v/v1.0.0.zip", 1);
+    fleet.kill_agent(agent);
+    proxy.release();
+    fleet.restart_agent(agent);
+    let dist = build.finish().expect_success();
+    check_one_result(&client, &dist);
+}
+
+#[test]
+fn a_coordinator_killed_in_mid_build_finds_the_build_going_on() {
+    let proxy = holding_proxy();
+    let mut fleet = Fleet::start();
+    let agent = fleet.join_agent("eu/only", 1, Home::with_proxy(&proxy.url()));
+    let client = fleet.member("alice");
+    let build = client.start_build("dist", &["example.test/p@v1.0.0", "--project", "acme/p"]);
+    proxy.wait_for_request("/example.test/lib/@v/v1.0.0.zip", 1);
+    fleet.kill_coordinator();
+    // The agent builds on while nobody leads.
+    proxy.release();
+    fleet.start_coordinator();
+    let dist = build.finish().expect_success();
+    check_one_result(&client, &dist);
+    assert!(fleet.agent(agent).ended().is_none(), "the agent outlives its coordinator");
+    assert_eq!(proxy.count("/example.test/lib/@v/v1.0.0.zip"), 1, "the build was not begun again");
+}
+
+#[test]
+fn coordinator_and_agent_killed_together_lose_nothing() {
+    let proxy = holding_proxy();
+    let mut fleet = Fleet::start_with(SHORT_LEASES);
+    let agent = fleet.join_agent("eu/only", 1, Home::with_proxy(&proxy.url()));
+    let client = fleet.member("alice");
+    let build = client.start_build("dist", &["example.test/p@v1.0.0", "--project", "acme/p"]);
+    proxy.wait_for_request("/example.test/lib/@v/v1.0.0.zip", 1);
+    fleet.kill_coordinator();
+    fleet.kill_agent(agent);
+    proxy.release();
+    fleet.start_coordinator();
+    fleet.restart_agent(agent);
+    let dist = build.finish().expect_success();
+    check_one_result(&client, &dist);
+}
+
+#[test]
+fn a_cancelled_build_leaves_no_process_behind() {
+    let proxy = holding_proxy();
+    let mut fleet = Fleet::start();
+    let agent = fleet.join_agent("eu/only", 1, Home::with_proxy(&proxy.url()));
+    let client = fleet.member("alice");
+    let build = client.start_build("dist", &["example.test/p@v1.0.0", "--project", "acme/p"]);
+    proxy.wait_for_request("/example.test/lib/@v/v1.0.0.zip", 1);
+    client.run(&["cancel", "acme/p/1"]).expect_code(0);
+    build.finish().expect_failure(130, &["cancelled"]);
+    let id = fleet.agent(agent).id();
+    wait_for("the Go command of a cancelled task to end", Duration::from_secs(15), || {
+        descendants(id).into_iter().all(|name| name != "go").then_some(())
+    });
+}
+
+#[test]
+fn trouble_of_the_origin_is_retried_and_never_shown() {
+    let proxy = holding_proxy();
+    proxy.behave();
+    proxy.misbehave("/example.test/lib/@v/v1.0.0.zip", Misbehaviour::Status(503, "busy".to_owned()));
+    let mut fleet = Fleet::start();
+    fleet.join_agent("eu/only", 1, Home::with_proxy(&proxy.url()));
+    let client = fleet.member("alice");
+    let build = client.start_build("dist", &["example.test/p@v1.0.0", "--project", "acme/p"]);
+    proxy.wait_for_request("/example.test/lib/@v/v1.0.0.zip", 1);
+    proxy.behave();
+    build.finish().expect_success();
+}
+
+/// The names of all processes below this one.
+fn descendants(of: u32) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut parents = vec![of];
+    let all: Vec<_> = std::fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| std::fs::read_to_string(entry.path().join("stat")).ok())
+        .filter_map(|stat| {
+            // `PID (NAME) STATE PARENT …`; a name may hold anything, also brackets.
+            let (head, rest) = stat.rsplit_once(") ")?;
+            let (pid, name) = head.split_once(" (")?;
+            let parent = rest.split(' ').nth(1)?;
+            Some((pid.parse::<u32>().ok()?, parent.parse::<u32>().ok()?, name.to_owned()))
+        })
+        .collect();
+    while let Some(parent) = parents.pop() {
+        for (pid, _, name) in all.iter().filter(|(_, above, _)| *above == parent) {
+            parents.push(*pid);
+            found.push(name.clone());
+        }
+    }
+    found
+}
