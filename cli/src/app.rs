@@ -4,7 +4,8 @@ use std::process::ExitCode as ProcessExitCode;
 
 use clap::Parser as _;
 use meridian_runtime::{
-    telemetry::{self, TelemetryConfig},
+    state_dir::UserDirs,
+    telemetry::{self, LogTarget, TelemetryConfig, propagation},
     tls::install_crypto,
 };
 use tracing::Instrument as _;
@@ -17,6 +18,7 @@ use crate::{
     build::flow,
     command::{ask, context::Context, journal, local, logs, membership, print},
     exit_code::ExitCode,
+    fleet::local::LocalPaths,
     role,
     trouble::Trouble,
 };
@@ -86,6 +88,12 @@ fn telemetry_config(command: &Command) -> TelemetryConfig {
         _ => "meridian",
     };
     let mut config = TelemetryConfig::from_env(service);
+    if let Command::Local(LocalArgs { command: LocalCommand::Run { detached: true, .. } }) = command
+        && let Ok(directories) = UserDirs::from_env()
+    {
+        // The file that its output goes to anyway, but with a bound.
+        config.log = LogTarget::File(LocalPaths::of(&directories).log);
+    }
     // A command speaks for itself; only trouble beside it is worth a log line.
     if !is_role(command) && std::env::var_os("MERIDIAN_LOG").is_none() {
         "warn".clone_into(&mut config.filter);
@@ -108,6 +116,10 @@ async fn run(command: Command) -> Result<(), Trouble> {
     match command {
         Command::Build(args) => {
             let span = tracing::info_span!("build", otel.kind = "client");
+            if let Ok(traceparent) = std::env::var("TRACEPARENT") {
+                // The CI system's own trace goes on in ours.
+                propagation::join(&span, &traceparent);
+            }
             Box::pin(flow::run(&context, &args)).instrument(span).await
         }
         Command::Builds(args) => ask::builds(&context, &args).await,

@@ -5,11 +5,20 @@
 
 use std::net::SocketAddr;
 
-use axum::{Router, extract::State, http::StatusCode, routing::get};
+use axum::{
+    Router,
+    extract::State,
+    http::{StatusCode, header},
+    response::IntoResponse,
+    routing::get,
+};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::{handle::Handle, metrics::Metrics};
+use crate::{
+    handle::Handle,
+    metrics::{CONTENT_TYPE, Metrics},
+};
 
 #[derive(Clone)]
 struct Shared {
@@ -49,10 +58,12 @@ async fn ready(State(shared): State<Shared>) -> (StatusCode, String) {
     }
 }
 
-async fn scrape(State(shared): State<Shared>) -> Result<String, (StatusCode, String)> {
+async fn scrape(State(shared): State<Shared>) -> Result<impl IntoResponse, (StatusCode, String)> {
+    let content_type = [(header::CONTENT_TYPE, CONTENT_TYPE)];
     shared
         .metrics
         .scrape(&shared.handle)
         .await
+        .map(|text| (content_type, text))
         .map_err(|e| (StatusCode::SERVICE_UNAVAILABLE, format!("{e}\n")))
 }

@@ -20,6 +20,9 @@ use prometheus_client::{
 
 use crate::handle::{CommandError, Handle};
 
+/// The format in which a scrape is answered.
+pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
 /// The coordinator's figures.
 #[derive(Clone)]
 pub(crate) struct Metrics {

@@ -1,6 +1,6 @@
 //! `meridian coordinator`: a coordinator as a process of its own.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use meridian_coordinator::{App, CoordinatorConfig};
 use meridian_core::{
@@ -43,12 +43,19 @@ struct LimitsTable {
     builds_kept: usize,
     attempts: u32,
     lease_ms: u64,
+    connection_age_ms: u64,
 }
 
 impl Default for LimitsTable {
     fn default() -> Self {
         let Limits { queued_tasks_max, builds_kept, attempts_max, lease, .. } = Limits::default();
-        Self { queued_tasks: queued_tasks_max, builds_kept, attempts: attempts_max, lease_ms: lease.0 }
+        Self {
+            queued_tasks: queued_tasks_max,
+            builds_kept,
+            attempts: attempts_max,
+            lease_ms: lease.0,
+            connection_age_ms: 24 * 3_600_000,
+        }
     }
 }
 
@@ -81,6 +88,7 @@ impl ConfigType for CoordinatorFile {
                 Key::optional("builds_kept", Kind::Integer { min: 1, max: 10_000_000 }),
                 Key::optional("attempts", Kind::Integer { min: 1, max: 100 }),
                 Key::optional("lease_ms", Kind::Integer { min: 1_000, max: 3_600_000 }),
+                Key::optional("connection_age_ms", Kind::Integer { min: 1_000, max: 24 * 3_600_000 }),
             ]),
         ),
     ];
@@ -115,6 +123,7 @@ pub async fn run(args: &CoordinatorArgs) -> Result<(), Trouble> {
     config.listen = file.listen;
     config.names = file.names;
     config.http_listen = file.http.as_deref().map(str::parse).transpose().map_err(Trouble::usage)?;
+    config.connection_age_max = Duration::from_millis(file.limits.connection_age_ms);
     config.blob_capacity = ByteCount::gib(file.blobs_gib);
     config.limits = Limits {
         queued_tasks_max: file.limits.queued_tasks,

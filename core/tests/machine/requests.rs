@@ -6,7 +6,7 @@ use meridian_core::{
     id::{Epoch, JournalIndex, SessionId},
     machine::{
         ApplyError, Durable, Fault, Limits, Machine, SnapshotError, Step,
-        effect::{Refusal, Reply},
+        effect::{Order, Refusal, Reply},
         event::{Event, EventKind},
         input::Input,
         record::{BuildState, Record, TaskState, TokenGrant},
@@ -33,6 +33,32 @@ fn the_same_key_and_request_is_the_same_build() {
     assert!(matches!(fleet.submit_as("k", tree(3)), Reply::Refused(Refusal::KeyReused { .. })));
     fleet.restart(true);
     assert_eq!(fleet.submit_as("k", tree(2)), first);
+}
+
+#[test]
+fn every_attempt_joins_the_trace_that_the_build_came_with_and_a_repeat_changes_nothing() {
+    let traced = |fleet: &mut Fleet, parent: u64| {
+        let traceparent = format!("00-4bf92f3577b34da6a3ce929d0e0e4736-{parent:016x}-01").parse().ok();
+        let (project, key, spec) = (project(), key("k"), Box::new(tree(1)));
+        fleet.ask(|request| Input::Submit { request, project, key, spec, traceparent })
+    };
+    let parents = |fleet: &mut Fleet| -> Vec<String> {
+        let sent = std::mem::take(&mut fleet.sent).into_iter();
+        let offers = sent.filter_map(|(_, order)| match order {
+            Order::Offer { work, .. } => work.traceparent,
+            _ => None,
+        });
+        offers.map(|traceparent| traceparent.to_string()).collect()
+    };
+    let mut fleet = Fleet::new();
+    let first = traced(&mut fleet, 1);
+    assert_eq!(traced(&mut fleet, 2), first, "the trace is no part of what is asked");
+    let expected = ["00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000001-01"];
+    for (session, from_snapshot) in [(1, true), (2, false)] {
+        fleet.restart(from_snapshot);
+        fleet.attach(session, "eu/a", 1);
+        assert_eq!(parents(&mut fleet), expected, "session {session}");
+    }
 }
 
 #[test]

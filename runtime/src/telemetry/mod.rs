@@ -6,6 +6,7 @@
 mod log_file;
 pub mod propagation;
 mod setup;
+mod telling_exporter;
 
 #[cfg(test)]
 mod tests;

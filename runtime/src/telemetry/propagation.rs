@@ -144,7 +144,7 @@ where
 
     fn call(&mut self, request: http::Request<B>) -> Self::Future {
         let method = request.uri().path().trim_start_matches('/');
-        let span = tracing::info_span!("rpc", otel.name = method, otel.kind = "server", method);
+        let span = tracing::info_span!("rpc", otel.name = method, otel.kind = "server");
         let headers = Headers(request.headers());
         adopt(&span, &TraceContextPropagator::new().extract_with_context(&Context::new(), &headers));
         let called = span.in_scope(|| self.inner.call(request));

@@ -16,10 +16,13 @@ use tracing_subscriber::{
     EnvFilter, Layer, Registry, filter::Targets, fmt::writer::BoxMakeWriter, layer::SubscriberExt as _,
 };
 
-use super::log_file::{FILE_LEN_MAX, LogFile};
+use super::{
+    log_file::{FILE_LEN_MAX, LogFile},
+    telling_exporter::TellingExporter,
+};
 
 /// How long the last spans may take to leave when the process ends.
-const FLUSH_TIME_MAX: Duration = Duration::from_secs(3);
+const FLUSH_TIME_MAX: Duration = Duration::from_millis(1500);
 /// How long one batch may take.
 const EXPORT_TIME_MAX: Duration = Duration::from_secs(5);
 
@@ -61,17 +64,23 @@ pub struct TelemetryConfig {
 }
 
 impl TelemetryConfig {
-    /// For `service`: text at level info on standard error, unless `MERIDIAN_LOG` gives a filter; traces go where
-    /// `OTEL_EXPORTER_OTLP_ENDPOINT` says.
+    /// For `service`: on standard error at level info, unless `MERIDIAN_LOG` gives a filter, as text, unless `MERIDIAN_LOG_FORMAT`
+    /// is `json`; traces go where `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`, else `OTEL_EXPORTER_OTLP_ENDPOINT` says, unless
+    /// `OTEL_SDK_DISABLED` is `true`.
     #[must_use]
     pub fn from_env(service: &str) -> Self {
         let var = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
         Self {
             service: service.to_owned(),
             filter: var("MERIDIAN_LOG").unwrap_or_else(|| "info".to_owned()),
-            format: Format::Text,
+            format: match var("MERIDIAN_LOG_FORMAT").as_deref() {
+                Some("json") => Format::Json,
+                _ => Format::Text,
+            },
             log: LogTarget::Stderr,
-            otlp_endpoint: var("OTEL_EXPORTER_OTLP_ENDPOINT"),
+            otlp_endpoint: var("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+                .or_else(|| var("OTEL_EXPORTER_OTLP_ENDPOINT"))
+                .filter(|_| var("OTEL_SDK_DISABLED").as_deref() != Some("true")),
         }
     }
 }
@@ -95,20 +104,12 @@ pub enum TelemetryError {
         /// What the system said.
         source: io::Error,
     },
-    /// Traces cannot be sent to this endpoint.
-    #[error("cannot send traces to {endpoint:?}: {reason}")]
-    Otlp {
-        /// The endpoint.
-        endpoint: String,
-        /// What is wrong with it.
-        reason: String,
-    },
     /// The process has telemetry already.
     #[error("telemetry was set up twice in this process")]
     Twice,
 }
 
-/// Keep it until the process ends: dropping it sends the spans that are left, within three seconds.
+/// Keep it until the process ends: dropping it sends the spans that are left, within a second and a half.
 #[derive(Debug, Default)]
 pub struct Guard {
     traces: Option<(SdkTracerProvider, Runtime)>,
@@ -125,7 +126,8 @@ impl Drop for Guard {
     }
 }
 
-/// Sets the whole process's telemetry up.
+/// Sets the whole process's telemetry up. Traces that cannot be sent are said in the log and are no error: nobody's build fails
+/// because of a collector.
 ///
 /// # Errors
 /// When the configuration cannot be carried out, or it was done before.
@@ -145,18 +147,21 @@ pub fn build(config: TelemetryConfig) -> Result<(Dispatch, Guard), TelemetryErro
         reason: error.to_string(),
     })?;
     let logs = log_layer(config.format, config.log)?.with_filter(filter);
-    let mut guard = Guard::default();
-    let spans = match config.otlp_endpoint {
-        None => None,
-        Some(endpoint) => {
-            let traces = exporter(&config.service, endpoint)?;
-            let layer = tracing_opentelemetry::layer().with_tracer(traces.0.tracer("meridian"));
-            guard.traces = Some(traces);
-            // Only our own spans: those of the libraries below would include the export of spans itself.
-            Some(layer.with_filter(Targets::new().with_target("meridian", LevelFilter::INFO)))
-        }
+    let (traces, refused) = match config.otlp_endpoint.map(|endpoint| exporter(&config.service, &endpoint)) {
+        None => (None, None),
+        Some(Ok(traces)) => (Some(traces), None),
+        Some(Err(reason)) => (None, Some(reason)),
     };
-    Ok((Dispatch::new(Registry::default().with(logs).with(spans)), guard))
+    let spans = traces.as_ref().map(|(provider, _)| {
+        let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("meridian"));
+        // Only our own spans: those of the libraries below would include the export of spans itself.
+        layer.with_filter(Targets::new().with_target("meridian", LevelFilter::INFO))
+    });
+    let dispatch = Dispatch::new(Registry::default().with(logs).with(spans));
+    if let Some(reason) = refused {
+        tracing::dispatcher::with_default(&dispatch, || tracing::warn!(reason, "traces are not sent"));
+    }
+    Ok((dispatch, Guard { traces }))
 }
 
 fn log_layer(
@@ -184,29 +189,34 @@ fn log_layer(
 
 /// A batching exporter with a runtime of its own, so that the last spans can leave while the caller's runtime stands
 /// still in a destructor.
-fn exporter(service: &str, endpoint: String) -> Result<(SdkTracerProvider, Runtime), TelemetryError> {
-    let refused = |reason: String| TelemetryError::Otlp { endpoint: endpoint.clone(), reason };
+fn exporter(service: &str, endpoint: &str) -> Result<(SdkTracerProvider, Runtime), String> {
+    // The endpoint itself is not repeated: it may hold a password.
     if !endpoint.starts_with("http://") {
-        return Err(refused("only http:// collectors are spoken to: use one on this host or network".into()));
+        return Err(
+            "the OTLP endpoint is not http://: only a collector on this host or network is spoken to".into(),
+        );
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .thread_name("otlp")
         .enable_all()
         .build()
-        .map_err(|error| refused(error.to_string()))?;
+        .map_err(|error| error.to_string())?;
     let entered = runtime.enter();
     let exporter =
-        SpanExporter::builder().with_tonic().with_endpoint(&endpoint).with_timeout(EXPORT_TIME_MAX).build();
+        SpanExporter::builder().with_tonic().with_endpoint(endpoint).with_timeout(EXPORT_TIME_MAX).build();
     drop(entered);
     let exporter = match exporter {
         Ok(exporter) => exporter,
-        Err(error) => {
+        Err(_) => {
             runtime.shutdown_background();
-            return Err(refused(error.to_string()));
+            return Err("the OTLP endpoint is not http://HOST:PORT".to_owned());
         }
     };
     let resource = Resource::builder().with_service_name(service.to_owned()).build();
-    let provider = SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build();
+    let provider = SdkTracerProvider::builder()
+        .with_batch_exporter(TellingExporter::new(exporter))
+        .with_resource(resource)
+        .build();
     Ok((provider, runtime))
 }

@@ -1,0 +1,110 @@
+//! An exporter that says when traces begin to be lost and when they arrive again, once each.
+//!
+//! Not here: keeping what could not be sent. A trace is worth no memory.
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+
+use opentelemetry_sdk::{
+    Resource,
+    error::OTelSdkResult,
+    trace::{SpanData, SpanExporter},
+};
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct TellingExporter<E> {
+    inner: E,
+    is_losing: AtomicBool,
+}
+
+impl<E> TellingExporter<E> {
+    pub(super) const fn new(inner: E) -> Self {
+        Self { inner, is_losing: AtomicBool::new(false) }
+    }
+}
+
+impl<E: SpanExporter> SpanExporter for TellingExporter<E> {
+    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+        let result = self.inner.export(batch).await;
+        let was_losing = self.is_losing.swap(result.is_err(), Ordering::Relaxed);
+        match &result {
+            Err(error) if !was_losing => {
+                tracing::warn!("the OTLP collector does not take our traces; they are lost until it does");
+                tracing::debug!(%error, "what the collector said");
+            }
+            Ok(()) if was_losing => tracing::info!("the OTLP collector takes our traces again"),
+            _ => {}
+        }
+        result
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.inner.shutdown_with_timeout(timeout)
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        self.inner.force_flush()
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.inner.set_resource(resource);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        collections::VecDeque,
+        io,
+        sync::{Arc, Mutex},
+    };
+
+    use opentelemetry_sdk::error::OTelSdkError;
+
+    use super::*;
+
+    #[derive(Debug)]
+    struct Scripted(Mutex<VecDeque<bool>>);
+
+    impl SpanExporter for Scripted {
+        async fn export(&self, _: Vec<SpanData>) -> OTelSdkResult {
+            let taken = self.0.lock().unwrap().pop_front().expect("an expected call");
+            if taken { Ok(()) } else { Err(OTelSdkError::InternalFailure("away".to_owned())) }
+        }
+    }
+
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_loss_is_said_once_and_so_is_its_end() {
+        let written = Written::default();
+        let writer = written.clone();
+        let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
+        let exporter = TellingExporter::new(Scripted(Mutex::new([true, false, false, true, true].into())));
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        tracing::subscriber::with_default(subscriber, || {
+            for _ in 0..5 {
+                // What it returns is the script's.
+                let _ = runtime.block_on(exporter.export(Vec::new()));
+            }
+        });
+        let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(text.lines().count(), 2, "{text}");
+        assert!(text.contains("does not take") && text.contains("takes our traces again"), "{text}");
+    }
+}
