@@ -5,13 +5,13 @@
 //! replaced; nothing else in the directory is touched.
 
 use std::{
-    fs::{self, File},
-    io::{self, Read as _},
+    fs, io,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
 
-use meridian_core::digest::{Digest, DigestHasher};
+use meridian_core::digest::Digest;
+use meridian_store::blob::hash_file;
 
 /// The name of the list of digests.
 pub const CHECKSUMS: &str = "checksums.txt";
@@ -102,7 +102,7 @@ impl Dist {
         let path = self.directory.join(name);
         // A link would be followed to a file that is not ours.
         let is_file = fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_file());
-        if !is_file || digest_of(&path).ok() != Some(expected) {
+        if !is_file || hash_file(&path).map(|(digest, _)| digest).ok() != Some(expected) {
             return Ok(false);
         }
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).map_err(write_error(&path))?;
@@ -127,7 +127,7 @@ impl Dist {
     /// When the bytes are not the promised ones, the name is not good, or the file cannot be kept.
     pub fn take(&mut self, name: &str, expected: Digest, from: &Path) -> Result<PathBuf, DistError> {
         self.check(name)?;
-        let found = digest_of(from).map_err(write_error(from))?;
+        let found = hash_file(from).map(|(digest, _)| digest).map_err(write_error(from))?;
         if found != expected {
             return Err(DistError::Digest { name: name.to_owned(), expected, found });
         }
@@ -165,7 +165,7 @@ impl Dist {
         fs::rename(&partial.0, &path).map_err(write_error(&path))?;
         for (name, expected) in &self.kept {
             let artifact = self.directory.join(name);
-            let found = digest_of(&artifact).map_err(write_error(&artifact))?;
+            let found = hash_file(&artifact).map(|(digest, _)| digest).map_err(write_error(&artifact))?;
             if found != *expected {
                 return Err(DistError::Digest { name: name.clone(), expected: *expected, found });
             }
@@ -193,18 +193,6 @@ fn check_name(name: &str) -> Result<(), DistError> {
 
 fn write_error(path: &Path) -> impl FnOnce(io::Error) -> DistError {
     move |source| DistError::Write { path: path.to_owned(), source }
-}
-
-fn digest_of(path: &Path) -> io::Result<Digest> {
-    let mut file = File::open(path)?;
-    let mut hasher = DigestHasher::new();
-    let mut buffer = vec![0; 256 << 10];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(hasher.finish()),
-            n => hasher.update(&buffer[..n]),
-        }
-    }
 }
 
 #[cfg(test)]

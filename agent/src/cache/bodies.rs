@@ -8,7 +8,7 @@
 use std::{
     collections::HashMap,
     fs::{self, File},
-    io::{self, Read, Write},
+    io::{self, Write},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{
@@ -19,6 +19,7 @@ use std::{
 };
 
 use meridian_core::digest::{Digest, DigestHasher};
+use meridian_store::blob::hash_file;
 
 /// How far eviction goes below the capacity, so that it does not run at every put.
 const EVICT_TO_PERCENT: u64 = 90;
@@ -114,7 +115,7 @@ impl Bodies {
             // Pinned while it is read, so that eviction does not take it from under the reader.
             known.pins += 1;
         }
-        if hash_file(&path).ok() != Some(*digest) {
+        if hash_file(&path).ok().map(|(found, _)| found) != Some(*digest) {
             self.unpin(digest);
             self.discard(digest, &path);
             return None;
@@ -278,18 +279,6 @@ fn refresh(path: &Path, found: &fs::Metadata) -> Option<Stamp> {
     let after = file.metadata().ok()?;
     // Another file may have taken the place of the one that was hashed.
     (after.ino() == found.ino() && after.len() == found.len()).then(|| stamp(&after))
-}
-
-fn hash_file(path: &Path) -> io::Result<Digest> {
-    let mut file = File::open(path)?;
-    let mut hasher = DigestHasher::new();
-    let mut buffer = vec![0; 128 << 10];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(hasher.finish()),
-            n => hasher.update(&buffer[..n]),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use meridian_core::{
     build::{Artifact, Source},
-    digest::{Digest, DigestHasher},
+    digest::Digest,
     id::{Fence, TaskId},
     machine::{
         effect::Work,
@@ -18,7 +18,7 @@ use meridian_core::{
     quantity::ByteCount,
 };
 use meridian_store::{
-    blob::BlobError,
+    blob::{BlobError, hash_file},
     pack::PartialBlobs,
     tree::{TreeError, TreeLimits},
 };
@@ -233,11 +233,11 @@ impl Steps<'_> {
         let mut uploads = Vec::with_capacity(files.len());
         for file in files {
             let path = file.path.clone();
-            let hashed = tokio::task::spawn_blocking(move || hash_file(path)).await;
-            let upload = hashed
+            let hashed = tokio::task::spawn_blocking(move || hash_file(&path)).await;
+            let (digest, size) = hashed
                 .map_err(|error| trouble("the artifact cannot be read", &error))?
                 .map_err(|error| trouble("the artifact cannot be read", &error))?;
-            uploads.push(upload);
+            uploads.push(BlobUpload { digest, size, content: BlobContent::File(file.path.clone()) });
         }
         let total: u64 = uploads.iter().map(|upload| upload.size.0).sum();
         let progress = |sent: ByteCount| {
@@ -267,22 +267,6 @@ impl Steps<'_> {
         let task: TaskId = self.work.task.clone();
         Access { project: task.build.project.clone(), lease: Some((task, self.fence)) }
     }
-}
-
-fn hash_file(path: PathBuf) -> std::io::Result<BlobUpload> {
-    let mut file = std::fs::File::open(&path)?;
-    let mut hasher = DigestHasher::new();
-    let mut buffer = vec![0u8; 256 << 10];
-    let mut size = 0u64;
-    loop {
-        let length = std::io::Read::read(&mut file, &mut buffer)?;
-        if length == 0 {
-            break;
-        }
-        hasher.update(&buffer[..length]);
-        size += length as u64;
-    }
-    Ok(BlobUpload { digest: hasher.finish(), size: ByteCount(size), content: BlobContent::File(path) })
 }
 
 fn stopped() -> Failure {

@@ -10,14 +10,13 @@ use meridian_proto::{
 use meridian_runtime::telemetry::propagation::{TracedChannel, traced};
 use meridian_store::{
     blob::BlobError,
-    pack::PartialBlobs,
+    pack::{CHUNKS_WAITING_MAX, ChunkReader, PartialBlobs},
     tree::{self, LoadedTree, TreeError, TreeLimits},
 };
 use tokio::sync::mpsc;
 use tonic::{Status, transport::Channel};
 
 use super::{
-    chunks::{CHUNKS_WAITING_MAX, ChunkReader},
     packing,
     patience::{Access, Patience, TransferConfig, TransferError, bounded, wire},
 };
@@ -124,7 +123,7 @@ impl Downloader {
             match bounded(&self.config, stream.message()).await {
                 Ok(Some(message)) => {
                     // The unpacker stops early only when the pack is bad or the disk is full; it tells below.
-                    if chunks.send(message.chunk).await.is_err() {
+                    if chunks.send(Ok(message.chunk)).await.is_err() {
                         break Ok(());
                     }
                 }

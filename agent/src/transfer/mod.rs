@@ -7,7 +7,6 @@
 //!
 //! Not here: which blobs make up a tree (`meridian_store::tree`), and who may see them (the coordinator).
 
-mod chunks;
 mod downloader;
 mod packing;
 mod patience;

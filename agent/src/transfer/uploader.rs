@@ -5,16 +5,16 @@ use std::{collections::BTreeMap, path::PathBuf};
 use bytes::Bytes;
 use meridian_core::{build::Receipt, digest::Digest, quantity::ByteCount};
 use meridian_proto::{
-    limits::DIGESTS_MAX,
+    limits::{CHUNK_LEN_MAX, DIGESTS_MAX},
     v1::{self, blobs_client::BlobsClient},
 };
 use meridian_runtime::telemetry::propagation::{TracedChannel, traced};
+use meridian_store::pack::{CHUNKS_WAITING_MAX, ChunkWriter};
 use tokio::sync::mpsc;
 use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
 use tonic::{Status, transport::Channel};
 
 use super::{
-    chunks::{CHUNKS_WAITING_MAX, ChunkWriter},
     packing::{self, Planned},
     patience::{Access, Patience, TransferConfig, TransferError, bounded, wire},
 };
@@ -163,7 +163,9 @@ impl Uploader {
         progress: &(impl Fn(ByteCount) + Send + Sync),
     ) -> Result<Result<(), Status>, TransferError> {
         let (chunks, packed) = mpsc::channel(CHUNKS_WAITING_MAX);
-        let packing = tokio::task::spawn_blocking(move || packing::write(&batch, ChunkWriter::new(chunks)));
+        let packing = tokio::task::spawn_blocking(move || {
+            packing::write(&batch, ChunkWriter::new(chunks, CHUNK_LEN_MAX))
+        });
         let (watched, mut moved) = mpsc::channel(CHUNKS_WAITING_MAX);
         let header = v1::UploadHeader { project: self.access.project(), scope: self.access.scope() };
         let stream = upload_stream(header, packed, watched);

@@ -1,10 +1,6 @@
 //! The `Blobs` service: what is missing, packs in, receipts, packs out.
 
-use std::{
-    io::{Read, Write},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use meridian_core::{
@@ -15,6 +11,7 @@ use meridian_proto::{
     limits::{CHUNK_LEN_MAX, DIGESTS_MAX},
     v1,
 };
+use meridian_store::pack::{CHUNKS_WAITING_MAX, ChunkReader, ChunkWriter};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     time::timeout,
@@ -28,9 +25,6 @@ use crate::{
     holder::{Holder, HolderError},
     status::{from_command, internal, invalid},
 };
-
-/// Chunks that may wait between the network and the disk, in either direction.
-const CHUNKS_QUEUED_MAX: usize = 8;
 
 /// Uploads and downloads at once. Each takes a thread and a frame's memory; more wait their turn.
 const TRANSFERS_MAX: usize = 32;
@@ -150,10 +144,10 @@ impl v1::blobs_server::Blobs for BlobsService {
         let header = first.header.ok_or_else(|| invalid("the first message of an upload has a header"))?;
         let project = self.admit(&caller, &header.project, header.scope.as_ref(), Access::Write).await?;
         let turn = self.turn().await?;
-        let (chunks, reader) = chunk_pipe();
+        let (chunks, reader) = mpsc::channel(CHUNKS_WAITING_MAX);
         let holder = self.holder.clone();
         let taking = tokio::task::spawn_blocking(move || {
-            let taken = holder.take_pack(&project, reader);
+            let taken = holder.take_pack(&project, ChunkReader::new(reader));
             drop(turn);
             taken
         });
@@ -212,78 +206,27 @@ impl v1::blobs_server::Blobs for BlobsService {
         let wanted =
             self.holder.select(&project, wanted, message.directories).await.map_err(holder_status)?;
         let turn = self.turn().await?;
-        let (sender, stream) = mpsc::channel(CHUNKS_QUEUED_MAX);
+        let (sender, stream) = mpsc::channel(CHUNKS_WAITING_MAX);
         let holder = self.holder.clone();
-        let runtime = tokio::runtime::Handle::current();
-        tokio::task::spawn_blocking(move || {
+        let (chunks, mut packed) = mpsc::channel(CHUNKS_WAITING_MAX);
+        let packing = tokio::task::spawn_blocking(move || {
             let _turn = turn;
-            let buffer = Vec::with_capacity(CHUNK_LEN_MAX);
-            let mut chunks = ChunkWriter { sender: sender.clone(), runtime, buffer };
-            let written = holder
-                .give_pack(&wanted, &mut chunks)
-                .and_then(|()| chunks.flush().map_err(|error| HolderError::Disk(error.to_string())));
-            if let Err(error) = written {
-                // A reader that has gone is the usual cause; then nobody takes this either.
+            holder.give_pack(&wanted, &mut ChunkWriter::new(chunks, CHUNK_LEN_MAX))
+        });
+        tokio::spawn(async move {
+            while let Some(chunk) = packed.recv().await {
+                // A reader that has gone, or that takes nothing for so long, ends the download: dropping the
+                // channel stops the packer.
+                match timeout(STALL_MAX, sender.send(Ok(v1::PackChunk { chunk }))).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(_)) | Err(_) => return,
+                }
+            }
+            if let Ok(Err(error)) = packing.await {
+                // When the reader has gone, nobody takes this either.
                 let _ = sender.try_send(Err(holder_status(error)));
             }
         });
         Ok(Response::new(ReceiverStream::new(stream)))
-    }
-}
-
-/// A bounded pipe from the network's task to a blocking reader.
-fn chunk_pipe() -> (mpsc::Sender<std::io::Result<Bytes>>, ChunkReader) {
-    let (sender, receiver) = mpsc::channel(CHUNKS_QUEUED_MAX);
-    (sender, ChunkReader { receiver, current: Bytes::new() })
-}
-
-struct ChunkReader {
-    receiver: mpsc::Receiver<std::io::Result<Bytes>>,
-    current: Bytes,
-}
-
-impl Read for ChunkReader {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        while self.current.is_empty() {
-            match self.receiver.blocking_recv() {
-                None => return Ok(0),
-                Some(chunk) => self.current = chunk?,
-            }
-        }
-        let length = buffer.len().min(self.current.len());
-        buffer[..length].copy_from_slice(&self.current.split_to(length));
-        Ok(length)
-    }
-}
-
-/// Cuts a pack into messages.
-struct ChunkWriter {
-    sender: mpsc::Sender<Result<v1::PackChunk, Status>>,
-    runtime: tokio::runtime::Handle,
-    buffer: Vec<u8>,
-}
-
-impl Write for ChunkWriter {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        let room = CHUNK_LEN_MAX - self.buffer.len();
-        let length = room.min(bytes.len());
-        self.buffer.extend_from_slice(&bytes[..length]);
-        if self.buffer.len() == CHUNK_LEN_MAX {
-            self.flush()?;
-        }
-        Ok(length)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        if self.buffer.is_empty() {
-            return Ok(());
-        }
-        let chunk = std::mem::replace(&mut self.buffer, Vec::with_capacity(CHUNK_LEN_MAX)).into();
-        let sent = timeout(STALL_MAX, self.sender.send(Ok(v1::PackChunk { chunk })));
-        match self.runtime.block_on(sent) {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) => Err(std::io::ErrorKind::BrokenPipe.into()),
-            Err(_) => Err(std::io::ErrorKind::TimedOut.into()),
-        }
     }
 }

@@ -14,6 +14,7 @@ mod blob_index;
 mod blob_store;
 mod blob_writer;
 mod disk_blobs;
+mod hash_file;
 mod verified_reader;
 mod verifying_store;
 
@@ -21,5 +22,6 @@ pub use blob_error::BlobError;
 pub use blob_store::{BlobSource, BlobStore};
 pub use blob_writer::{BlobWriter, Durability};
 pub use disk_blobs::{BlobConfig, BlobHandle, BlobUsage, DiskBlobs, PinGuard};
+pub use hash_file::hash_file;
 pub use verified_reader::VerifiedReader;
 pub use verifying_store::VerifyingStore;

@@ -11,11 +11,13 @@
 //! it. Both hold one frame in memory. What a broken upload left of a large blob stays in [`PartialBlobs`], so
 //! that the next one goes on from there. `zstd -dc PACK | tar -xi` reads a pack, too.
 
+mod chunk_pipe;
 mod pack_error;
 mod pack_reader;
 mod pack_writer;
 mod partial_blobs;
 
+pub use chunk_pipe::{CHUNKS_WAITING_MAX, ChunkReader, ChunkWriter};
 pub use pack_error::PackError;
 pub use pack_reader::{PackLimits, PackReader, ReceivedBlob};
 pub use pack_writer::PackWriter;
