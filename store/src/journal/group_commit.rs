@@ -210,7 +210,7 @@ impl Worker {
                     held = match self.append(records) {
                         Ok(next_command) => next_command,
                         Err(error) => {
-                            tracing::error!(%error, "the journal failed; nothing more is committed");
+                            // Told by whoever stops because of it.
                             self.publisher.send_modify(|progress| progress.failure = Some(Arc::new(error)));
                             return;
                         }
