@@ -6,7 +6,7 @@ use meridian_store::tree::Tree;
 use tonic::{Code, Status};
 
 use crate::{
-    fleet::client::{Client, explain_status},
+    fleet::client::{Client, explain_status, is_away},
     trouble::Trouble,
 };
 
@@ -63,7 +63,11 @@ fn classify(error: TransferError) -> UploadError {
         TransferError::Refused { status, .. } => {
             UploadError::Trouble(explain_status("upload the source", &status))
         }
-        TransferError::GaveUp { status, .. } => UploadError::Away(status),
+        TransferError::GaveUp { status, .. } if is_away(&status) => UploadError::Away(status),
+        // It is there and answers, such as that its disk is full: waiting for it to come back helps nobody.
+        TransferError::GaveUp { status, .. } => {
+            UploadError::Trouble(explain_status("upload the source", &status))
+        }
         TransferError::Source(error) => UploadError::Trouble(
             Trouble::usage(format_args!("cannot send the source: {error}"))
                 .hint("a file may have changed while it was read; run the command again"),

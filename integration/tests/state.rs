@@ -1,0 +1,218 @@
+//! State on disk: no room left, and a directory that another version wrote.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use meridian_integration::{
+    caller::Caller, client::Client, fixture::program::Program, fleet::Fleet, home::Home, process::Running,
+    wait::try_wait_for,
+};
+
+const BROKEN: i32 = 4;
+const REFUSED: i32 = 3;
+/// How long the coordinator may take to answer anything.
+const ANSWER_MAX: Duration = Duration::from_secs(30);
+
+/// A small disk of its own. Taken off when dropped, even while processes use it.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    /// `None` where the system does not let us; the reason is printed.
+    fn mount(at: PathBuf, mebibytes: u32) -> Option<Self> {
+        fs::create_dir_all(&at).expect("a directory in a fresh home");
+        let size = format!("size={mebibytes}m");
+        let mounted =
+            Command::new("mount").args(["-t", "tmpfs", "-o", &size, "meridian-test"]).arg(&at).output();
+        match mounted {
+            Ok(output) if output.status.success() => Some(Self(at)),
+            Ok(output) => {
+                let why = String::from_utf8_lossy(&output.stderr).into_owned();
+                eprintln!("skipped: a small disk cannot be mounted here: {why}");
+                None
+            }
+            Err(error) => {
+                eprintln!("skipped: a small disk cannot be mounted here: {error}");
+                None
+            }
+        }
+    }
+
+    fn filler(&self) -> PathBuf {
+        self.0.join("filler")
+    }
+
+    /// Takes `mebibytes`, or all room when that is less.
+    fn fill(&self, mebibytes: u32) {
+        use std::io::Write as _;
+        let mut file = fs::File::create(self.filler()).expect("a file on the small disk");
+        let chunk = vec![1u8; 4 << 10];
+        for _ in 0..mebibytes << 8 {
+            if file.write_all(&chunk).is_err() {
+                return;
+            }
+        }
+    }
+
+    fn make_room(&self) {
+        fs::remove_file(self.filler()).expect("the filler is there");
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let taken_off = Command::new("umount").arg("--lazy").arg(&self.0).output();
+        if !taken_off.is_ok_and(|output| output.status.success()) {
+            eprintln!("{} is still mounted", self.0.display());
+        }
+    }
+}
+
+/// A program with an asset that does not compress.
+fn heavy_with(client: &Client, name: &str, mebibytes: usize) -> String {
+    let directory = client.home.path().join(name);
+    Program::saying("example.test/p", name).write(&directory).expect("a directory can be written");
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let noise: Vec<u8> = (0..mebibytes << 17)
+        .flat_map(|_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state.to_le_bytes()
+        })
+        .collect();
+    fs::write(directory.join("asset.bin"), noise).expect("a file can be written");
+    directory.display().to_string()
+}
+
+#[test]
+fn a_coordinator_without_room_says_so_and_its_state_is_whole() {
+    let home = Home::with_proxy("off");
+    // The holder leaves a GiB of every disk free.
+    let Some(disk) = SmallDisk::mount(home.path().join("coordinator"), 1024 + 64) else { return };
+    let mut fleet = Fleet::start_in(home, &[]);
+    fleet.join_agent("eu/a", 1, Home::with_proxy("off"));
+    let client = fleet.member("alice");
+    let small = heavy_with(&client, "small", 0);
+    client.build_into("a", &[&small, "--version", "1", "--project", "acme/p"]).expect_success();
+
+    disk.fill(64);
+    let large = heavy_with(&client, "large", 6);
+    let full = client.build_into("b", &[&large, "--version", "1", "--project", "acme/p"]);
+    full.expect_failure(REFUSED, &["the coordinator has no space left", "free some"]);
+    // What needs no room still works, and nothing is forgotten.
+    assert!(fleet.get("/healthz").starts_with("HTTP/1.1 200"));
+    client.run(&["builds", "--project", "acme/p"]).expect_code(0).expect_words(&["acme/p/1"]);
+
+    disk.make_room();
+    let dist = client.build_into("c", &[&large, "--version", "1", "--project", "acme/p"]).expect_success();
+    assert_eq!(dist.names().len(), 2);
+    fleet.kill_coordinator();
+    fleet.start_coordinator();
+    client.run(&["builds", "--project", "acme/p"]).expect_code(0).expect_words(&["acme/p/1", "acme/p/2"]);
+    drop(disk);
+}
+
+#[test]
+fn what_was_acknowledged_survives_a_disk_without_any_room() {
+    let home = Home::with_proxy("off");
+    let Some(disk) = SmallDisk::mount(home.path().join("coordinator"), 32) else { return };
+    let mut fleet = Fleet::start_in(home, &[]);
+    let client = fleet.member("alice");
+    disk.fill(u32::MAX >> 8);
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let acknowledged = runtime.block_on(async {
+        let caller = Caller::of(&client).expect("a connection");
+        let mut acknowledged = Vec::new();
+        for number in 0..300 {
+            match tokio::time::timeout(ANSWER_MAX, caller.submit("acme/p", &format!("key-{number}"))).await {
+                Ok(Ok(build)) => acknowledged.push(build),
+                Ok(Err(_)) => {}
+                Err(_) => panic!("submit {number} got no answer at all"),
+            }
+        }
+        acknowledged
+    });
+    assert!(!acknowledged.is_empty(), "the journal's room is taken in advance");
+    fleet.kill_coordinator();
+    disk.make_room();
+    fleet.start_coordinator();
+    let again = runtime.block_on(async {
+        let caller = Caller::of(&client).expect("a connection");
+        // The same key is the same build: that it is known shows that nothing was lost.
+        caller.submit("acme/p", "key-0").await.expect("there is room again")
+    });
+    assert_eq!(Some(&again), acknowledged.first());
+    let last = acknowledged.last().expect("some were acknowledged");
+    client.run(&["explain", last]).expect_code(0);
+    drop(disk);
+}
+
+#[test]
+fn an_agent_without_room_hands_its_task_to_one_that_has() {
+    let cramped = Home::with_proxy("off");
+    let Some(disk) = SmallDisk::mount(cramped.path().join("agent"), 24) else { return };
+    let mut fleet = Fleet::start();
+    fleet.join_agent("eu/cramped", 1, cramped);
+    let client = fleet.member("alice");
+    let source = heavy_with(&client, "source", 2);
+    let build = client.start_build("a", &[&source, "--version", "1", "--project", "acme/p"]);
+    // It tries, and says so, before there is anybody else.
+    let tried = try_wait_for(Duration::from_secs(60), || {
+        client.run(&["explain", "acme/p/1"]).says("another attempt").then_some(())
+    });
+    assert!(tried.is_some(), "{}", client.run(&["explain", "acme/p/1"]));
+    fleet.join_agent("us/roomy", 1, Home::with_proxy("off"));
+    build.finish().expect_success();
+    client.run(&["explain", "acme/p/1"]).expect_code(0).expect_words(&[
+        "eu/cramped",
+        "us/roomy",
+        "no space left",
+    ]);
+    drop(disk);
+}
+
+fn write_version(state: &Path, version: &str) {
+    fs::write(state.join("VERSION"), format!("{version}\n")).expect("a state directory has a VERSION");
+}
+
+#[test]
+fn a_state_directory_of_another_version_is_refused_and_left_alone() {
+    let mut fleet = Fleet::start();
+    fleet.kill_coordinator();
+    let state = fleet.coordinator_state();
+    let old = fs::read_to_string(state.join("VERSION")).expect("a state directory has a VERSION");
+    for (version, advice) in [("999", "newer program"), ("0", "move it away"), ("many", "expected a number")]
+    {
+        write_version(&state, version);
+        let mut refused = fleet.spawn_coordinator();
+        let ended = try_wait_for(Duration::from_secs(30), || refused.ended());
+        assert_eq!(ended.and_then(|status| status.code()), Some(BROKEN), "{}", refused.log());
+        assert!(refused.log().contains(advice), "{}", refused.log());
+    }
+    write_version(&state, old.trim());
+    fleet.start_coordinator();
+}
+
+#[test]
+fn a_local_fleet_of_another_version_is_named_where_it_lies() {
+    let client = Client::local(Home::with_proxy("off"));
+    let state = client.home.state().join("local");
+    fs::create_dir_all(&state).expect("a fresh home");
+    write_version(&state, "999");
+    let source = heavy_with(&client, "source", 0);
+    let place = state.display().to_string();
+    client
+        .build(&[&source, "--version", "1"])
+        .expect_failure(BROKEN, &[&place, "layout 999", "newer program"]);
+    // Somebody else's directory is nobody's to fill.
+    fs::remove_file(state.join("VERSION")).expect("it was written");
+    fs::write(state.join("thesis.txt"), "years of work").expect("a file can be written");
+    client.build(&[&source, "--version", "1"]).expect_failure(BROKEN, &[&place, "thesis.txt"]);
+    fs::remove_file(state.join("thesis.txt")).expect("it is left alone");
+    let run = Running::start(client.home.meridian(["local", "status"])).finish(Duration::from_secs(30));
+    assert!(run.says("not running"), "{run}");
+}
