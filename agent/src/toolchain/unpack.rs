@@ -60,14 +60,15 @@ pub(super) fn unpack(zip: &Path, prefix: &str, dir: &Path, wanted: H1) -> Result
         return Err(UnpackError::TooLarge);
     }
     let names: Result<Vec<_>, _> = archive.file_names().map(|name| name.map(Cow::into_owned)).collect();
-    make_directories(&names?, prefix, dir)?;
+    let names = names?;
+    make_directories(&names, prefix, dir)?;
     drop(archive);
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(4);
     let written = AtomicU64::new(0);
     let parts: Result<Vec<_>, UnpackError> = std::thread::scope(|scope| {
-        let written = &written;
+        let (names, written) = (names.as_slice(), &written);
         let workers: Vec<_> = (0..threads)
-            .map(|first| scope.spawn(move || unpack_part(zip, prefix, dir, first, threads, written)))
+            .map(|first| scope.spawn(move || unpack_part(zip, prefix, dir, (names, first, threads), written)))
             .collect();
         workers
             .into_iter()
@@ -75,7 +76,7 @@ pub(super) fn unpack(zip: &Path, prefix: &str, dir: &Path, wanted: H1) -> Result
             .collect()
     });
     let files = parts?;
-    let found = H1::of(files.iter().flatten().map(|(name, digest)| (name.as_str(), *digest)))?;
+    let found = H1::of(files.iter().flatten().map(|(index, digest)| (names[*index].as_str(), *digest)))?;
     if found != wanted {
         return Err(UnpackError::Hash { found, wanted });
     }
@@ -118,24 +119,29 @@ fn checked_path(name: &str, prefix: &str) -> Result<PathBuf, UnpackError> {
     })
 }
 
+/// Unpacks every `step`th entry from `first` on, and says what is in each.
+///
+/// Nothing small is kept from one entry to the next: it would land in the hole that the last decompressor
+/// left, the next decompressor would not fit there any more, and memory would grow by the file.
 fn unpack_part(
     zip: &Path,
     prefix: &str,
     dir: &Path,
-    first: usize,
-    step: usize,
+    (names, first, step): (&[String], usize, usize),
     written: &AtomicU64,
-) -> Result<Vec<(String, Digest)>, UnpackError> {
+) -> Result<Vec<(usize, Digest)>, UnpackError> {
     let mut archive = zip::ZipArchive::new(io::BufReader::new(File::open(zip)?))?;
-    let mut files = Vec::new();
+    let mut files = Vec::with_capacity(names.len().div_ceil(step));
     let mut buffer = vec![0; 128 << 10];
-    for index in (first..archive.len()).step_by(step) {
+    for (index, name) in names.iter().enumerate().skip(first).step_by(step) {
         let mut entry = archive.by_index(index)?;
-        let name = entry.name()?.into_owned();
         if !entry.is_file() {
-            return Err(UnpackError::Entry(name, "it is not a plain file"));
+            return Err(UnpackError::Entry(name.clone(), "it is not a plain file"));
         }
-        let relative = checked_path(&name, prefix)?;
+        if entry.name()? != name.as_str() {
+            return Err(UnpackError::Entry(name.clone(), "the list of names changed while it was read"));
+        }
+        let relative = checked_path(name, prefix)?;
         let mode = if is_executable(&relative) { 0o555 } else { 0o444 };
         let mut file =
             OpenOptions::new().write(true).create_new(true).mode(mode).open(dir.join(&relative))?;
@@ -153,7 +159,7 @@ fn unpack_part(
             file.write_all(&buffer[..count])?;
         }
         file.set_modified(SystemTime::UNIX_EPOCH + FILE_TIME)?;
-        files.push((name, hasher.finish()));
+        files.push((index, hasher.finish()));
     }
     Ok(files)
 }

@@ -5,8 +5,8 @@ use crate::{
     simulation::world::{Verdict, simulate},
 };
 
-/// Power cuts and kills of agents in one round.
-const KILLS: u64 = 1_000;
+/// Power cuts in one round; agents are killed besides.
+const POWER_CUTS: u64 = 1_000;
 
 /// `lossy_kills`, `lossy_lost` and `lossy_doubled`.
 ///
@@ -14,12 +14,13 @@ const KILLS: u64 = 1_000;
 /// Never for what is found: that is the figure. What it was stands on standard error.
 pub fn lossy(round: usize, figures: &mut Figures) -> anyhow::Result<()> {
     let seed = u64::try_from(round)?;
-    let Verdict { kills, done, lost, doubled, findings } = simulate(seed, KILLS);
+    let Verdict { power_cuts, agent_kills, done, lost, doubled, findings } = simulate(seed, POWER_CUTS);
     for finding in findings {
         eprintln!("seed {seed}: {finding}");
     }
     for (key, count) in [
-        ("lossy_kills", kills),
+        ("lossy_kills", power_cuts),
+        ("lossy_agent_kills", agent_kills),
         ("lossy_builds_done", done),
         ("lossy_lost", lost),
         ("lossy_doubled", doubled),

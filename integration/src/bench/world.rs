@@ -1,4 +1,11 @@
 //! What both sides of a comparison share: a real program, a toolchain, module caches that are filled.
+//!
+//! Both sides run the same Go binary with the same flags (`-trimpath -buildvcs=false`, CGO off, no GOFLAGS), each with
+//! caches of its own, from a directory that is no git work tree to our side. A *cold* build has toolchain and
+//! modules in place and nothing else: an empty build cache on both sides, and on ours besides no kept
+//! binary, no source tree and no blob anywhere, so that it uploads and downloads all it needs. The local
+//! fleet is resident in every comparison: it stays for minutes after a build, and starting it is no part of a
+//! build, as booting the machine is none of `go build`.
 
 use std::{
     fs,
@@ -16,6 +23,15 @@ pub const PROGRAM: &str = "github.com/junegunn/fzf";
 pub const VERSION: &str = "v0.56.3";
 /// The platforms of the matrix.
 pub const PLATFORMS: [&str; 4] = ["linux/amd64", "linux/arm64", "darwin/arm64", "windows/amd64"];
+/// What builds leave in the state of a local fleet, besides toolchains and modules.
+const LEFT_BY_BUILDS: [&str; 6] = [
+    "agent/cache",
+    "agent/blobs",
+    "agent/go/gocache",
+    "agent/go/outputs",
+    "agent/go/sources",
+    "coordinator/blobs",
+];
 
 /// Two sides with the same program and the same toolchain.
 #[derive(Debug)]
@@ -44,7 +60,9 @@ impl World {
         git_in(&world.theirs(), &["add", "--all"]);
         git_in(&world.theirs(), &["commit", "--quiet", "--message", "the program"]);
         git_in(&world.theirs(), &["tag", VERSION]);
-        run(&mut world.meridian_build(&[]))?;
+        // For all platforms: which modules one needs is known from its first build on, as a filled module
+        // cache on the other side means that nothing is asked for there.
+        run(&mut world.meridian_build(&["--platform", &PLATFORMS.join(",")]))?;
         world.goroot = find_goroot(&world.client.home.state())
             .context("the agent keeps no Go toolchain below its state directory")?;
         run(world.go(&["mod", "download"]).current_dir(world.theirs()))?;
@@ -134,15 +152,25 @@ impl World {
         Ok(())
     }
 
-    /// Stops our fleet and empties its build cache and what it built; toolchain and modules stay.
+    /// Empties our fleet of whatever an earlier build of this program left: build cache, binaries, source
+    /// trees, and every blob of coordinator and agent. Toolchain and modules stay. The fleet runs again when
+    /// this returns.
     ///
     /// # Errors
-    /// When the fleet does not stop or a directory cannot be removed.
+    /// When the fleet does not stop or start, or a directory cannot be removed.
     pub fn cool_ours(&self) -> anyhow::Result<()> {
         run(&mut self.client.home.meridian(["local", "stop"]))?;
-        let cache = agent_cache(&self.client.home.state())?;
-        remove(&cache)?;
-        remove(&self.scratch("dist"))
+        let state = self.client.home.state().join("local");
+        for name in LEFT_BY_BUILDS {
+            let directory = state.join(name);
+            if !directory.is_dir() {
+                bail!("there is nothing at {}: nothing was built, or it moved", directory.display());
+            }
+            remove(&directory)?;
+        }
+        remove(&self.scratch("dist"))?;
+        run(&mut self.client.home.meridian(["local", "start"]))?;
+        Ok(())
     }
 
     fn download(&self) -> anyhow::Result<PathBuf> {
@@ -161,15 +189,6 @@ impl Drop for World {
         // What Go downloads is read-only. Whatever stays is in the temporary directory.
         let _removed_later = Command::new("chmod").args(["-R", "u+w"]).arg(self.scratch.path()).status();
     }
-}
-
-/// Where the agent of the local fleet keeps its build cache.
-fn agent_cache(state: &Path) -> anyhow::Result<PathBuf> {
-    let cache = state.join("local/agent/cache");
-    if !cache.is_dir() {
-        bail!("there is no build cache at {}: nothing was built, or it moved", cache.display());
-    }
-    Ok(cache)
 }
 
 fn find_goroot(below: &Path) -> Option<PathBuf> {

@@ -29,8 +29,10 @@ const SNAPSHOT_EVERY: u64 = 150;
 /// How a simulation ended.
 #[derive(Debug)]
 pub struct Verdict {
-    /// Power cuts of the coordinator and kills of agents.
-    pub kills: u64,
+    /// Power cuts of the coordinator: the journal's unsynced writes vanish, or any part of them.
+    pub power_cuts: u64,
+    /// Kills of agents, besides.
+    pub agent_kills: u64,
     /// Builds that a client was told of and saw succeed.
     pub done: u64,
     /// See [`Ledger::lost`].
@@ -56,7 +58,8 @@ struct World {
     requests: BTreeMap<RequestId, u64>,
     inbox: VecDeque<Input>,
     ledger: Ledger,
-    kills: u64,
+    power_cuts: u64,
+    agent_kills: u64,
 }
 
 /// What one client wants, and how far it is.
@@ -68,14 +71,14 @@ struct Wish {
     build: Option<BuildId>,
 }
 
-/// Runs until `kills` power cuts have happened and then until everything has ended.
+/// Runs until `power_cuts` have happened and then until everything has ended.
 ///
 /// # Panics
 /// When the disk holds what no crash can leave behind.
 #[must_use]
-pub fn simulate(seed: u64, kills: u64) -> Verdict {
+pub fn simulate(seed: u64, power_cuts: u64) -> Verdict {
     let mut world = World::new(seed);
-    while world.kills < kills {
+    while world.power_cuts < power_cuts {
         world.turn(true);
     }
     let calm = world.now;
@@ -83,7 +86,8 @@ pub fn simulate(seed: u64, kills: u64) -> Verdict {
         world.turn(false);
     }
     Verdict {
-        kills: world.kills,
+        power_cuts: world.power_cuts,
+        agent_kills: world.agent_kills,
         done: world.ledger.kept(),
         lost: world.ledger.lost(),
         doubled: world.ledger.doubled(),
@@ -113,7 +117,8 @@ impl World {
             requests: BTreeMap::new(),
             inbox: VecDeque::new(),
             ledger: Ledger::default(),
-            kills: 0,
+            power_cuts: 0,
+            agent_kills: 0,
         }
     }
 
@@ -152,7 +157,7 @@ impl World {
                 self.detach(number);
                 self.agents[number] = fresh;
                 self.agents_up_at[number] = self.now + self.draws.below(2_000);
-                self.kills += 1;
+                self.agent_kills += 1;
             } else if self.draws.chance(8) {
                 self.detach(number);
                 self.agents[number].lose_stream(now, &mut self.draws);
@@ -175,7 +180,7 @@ impl World {
         self.coordinator = None;
         self.inbox.clear();
         self.requests.clear();
-        self.kills += 1;
+        self.power_cuts += 1;
         self.up_at = self.now + self.draws.below(400);
         let now = self.time();
         for agent in &mut self.agents {

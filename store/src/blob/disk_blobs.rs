@@ -4,6 +4,7 @@
 //! directory and index under one lock, so the two never disagree; a lookup is one hash probe under it.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File, OpenOptions, Permissions},
     io::{self, Read as _, Write as _},
     os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
@@ -27,6 +28,9 @@ use super::{
     blob_writer::{BlobWriter, Durability},
     verified_reader::VerifiedReader,
 };
+
+/// Up to this many blobs are synced one by one. Beyond it one sync of the whole file system is quicker.
+const SYNCED_SINGLY_MAX: usize = 4096;
 
 /// How much of the disk the store may take.
 #[derive(Debug, Clone)]
@@ -233,17 +237,46 @@ impl DiskBlobs {
         BlobUsage { blobs: index.len(), bytes: ByteCount(index.total()), pinned: index.pinned() }
     }
 
-    /// Makes blobs durable that were committed without: all of them by one sync of the file system.
+    /// Makes blobs durable that were committed without. Up to a few thousand are synced one by one, so that
+    /// nobody waits for what others wrote to the same file system; more of them by one sync of all of it.
     ///
     /// # Errors
     /// [`BlobError::Missing`] when one is not here (any more); otherwise the disk's own trouble.
     pub fn make_durable(&self, digests: &[Digest]) -> Result<(), BlobError> {
-        let root = self.root();
-        let dir = File::open(root).map_err(BlobError::io("open", root))?;
-        rustix::fs::syncfs(&dir).map_err(|error| BlobError::io("sync", root)(error.into()))?;
+        if digests.len() > SYNCED_SINGLY_MAX {
+            let root = self.root();
+            let dir = File::open(root).map_err(BlobError::io("open", root))?;
+            rustix::fs::syncfs(&dir).map_err(|error| BlobError::io("sync", root)(error.into()))?;
+        } else {
+            self.sync_singly(digests)?;
+        }
         let index = self.lock();
         let missing = digests.iter().find(|digest| !index.contains(digest));
         missing.map_or(Ok(()), |digest| Err(BlobError::Missing { digest: *digest }))
+    }
+
+    fn sync_singly(&self, digests: &[Digest]) -> Result<(), BlobError> {
+        let paths: Vec<PathBuf> = digests.iter().map(|digest| self.path_of(digest)).collect();
+        let open = |path: &PathBuf, digest: &Digest| match File::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(BlobError::Missing { digest: *digest })
+            }
+            opened => opened.map_err(BlobError::io("open", path)),
+        };
+        if digests.len() > 1 {
+            for (path, digest) in paths.iter().zip(digests) {
+                // Only starts the writing, of all files together. Then the file system's own journal takes
+                // them in one commit, where a sync of each in turn would wait for a commit a file.
+                let _started =
+                    rustix::fs::fadvise(open(path, digest)?, 0, None, rustix::fs::Advice::DontNeed);
+            }
+        }
+        for (path, digest) in paths.iter().zip(digests) {
+            open(path, digest)?.sync_all().map_err(BlobError::io("sync", path))?;
+        }
+        let directories: BTreeSet<&Path> = paths.iter().filter_map(|path| path.parent()).collect();
+        directories.into_iter().try_for_each(sync_directory)?;
+        self.sync_new_directories()
     }
 
     /// Takes over a whole file that was written elsewhere on the same file system, after verifying it.
@@ -301,11 +334,16 @@ impl DiskBlobs {
         }
         if durability == Durability::Durable {
             sync_directory(path.parent().unwrap_or(&self.inner.root))?;
-            let mut unsynced = self.unsynced_directories();
-            if *unsynced {
-                sync_directory(&self.inner.root.join("blobs"))?;
-                *unsynced = false;
-            }
+            self.sync_new_directories()?;
+        }
+        Ok(())
+    }
+
+    fn sync_new_directories(&self) -> Result<(), BlobError> {
+        let mut unsynced = self.unsynced_directories();
+        if *unsynced {
+            sync_directory(&self.inner.root.join("blobs"))?;
+            *unsynced = false;
         }
         Ok(())
     }
