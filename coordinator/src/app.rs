@@ -139,12 +139,7 @@ impl App {
                 holder: holder.clone(),
                 history: history.clone(),
             },
-            agents: AgentsService {
-                handle: handle.clone(),
-                holder: holder.clone(),
-                clock,
-                connection_age_max: config.connection_age_max,
-            },
+            agents: AgentsService::new(handle.clone(), holder.clone(), clock, config.connection_age_max),
             blobs: BlobsService::new(handle.clone(), holder.clone()),
             logs: LogsService {
                 handle: handle.clone(),

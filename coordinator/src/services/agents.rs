@@ -43,6 +43,18 @@ pub(crate) struct AgentsService {
     pub(crate) connection_age_max: Duration,
 }
 
+impl AgentsService {
+    /// The service; its streams are open for at most `connection_age_max`.
+    pub(crate) const fn new(
+        handle: Handle,
+        holder: Holder,
+        clock: Clock,
+        connection_age_max: Duration,
+    ) -> Self {
+        Self { handle, holder, clock, connection_age_max }
+    }
+}
+
 /// One attached agent.
 struct Session {
     id: SessionId,
