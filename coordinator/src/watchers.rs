@@ -22,6 +22,10 @@ impl Watchers {
         match watched.get(build) {
             Some(sender) => sender.subscribe(),
             None => {
+                // Builds that end unwatched are never heard of again: they go when the table would grow.
+                if watched.len() == watched.capacity() {
+                    watched.retain(|_, sender| sender.receiver_count() > 0);
+                }
                 let (sender, receiver) = watch::channel(());
                 watched.insert(build.clone(), sender);
                 receiver
@@ -56,5 +60,14 @@ mod tests {
         drop(receiver);
         watchers.changed(&build);
         assert!(watchers.0.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn builds_that_were_watched_and_never_change_again_do_not_gather() {
+        let watchers = Watchers::default();
+        for number in 1..=10_000 {
+            drop(watchers.watch(&format!("web/shop/{number}").parse().unwrap()));
+        }
+        assert!(watchers.0.lock().unwrap().len() < 100);
     }
 }
