@@ -129,13 +129,32 @@ impl Holder {
         self.0.key.verify(project, receipt)
     }
 
-    /// Takes away from a result every receipt that is not good, so that the machine sees only good ones.
-    pub(crate) fn check_outcome(&self, task: &TaskId, outcome: &mut Outcome) {
-        if let Outcome::Built { artifacts, .. } = outcome {
-            for artifact in artifacts {
-                artifact.receipts.retain(|receipt| self.vouches(&task.build.project, receipt));
+    /// Takes away from a result every receipt that is not good and every log segment that the project did not
+    /// send, so that the machine sees only good ones: what a result names, its project may read from then on.
+    pub(crate) async fn check_outcome(
+        &self,
+        task: &TaskId,
+        mut outcome: Box<Outcome>,
+    ) -> Result<Box<Outcome>, HolderError> {
+        let project = task.build.project.clone();
+        self.blocking(move |inner| {
+            if let Outcome::Built { artifacts, .. } = &mut *outcome {
+                for artifact in artifacts {
+                    artifact.receipts.retain(|receipt| inner.key.verify(&project, receipt));
+                }
             }
-        }
+            if let Outcome::Built { log, .. } | Outcome::Failed { log, .. } = &mut *outcome {
+                let mut held = Vec::with_capacity(log.len());
+                for segment in log.drain(..) {
+                    if inner.holds(&project, &segment)? {
+                        held.push(segment);
+                    }
+                }
+                *log = held;
+            }
+            Ok(outcome)
+        })
+        .await
     }
 
     /// Which of these the project lacks, and how much of each an earlier upload left.
@@ -207,14 +226,9 @@ impl Holder {
         self.blocking(move |inner| {
             let mut receipts = Vec::with_capacity(digests.len());
             for digest in digests {
-                let below = if trees { inner.walk(&digest, Below::Everything)? } else { vec![digest] };
-                // Pinned first, checked second: so nothing is evicted between.
-                inner.keep(&below);
-                for digest in &below {
-                    if !inner.holds(&project, digest)? {
-                        return Err(HolderError::Missing { digest: *digest });
-                    }
-                }
+                let below =
+                    if trees { inner.walk_of(&project, &digest, Below::Everything)? } else { vec![digest] };
+                inner.keep_held(&project, &below)?;
                 let held = inner.blobs.get(&digest).ok_or(HolderError::Missing { digest })?;
                 receipts.push(inner.key.issue(&project, digest, held.size));
             }
@@ -238,7 +252,7 @@ impl Holder {
                     return Err(HolderError::Missing { digest });
                 }
                 if directories {
-                    selected.extend(inner.walk(&digest, Below::Directories)?);
+                    selected.extend(inner.walk_of(&project, &digest, Below::Directories)?);
                 } else {
                     selected.push(digest);
                 }
@@ -249,11 +263,13 @@ impl Holder {
     }
 
     /// Keeps a tree for an hour, so that the build just submitted finds it until [`Self::retain`] knows of it.
-    pub(crate) async fn keep_tree(&self, root: Digest) -> Result<(), HolderError> {
+    /// A receipt speaks for the root alone, so all that lies below is looked at here: a directory that names
+    /// another project's blobs must not open them.
+    pub(crate) async fn keep_tree(&self, project: &ProjectId, root: Digest) -> Result<(), HolderError> {
+        let project = project.clone();
         self.blocking(move |inner| {
-            let below = inner.walk(&root, Below::Everything)?;
-            inner.keep(&below);
-            Ok(())
+            let below = inner.walk_of(&project, &root, Below::Everything)?;
+            inner.keep_held(&project, &below)
         })
         .await
     }
@@ -314,12 +330,40 @@ impl Inner {
         receipts.retain(|_, (since, _)| since.elapsed() < RECEIPT_KEEPS);
     }
 
+    /// Keeps what the project holds. Pinned first, checked second: so nothing is evicted between.
+    fn keep_held(&self, project: &ProjectId, digests: &[Digest]) -> Result<(), HolderError> {
+        self.keep(digests);
+        for digest in digests {
+            if !self.holds(project, digest)? {
+                return Err(HolderError::Missing { digest: *digest });
+            }
+        }
+        Ok(())
+    }
+
+    /// As [`Self::walk`], through the project's own directories only.
+    fn walk_of(&self, project: &ProjectId, root: &Digest, below: Below) -> Result<Vec<Digest>, HolderError> {
+        self.walk_where(root, below, |directory| self.holds(project, directory))
+    }
+
     /// The root and what is below it, each once.
     fn walk(&self, root: &Digest, below: Below) -> Result<Vec<Digest>, HolderError> {
+        self.walk_where(root, below, |_| Ok(true))
+    }
+
+    fn walk_where(
+        &self,
+        root: &Digest,
+        below: Below,
+        may_read: impl Fn(&Digest) -> Result<bool, HolderError>,
+    ) -> Result<Vec<Digest>, HolderError> {
         let mut seen = BTreeSet::from([*root]);
         let mut found = vec![*root];
         let mut directories = vec![*root];
         while let Some(digest) = directories.pop() {
+            if !may_read(&digest)? {
+                return Err(HolderError::Missing { digest });
+            }
             let bytes = self.blobs.read(&digest, DIRECTORY_LEN_MAX)?;
             let directory = Directory::decode(&bytes)
                 .map_err(|e| HolderError::Refused(format!("blob {digest} is not a directory: {e}")))?;

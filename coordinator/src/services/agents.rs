@@ -23,7 +23,7 @@ use crate::{
     handle::Handle,
     holder::Holder,
     probe::Prober,
-    status::{from_command, from_convert},
+    status::{from_command, from_convert, internal},
 };
 
 /// Orders that may wait for one agent. More than any agent has slots; a stream that holds this many back is
@@ -179,8 +179,9 @@ impl Session {
             AgentSaid::Observed(figures) => {
                 Input::Observe { session, observation: self.prober.observed(&figures) }
             }
-            AgentSaid::Report { task, fence, mut outcome } => {
-                self.holder.check_outcome(&task, &mut outcome);
+            AgentSaid::Report { task, fence, outcome } => {
+                let outcome = self.holder.check_outcome(&task, outcome).await;
+                let outcome = outcome.map_err(|error| internal("the report cannot be checked", error))?;
                 Input::Report { session, task, fence, outcome }
             }
             said => said

@@ -19,7 +19,7 @@ use tracing::Instrument as _;
 use crate::{
     authorization::Caller,
     handle::Handle,
-    holder::Holder,
+    holder::{Holder, HolderError},
     journal_history::JournalHistory,
     status::{from_command, from_convert, from_refusal, internal, invalid},
     watchers::Watchers,
@@ -98,7 +98,13 @@ impl v1::builds_server::Builds for BuildsService {
         let spec = Box::new(BuildSpec::try_from(spec).map_err(|e| from_convert(&e))?);
         self.check_spec(&project, &spec)?;
         if let Source::Tree { root, .. } = spec.source {
-            self.holder.keep_tree(root).await.map_err(|e| internal("the source tree cannot be kept", e))?;
+            self.holder.keep_tree(&project, root).await.map_err(|error| match error {
+                HolderError::Missing { .. } => {
+                    Status::failed_precondition(format!("source tree {root} is not whole: {error}"))
+                }
+                HolderError::Refused(_) => invalid(error),
+                _ => internal("the source tree cannot be kept", error),
+            })?;
         }
         let reply = self
             .handle

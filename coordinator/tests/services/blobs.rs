@@ -1,8 +1,10 @@
 //! Blobs and receipts as clients and agents see them.
 
-use meridian_core::digest::Digest;
-use meridian_proto::v1::{self, blobs_client::BlobsClient, builds_client::BuildsClient};
-use meridian_store::tree::{Directory, FileNode};
+use meridian_core::{digest::Digest, machine::input::Outcome};
+use meridian_proto::v1::{
+    self, blobs_client::BlobsClient, builds_client::BuildsClient, logs_client::LogsClient,
+};
+use meridian_store::tree::{Directory, DirectoryNode, FileNode};
 use tonic::Code;
 
 use crate::fixture::{Fixture, module_build, upload, upload_pack};
@@ -41,13 +43,8 @@ async fn knowing_a_digest_grants_nothing_to_another_project() {
 async fn a_tree_has_a_receipt_only_when_everything_below_it_is_here() {
     let fleet = Fixture::start().await;
     let ann = fleet.channel("team/web/member/ann");
-    let file = FileNode {
-        name: "main.go".into(),
-        digest: Digest::of(b"package main"),
-        size: meridian_core::quantity::ByteCount(12),
-        executable: false,
-    };
-    let root = Directory { files: vec![file], ..Directory::default() }.encode().unwrap();
+    let root = Directory { files: vec![file("main.go", b"package main")], ..Directory::default() };
+    let root = root.encode().unwrap();
     upload(&ann, "web/shop", None, &[&root]).await.unwrap();
     let request = v1::ReceiptsRequest {
         project: "web/shop".into(),
@@ -123,4 +120,74 @@ async fn a_build_from_a_tree_without_a_receipt_is_refused() {
     }));
     let refused = BuildsClient::new(ann).submit(request).await.unwrap_err();
     assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
+}
+
+fn file(name: &str, content: &[u8]) -> FileNode {
+    FileNode {
+        name: name.into(),
+        digest: Digest::of(content),
+        size: meridian_core::quantity::ByteCount(content.len() as u64),
+        executable: false,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_that_names_another_projects_blobs_does_not_open_them() {
+    let fleet = Fixture::start().await;
+    let ann = fleet.channel("team/web/member/ann");
+    let secret = Directory { files: vec![file("secret.go", b"secret source")], ..Directory::default() }
+        .encode()
+        .unwrap();
+    upload(&ann, "web/shop", None, &[b"secret source", &secret]).await.unwrap();
+
+    // Eve knows digests only. Her own directories name what they stand for.
+    let eve = fleet.channel("team/other/member/eve");
+    let of_file = Directory { files: vec![file("main.go", b"secret source")], ..Directory::default() }
+        .encode()
+        .unwrap();
+    let node = DirectoryNode { name: "theirs".into(), digest: Digest::of(&secret) };
+    let of_directory = Directory { directories: vec![node], ..Directory::default() }.encode().unwrap();
+    for root in [of_file, of_directory.clone()] {
+        let receipts = upload(&eve, "other/thing", None, &[&root]).await.unwrap();
+        let mut request = module_build("other/thing", &Digest::of(&root).to_hex(), &["linux/amd64"]);
+        let spec = request.spec.as_mut().unwrap();
+        spec.version = "1.0.0".into();
+        spec.source = Some(v1::build_spec::Source::Tree(v1::TreeSource {
+            root: wire(Digest::of(&root)),
+            receipts: receipts.iter().map(Into::into).collect(),
+            ..Default::default()
+        }));
+        let refused = BuildsClient::new(eve.clone()).submit(request).await.unwrap_err();
+        assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
+    }
+    let request = v1::DownloadRequest {
+        project: "other/thing".into(),
+        scope: None,
+        digests: vec![wire(Digest::of(&of_directory))],
+        directories: true,
+    };
+    assert_eq!(BlobsClient::new(eve).download(request).await.unwrap_err().code(), Code::NotFound);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_report_cannot_name_another_projects_blob_as_its_log() {
+    let fleet = Fixture::start().await;
+    upload(&fleet.channel("team/web/member/ann"), "web/shop", None, &[b"secret source"]).await.unwrap();
+    let mut agent = fleet.agent("a1").await;
+    let eve = fleet.channel("team/other/member/eve");
+    let request = module_build("other/thing", "k", &["linux/amd64"]);
+    let build = BuildsClient::new(eve.clone()).submit(request).await.unwrap().into_inner().build;
+    agent.work_off(1).await;
+    let (work, fence) = agent.take().await;
+    let artifact = agent.artifact(&work, fence, b"tool").await;
+    let log = vec![Digest::of(b"secret source"), Digest::of(b"tool")];
+    let outcome = Outcome::Built { artifacts: vec![artifact], go_version: "go1.27.3".into(), log };
+    assert!(agent.report(&work, fence, outcome).await);
+    let request = v1::ReadLogRequest { build, ordinal: work.task.ordinal, ..Default::default() };
+    let mut log = LogsClient::new(eve).read(request).await.unwrap().into_inner();
+    let mut read = Vec::new();
+    while let Some(chunk) = log.message().await.unwrap() {
+        read.extend_from_slice(&chunk.text);
+    }
+    assert_eq!(read, b"tool", "only what the project itself holds is shown");
 }
