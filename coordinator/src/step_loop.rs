@@ -176,6 +176,8 @@ impl StepLoop {
                     self.release_durable()?;
                 }
                 () = stop.cancelled() => return self.close().await,
+                // Before the commands: a queue that is never empty must not keep a lost lease from expiring.
+                () = sleep_until(&self.clock, tick) => self.step(Input::Tick),
                 command = self.commands.recv() => {
                     let Some(command) = command else { return self.close().await };
                     self.take(command);
@@ -184,7 +186,6 @@ impl StepLoop {
                         self.take(command);
                     }
                 }
-                () = sleep_until(&self.clock, tick) => self.step(Input::Tick),
             }
         }
     }
