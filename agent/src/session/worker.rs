@@ -4,7 +4,11 @@
 //! makes is its own and is gone with it. Trouble of the agent's own is reported as infrastructure, so that the
 //! task goes elsewhere and the user never sees it as theirs.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use meridian_core::{
     build::{Artifact, Source},
@@ -151,9 +155,7 @@ impl Steps<'_> {
             tokio::join!(self.source(), parts.builder.traced_toolchain(self.work, self.run));
         let (source, toolchain) = (source?, toolchain?);
         let cache = self.open_cache(toolchain.identity());
-        let access = cache.as_ref().map(|cache| CacheAccess {
-            command: format!("{} cacheprog --socket {}", parts.shim.display(), cache.socket_path().display()),
-        });
+        let access = cache.as_ref().and_then(|cache| self.cache_access(cache));
         let built =
             parts.builder.build(BuildRequest { work: self.work, source, cache: access }, self.run).await;
         if let Some(cache) = cache {
@@ -178,6 +180,16 @@ impl Steps<'_> {
                 None
             }
         }
+    }
+
+    /// How cmd/go starts the shim. A shim that is gone or cannot be named costs the cache, not the build.
+    fn cache_access(&self, cache: &TaskCache) -> Option<CacheAccess> {
+        let shim = &self.worker.parts.shim;
+        let command = shim.is_file().then(|| shim_command(shim, cache.socket_path())).flatten();
+        if command.is_none() {
+            tracing::warn!(shim = %shim.display(), "built without the build cache: its program cannot be started");
+        }
+        command.map(|command| CacheAccess { command })
     }
 
     async fn source(&self) -> Result<SourceRef, Failure> {
@@ -269,6 +281,16 @@ impl Steps<'_> {
     }
 }
 
+/// The value of GOCACHEPROG. cmd/go splits it at blanks and takes quoted parts as they are, without escapes.
+fn shim_command(shim: &Path, socket: &Path) -> Option<String> {
+    Some(format!("{} cacheprog --socket {}", quoted(shim.to_str()?)?, quoted(socket.to_str()?)?))
+}
+
+fn quoted(text: &str) -> Option<String> {
+    let quote = ['\'', '"'].into_iter().find(|quote| !text.contains(*quote))?;
+    Some(format!("{quote}{text}{quote}"))
+}
+
 fn stopped() -> Failure {
     Failure { kind: FailureKind::Lost, message: "the attempt was stopped".to_owned(), hint: String::new() }
 }
@@ -283,4 +305,20 @@ fn transfer(what: &str, error: &TransferError) -> Failure {
         _ => FailureKind::Infrastructure,
     };
     Failure { kind, message: format!("the {what} could not be moved: {error}"), hint: String::new() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shim_in_a_directory_with_blanks_or_quotes_is_one_word_to_cmd_go() {
+        let command = |shim: &str| shim_command(Path::new(shim), Path::new("/run/user 1/cache"));
+        assert_eq!(
+            command("/home/ann/my tools/meridian").unwrap(),
+            "'/home/ann/my tools/meridian' cacheprog --socket '/run/user 1/cache'"
+        );
+        assert!(command("/ann's/meridian").unwrap().starts_with("\"/ann's/meridian\" cacheprog"));
+        assert_eq!(command("/ann's \"best\"/meridian"), None);
+    }
 }
