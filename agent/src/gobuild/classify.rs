@@ -54,7 +54,7 @@ const fn net(texts: &'static [&'static str], kind: FailureKind, hint: &'static s
 
 use FailureKind::{DiskFull, Infrastructure, Modules, Request};
 
-const TABLE: [Row; 26] = [
+const TABLE: [Row; 27] = [
     row(
         &["no space left on device", "disk quota exceeded"],
         DiskFull,
@@ -69,6 +69,11 @@ const TABLE: [Row; 26] = [
         &["too many open files", "resource temporarily unavailable"],
         Infrastructure,
         "the agent's limits on files or processes are too low",
+    ),
+    row(
+        &["error starting GOCACHEPROG program"],
+        Infrastructure,
+        "the agent's own program cannot be started from where it lies: restart the agent",
     ),
     row(
         &["GOTOOLCHAIN=local)"],
@@ -171,7 +176,7 @@ pub(crate) fn classify(stage: Stage, exit: Exit, said: &str) -> Failure {
         let hint = "the agent may have run out of memory".to_owned();
         return Failure { kind: FailureKind::Infrastructure, message, hint };
     }
-    let found = TABLE.iter().find(|row| row.matches(&message));
+    let found = TABLE.iter().find(|row| row.matches(stage, &message));
     let (kind, hint) = match found {
         Some(row) => (row.kind, row.hint),
         None if stage == Stage::Compile || speaks_of_source(&message) => (FailureKind::Compile, ""),
@@ -182,12 +187,22 @@ pub(crate) fn classify(stage: Stage, exit: Exit, said: &str) -> Failure {
 }
 
 impl Row {
-    fn matches(&self, message: &str) -> bool {
-        message.lines().any(|line| {
+    fn matches(&self, stage: Stage, message: &str) -> bool {
+        // What a compiler says about a place in the source may quote anything, and is never the machine's trouble.
+        let spares_source = stage == Stage::Compile && matches!(self.kind, DiskFull | Infrastructure);
+        message.lines().filter(|line| !(spares_source && has_position(line))).any(|line| {
             let here = self.place == Where::Anywhere || line.contains("://") || line.contains("dial ");
             here && self.texts.iter().any(|text| line.contains(text))
         })
     }
+}
+
+/// Whether a line begins with `FILE.go:LINE:COLUMN:`.
+fn has_position(line: &str) -> bool {
+    let Some((_, rest)) = line.split_once(".go:") else { return false };
+    let mut parts = rest.splitn(3, ':');
+    let is_number = |part: Option<&str>| part.is_some_and(|part| part.parse::<u32>().is_ok());
+    is_number(parts.next()) && is_number(parts.next()) && parts.next().is_some()
 }
 
 fn speaks_of_source(message: &str) -> bool {

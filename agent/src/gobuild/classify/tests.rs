@@ -98,3 +98,18 @@ fn an_endless_message_is_cut() {
     let said = "x.go:1:1: wrong\n".repeat(10_000);
     assert!(classify(Stage::Compile, Exit::Code(1), &said).message.len() < MESSAGE_LEN_MAX + 100);
 }
+
+#[test]
+fn a_compile_error_that_quotes_the_machines_words_is_still_the_sources() {
+    for quoted in ["no space left on device", "out of memory", "https://h.test/: EOF", "signal: killed"] {
+        let said =
+            format!("# example.test/a\n./main.go:9:2: \"{quoted}\" (constant of type string) is not used\n");
+        check(Stage::Compile, &said, FailureKind::Compile, "");
+    }
+    let full =
+        "# example.test/a\ncompile: writing output: write $WORK/b001/_pkg_.a: no space left on device\n";
+    check(Stage::Compile, full, FailureKind::DiskFull, "free space");
+    let shim =
+        "error starting GOCACHEPROG program \"/opt/meridian\": fork/exec /opt/meridian: no such file\n";
+    check(Stage::Compile, shim, FailureKind::Infrastructure, "restart");
+}
