@@ -120,6 +120,7 @@ fn look(
 ) -> Result<Vec<Found>, TreeError> {
     let mut plain = HashSet::from([String::new()]);
     let mut found = BTreeMap::new();
+    let mut total = 0u64;
     for path in paths {
         let text = check_path(&path, limits)?;
         let parent = text.rsplit_once('/').map_or("", |(parent, _)| parent);
@@ -148,6 +149,13 @@ fn look(
             };
             return Err(TreeError::Kind { path: text, what });
         };
+        // Told before anything is read: to digest what cannot be sent may take minutes.
+        if let Kind::File { stat, .. } = &kind {
+            total = total.saturating_add(stat.size);
+            if total > limits.total.0 {
+                return Err(TreeError::Limit { what: "bytes", max: limits.total.0 });
+            }
+        }
         found.insert(text, kind);
         if found.len() > limits.entries {
             return Err(TreeError::Limit { what: "entries", max: limits.entries as u64 });
