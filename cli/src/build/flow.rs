@@ -26,7 +26,7 @@ use crate::{
         patience::Patience,
         report::{Report, asks_for_input},
         request,
-        watch::{Followed, follow, wait_and_reconnect},
+        watch::{Followed, cancel, follow, wait_and_reconnect},
     },
     command::{
         build_ref::{state_word, to_json},
@@ -82,12 +82,19 @@ pub async fn run(context: &Context, args: &BuildArgs) -> Result<(), Trouble> {
         return Ok(());
     }
     let mut ended = Vec::new();
-    for one in submitted {
+    let mut submitted = submitted.into_iter();
+    while let Some(one) = submitted.next() {
         match follow(&mut fleet, &one.build, &mut report, &mut interrupts).await? {
             Followed::Ended(build) => ended.push((one, build)),
             Followed::Cancelled => {
                 report.end();
-                return Err(cancelled(&one.build));
+                let mut given_up = vec![one.build];
+                // The command stands for all of its builds, also those that were not looked at yet.
+                for later in submitted {
+                    cancel(&fleet, &later.build).await?;
+                    given_up.push(later.build);
+                }
+                return Err(cancelled(&given_up.join(", ")));
             }
         }
         report.end();

@@ -135,7 +135,11 @@ async fn until_cancelled(build: &str, hint: &str, interrupts: &mut Interrupts) {
     }
 }
 
-async fn cancel(fleet: &Fleet, build: &str) -> Result<(), Trouble> {
+/// Gives a build up.
+///
+/// # Errors
+/// When the coordinator cannot be told.
+pub async fn cancel(fleet: &Fleet, build: &str) -> Result<(), Trouble> {
     let request = v1::CancelBuildRequest { build: build.to_owned() };
     ask("cancel the build", fleet.client.builds().cancel(request)).await.map(drop)
 }
