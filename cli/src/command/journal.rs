@@ -19,6 +19,10 @@ pub fn verify(directory: &Path, as_json: bool) -> Result<(), Trouble> {
         return Err(Trouble::usage(format_args!("{} is not a directory", journal.display())));
     }
     let report = verify_dir(journal).map_err(Trouble::broken)?;
+    if report.segments == 0 && report.is_sound() {
+        return Err(Trouble::usage(format_args!("there is no journal in {}", journal.display()))
+            .hint("give the state directory of a coordinator, or the journal's own"));
+    }
     if as_json {
         print::json(&to_json(&report));
     } else {
@@ -63,5 +67,20 @@ fn print_text(report: &Report) {
     }
     if report.is_sound() {
         print::line("sound");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exit_code::ExitCode;
+
+    #[test]
+    fn a_directory_that_holds_no_journal_is_not_called_sound() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("notes.txt"), "not a segment").unwrap();
+        let trouble = verify(dir.path(), false).unwrap_err();
+        assert_eq!(trouble.exit, ExitCode::Usage);
+        assert!(trouble.message.starts_with("there is no journal in "), "{trouble}");
     }
 }
