@@ -28,6 +28,18 @@ const LOCK_DEADLINE: Duration = Duration::from_secs(16 * 60);
 /// An exported commit that nobody used for so long is removed.
 const EXPORT_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 
+/// What git, curl and ssh say when the other end cannot be reached; a wrong address is the user's, this is not.
+const UNREACHABLE: [&str; 8] = [
+    "Could not resolve host",
+    "Couldn't resolve host",
+    "Failed to connect to",
+    "Connection refused",
+    "Connection timed out",
+    "Connection reset",
+    "Network is unreachable",
+    "Temporary failure in name resolution",
+];
+
 /// Why git did not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum GitError {
@@ -66,6 +78,18 @@ pub enum GitError {
         /// Why.
         source: io::Error,
     },
+}
+
+impl GitError {
+    /// Whether the user named something wrong, rather than that the way to the repository is broken.
+    #[must_use]
+    pub fn is_users(&self) -> bool {
+        match self {
+            Self::NoRef { .. } => true,
+            Self::Failed { words, .. } => !UNREACHABLE.iter().any(|sign| words.contains(sign)),
+            Self::Start(_) | Self::Deadline { .. } | Self::Cache { .. } => false,
+        }
+    }
 }
 
 /// Runs git.

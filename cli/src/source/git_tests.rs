@@ -125,3 +125,17 @@ async fn a_work_tree_describes_itself() {
     assert_eq!(git.head(&work).await, Some(format!("{}-dirty", remote.first)));
     assert_eq!(git.describe(Path::new("/")).await, None);
 }
+
+#[test]
+fn a_repository_that_cannot_be_reached_is_not_the_users_mistake() {
+    let failed = |words: &str| GitError::Failed { verb: "fetch".to_owned(), words: words.to_owned() };
+    for words in [
+        "fatal: unable to access 'https://h.example/x.git/': Could not resolve host: h.example",
+        "fatal: unable to access 'https://127.0.0.1:1/x.git/': Failed to connect to 127.0.0.1 port 1",
+        "ssh: connect to host h.example port 22: Connection refused; fatal: Could not read from remote repository.",
+    ] {
+        assert!(!failed(words).is_users(), "{words}");
+    }
+    assert!(failed("fatal: '/x' does not appear to be a git repository").is_users());
+    assert!(failed("fatal: Authentication failed for 'https://h.example/x.git/'").is_users());
+}

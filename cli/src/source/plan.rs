@@ -128,13 +128,10 @@ impl Planner<'_> {
     }
 
     async fn repository(&self, text: &GitText) -> Result<Plan, Trouble> {
-        let checkout = self.git.checkout(text, &self.cache.join("git")).await.map_err(|error| {
-            use crate::source::git::GitError;
-            match error {
-                GitError::Failed { .. } | GitError::NoRef { .. } => Trouble::usage(error),
-                _ => Trouble::broken(error),
-            }
-        })?;
+        let checkout =
+            self.git.checkout(text, &self.cache.join("git")).await.map_err(|error| {
+                if error.is_users() { Trouble::usage(error) } else { Trouble::broken(error) }
+            })?;
         let source = checkout.directory.join(&text.directory);
         if !source.is_dir() {
             let message = format_args!("{} has no directory {:?}", checkout.url, text.directory);
