@@ -46,9 +46,9 @@ pub(crate) async fn serve(
 /// # Errors
 /// With the address in the text when the port is taken.
 pub(crate) async fn bind(address: SocketAddr) -> Result<TcpListener, String> {
-    TcpListener::bind(address).await.map_err(|error| {
-        format!("cannot listen for HTTP on {address}: {error}; choose another `http.listen`")
-    })
+    TcpListener::bind(address)
+        .await
+        .map_err(|error| format!("cannot listen for HTTP on {address}: {error}; choose another `http`"))
 }
 
 async fn ready(State(shared): State<Shared>) -> (StatusCode, String) {
