@@ -113,10 +113,9 @@ impl App {
         let machine = Machine::new(kept.durable, config.limits);
         let outlets =
             Outlets { watchers: watchers.clone(), metrics: metrics.clone(), history: history.clone() };
-        let reader = kept.commit.reader();
         let step_loop = StepLoop::new(machine, clock.clone(), inbox, kept.commit, outlets);
         let deciding = tokio::spawn(step_loop.run(epoch, stop.clone()));
-        tokio::spawn(history.clone().follow(reader, stop.clone()));
+        tokio::spawn(history.clone().follow(stop.clone()));
         retention::apply(&handle, &holder).await;
         tokio::spawn(retention::run(handle.clone(), holder.clone(), stop.clone()));
         tokio::spawn(own.keep_fresh(stop.clone()));
@@ -198,7 +197,8 @@ impl Kept {
             let next = JournalIndex(last.0 + 1);
             let commit = GroupCommit::start(Box::new(journal), next, BATCHES_QUEUED_MAX)
                 .map_err(|e| state_error(&e))?;
-            let history = JournalHistory::open(&state.join("history"), last).map_err(|e| state_error(&e))?;
+            let history =
+                JournalHistory::open(&state.join("history"), commit.reader()).map_err(|e| state_error(&e))?;
             let key =
                 ReceiptKey::open(&state.join("receipt.key"), "coordinator").map_err(|e| state_error(&e))?;
             let holder = Holder::open(&state, capacity, key).map_err(|e| state_error(&e))?;

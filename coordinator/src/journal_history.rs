@@ -15,12 +15,15 @@ use meridian_store::{
     history::{History, HistoryEvent},
     journal::JournalReader,
 };
+use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 /// Bytes of events taken from the journal in one go.
 const READ_BYTES_MAX: usize = 1 << 20;
 /// How long the journal must be quiet before the index is synced.
 const PERSIST_AFTER: Duration = Duration::from_secs(2);
+/// How long a question waits for an index that is behind.
+const CATCH_UP_WITHIN: Duration = Duration::from_secs(10);
 /// After trouble, how long to wait before the next try.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
@@ -33,6 +36,14 @@ pub(crate) enum HistoryError {
     /// The journal could not be read.
     #[error("the journal: {0}")]
     Journal(String),
+    /// The index is still being read from the journal.
+    #[error("history is being read again from the journal: {reached} of {end} events; try again")]
+    Behind {
+        /// How far it is.
+        reached: JournalIndex,
+        /// How far it has to come.
+        end: JournalIndex,
+    },
     /// An event in the index does not decode or does not fit.
     #[error("build {build}: {what}")]
     Event {
@@ -47,13 +58,18 @@ pub(crate) enum HistoryError {
 #[derive(Clone)]
 pub(crate) struct JournalHistory {
     index: Arc<History>,
+    journal: JournalReader,
+    /// How far the index has come, for whoever waits for it.
+    reached: Arc<watch::Sender<JournalIndex>>,
 }
 
 impl JournalHistory {
     /// Opens the index in `directory`, or an empty one when it does not open.
-    pub(crate) fn open(directory: &Path, journal_end: JournalIndex) -> Result<Self, HistoryError> {
-        let index = History::open(directory, journal_end).map_err(|e| HistoryError::Index(e.to_string()))?;
-        Ok(Self { index: Arc::new(index) })
+    pub(crate) fn open(directory: &Path, journal: JournalReader) -> Result<Self, HistoryError> {
+        let end = journal.progress().borrow().durable;
+        let index = History::open(directory, end).map_err(|e| HistoryError::Index(e.to_string()))?;
+        let reached = Arc::new(watch::Sender::new(index.cursor()));
+        Ok(Self { index: Arc::new(index), journal, reached })
     }
 
     /// The last event that would survive in the index. The journal is never compacted past it.
@@ -61,8 +77,15 @@ impl JournalHistory {
         self.index.persisted()
     }
 
-    /// A build as its events make it; `None` when the journal no longer reaches back to it.
+    /// A build as its events make it; `None` when the journal no longer reaches back to it. Waits until the
+    /// index has taken in all that is durable now: right after a start, or when it was lost, it is behind.
     pub(crate) async fn build(&self, build: &BuildId) -> Result<Option<BuildRecord>, HistoryError> {
+        let end = self.journal.progress().borrow().durable;
+        let mut reached = self.reached.subscribe();
+        let caught_up = async { reached.wait_for(|reached| *reached >= end).await.is_ok() };
+        if !timeout(CATCH_UP_WITHIN, caught_up).await.unwrap_or(false) {
+            return Err(HistoryError::Behind { reached: self.index.cursor(), end });
+        }
         let (index, build) = (self.index.clone(), build.clone());
         let task = tokio::task::spawn_blocking(move || {
             let events =
@@ -78,11 +101,11 @@ impl JournalHistory {
     }
 
     /// Follows the journal until told to stop.
-    pub(crate) async fn follow(self, journal: JournalReader, stop: CancellationToken) {
-        let mut progress = journal.progress();
+    pub(crate) async fn follow(self, stop: CancellationToken) {
+        let mut progress = self.journal.progress();
         loop {
             let end = progress.borrow_and_update().durable;
-            if let Err(error) = self.catch_up(&journal, end).await {
+            if let Err(error) = self.catch_up(end).await {
                 tracing::warn!(%error, "history falls behind; trying again in 5 s");
                 tokio::select! {
                     () = stop.cancelled() => return,
@@ -106,11 +129,14 @@ impl JournalHistory {
         }
     }
 
-    async fn catch_up(&self, journal: &JournalReader, end: JournalIndex) -> Result<(), HistoryError> {
+    async fn catch_up(&self, end: JournalIndex) -> Result<(), HistoryError> {
         while self.index.cursor() < end {
             let from = JournalIndex(self.index.cursor().0 + 1);
-            let records =
-                journal.read(from, READ_BYTES_MAX).await.map_err(|e| HistoryError::Journal(e.to_string()))?;
+            let records = self
+                .journal
+                .read(from, READ_BYTES_MAX)
+                .await
+                .map_err(|e| HistoryError::Journal(e.to_string()))?;
             if records.is_empty() {
                 return Ok(());
             }
@@ -132,6 +158,7 @@ impl JournalHistory {
             })
             .await
             .map_err(|e| HistoryError::Index(e.to_string()))??;
+            self.reached.send_replace(self.index.cursor());
         }
         Ok(())
     }

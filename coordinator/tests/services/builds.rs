@@ -106,9 +106,19 @@ async fn builds_that_the_machine_forgot_are_listed_from_history_page_by_page() {
         assert_eq!(ended.state(), v1::BuildState::Succeeded);
     }
     drop(agent);
-    // History follows the journal; after a restart it has caught up with all that was durable before.
-    let fleet = fleet.restart(limits).await;
-    let mut members = builds(&fleet, ANN);
+    let expected: Vec<_> =
+        (1..=5).rev().map(|n| (format!("web/shop/{n}"), v1::BuildState::Succeeded)).collect();
+    // History follows the journal; a restarted coordinator catches up with all that was durable before.
+    let fleet = fleet.restart(limits.clone()).await;
+    assert_eq!(list_all(&fleet).await, expected);
+    let history = fleet.state().join("history");
+    let fleet = fleet.restart_after(limits, || std::fs::remove_dir_all(history).unwrap()).await;
+    assert_eq!(list_all(&fleet).await, expected, "a lost history was not read again from the journal");
+}
+
+/// Every build of the shop, newest first, in pages of two.
+async fn list_all(fleet: &Fixture) -> Vec<(String, v1::BuildState)> {
+    let mut members = builds(fleet, ANN);
     let (mut seen, mut token) = (Vec::new(), String::new());
     loop {
         let request = v1::ListBuildsRequest { project: "web/shop".into(), page_size: 2, page_token: token };
@@ -117,12 +127,9 @@ async fn builds_that_the_machine_forgot_are_listed_from_history_page_by_page() {
         seen.extend(page.builds.into_iter().map(|build| (build.id.clone(), build.state())));
         token = page.next_page_token;
         if token.is_empty() {
-            break;
+            return seen;
         }
     }
-    let expected: Vec<_> =
-        (1..=5).rev().map(|n| (format!("web/shop/{n}"), v1::BuildState::Succeeded)).collect();
-    assert_eq!(seen, expected);
 }
 
 #[tokio::test(flavor = "multi_thread")]

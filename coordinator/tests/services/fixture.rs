@@ -58,9 +58,15 @@ impl Fixture {
 
     /// Stops the coordinator and starts another one on the same state.
     pub(crate) async fn restart(self, limits: Limits) -> Self {
+        self.restart_after(limits, || {}).await
+    }
+
+    /// The same, with something done to the state while nobody has it open.
+    pub(crate) async fn restart_after(self, limits: Limits, meanwhile: impl FnOnce()) -> Self {
         let Self { running, stop, state } = self;
         stop.cancel();
         running.ended().await.unwrap();
+        meanwhile();
         Self::start_in(state, limits).await
     }
 
