@@ -19,7 +19,7 @@ use crate::{
     },
 };
 
-/// Most log segments of one attempt.
+/// Most log segments that are remembered of one attempt.
 pub(super) const LOG_SEGMENTS_MAX: usize = 4_096;
 
 impl Turn<'_> {
@@ -51,7 +51,9 @@ impl Turn<'_> {
         let task = task.clone();
         match outcome {
             Outcome::Resolved(resolution) => self.emit(EventKind::SourceResolved { task, fence, resolution }),
-            Outcome::Built { .. } => {
+            Outcome::Built { artifacts, go_version, log } => {
+                // A log that is too long costs its end, not the result.
+                let outcome = Outcome::Built { artifacts, go_version, log: bounded_log(log) };
                 self.emit(EventKind::TaskSucceeded { task, fence, outcome: Box::new(outcome) });
             }
             Outcome::Failed { failure, log } => {
@@ -113,9 +115,9 @@ fn check(spec: &BuildSpec, kind: &TaskKind, outcome: &Outcome) -> Result<(), Str
     match (kind, outcome) {
         (_, Outcome::Failed { .. }) => Ok(()),
         (TaskKind::Resolve, Outcome::Resolved(resolution)) => check_resolution(spec, resolution),
-        (TaskKind::Compile(_), Outcome::Built { artifacts, go_version, log }) => {
-            if log.len() > LOG_SEGMENTS_MAX || go_version.len() > TEXT_LEN_MAX {
-                return Err("its log or its Go version is too long".to_owned());
+        (TaskKind::Compile(_), Outcome::Built { artifacts, go_version, .. }) => {
+            if go_version.len() > TEXT_LEN_MAX {
+                return Err("its Go version is too long".to_owned());
             }
             check_artifacts(spec, artifacts)
         }

@@ -1,6 +1,7 @@
 //! Leases: granted once, kept alive, lost, and reported under.
 
 use meridian_core::{
+    digest::Digest,
     id::{Fence, PlacementNumber, SessionId},
     machine::{
         Limits,
@@ -153,6 +154,18 @@ fn infrastructure_trouble_ends_after_four_attempts_with_its_last_words() {
     assert_eq!(fleet.build_state(&build), BuildState::Failed);
     assert!(matches!(fleet.state(&task(&build, 0)),
         TaskState::Failed { failure, log, .. } if failure.message == "Infrastructure happened" && log.len() == 1));
+}
+
+#[test]
+fn a_result_with_a_log_that_is_too_long_counts_without_the_logs_end() {
+    let mut fleet = Fleet::new();
+    let build = fleet.submit(tree(1));
+    fleet.attach(1, "eu/a", 1);
+    let (id, fence) = fleet.lease_next(1);
+    let Outcome::Built { artifacts, go_version, .. } = built() else { panic!("a result") };
+    let log = vec![Digest::of(b"segment"); 5_000];
+    assert!(fleet.report(1, &id, fence, Outcome::Built { artifacts, go_version, log }));
+    assert!(matches!(fleet.state(&task(&build, 0)), TaskState::Succeeded { log, .. } if log.len() == 4_096));
 }
 
 #[test]
