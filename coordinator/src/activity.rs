@@ -1,7 +1,7 @@
 //! When people last asked for anything. A local fleet ends itself when that is long ago and nothing runs.
 //!
-//! Agents do not count: they are always there. A call counts from its beginning to its end, so an open watch
-//! keeps the fleet alive.
+//! Agents do not count: they are always there. A call counts from its beginning until its answer begins; a
+//! stream that goes on after that does not. A build that is watched while it runs keeps the fleet by itself.
 
 use std::{
     future::Future,

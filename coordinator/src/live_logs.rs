@@ -1,7 +1,7 @@
 //! The logs of attempts that still run.
 //!
 //! Segments are blobs; what is kept here is only their order. After a restart the order is empty and the
-//! agent, which keeps its segments until its report is settled, sends it again. When a task has ended its
+//! agent, which keeps its segments until its log has ended and was taken, sends it again. When a task has ended its
 //! record names the segments and this is no longer asked.
 
 use std::{
