@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
 };
 
@@ -31,6 +32,20 @@ impl Client {
     #[must_use]
     pub const fn local(home: Home) -> Self {
         Self { home, coordinator: None }
+    }
+
+    /// A user of a local fleet without a module proxy whom tests share that run at the same time, so that
+    /// the standard library is not compiled for each. What they write has to have names of its own.
+    #[must_use]
+    pub fn shared() -> Arc<Self> {
+        static SHARED: Mutex<Weak<Client>> = Mutex::new(Weak::new());
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = shared.upgrade() {
+            return client;
+        }
+        let client = Arc::new(Self::local(Home::with_proxy("off")));
+        *shared = Arc::downgrade(&client);
+        client
     }
 
     /// Runs `meridian` with these arguments to its end.

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     env,
     ffi::{OsStr, OsString},
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     process::Command,
     sync::OnceLock,
@@ -29,6 +30,10 @@ const PASSED_ON: &[&str] = &[
 pub struct Home {
     directory: tempfile::TempDir,
     environment: BTreeMap<OsString, OsString>,
+    /// A program and its arguments that start each `meridian`, such as `taskset -c 0`.
+    starter: Vec<OsString>,
+    /// What is started instead of the binary that the tests built, where that one cannot be reached.
+    binary: Option<PathBuf>,
 }
 
 impl Home {
@@ -64,7 +69,7 @@ impl Home {
     fn bare() -> Self {
         // Unix sockets have short names, so the path must stay short too.
         let directory = tempfile::Builder::new().prefix("mrd").tempdir().expect("a temporary directory");
-        let mut home = Self { directory, environment: BTreeMap::new() };
+        let mut home = Self { directory, environment: BTreeMap::new(), starter: Vec::new(), binary: None };
         for name in PASSED_ON {
             if let Some(value) = env::var_os(name) {
                 home.set(name, value);
@@ -124,9 +129,60 @@ impl Home {
         I: IntoIterator<Item = S>,
         S: AsRef<OsStr>,
     {
-        let mut command = self.program(binary::meridian());
-        command.args(arguments);
+        let binary = self.binary.as_deref().unwrap_or_else(|| binary::meridian());
+        let mut words = self.starter.iter().map(OsString::as_os_str).chain([binary.as_os_str()]);
+        let mut command = self.program(words.next().unwrap_or_default());
+        command.args(words).args(arguments);
         command
+    }
+
+    /// The user id that owns it, and as which every `meridian` in it runs.
+    ///
+    /// # Panics
+    /// When it is gone.
+    #[must_use]
+    pub fn owner(&self) -> u32 {
+        std::fs::metadata(self.path()).expect("the home is there").uid()
+    }
+
+    /// Starts every `meridian` from here on on one core alone. Says why when this machine cannot.
+    ///
+    /// # Errors
+    /// The reason.
+    pub fn confine_to_one_core(&mut self) -> Result<(), String> {
+        let tried = Command::new("taskset").args(["-c", "0", "true"]).output();
+        if !tried.is_ok_and(|output| output.status.success()) {
+            return Err("there is no taskset, or it may not be used".to_owned());
+        }
+        self.starter.extend(["taskset", "-c", "0"].map(OsString::from));
+        Ok(())
+    }
+
+    /// Gives this home to the user `nobody`, as whom every `meridian` is started from here on. Says why when
+    /// this machine cannot.
+    ///
+    /// # Errors
+    /// The reason.
+    ///
+    /// # Panics
+    /// When the home cannot be given away although we are root.
+    pub fn become_nobody(&mut self) -> Result<(), String> {
+        if !rustix::process::geteuid().is_root() {
+            return Err("only root can start a process as another user".to_owned());
+        }
+        let words = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"];
+        let tried = Command::new(words[0]).args(&words[1..]).arg("true").output();
+        if !tried.is_ok_and(|output| output.status.success()) {
+            return Err("there is no setpriv, or it may not be used".to_owned());
+        }
+        // The one that was built may lie where nobody else can look.
+        let binary = self.path().join("meridian");
+        std::fs::copy(binary::meridian(), &binary).expect("a copy of the binary");
+        let given = Command::new("chown").args(["-R", "65534:65534"]).arg(self.path()).status();
+        assert!(given.is_ok_and(|status| status.success()), "the home cannot be given away");
+        self.binary = Some(binary);
+        self.starter.extend(words.map(OsString::from));
+        Ok(())
     }
 }
 

@@ -55,7 +55,7 @@ fn main_saying(text: &str) -> Program {
 
 #[test]
 fn a_service_in_a_directory_is_built_for_four_platforms() {
-    let client = Client::local(Home::with_proxy("off"));
+    let client = Client::shared();
     let directory = client.home.path().join("service");
     Program::saying("example.test/service", "unset")
         .file("page.html", "<h1>meridian</h1>")
@@ -69,7 +69,10 @@ fn a_service_in_a_directory_is_built_for_four_platforms() {
     let source = directory.display().to_string();
     let platforms = "linux/amd64,linux/arm64,darwin/arm64,windows/amd64";
     let dist = client
-        .build(&[&source, "--platform", platforms, "--version", "v1.2.3", "-X", "main.version={version}"])
+        .build_into(
+            "service-dist",
+            &[&source, "--platform", platforms, "--version", "v1.2.3", "-X", "main.version={version}"],
+        )
         .expect_success();
     assert_eq!(
         dist.names(),
@@ -90,7 +93,7 @@ fn a_service_in_a_directory_is_built_for_four_platforms() {
 
 #[test]
 fn a_module_in_a_workspace_sees_its_neighbour() {
-    let client = Client::local(Home::with_proxy("off"));
+    let client = Client::shared();
     let root = client.home.path().join("space");
     let library = Program::module("example.test/lib")
         .file("lib.go", "package lib\n\nconst Text = \"from the neighbour\"\n");
@@ -107,7 +110,7 @@ fn a_module_in_a_workspace_sees_its_neighbour() {
         .write(&root)
         .expect("a fresh directory can be written");
     let source = root.join("server").display().to_string();
-    let dist = client.build(&[&source, "--version", "1.0.0"]).expect_success();
+    let dist = client.build_into("space-dist", &[&source, "--version", "1.0.0"]).expect_success();
     check(&dist, "server", "1.0.0", "from the neighbour");
 }
 
@@ -118,10 +121,10 @@ fn a_repository_is_built_at_a_branch_a_tag_and_a_commit() {
     let commit = repository.commit(&Program::saying("example.test/r", "second"), "second");
     repository.branch("feature/next");
     repository.commit(&Program::saying("example.test/r", "third"), "third");
-    let client = Client::local(Home::with_proxy("off"));
+    let client = Client::shared();
     let says = |out: &str, reference: &str| {
         let source = format!("{}{reference}", repository.url());
-        let dist = client.build_into(out, &[&source]).expect_success();
+        let dist = client.build_into(&format!("r-{out}"), &[&source]).expect_success();
         let name = dist.only().file_name().expect("a file").to_string_lossy().into_owned();
         assert!(name.starts_with("r_"), "{name}");
         dist.execute(&name, &[]).trim().to_owned()
@@ -140,9 +143,38 @@ fn only_files_under_version_control_are_sent_unless_asked_for() {
     let work = repository.work();
     fs::write(work.join("scratch.go"), "package main\n\nthis does not compile\n")
         .expect("a file can be written");
-    let client = Client::local(Home::with_proxy("off"));
-    let dist = client.build(&[&work.display().to_string(), "--version", "1"]).expect_success();
+    let client = Client::shared();
+    let dist =
+        client.build_into("r-tracked", &[&work.display().to_string(), "--version", "1"]).expect_success();
     check(&dist, "r", "1", "clean");
+}
+
+#[test]
+fn a_package_below_its_modules_root_comes_from_the_real_proxy() {
+    let client = Client::local(Home::with_the_real_proxy());
+    let dist = client.build(&["golang.org/x/tools/cmd/stringer@v0.30.0"]).expect_success();
+    assert_eq!(dist.names(), ["checksums.txt".to_owned(), here("stringer", "0.30.0")]);
+    let bytes = fs::read(dist.only()).expect("the artifact can be read");
+    let has = |text: &str| bytes.windows(text.len()).any(|window| window == text.as_bytes());
+    assert!(has("golang.org/x/tools") && has("v0.30.0"), "the build info names the module and its version");
+}
+
+#[test]
+fn the_examples_are_built_as_they_stand() {
+    let client = Client::shared();
+    let examples = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples");
+    let hello = format!("{examples}/hello-http");
+    let dist = client
+        .build_into("hello-dist", &[&hello, "--platform", host_platform(), "--version", "1.2.3"])
+        .expect_success();
+    assert_eq!(dist.names(), ["checksums.txt".to_owned(), here("hello-http", "1.2.3")]);
+    let greeter = format!("{examples}/workspace/greeter");
+    let platforms = ["--platform", host_platform()];
+    let dist = client
+        .build_into("greeter-dist", &[&[greeter.as_str(), "--version", "1.2.3"][..], &platforms].concat());
+    let dist = dist.expect_success();
+    let said = dist.execute(&here("greet", "1.2.3"), &[]);
+    assert!(!said.trim().is_empty(), "{said:?}");
 }
 
 #[test]

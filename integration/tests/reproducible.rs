@@ -1,6 +1,8 @@
 //! The same target built on two agents with different paths, homes, core counts and surroundings is the same
 //! file, bit by bit.
 
+use std::{fs, os::unix::fs::MetadataExt as _};
+
 use meridian_integration::{
     fixture::{module_proxy::ModuleProxy, program::Program},
     fleet::Fleet,
@@ -39,9 +41,18 @@ fn two_agents_that_share_nothing_make_the_same_bits() {
     ] {
         odd.set(name, value);
     }
+    // Another user on a machine with another number of cores, where this machine lets us.
+    for (what, done) in [("user", odd.become_nobody()), ("number of cores", odd.confine_to_one_core())] {
+        if let Err(why) = done {
+            eprintln!("both agents have the same {what}: {why}");
+        }
+    }
     let mut fleet = Fleet::start();
     fleet.join_agent("eu/plain", 1, plain);
-    fleet.join_agent("ap/odd", 2, odd);
+    let owner = odd.owner();
+    let odd = fleet.join_agent("ap/odd", 2, odd);
+    let state = fs::metadata(fleet.agent_home(odd).path().join("agent")).expect("its state directory");
+    assert_eq!(state.uid(), owner, "it runs as another user than it should");
     let client = fleet.member("alice");
 
     let platforms = "linux/amd64,windows/arm64";
