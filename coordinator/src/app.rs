@@ -1,6 +1,7 @@
 //! The coordinator's composition root: from a configuration to a running process, and back to nothing.
 //!
-//! What is started last is stopped first: the ports close, then the loop ends, then the journal.
+//! One token stops it all: the ports close within their deadline, the loop makes what it decided durable, and the
+//! journal's files are let go last.
 
 use std::{
     net::SocketAddr,

@@ -167,10 +167,11 @@ impl Holder {
     ) -> Result<Vec<(Digest, ByteCount)>, HolderError> {
         let project = project.clone();
         self.blocking(move |inner| {
+            let partials = inner.partials.of_owner(&project.to_string());
             let mut missing = Vec::new();
             for digest in digests {
                 if !inner.holds(&project, &digest)? {
-                    missing.push((digest, inner.partials.partial_len(&digest)));
+                    missing.push((digest, partials.partial_len(&digest)));
                 }
             }
             Ok(missing)
@@ -185,7 +186,7 @@ impl Holder {
         pack: impl Read,
     ) -> Result<Vec<Receipt>, HolderError> {
         let inner = &*self.0;
-        let mut reader = PackReader::new(pack, inner.partials.clone(), UPLOAD_LIMITS);
+        let mut reader = PackReader::new(pack, inner.partials.of_owner(&project.to_string()), UPLOAD_LIMITS);
         let mut taken = Vec::new();
         let ended = loop {
             match reader.next_blob() {

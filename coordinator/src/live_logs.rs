@@ -19,6 +19,8 @@ use tokio::sync::watch;
 const ATTEMPTS_MAX: usize = 10_000;
 /// Most segments of one attempt.
 const SEGMENTS_MAX: usize = 16_384;
+/// Most segments of all attempts together, 32 bytes each; of more, the oldest leases are dropped.
+const SEGMENTS_TOTAL_MAX: usize = 500_000;
 
 struct LiveLog {
     task: TaskId,
@@ -44,25 +46,41 @@ pub(crate) enum AppendError {
 
 /// The logs of attempts that still run, by lease.
 #[derive(Clone, Default)]
-pub(crate) struct LiveLogs(Arc<Mutex<BTreeMap<Fence, LiveLog>>>);
+pub(crate) struct LiveLogs(Arc<Mutex<Logs>>);
+
+#[derive(Default)]
+struct Logs {
+    by_fence: BTreeMap<Fence, LiveLog>,
+    segments: usize,
+}
+
+impl Logs {
+    /// Drops the oldest leases until the rest is within bounds; the newest always stays.
+    fn make_room(&mut self) {
+        while self.by_fence.len() > 1
+            && (self.by_fence.len() > ATTEMPTS_MAX || self.segments > SEGMENTS_TOTAL_MAX)
+        {
+            let dropped = self.by_fence.pop_first();
+            self.segments -= dropped.map_or(0, |(_, log)| log.segments.len());
+        }
+    }
+}
 
 impl LiveLogs {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Fence, LiveLog>> {
+    fn lock(&self) -> MutexGuard<'_, Logs> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The number that is wanted next of an attempt.
     pub(crate) fn open(&self, task: &TaskId, fence: Fence) -> u64 {
         let mut logs = self.lock();
-        let log = logs.entry(fence).or_insert_with(|| LiveLog {
+        let log = logs.by_fence.entry(fence).or_insert_with(|| LiveLog {
             task: task.clone(),
             segments: Vec::new(),
             changed: watch::Sender::new(()),
         });
         let next = log.segments.len() as u64;
-        while logs.len() > ATTEMPTS_MAX {
-            logs.pop_first();
-        }
+        logs.make_room();
         next
     }
 
@@ -76,7 +94,7 @@ impl LiveLogs {
     ) -> Result<u64, AppendError> {
         self.open(task, fence);
         let mut logs = self.lock();
-        let Some(log) = logs.get_mut(&fence) else { return Ok(number + 1) };
+        let Some(log) = logs.by_fence.get_mut(&fence) else { return Ok(number + 1) };
         let want = log.segments.len() as u64;
         if number > want {
             return Err(AppendError::Gap { got: number, want });
@@ -87,8 +105,12 @@ impl LiveLogs {
             }
             log.segments.push(segment);
             log.changed.send_replace(());
+            let next = log.segments.len() as u64;
+            logs.segments += 1;
+            logs.make_room();
+            return Ok(next);
         }
-        Ok(log.segments.len() as u64)
+        Ok(want)
     }
 
     /// The segments of an attempt from `from` on, and what wakes when there are more.
@@ -100,7 +122,7 @@ impl LiveLogs {
     ) -> (Vec<Digest>, watch::Receiver<()>) {
         self.open(task, fence);
         let logs = self.lock();
-        match logs.get(&fence) {
+        match logs.by_fence.get(&fence) {
             Some(log) if log.task == *task => {
                 (log.segments.get(from..).unwrap_or_default().to_vec(), log.changed.subscribe())
             }

@@ -25,8 +25,9 @@ use crate::logs::{LogConfig, LogWriter, SendLogError};
 
 /// Pieces of output that may wait for the spool.
 const PIECES_QUEUED_MAX: usize = 1024;
-/// How long the last segments may take to reach the coordinator once the attempt has ended.
-const SEND_WITHIN: Duration = Duration::from_secs(60);
+/// How long the last segments may take to reach the coordinator once the attempt has ended. While it is away the
+/// report waits as well, so this costs nothing then.
+const SEND_WITHIN: Duration = Duration::from_secs(5 * 60);
 
 /// The log of one attempt.
 pub(crate) struct AttemptLog {

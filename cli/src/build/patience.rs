@@ -5,6 +5,9 @@ use std::time::{Duration, Instant};
 /// A coordinator may be away for so long before a command gives up.
 pub const AWAY_MAX: Duration = Duration::from_secs(10 * 60);
 
+/// One that has not answered a single time may be the wrong address, and is given up sooner.
+pub const FIRST_CONTACT_MAX: Duration = Duration::from_secs(60);
+
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const WAIT_MAX: Duration = Duration::from_secs(5);
 
@@ -13,12 +16,13 @@ const WAIT_MAX: Duration = Duration::from_secs(5);
 pub struct Patience {
     since: Option<Instant>,
     tries: u32,
+    has_answered: bool,
 }
 
 impl Patience {
     /// The coordinator answered: the next absence starts afresh.
     pub fn reset(&mut self) {
-        *self = Self::default();
+        *self = Self { has_answered: true, ..Self::default() };
     }
 
     /// Whether the coordinator is away, as far as we know.
@@ -27,10 +31,16 @@ impl Patience {
         self.since.is_some()
     }
 
+    /// How long the coordinator may be away.
+    #[must_use]
+    pub const fn away_max(&self) -> Duration {
+        if self.has_answered { AWAY_MAX } else { FIRST_CONTACT_MAX }
+    }
+
     /// How long to wait before the next try; `None` when it has been away for too long.
     pub fn next_wait(&mut self, now: Instant) -> Option<Duration> {
         let since = *self.since.get_or_insert(now);
-        if now.saturating_duration_since(since) >= AWAY_MAX {
+        if now.saturating_duration_since(since) >= self.away_max() {
             return None;
         }
         let wait = FIRST_WAIT.saturating_mul(1 << self.tries.min(16)).min(WAIT_MAX);
@@ -48,6 +58,9 @@ mod tests {
         let start = Instant::now();
         let mut patience = Patience::default();
         assert!(!patience.is_waiting());
+        assert!(patience.next_wait(start).is_some());
+        assert_eq!(patience.next_wait(start + FIRST_CONTACT_MAX), None, "it never answered");
+        patience.reset();
         let waits: Vec<u128> = (0..8).filter_map(|_| Some(patience.next_wait(start)?.as_millis())).collect();
         assert_eq!(waits, [100, 200, 400, 800, 1600, 3200, 5000, 5000]);
         assert!(patience.next_wait(start + AWAY_MAX - Duration::from_millis(1)).is_some());

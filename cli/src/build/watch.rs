@@ -8,7 +8,7 @@ use tonic::Status;
 use crate::{
     build::{
         interrupt::{Interrupts, Wish},
-        patience::{AWAY_MAX, Patience},
+        patience::Patience,
         report::Report,
     },
     fleet::{
@@ -110,10 +110,11 @@ pub async fn wait_and_reconnect(
         report.say("coordinator away, reconnecting…");
     }
     let Some(wait) = patience.next_wait(Instant::now()) else {
-        let minutes = AWAY_MAX.as_secs() / 60;
+        let minutes = patience.away_max().as_secs() / 60;
         let trouble = explain_status("follow the build", status);
         return Err(trouble.hint(format_args!(
-            "the coordinator has been away for {minutes} minutes; the build goes on when it is back"
+            "no answer for {minutes} min; is the address right? A build that was submitted goes on when the coordinator \
+             is back"
         )));
     };
     tokio::time::sleep(wait).await;

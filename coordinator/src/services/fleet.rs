@@ -9,7 +9,7 @@ use meridian_core::{
     quantity::Millis,
 };
 use meridian_proto::v1;
-use meridian_runtime::identity::{Authority, SpiffeId};
+use meridian_runtime::identity::{Authority, SpiffeId, check_request};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
@@ -62,6 +62,8 @@ impl v1::fleet_server::Fleet for FleetService {
         request: Request<v1::EnrollRequest>,
     ) -> Result<Response<v1::IdentityResponse>, Status> {
         let message = request.into_inner();
+        // Before the token is spent: a request that cannot be met must not cost it.
+        check_request(&message.certificate_request).map_err(invalid)?;
         // Only the hash of the secret is ever kept, compared or logged.
         let hash = Digest::of(message.secret.as_bytes());
         let reply = self

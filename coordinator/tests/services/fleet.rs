@@ -38,6 +38,9 @@ async fn a_token_makes_exactly_one_identity_and_carries_the_authoritys_pin() {
     let parts: Vec<&str> = text.split('.').collect();
     assert_eq!((parts[0], parts[1]), ("mrd1", "acme"));
     assert_eq!(parts[3], fleet.running.authority.pin().to_string());
+    let nonsense = v1::EnrollRequest { secret: parts[2].to_owned(), certificate_request: vec![1].into() };
+    let refused = FleetClient::new(fleet.channel_with(None)).enroll(nonsense).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument, "and the token is not spent by it");
     let identity = enroll(&fleet, parts[2]).await.unwrap();
     assert_eq!(identity.id().to_string(), "spiffe://acme/agent/eu/a1");
     assert_eq!(enroll(&fleet, parts[2]).await.unwrap_err().code(), Code::PermissionDenied);

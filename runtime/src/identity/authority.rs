@@ -127,15 +127,7 @@ impl Authority {
         if id.fleet() != self.fleet {
             return Err(IdentityError::Request(format!("{id} is not of fleet {:?}", self.fleet)));
         }
-        if csr_der.len() > CSR_LEN_MAX {
-            return Err(IdentityError::Request("larger than 16 KiB".into()));
-        }
-        let request = CertificateSigningRequestParams::from_der(&CertificateSigningRequestDer::from(csr_der))
-            .map_err(|error| IdentityError::Request(error.to_string()))?;
-        let raw_key = rcgen::PublicKeyData::der_bytes(&request.public_key);
-        if *request.public_key.algorithm() != rcgen::PKCS_ECDSA_P256_SHA256 || raw_key.len() != 65 {
-            return Err(IdentityError::Request("only ECDSA P-256 keys are certified".into()));
-        }
+        let request = read_request(csr_der)?;
         let now = SystemTime::now();
         let mut params = CertificateParams::new(names)
             .map_err(|error| IdentityError::Request(format!("bad host name: {error}")))?;
@@ -153,6 +145,28 @@ impl Authority {
         let leaf = params.signed_by(&request.public_key, &self.issuer).map_err(crypto)?;
         Ok(vec![leaf.der().to_vec()])
     }
+}
+
+/// Checks a certificate request as [`Authority::issue`] would, so that what it costs to ask is not spent on one
+/// that cannot be met.
+///
+/// # Errors
+/// When the request is malformed, not signed by its own key, or not for an ECDSA P-256 key.
+pub fn check_request(csr_der: &[u8]) -> Result<(), IdentityError> {
+    read_request(csr_der).map(|_| ())
+}
+
+fn read_request(csr_der: &[u8]) -> Result<CertificateSigningRequestParams, IdentityError> {
+    if csr_der.len() > CSR_LEN_MAX {
+        return Err(IdentityError::Request("larger than 16 KiB".into()));
+    }
+    let request = CertificateSigningRequestParams::from_der(&CertificateSigningRequestDer::from(csr_der))
+        .map_err(|error| IdentityError::Request(error.to_string()))?;
+    let raw_key = rcgen::PublicKeyData::der_bytes(&request.public_key);
+    if *request.public_key.algorithm() != rcgen::PKCS_ECDSA_P256_SHA256 || raw_key.len() != 65 {
+        return Err(IdentityError::Request("only ECDSA P-256 keys are certified".into()));
+    }
+    Ok(request)
 }
 
 impl fmt::Debug for Authority {

@@ -15,7 +15,7 @@ mod live;
 mod secret_file;
 mod spiffe;
 
-pub use authority::Authority;
+pub use authority::{Authority, check_request};
 pub use bundle::{Identity, PrivateKey, new_key_and_csr};
 pub use certificate::{Pin, spki_pin};
 pub use error::IdentityError;

@@ -23,12 +23,26 @@ use crate::blob::{BlobError, DiskBlobs, Durability};
 /// How long an upload may be given up before what it left is removed, at the next start.
 const KEPT: Duration = Duration::from_secs(24 * 3600);
 const OPEN_TRIES: usize = 4;
+/// How much of an owner's digest stands in the names of its files, in digits.
+const OWNER_LEN: usize = 16;
+
+/// Whether a later upload can go on with a file of this name.
+fn is_shared(name: &str) -> bool {
+    let digest = match name.split_once('-') {
+        Some((owner, digest)) if owner.len() == OWNER_LEN => digest,
+        Some(_) => return false,
+        None => name,
+    };
+    digest.parse::<Digest>().is_ok()
+}
 
 /// The partial blobs beside a store. A clone is the same.
 #[derive(Debug, Clone)]
 pub struct PartialBlobs {
     blobs: DiskBlobs,
     dir: PathBuf,
+    /// What the names of this owner's files begin with; empty for the store's one owner.
+    owner: String,
     private: Arc<AtomicU64>,
 }
 
@@ -55,12 +69,24 @@ impl PartialBlobs {
             let entry = entry.map_err(BlobError::io("list", &dir))?;
             let age = entry.metadata().and_then(|metadata| metadata.modified()).map(|time| time.elapsed());
             let old = age.is_ok_and(|age| age.is_ok_and(|age| age > KEPT));
-            let shared = entry.file_name().to_str().is_some_and(|name| name.parse::<Digest>().is_ok());
+            let shared = entry.file_name().to_str().is_some_and(is_shared);
             if old || !shared {
                 fs::remove_file(entry.path()).map_err(BlobError::io("remove", entry.path()))?;
             }
         }
-        Ok(Self { blobs, dir, private: Arc::default() })
+        Ok(Self { blobs, dir, owner: String::new(), private: Arc::default() })
+    }
+
+    /// The partial blobs of one owner. Where several send to a store, nobody may complete what another began:
+    /// whoever knows only a digest and the last bytes would have proved to hold the whole.
+    #[must_use]
+    pub fn of_owner(&self, owner: &str) -> Self {
+        let digest = Digest::of(owner.as_bytes()).to_hex();
+        Self { owner: format!("{}-", &digest[..OWNER_LEN]), ..self.clone() }
+    }
+
+    fn shared_path(&self, digest: &Digest) -> PathBuf {
+        self.dir.join(format!("{}{digest}", self.owner))
     }
 
     /// The store beside which they are.
@@ -72,7 +98,7 @@ impl PartialBlobs {
     /// How many bytes of a blob an earlier upload left; 0 when there was none.
     #[must_use]
     pub fn partial_len(&self, digest: &Digest) -> ByteCount {
-        ByteCount(fs::metadata(self.dir.join(digest.to_hex())).map_or(0, |metadata| metadata.len()))
+        ByteCount(fs::metadata(self.shared_path(digest)).map_or(0, |metadata| metadata.len()))
     }
 
     /// Opens what is there of a blob to go on at `offset`.
@@ -96,7 +122,7 @@ impl PartialBlobs {
             let file = file.map_err(BlobError::io("open", &path))?;
             Ok::<_, BlobError>(OpenPartial { digest, size, path, file, len: 0, private })
         };
-        let path = self.dir.join(digest.to_hex());
+        let path = self.shared_path(&digest);
         // Between opening and locking, the upload that had the lock may have published or removed the file.
         // What was opened may then be a blob already, and must not be written.
         for _ in 0..OPEN_TRIES {
@@ -110,7 +136,7 @@ impl PartialBlobs {
             }
         }
         let number = self.private.fetch_add(1, Ordering::Relaxed);
-        open(self.dir.join(format!("{digest}.{number}")), true)
+        open(self.dir.join(format!("{}{digest}.{number}", self.owner)), true)
     }
 
     /// Verifies and publishes a blob that is whole.
