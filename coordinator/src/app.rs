@@ -99,11 +99,12 @@ impl App {
         let fleet: Arc<str> = config.fleet.as_str().into();
         let authority = Authority::open_or_create(&config.state_dir.join("authority"), &fleet);
         let authority = Arc::new(authority.map_err(|e| state_error(&e))?);
+        // Before the ports: whoever finds them open may use it at once.
+        let admin = admin_identity(&authority, &config.state_dir.join("admin"))?;
         let own = OwnIdentity::new(authority.clone(), config.names.clone())?;
         let ports = Ports::bind(&config, &own).await?;
         let (address, http_address) = (ports.listener.local_addr(), ports.http_address());
         let kept = Kept::open(&config).await?;
-        let admin = admin_identity(&authority, &config.state_dir.join("admin"))?;
 
         let epoch = Epoch(kept.durable.epoch().0 + 1);
         let (commands, inbox) = mpsc::channel(COMMANDS_QUEUED_MAX);
