@@ -236,7 +236,13 @@ impl v1::builds_server::Builds for BuildsService {
             .read(move |machine| machine.explain(&asked).map(|tasks| explanation(&tasks)))
             .await
             .map_err(from_command)?;
-        explained.map(Response::new).ok_or_else(|| Status::not_found(format!("no build {build}")))
+        if let Some(explained) = explained {
+            return Ok(Response::new(explained));
+        }
+        let record = self.history.build(&build).await.map_err(|e| internal("history cannot be read", e))?;
+        let record = record.ok_or_else(|| Status::not_found(format!("no build {build}")))?;
+        let tasks: Vec<_> = record.tasks.iter().map(TaskExplanation::of_record).collect();
+        Ok(Response::new(explanation(&tasks)))
     }
 }
 

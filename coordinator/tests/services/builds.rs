@@ -111,6 +111,9 @@ async fn builds_that_the_machine_forgot_are_listed_from_history_page_by_page() {
     // History follows the journal; a restarted coordinator catches up with all that was durable before.
     let fleet = fleet.restart(limits.clone()).await;
     assert_eq!(list_all(&fleet).await, expected);
+    let explained =
+        builds(&fleet, ANN).explain(v1::ExplainRequest { build: "web/shop/1".into() }).await.unwrap();
+    assert!(explained.into_inner().tasks.iter().all(|task| task.now.starts_with("succeeded")));
     let history = fleet.state().join("history");
     let fleet = fleet.restart_after(limits, || std::fs::remove_dir_all(history).unwrap()).await;
     assert_eq!(list_all(&fleet).await, expected, "a lost history was not read again from the journal");

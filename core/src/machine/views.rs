@@ -214,30 +214,41 @@ impl Machine {
     }
 
     fn explain_task(&self, build: &BuildRecord, task: &TaskRecord) -> TaskExplanation {
+        let recorded = TaskExplanation::of_record(task);
+        if task.state != TaskState::Queued {
+            return recorded;
+        }
+        let demand = Demand::of(build, task);
+        TaskExplanation {
+            now: format!("queued: {}", self.waits_for(&task.id)),
+            candidates: placement::candidates(&self.durable, &self.observed, &self.limits, &demand),
+            ..recorded
+        }
+    }
+}
+
+impl TaskExplanation {
+    /// What the record alone tells; all there is to tell of a task that has ended.
+    #[must_use]
+    pub fn of_record(task: &TaskRecord) -> Self {
         let last = task.history.iter().rev().find_map(|step| match step {
             TaskStep::Placed { placement, .. } => Some(placement),
             _ => None,
         });
         let because = last.map_or("", |placement| placement.because.as_str());
         let now = match &task.state {
-            TaskState::Queued => format!("queued: {}", self.waits_for(&task.id)),
+            TaskState::Queued => "queued".to_owned(),
             TaskState::Placed { agent, .. } => format!("offered to {agent}: {because}"),
             TaskState::Leased { agent, .. } => format!("runs on {agent}: {because}"),
             TaskState::Succeeded { .. } => format!("succeeded: {because}"),
             TaskState::Failed { failure, .. } => format!("failed: {}", failure.message),
             TaskState::Cancelled { .. } => "cancelled".to_owned(),
         };
-        let candidates = if task.state == TaskState::Queued {
-            let demand = Demand::of(build, task);
-            placement::candidates(&self.durable, &self.observed, &self.limits, &demand)
-        } else {
-            last.map_or_else(Vec::new, |placement| placement.candidates.clone())
-        };
-        TaskExplanation {
+        Self {
             task: task.id.clone(),
             kind: task.kind.clone(),
             now,
-            candidates,
+            candidates: last.map_or_else(Vec::new, |placement| placement.candidates.clone()),
             history: task.history.clone(),
         }
     }
