@@ -1,11 +1,18 @@
 //! `meridian.toml`: what a project builds, kept beside its `go.mod`.
 //!
+//! Every value is judged where it is read, so that all that is wrong with a file is told at once, each with its line.
 //! Flags win over environment variables, which win over this file. An unknown key is a mistake, not a wish.
+
+mod forms;
 
 use std::{collections::BTreeMap, path::Path};
 
 use meridian_runtime::config::{ConfigErrors, ConfigType, Key, Kind, Loader, Problem};
 use serde::Deserialize;
+
+use self::forms::{
+    BELOW, GO, LINKER_FLAG, NAME, PACKAGE, PIN, PIN_HOST, PLATFORM, PROJECT, STAMP, STAMP_VALUE, TAG, VERSION,
+};
 
 /// The file's name.
 pub const FILE_NAME: &str = "meridian.toml";
@@ -57,42 +64,37 @@ pub struct Go {
     pub pins: BTreeMap<String, String>,
 }
 
-const TEXTS: Kind = Kind::List(&Kind::Text);
-
 impl ConfigType for ProjectFile {
     const SCHEMA: &'static [Key] = &[
-        Key::optional("project", Kind::Text),
-        Key::optional("name", Kind::Text),
-        Key::optional("version", Kind::Text),
-        Key::optional("packages", TEXTS),
-        Key::optional("platforms", TEXTS),
-        Key::optional("include", TEXTS),
+        Key::optional("project", PROJECT),
+        Key::optional("name", NAME),
+        Key::optional("version", VERSION),
+        Key::optional("packages", Kind::List(&PACKAGE)),
+        Key::optional("platforms", Kind::List(&PLATFORM)),
+        Key::optional("include", Kind::List(&BELOW)),
         Key::optional(
             "flags",
             Kind::Table(&[
-                Key::optional("tags", TEXTS),
-                Key::optional("ldflags", TEXTS),
-                Key::optional("stamps", Kind::Map(&Kind::Text)),
+                Key::optional("tags", Kind::List(&TAG)),
+                Key::optional("ldflags", Kind::List(&LINKER_FLAG)),
+                Key::optional("stamps", Kind::Map { keys: &STAMP, values: &STAMP_VALUE }),
                 Key::optional("cgo", Kind::Boolean),
             ]),
         ),
         Key::optional(
             "go",
             Kind::Table(&[
-                Key::optional("version", Kind::Text),
-                Key::optional("pins", Kind::Map(&Kind::Text)),
+                Key::optional("version", GO),
+                Key::optional("pins", Kind::Map { keys: &PIN_HOST, values: &PIN }),
             ]),
         ),
     ];
 
     fn check(&self) -> Vec<Problem> {
-        let leaves = |path: &&String| {
-            path.is_empty() || path.starts_with('/') || path.split('/').any(|step| step == "..")
-        };
-        let outside = self.include.iter().filter(leaves);
-        outside
-            .map(|path| Problem::new("include", format!("{path:?} does not lie below the module")))
-            .collect()
+        let pins_nothing = !self.go.pins.is_empty() && self.go.version.is_none();
+        let problem =
+            || Problem::new(&["go.pins", "go.version"], "needs `go.version`, whose toolchain it pins");
+        pins_nothing.then(problem).into_iter().collect()
     }
 }
 
@@ -132,7 +134,7 @@ mod tests {
             stamps = { "main.version" = "{version}" }
             [go]
             version = "1.26.9"
-            pins = { "linux/amd64" = "h1:x" }
+            pins = { "linux/amd64" = "h1:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=" }
         "#;
         let file = load(text).unwrap();
         assert_eq!(file.project.as_deref(), Some("acme/web"));
@@ -150,6 +152,59 @@ mod tests {
         for part in ["meridian.toml", ":1", "platforms", ":2", "name", ":4", "ldflags"] {
             assert!(told.contains(part), "{part}: {told}");
         }
+    }
+
+    #[test]
+    fn values_that_mean_nothing_are_told_beside_unknown_keys_and_wrong_types() {
+        let text = r#"
+platform = ["linux/amd64"]
+name = 3
+project = "acme"
+platforms = ["linux/arm64", "linux/amd46"]
+packages = ["cmd/web/", "../other"]
+version = "1 0"
+[flags]
+ldflags = ["-s", "-extld=cc"]
+tags = ["a b"]
+stamps = { "version" = "1", "main.name" = "a\u0000b" }
+[go]
+verison = "1.26.9"
+version = "locla"
+pins = { "linux/amd46" = "h1:x" }
+"#;
+        let told = load(text).unwrap_err().to_string();
+        for (line, words) in [
+            (2, "`platform`"),
+            (3, "`name`: expected a file name, found the number 3"),
+            (4, "`project`: expected TEAM/PROJECT, found \"acme\""),
+            (5, "`platforms[1]`: expected a platform, found \"linux/amd46\""),
+            (5, "linux/amd64"),
+            (6, "`packages[1]`: expected . or ./path, found \"../other\""),
+            (7, "`version`: expected a version, found \"1 0\""),
+            (9, "`flags.ldflags[1]`: expected a linker flag, found \"-extld=cc\""),
+            (10, "`flags.tags[0]`: expected a build tag, found \"a b\""),
+            (11, "`flags.stamps.version`: expected a variable"),
+            (11, "`flags.stamps.main.name`: expected a stamp's value"),
+            (13, "unknown key `go.verison`"),
+            (14, "did you mean `local`?"),
+            (15, "`go.pins.linux/amd46`: expected GOOS/GOARCH"),
+            (15, "`go.pins.linux/amd46`: expected h1:HASH"),
+        ] {
+            let place = format!("meridian.toml:{line}:");
+            let is_told = told.lines().any(|told| told.contains(&place) && told.contains(words));
+            assert!(is_told, "{place} {words}: {told}");
+        }
+        assert_eq!(told.lines().count(), 14, "{told}");
+    }
+
+    #[test]
+    fn pins_without_a_version_are_told_beside_a_wrong_key_and_not_when_the_version_is_what_is_wrong() {
+        let pins = "[go.pins]\n\"linux/amd64\" = \"h1:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\"\n";
+        let told = load(&format!("nmae = \"web\"\n{pins}")).unwrap_err().to_string();
+        assert!(told.contains(":1:1: unknown key `nmae`, did you mean `name`?"), "{told}");
+        assert!(told.contains(":2:5: `go.pins`: needs `go.version`"), "{told}");
+        let told = load(&format!("go.version = 1\n{pins}")).unwrap_err().to_string();
+        assert!(told.contains("`go.version`: expected") && !told.contains("needs"), "{told}");
     }
 
     #[test]

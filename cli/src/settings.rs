@@ -1,7 +1,7 @@
 //! What the user has set once for all projects: `config.toml` in the user's configuration directory.
 
 use meridian_runtime::{
-    config::{ConfigErrors, ConfigType, Key, Kind, Loader, Problem},
+    config::{ConfigErrors, ConfigType, HOST_PORT, Key, Loader, Problem},
     state_dir::UserDirs,
 };
 use serde::Deserialize;
@@ -15,7 +15,7 @@ pub struct UserConfig {
 }
 
 impl ConfigType for UserConfig {
-    const SCHEMA: &'static [Key] = &[Key::optional("coordinator", Kind::Text)];
+    const SCHEMA: &'static [Key] = &[Key::optional("coordinator", HOST_PORT)];
 
     fn check(&self) -> Vec<Problem> {
         Vec::new()

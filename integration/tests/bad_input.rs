@@ -200,11 +200,12 @@ fn without_a_module_proxy_the_message_says_what_to_set() {
 fn unknown_settings_are_refused_all_at_once_with_a_near_match() {
     let client = Client::local(Home::with_proxy("off"));
     let program = Program::saying("example.test/x", "x")
-        .file("meridian.toml", "platfroms = [\"linux/amd64\"]\nunheard-of = 1\n");
+        .file("meridian.toml", "platfroms = [\"linux/amd64\"]\nunheard-of = 1\ngo.version = \"latest\"\n");
     let source = write(&client, "source", &program);
-    client
-        .build(&[&source])
-        .expect_failure(USAGE, &["meridian.toml", "platfroms", "platforms", "unheard-of"]);
+    client.build(&[&source]).expect_failure(
+        USAGE,
+        &["meridian.toml:1:1", "platfroms", "platforms", "unheard-of", "meridian.toml:3:14", "\"latest\""],
+    );
 }
 
 #[test]

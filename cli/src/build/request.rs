@@ -41,7 +41,7 @@ pub fn spec(
     let mut spec = BuildSpec {
         packages: packages(args, file, facts, is_module, &mut mistakes),
         platforms: platforms(args, file, &mut mistakes),
-        toolchain: toolchain(args, file, &mut mistakes),
+        toolchain: toolchain(args, file),
         flags: flags(args, file, facts, &mut mistakes),
         name: args.name.clone().or_else(|| file.name.clone()),
         version: args
@@ -152,7 +152,7 @@ fn packages(
 }
 
 /// `./cmd/x/` and `cmd/x` as `./cmd/x`, as one would type them in a hurry.
-fn normal_package(package: &str) -> String {
+pub(crate) fn normal_package(package: &str) -> String {
     let below = package.trim_end_matches('/');
     match below.strip_prefix("./").unwrap_or(below) {
         "" | "." => ".".to_owned(),
@@ -190,7 +190,7 @@ fn host_platform() -> Result<Platform, String> {
     })
 }
 
-fn toolchain(args: &BuildArgs, file: &ProjectFile, mistakes: &mut Mistakes) -> Toolchain {
+fn toolchain(args: &BuildArgs, file: &ProjectFile) -> Toolchain {
     if args.toolchain.is_some() {
         return Toolchain::Local;
     }
@@ -198,9 +198,6 @@ fn toolchain(args: &BuildArgs, file: &ProjectFile, mistakes: &mut Mistakes) -> T
     let version = args.go.as_deref().or(file.go.version.as_deref()).unwrap_or("default");
     // Pins belong to the version that the file names; for another one they would be wrong.
     let pins_apply = from_file || args.go == file.go.version;
-    if !file.go.pins.is_empty() && file.go.version.is_none() {
-        mistakes.add("meridian.toml: go.pins needs go.version, whose toolchain it pins");
-    }
     match version {
         "default" => Toolchain::Default,
         "local" => Toolchain::Local,

@@ -6,7 +6,7 @@ use meridian_agent::{AgentConfig, App};
 use meridian_core::{id::FleetName, quantity::ByteCount};
 use meridian_runtime::{
     clock::Clock,
-    config::{ConfigType, Key, Kind, Loader, Problem},
+    config::{ConfigType, HOST_PORT, Key, Kind, Loader, Problem},
     identity::Identity,
     shutdown::Signals,
     state_dir::{StateDir, UserDirs},
@@ -28,7 +28,8 @@ const LAYOUT: u32 = 1;
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default)]
 struct AgentFile {
-    coordinator: Option<String>,
+    /// Empty when nobody has said it.
+    coordinator: String,
     state: Option<PathBuf>,
     slots: Option<u32>,
     cache_gib: u64,
@@ -37,13 +38,13 @@ struct AgentFile {
 
 impl Default for AgentFile {
     fn default() -> Self {
-        Self { coordinator: None, state: None, slots: None, cache_gib: 20, sources_gib: 5 }
+        Self { coordinator: String::new(), state: None, slots: None, cache_gib: 20, sources_gib: 5 }
     }
 }
 
 impl ConfigType for AgentFile {
     const SCHEMA: &'static [Key] = &[
-        Key::optional("coordinator", Kind::Text),
+        Key::optional("coordinator", HOST_PORT),
         Key::optional("state", Kind::Text),
         Key::optional("slots", Kind::Integer { min: 1, max: 1_024 }),
         Key::optional("cache_gib", Kind::Integer { min: 1, max: 1_000_000 }),
@@ -51,7 +52,9 @@ impl ConfigType for AgentFile {
     ];
 
     fn check(&self) -> Vec<Problem> {
-        Vec::new()
+        let lacks = self.coordinator.is_empty();
+        let advice = "where is it? say --coordinator HOST:PORT, or set it in agent.toml";
+        lacks.then(|| Problem::new(&["coordinator"], advice)).into_iter().collect()
     }
 }
 
@@ -61,20 +64,16 @@ impl ConfigType for AgentFile {
 /// When it has no identity and no token, or its configuration or state is not as it should be.
 pub async fn run(args: &AgentArgs) -> Result<(), Trouble> {
     let file = load(args)?;
-    let coordinator = file.coordinator.ok_or_else(|| {
-        Trouble::usage("where is the coordinator?")
-            .hint("say --coordinator HOST:PORT, or set it in agent.toml")
-    })?;
     let state = match file.state {
         Some(state) => state,
         None => UserDirs::from_env().map_err(Trouble::usage)?.state.join("agent"),
     };
     let _owned = StateDir::open(&state, LAYOUT).map_err(Trouble::broken)?;
     let kept = state.join("identity");
-    let identity = identity(&kept, args.token.as_deref(), &coordinator).await?;
+    let identity = identity(&kept, args.token.as_deref(), &file.coordinator).await?;
     let fleet = FleetName::new(identity.id().fleet()).map_err(Trouble::broken)?;
     let shim = std::env::current_exe().map_err(Trouble::broken)?;
-    let mut config = AgentConfig::new(fleet, coordinator, state, shim);
+    let mut config = AgentConfig::new(fleet, file.coordinator, state, shim);
     if let Some(slots) = file.slots {
         config.slots = slots;
     }
@@ -143,4 +142,37 @@ fn load(args: &AgentArgs) -> Result<AgentFile, Trouble> {
         loader = loader.set("slots", i64::from(slots), "--slots");
     }
     set::apply(loader, &args.set)?.load().map_err(Trouble::usage)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(text: &str) -> Vec<String> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("agent.toml");
+        std::fs::write(&path, text).unwrap();
+        let prefix = format!("{}/", dir.path().display());
+        let errors = Loader::new().file(&path).load::<AgentFile>().unwrap_err();
+        errors.lines().map(|line| line.replace(&prefix, "")).collect()
+    }
+
+    #[test]
+    fn every_mistake_of_a_file_is_told_at_once_whatever_its_kind() {
+        assert_eq!(
+            told("coordinator = \"build.example\"\nslot = 2\ncache_gib = 0\n"),
+            [
+                "agent.toml:1:15: `coordinator`: expected HOST:PORT, found \"build.example\": it has no port",
+                "agent.toml:2:1: unknown key `slot`, did you mean `slots`?",
+                "agent.toml:3:13: `cache_gib`: expected a whole number from 1 to 1000000, found the number 0",
+            ]
+        );
+        assert_eq!(
+            told("slot = 2\n"),
+            [
+                "agent.toml:1:1: `coordinator`: where is it? say --coordinator HOST:PORT, or set it in agent.toml",
+                "agent.toml:1:1: unknown key `slot`, did you mean `slots`?",
+            ]
+        );
+    }
 }

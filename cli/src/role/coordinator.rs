@@ -1,6 +1,6 @@
 //! `meridian coordinator`: a coordinator as a process of its own.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use meridian_coordinator::{App, CoordinatorConfig};
 use meridian_core::{
@@ -10,7 +10,7 @@ use meridian_core::{
 };
 use meridian_runtime::{
     clock::Clock,
-    config::{ConfigType, Key, Kind, Loader, Problem},
+    config::{ConfigType, HOST, IP_PORT, Key, Kind, LISTEN, Loader, Problem},
     shutdown::Signals,
     state_dir::{StateDir, UserDirs},
 };
@@ -73,13 +73,18 @@ impl Default for CoordinatorFile {
     }
 }
 
+const FLEET: Kind = Kind::Parsed {
+    expected: "a fleet's name",
+    check: |text| FleetName::new(text).map(|_| ()).map_err(|error| error.to_string()),
+};
+
 impl ConfigType for CoordinatorFile {
     const SCHEMA: &'static [Key] = &[
-        Key::optional("fleet", Kind::Text),
+        Key::optional("fleet", FLEET),
         Key::optional("state", Kind::Text),
-        Key::optional("listen", Kind::Text),
-        Key::optional("http", Kind::Text),
-        Key::optional("names", Kind::List(&Kind::Text)),
+        Key::optional("listen", LISTEN),
+        Key::optional("http", IP_PORT),
+        Key::optional("names", Kind::List(&HOST)),
         Key::optional("blobs_gib", Kind::Integer { min: 1, max: 1_000_000 }),
         Key::optional(
             "limits",
@@ -94,16 +99,7 @@ impl ConfigType for CoordinatorFile {
     ];
 
     fn check(&self) -> Vec<Problem> {
-        let mut problems = Vec::new();
-        if let Err(error) = FleetName::new(&self.fleet) {
-            problems.push(Problem::new("fleet", error.to_string()));
-        }
-        if let Some(http) = &self.http
-            && http.parse::<SocketAddr>().is_err()
-        {
-            problems.push(Problem::new("http", format!("{http:?} is not IP:PORT")));
-        }
-        problems
+        Vec::new()
     }
 }
 
@@ -165,4 +161,32 @@ fn load(args: &CoordinatorArgs) -> Result<CoordinatorFile, Trouble> {
         }
     }
     set::apply(loader, &args.set)?.load().map_err(Trouble::usage)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_mistake_of_a_file_is_told_at_once_whatever_its_kind() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("coordinator.toml");
+        let text = "fleet = \"Acme Inc\"\nlisten = \"7443\"\nhttp = \"localhost:80\"\nblob_gib = 1\n\
+                    names = [\"a.example\", \"a.example:7443\"]\n[limits]\nlease_ms = 1\nattempts = \"x\"\n";
+        std::fs::write(&path, text).unwrap();
+        let told = Loader::new().file(&path).load::<CoordinatorFile>().unwrap_err().to_string();
+        let words = [
+            ":1:9: `fleet`: expected a fleet's name, found \"Acme Inc\"",
+            ":2:10: `listen`: expected HOST:PORT, found \"7443\"",
+            ":3:8: `http`: expected IP:PORT, found \"localhost:80\"",
+            ":4:1: unknown key `blob_gib`, did you mean `blobs_gib`?",
+            ":5:23: `names[1]`: expected a host name or an address",
+            ":7:12: `limits.lease_ms`: expected a whole number from 1000 to 3600000, found the number 1",
+            ":8:12: `limits.attempts`: expected a whole number from 1 to 100, found text \"x\"",
+        ];
+        assert_eq!(told.lines().count(), words.len(), "{told}");
+        for (line, words) in told.lines().zip(words) {
+            assert!(line.contains(words), "{words}: {told}");
+        }
+    }
 }

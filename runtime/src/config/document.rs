@@ -147,7 +147,7 @@ impl Parser<'_> {
         }
         let origin = self.origin(0..0);
         let value = self.table(table.get_ref());
-        self.found.is_empty().then_some(Node { origin, value })
+        Some(Node { origin, value })
     }
 
     fn origin(&self, span: Range<usize>) -> Origin {
@@ -169,7 +169,7 @@ impl Parser<'_> {
         let mut entries = BTreeMap::new();
         for (key, value) in table {
             let key_origin = self.origin(key.span());
-            let node = self.node(value.get_ref(), value.span());
+            let Some(node) = self.node(value.get_ref(), value.span()) else { continue };
             // A table's own span is its header or nothing; the key is where a person looks.
             let node = match node.value {
                 Value::Table(_) => Node { origin: key_origin.clone(), ..node },
@@ -180,30 +180,33 @@ impl Parser<'_> {
         Value::Table(entries)
     }
 
-    fn node(&mut self, value: &DeValue<'_>, span: Range<usize>) -> Node {
+    /// The value; nothing when it, or an entry of it, is none that can be held.
+    fn node(&mut self, value: &DeValue<'_>, span: Range<usize>) -> Option<Node> {
         let origin = self.origin(span);
         let value = match value {
             DeValue::String(text) => Value::Text(text.to_string()),
             DeValue::Integer(number) => match i64::from_str_radix(number.as_str(), number.radix()) {
                 Ok(number) => Value::Integer(number),
-                Err(_) => self.refuse(&origin, format!("the number {} is too large", number.as_str())),
+                Err(_) => return self.refuse(origin, format!("the number {} is too large", number.as_str())),
             },
             DeValue::Float(number) => match number.as_str().parse() {
                 Ok(number) => Value::Float(number),
-                Err(_) => self.refuse(&origin, format!("{} is not a number", number.as_str())),
+                Err(_) => return self.refuse(origin, format!("{} is not a number", number.as_str())),
             },
             DeValue::Boolean(value) => Value::Boolean(*value),
             DeValue::Datetime(date) => Value::Datetime(*date),
             DeValue::Array(entries) => {
-                Value::List(entries.iter().map(|entry| self.node(entry.get_ref(), entry.span())).collect())
+                let entries: Vec<_> =
+                    entries.iter().map(|entry| self.node(entry.get_ref(), entry.span())).collect();
+                Value::List(entries.into_iter().collect::<Option<_>>()?)
             }
             DeValue::Table(table) => self.table(table),
         };
-        Node { origin, value }
+        Some(Node { origin, value })
     }
 
-    fn refuse(&mut self, origin: &Origin, message: String) -> Value {
-        self.found.push(Found { origin: origin.clone(), message });
-        Value::Integer(0)
+    fn refuse(&mut self, origin: Origin, message: String) -> Option<Node> {
+        self.found.push(Found { origin, message });
+        None
     }
 }

@@ -53,6 +53,6 @@ fn read(kind: Kind, text: String, origin: &Origin) -> Option<Value> {
             Value::List(nodes.collect())
         }
         Kind::Text | Kind::OneOf(_) | Kind::Parsed { .. } => Value::Text(text),
-        Kind::Table(_) | Kind::Map(_) => return None,
+        Kind::Table(_) | Kind::Map { .. } => return None,
     })
 }

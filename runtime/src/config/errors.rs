@@ -2,20 +2,20 @@
 
 use std::{fmt, sync::Arc};
 
-/// Something that only the type itself can see is wrong: a value that contradicts another, a name that does not exist.
+/// Something that no value shows by itself: one that contradicts another, or that only another makes necessary.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// The key it is about, as `targets[2].platform`. A path that is not in the document points at the nearest table that is.
-    pub path: String,
+    /// The keys it rests on, as `targets[2].platform`. The first is where a person should look; when it is not in the
+    /// document, that is the nearest table that is.
+    pub paths: Vec<String>,
     /// What is wrong, and what to do.
     pub message: String,
 }
 
 impl Problem {
-    /// A problem with the value at `path`.
-    #[must_use]
-    pub fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { path: path.into(), message: message.into() }
+    /// A problem with the value at the first of `paths`, which the other values there make one.
+    pub fn new(paths: &[&str], message: impl Into<String>) -> Self {
+        Self { paths: paths.iter().map(|path| (*path).to_owned()).collect(), message: message.into() }
     }
 }
 

@@ -24,7 +24,8 @@ pub trait ConfigType: DeserializeOwned {
     /// The keys of its root table.
     const SCHEMA: &'static [Key];
 
-    /// What is wrong beyond keys and types. Called when everything else could be read.
+    /// What is wrong between values; what one value shows by itself is for its [`Kind`] to judge. A value that could not
+    /// be read has its default here, and a problem that rests on it is not told.
     fn check(&self) -> Vec<Problem>;
 }
 
@@ -83,28 +84,26 @@ impl Loader {
         let mut findings = Findings::default();
         walk(Kind::Table(T::SCHEMA), &mut tree, "", &mut findings);
         if !found.is_empty() {
-            // A file that is broken may hold what seems to be missing.
+            // A file that is broken may hold what seems to be missing, and anything that another value needs.
             findings.found.retain(|found| !found.message.starts_with("missing key"));
             found.append(&mut findings.found);
             return Err(ConfigErrors::new(found));
         }
-        let mut found = findings.found;
-        if findings.unreadable {
-            return Err(ConfigErrors::new(found));
-        }
-        let value = match tree.clone().into_toml().try_into::<T>() {
-            Ok(value) => value,
-            Err(error) => {
-                let message = error.to_string().trim().replace('\n', " ");
-                found.push(Found { origin: tree.origin.clone(), message });
-                return Err(ConfigErrors::new(found));
+        found.append(&mut findings.found);
+        match tree.clone().into_toml().try_into::<T>() {
+            Ok(value) => {
+                found.extend(problems(&value, &tree, &findings));
+                if found.is_empty() { Ok(value) } else { Err(ConfigErrors::new(found)) }
             }
-        };
-        found.extend(value.check().into_iter().map(|problem| Found {
-            origin: tree.origin_of(&problem.path).clone(),
-            message: format!("`{}`: {}", problem.path, problem.message),
-        }));
-        if found.is_empty() { Ok(value) } else { Err(ConfigErrors::new(found)) }
+            Err(error) => {
+                // After other mistakes this says only that what they are about is not there.
+                if found.is_empty() {
+                    let message = error.to_string().trim().replace('\n', " ");
+                    found.push(Found { origin: tree.origin.clone(), message });
+                }
+                Err(ConfigErrors::new(found))
+            }
+        }
     }
 
     fn layers(&self, keys: &[Key], found: &mut Vec<Found>) -> Node {
@@ -143,6 +142,17 @@ impl Loader {
         }
         tree
     }
+}
+
+/// What is wrong between values that could all be read.
+fn problems<T: ConfigType>(value: &T, tree: &Node, findings: &Findings) -> Vec<Found> {
+    let mut problems = value.check();
+    problems.retain(|problem| !problem.paths.iter().any(|path| findings.is_unread(path)));
+    let found = |Problem { paths, message }: Problem| {
+        let path = paths.first().map_or("", String::as_str);
+        Found { origin: tree.origin_of(path).clone(), message: format!("`{path}`: {message}") }
+    };
+    problems.into_iter().map(found).collect()
 }
 
 fn read(path: &Path) -> io::Result<String> {

@@ -33,8 +33,13 @@ pub enum Kind {
     List(&'static Kind),
     /// A table with these keys.
     Table(&'static [Key]),
-    /// A table whose keys are the user's, with such values.
-    Map(&'static Kind),
+    /// A table whose keys are the user's.
+    Map {
+        /// What each key must be: text of some kind.
+        keys: &'static Kind,
+        /// What each value must be.
+        values: &'static Kind,
+    },
 }
 
 /// One key of a table.
@@ -69,63 +74,81 @@ impl Kind {
             Self::OneOf(words) => format!("one of {}", words.join(", ")),
             Self::Parsed { expected, .. } => expected.to_owned(),
             Self::List(of) => format!("a list, each entry {}", of.expected()),
-            Self::Table(_) | Self::Map(_) => "a table".to_owned(),
+            Self::Table(_) | Self::Map { .. } => "a table".to_owned(),
         }
     }
 }
 
-/// What a walk found wrong. After unknown keys the rest can still be read; after anything else it cannot.
+/// What a walk found wrong.
 #[derive(Default)]
 pub(super) struct Findings {
     pub(super) found: Vec<Found>,
-    pub(super) unreadable: bool,
+    /// The keys that are not in the document as they should be: taken out of it, or missing.
+    pub(super) unread: Vec<String>,
 }
 
 impl Findings {
-    fn wrong(&mut self, node: &Node, message: String) {
-        self.unreadable = true;
+    /// Whether the value at `path` could not be read, alone or with all that it lies in.
+    pub(super) fn is_unread(&self, path: &str) -> bool {
+        let covers = |unread: &String| {
+            path.strip_prefix(unread.as_str())
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        };
+        self.unread.iter().any(covers)
+    }
+
+    fn wrong(&mut self, node: &Node, message: String) -> bool {
         self.found.push(Found { origin: node.origin.clone(), message });
+        false
     }
 }
 
-/// Judges `node` by `kind`, and takes unknown keys out of it.
-pub(super) fn walk(kind: Kind, node: &mut Node, path: &str, findings: &mut Findings) {
+/// Judges `node` by `kind`, and takes out of its tables what is unknown or wrong, so that the rest can still be read.
+/// Says whether `node` itself can be.
+pub(super) fn walk(kind: Kind, node: &mut Node, path: &str, findings: &mut Findings) -> bool {
     match (kind, &mut node.value) {
-        (Kind::Text, Value::Text(_)) | (Kind::Boolean, Value::Boolean(_)) => {}
-        (Kind::Integer { min, max }, Value::Integer(number)) if (min..=max).contains(number) => {}
+        (Kind::Text, Value::Text(_)) | (Kind::Boolean, Value::Boolean(_)) => true,
+        (Kind::Integer { min, max }, Value::Integer(number)) if (min..=max).contains(number) => true,
         (Kind::OneOf(words), Value::Text(text)) => {
-            if !words.contains(&text.as_str()) {
-                let hint = did_you_mean(text, words.iter().copied());
-                let message = format!("`{path}`: expected {}, found {text:?}{hint}", kind.expected());
-                findings.wrong(node, message);
+            if words.contains(&text.as_str()) {
+                return true;
             }
+            let hint = did_you_mean(text, words.iter().copied());
+            let message = format!("`{path}`: expected {}, found {text:?}{hint}", kind.expected());
+            findings.wrong(node, message)
         }
         (Kind::Parsed { expected, check }, Value::Text(text)) => {
-            if let Err(reason) = check(text) {
-                let message = format!("`{path}`: expected {expected}, found {text:?}: {reason}");
-                findings.wrong(node, message);
-            }
+            let Err(reason) = check(text) else { return true };
+            let message = format!("`{path}`: expected {expected}, found {text:?}: {reason}");
+            findings.wrong(node, message)
         }
         (Kind::List(of), Value::List(entries)) => {
+            let mut fits = true;
             for (at, entry) in entries.iter_mut().enumerate() {
-                walk(*of, entry, &format!("{path}[{at}]"), findings);
+                fits &= walk(*of, entry, &format!("{path}[{at}]"), findings);
             }
+            fits
         }
-        (Kind::Map(of), Value::Table(entries)) => {
+        (Kind::Map { keys, values }, Value::Table(entries)) => {
+            let mut fits = true;
             for (name, entry) in entries {
-                walk(*of, &mut entry.node, &join(path, name), findings);
+                let path = join(path, name);
+                let mut key = Node { origin: entry.key_origin.clone(), value: Value::Text(name.clone()) };
+                fits &= walk(*keys, &mut key, &path, findings);
+                fits &= walk(*values, &mut entry.node, &path, findings);
             }
+            fits
         }
         (Kind::Table(keys), Value::Table(_)) => walk_table(keys, node, path, findings),
         (_, value) => {
             let message = format!("`{path}`: expected {}, found {}", kind.expected(), value.describe());
-            findings.wrong(node, message);
+            findings.wrong(node, message)
         }
     }
 }
 
-fn walk_table(keys: &[Key], node: &mut Node, path: &str, findings: &mut Findings) {
-    let Value::Table(entries) = &mut node.value else { return };
+fn walk_table(keys: &[Key], node: &mut Node, path: &str, findings: &mut Findings) -> bool {
+    let Value::Table(entries) = &mut node.value else { return false };
     let is_known = |name: &str| keys.iter().any(|key| key.name == name);
     // Not `retain` alone: a key that was meant for a missing one is better reported than both.
     for (name, entry) in entries.iter().filter(|(name, _)| !is_known(name)) {
@@ -136,15 +159,25 @@ fn walk_table(keys: &[Key], node: &mut Node, path: &str, findings: &mut Findings
     }
     entries.retain(|name, _| is_known(name));
     let mut missing = Vec::new();
+    let mut fits = true;
     for key in keys {
-        match entries.get_mut(key.name) {
-            Some(entry) => walk(key.kind, &mut entry.node, &join(path, key.name), findings),
-            None if key.required => missing.push(key),
-            None => {}
+        let name = join(path, key.name);
+        let Some(entry) = entries.get_mut(key.name) else {
+            if key.required {
+                missing.push((key, name));
+            }
+            continue;
+        };
+        if !walk(key.kind, &mut entry.node, &name, findings) {
+            entries.remove(key.name);
+            findings.unread.push(name);
+            fits &= !key.required;
         }
     }
-    for key in missing {
-        let name = join(path, key.name);
+    for (key, name) in missing {
         findings.wrong(node, format!("missing key `{name}`: expected {}", key.kind.expected()));
+        findings.unread.push(name);
+        fits = false;
     }
+    fits
 }

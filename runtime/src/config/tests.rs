@@ -51,6 +51,10 @@ fn has_port(text: &str) -> Result<(), String> {
     if text.contains(':') { Ok(()) } else { Err("the port is missing".into()) }
 }
 
+fn is_word(text: &str) -> Result<(), String> {
+    if text.contains(' ') { Err("it has a space".into()) } else { Ok(()) }
+}
+
 impl ConfigType for Sample {
     const SCHEMA: &'static [Key] = &[
         Key::required("name", Kind::Text),
@@ -63,13 +67,21 @@ impl ConfigType for Sample {
             "limits",
             Kind::Table(&[Key::optional("queue-max", Kind::Integer { min: 0, max: i64::MAX })]),
         ),
-        Key::optional("labels", Kind::Map(&Kind::Text)),
+        Key::optional(
+            "labels",
+            Kind::Map { keys: &Kind::Parsed { expected: "a word", check: is_word }, values: &Kind::Text },
+        ),
         Key::optional("target", Kind::List(&Kind::Table(&[Key::required("os", Kind::Text)]))),
     ];
 
     fn check(&self) -> Vec<Problem> {
         let bad = self.target.iter().enumerate().filter(|(_, target)| target.os == "beos");
-        bad.map(|(at, _)| Problem::new(format!("target[{at}].os"), "nobody builds for it")).collect()
+        let mut problems: Vec<Problem> =
+            bad.map(|(at, _)| Problem::new(&[&format!("target[{at}].os")], "nobody builds for it")).collect();
+        if self.verbose && self.colour != "never" {
+            problems.push(Problem::new(&["verbose", "colour"], "needs `colour` to be never"));
+        }
+        problems
     }
 }
 
@@ -140,6 +152,52 @@ fn an_unknown_key_names_the_one_that_was_meant_and_does_not_hide_what_else_is_wr
         [
             "sample.toml:2:1: unknown key `platfroms`, did you mean `platforms`?",
             "sample.toml:6:6: `target[1].os`: nobody builds for it",
+        ]
+    );
+}
+
+#[test]
+fn what_values_say_together_is_told_beside_what_is_wrong_with_others() {
+    let text = "\
+workers = \"many\"
+verbose = true
+platforms = [99999999999999999999]
+listn = \"a:1\"
+[labels]
+\"a b\" = \"1\"
+c = 2
+";
+    assert_eq!(
+        errors(text, |loader| loader),
+        [
+            "sample.toml:1:11: `workers`: expected a whole number from 1 to 64, found text \"many\"",
+            "sample.toml:3:14: the number 99999999999999999999 is too large",
+            "sample.toml:4:1: unknown key `listn`, did you mean `listen`?",
+            "sample.toml:6:1: `labels.a b`: expected a word, found \"a b\": it has a space",
+            "sample.toml:7:5: `labels.c`: expected text in quotes, found the number 2",
+        ]
+    );
+    let text = text.replace("99999999999999999999", "\"a\"");
+    assert_eq!(
+        errors(&text, |loader| loader),
+        [
+            "sample.toml:1:1: missing key `name`: expected text in quotes",
+            "sample.toml:1:11: `workers`: expected a whole number from 1 to 64, found text \"many\"",
+            "sample.toml:2:11: `verbose`: needs `colour` to be never",
+            "sample.toml:4:1: unknown key `listn`, did you mean `listen`?",
+            "sample.toml:6:1: `labels.a b`: expected a word, found \"a b\": it has a space",
+            "sample.toml:7:5: `labels.c`: expected text in quotes, found the number 2",
+        ]
+    );
+}
+
+#[test]
+fn what_rests_on_a_value_that_could_not_be_read_is_not_told() {
+    let text = "name = \"a\"\nverbose = true\ncolour = \"nevr\"\n";
+    assert_eq!(
+        errors(text, |loader| loader),
+        [
+            "sample.toml:3:10: `colour`: expected one of auto, always, never, found \"nevr\", did you mean `never`?",
         ]
     );
 }

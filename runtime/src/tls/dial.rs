@@ -40,14 +40,25 @@ pub(super) struct Address {
 impl Address {
     pub(super) fn parse(text: &str) -> Result<Self, ConnectError> {
         let refused = || ConnectError::Address(text.chars().take(200).collect());
-        let (host, port) = text.rsplit_once(':').ok_or_else(refused)?;
-        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-        let plain = !host.is_empty()
-            && !host.contains(|c: char| matches!(c, ':' | '[' | ']' | '/' | '@') || c.is_whitespace());
-        let host = bare.or(plain.then_some(host)).ok_or_else(refused)?;
-        let port = port.parse().ok().filter(|port| *port != 0).ok_or_else(refused)?;
+        let (host, port) = host_and_port(text).map_err(|_| refused())?;
+        if port == 0 {
+            return Err(refused());
+        }
         Ok(Self { host: host.to_owned(), port })
     }
+}
+
+/// The host, without brackets, and the port of `HOST:PORT`, or what is wrong with the text.
+pub(crate) fn host_and_port(text: &str) -> Result<(&str, u16), &'static str> {
+    let (host, port) = text.rsplit_once(':').ok_or("it has no port")?;
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let plain = !host.is_empty()
+        && !host.contains(|c: char| matches!(c, ':' | '[' | ']' | '/' | '@') || c.is_whitespace());
+    let host = bare
+        .or(plain.then_some(host))
+        .ok_or("its host is not a name or an address; an IPv6 address stands in brackets")?;
+    let port = port.parse().map_err(|_| "its port is not a number up to 65535")?;
+    Ok((host, port))
 }
 
 impl std::fmt::Display for Address {

@@ -19,6 +19,7 @@ mod tests;
 
 pub use client::{ChannelOptions, ClientTls, Profile, channel, enroll_channel};
 pub use crypto::install_crypto;
+pub(crate) use dial::host_and_port;
 pub use error::{BindError, ConnectError};
 pub use proxy::Proxies;
 pub use server::{Connection, Incoming, Limits, Listener, PeerIdentity, server};
