@@ -108,7 +108,7 @@ impl App {
 
         let epoch = Epoch(kept.durable.epoch().0 + 1);
         let (commands, inbox) = mpsc::channel(COMMANDS_QUEUED_MAX);
-        let handle = Handle::new(commands);
+        let handle = Handle::new(commands, kept.commit.progress());
         let metrics = Metrics::new();
         let watchers = Watchers::default();
         let (history, holder) = (kept.history, kept.holder);

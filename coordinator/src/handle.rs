@@ -15,8 +15,9 @@ use meridian_core::{
     },
 };
 use meridian_proto::v1;
+use meridian_store::journal::{CommitProgress, JournalError};
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     time::timeout,
 };
 
@@ -34,6 +35,11 @@ pub(crate) enum CommandError {
     /// The loop has ended.
     #[error("the coordinator is stopping")]
     Stopped,
+    /// The loop has ended because its journal found no space.
+    #[error(
+        "the coordinator has no space left for its journal and stops: free some on its disk and start it again"
+    )]
+    JournalFull,
     /// No answer came in time.
     #[error("the coordinator did not answer within 20 s; its disk may be stuck")]
     TimedOut,
@@ -43,12 +49,17 @@ pub(crate) enum CommandError {
 #[derive(Clone)]
 pub(crate) struct Handle {
     commands: mpsc::Sender<Command>,
+    /// Says why when the loop has ended.
+    progress: watch::Receiver<CommitProgress>,
 }
 
 impl Handle {
     /// A handle on the queue's other end.
-    pub(crate) const fn new(commands: mpsc::Sender<Command>) -> Self {
-        Self { commands }
+    pub(crate) const fn new(
+        commands: mpsc::Sender<Command>,
+        progress: watch::Receiver<CommitProgress>,
+    ) -> Self {
+        Self { commands, progress }
     }
 
     /// Steps with an input and waits until its reply is durable.
@@ -58,7 +69,7 @@ impl Handle {
     ) -> Result<Reply, CommandError> {
         let (reply, answer) = oneshot::channel();
         self.offer(Command::Request { input: Box::new(input), reply })?;
-        wait(answer).await
+        self.wait(answer).await
     }
 
     /// Steps with an input that nobody waits on.
@@ -76,7 +87,7 @@ impl Handle {
     ) -> Result<SessionId, CommandError> {
         let (session, answer) = oneshot::channel();
         self.push(Command::Attach { agent, offer, held, orders, session }).await?;
-        wait(answer).await
+        self.wait(answer).await
     }
 
     /// Asks about the state; the answer comes once everything it rests on is durable.
@@ -92,29 +103,37 @@ impl Handle {
                 let _ = sender.send(value);
             })
         })))?;
-        wait(answer).await
+        self.wait(answer).await
     }
 
     fn offer(&self, command: Command) -> Result<(), CommandError> {
         self.commands.try_send(command).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => CommandError::Busy,
-            mpsc::error::TrySendError::Closed(_) => CommandError::Stopped,
+            mpsc::error::TrySendError::Closed(_) => self.ended(),
         })
     }
 
     async fn push(&self, command: Command) -> Result<(), CommandError> {
         match timeout(PATIENCE, self.commands.send(command)).await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) => Err(CommandError::Stopped),
+            Ok(Err(_)) => Err(self.ended()),
             Err(_) => Err(CommandError::TimedOut),
         }
     }
-}
 
-async fn wait<T>(answer: oneshot::Receiver<T>) -> Result<T, CommandError> {
-    match timeout(PATIENCE, answer).await {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(_)) => Err(CommandError::Stopped),
-        Err(_) => Err(CommandError::TimedOut),
+    async fn wait<T>(&self, answer: oneshot::Receiver<T>) -> Result<T, CommandError> {
+        match timeout(PATIENCE, answer).await {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(_)) => Err(self.ended()),
+            Err(_) => Err(CommandError::TimedOut),
+        }
+    }
+
+    /// Why there is no loop any more. The journal's failure is published before the loop ends of it.
+    fn ended(&self) -> CommandError {
+        match self.progress.borrow().failure.as_deref() {
+            Some(JournalError::DiskFull { .. }) => CommandError::JournalFull,
+            _ => CommandError::Stopped,
+        }
     }
 }

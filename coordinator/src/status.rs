@@ -7,15 +7,30 @@ use meridian_core::machine::effect::Refusal;
 use meridian_proto::convert::field::ConvertError;
 use tonic::{Code, Status};
 
-use crate::handle::CommandError;
+use crate::{handle::CommandError, holder::HolderError};
 
 /// For an answer that the loop did not give.
 pub(crate) fn from_command(error: CommandError) -> Status {
     let code = match error {
         CommandError::Busy => Code::ResourceExhausted,
         CommandError::Stopped | CommandError::TimedOut => Code::Unavailable,
+        // It does not come back by itself, so that waiting for it would only hide why.
+        CommandError::JournalFull => Code::Internal,
     };
     Status::new(code, error.to_string())
+}
+
+/// For what the blob store did not do.
+pub(crate) fn from_holder(error: HolderError) -> Status {
+    match error {
+        HolderError::Missing { .. } => Status::not_found(error.to_string()),
+        HolderError::Refused(_) => invalid(error),
+        HolderError::DiskFull(_) => {
+            tracing::error!(%error, "a blob was not kept");
+            Status::internal(error.to_string())
+        }
+        HolderError::Disk(_) => internal("the blob store failed", error),
+    }
 }
 
 /// For a request that the machine refused.

@@ -7,13 +7,19 @@ use std::{
     time::Duration,
 };
 
+use meridian::{exit_code::ExitCode, trouble::Trouble};
+use meridian_core::{
+    build::{BuildFlags, BuildSpec, Source, Toolchain, Wishes},
+    golang::platform::Platform,
+};
 use meridian_integration::{
     caller::Caller, client::Client, fixture::program::Program, fleet::Fleet, home::Home, process::Running,
     wait::try_wait_for,
 };
+use meridian_proto::v1;
+use tonic::Status;
 
 const BROKEN: i32 = 4;
-const REFUSED: i32 = 3;
 /// How long the coordinator may take to answer anything.
 const ANSWER_MAX: Duration = Duration::from_secs(30);
 
@@ -102,7 +108,7 @@ fn a_coordinator_without_room_says_so_and_its_state_is_whole() {
     disk.fill(64);
     let large = heavy_with(&client, "large", 6);
     let full = client.build_into("b", &[&large, "--version", "1", "--project", "acme/p"]);
-    full.expect_failure(REFUSED, &["the coordinator has no space left", "free some"]);
+    full.expect_failure(BROKEN, &["the coordinator has no space left", "coordinator/blobs", "free some"]);
     // What needs no room still works, and nothing is forgotten.
     assert!(fleet.get("/healthz").starts_with("HTTP/1.1 200"));
     client.run(&["builds", "--project", "acme/p"]).expect_code(0).expect_words(&["acme/p/1"]);
@@ -116,6 +122,24 @@ fn a_coordinator_without_room_says_so_and_its_state_is_whole() {
     drop(disk);
 }
 
+/// Asks for a build that takes much of the journal, and that nobody will make: there is no agent.
+async fn submit_much(caller: &Caller, key: &str) -> Result<String, Status> {
+    let stamp = |number| (format!("main.text{number}"), "x".repeat(4_000));
+    let spec = BuildSpec {
+        source: Source::Module { package: "example.test/never".to_owned(), query: "v1.0.0".to_owned() },
+        packages: vec![".".to_owned()],
+        platforms: Platform::parse("linux/amd64").into_iter().collect(),
+        toolchain: Toolchain::Default,
+        flags: BuildFlags { stamps: (0..20).map(stamp).collect(), ..BuildFlags::default() },
+        name: None,
+        version: String::new(),
+        wishes: Wishes::default(),
+    };
+    let request =
+        v1::SubmitRequest { project: "acme/p".to_owned(), key: key.to_owned(), spec: Some((&spec).into()) };
+    Ok(caller.builds().submit(request).await?.into_inner().build)
+}
+
 #[test]
 fn what_was_acknowledged_survives_a_disk_without_any_room() {
     let home = Home::with_proxy("off");
@@ -124,26 +148,34 @@ fn what_was_acknowledged_survives_a_disk_without_any_room() {
     let client = fleet.member("alice");
     disk.fill(u32::MAX >> 8);
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let acknowledged = runtime.block_on(async {
+    let (acknowledged, refusal) = runtime.block_on(async {
         let caller = Caller::of(&client).expect("a connection");
         let mut acknowledged = Vec::new();
-        for number in 0..300 {
-            match tokio::time::timeout(ANSWER_MAX, caller.submit("acme/p", &format!("key-{number}"))).await {
+        loop {
+            let key = format!("key-{}", acknowledged.len());
+            match tokio::time::timeout(ANSWER_MAX, submit_much(&caller, &key)).await {
                 Ok(Ok(build)) => acknowledged.push(build),
-                Ok(Err(_)) => {}
-                Err(_) => panic!("submit {number} got no answer at all"),
+                Ok(Err(status)) => return (acknowledged, status),
+                Err(_) => panic!("submit {key} got no answer at all"),
             }
         }
-        acknowledged
     });
     assert!(!acknowledged.is_empty(), "the journal's room is taken in advance");
+    let trouble = Trouble::of_status("submit the build", &refusal);
+    assert_eq!(trouble.exit, ExitCode::Broken, "{refusal:?}");
+    for words in ["the coordinator has no space left for its journal", "free some", "start it again"] {
+        assert!(trouble.message.contains(words), "{words}: {trouble}");
+    }
+    let ended = try_wait_for(ANSWER_MAX, || fleet.coordinator().ended());
+    assert_eq!(ended.and_then(|status| status.code()), Some(BROKEN), "{}", fleet.coordinator().log());
+    assert!(fleet.coordinator().log().contains("no space left for"), "{}", fleet.coordinator().log());
     fleet.kill_coordinator();
     disk.make_room();
     fleet.start_coordinator();
     let again = runtime.block_on(async {
         let caller = Caller::of(&client).expect("a connection");
         // The same key is the same build: that it is known shows that nothing was lost.
-        caller.submit("acme/p", "key-0").await.expect("there is room again")
+        submit_much(&caller, "key-0").await.expect("there is room again")
     });
     assert_eq!(Some(&again), acknowledged.first());
     let last = acknowledged.last().expect("some were acknowledged");

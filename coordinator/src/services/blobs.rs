@@ -22,8 +22,8 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::{
     authorization::Caller,
     handle::Handle,
-    holder::{Holder, HolderError},
-    status::{from_command, internal, invalid},
+    holder::Holder,
+    status::{from_command, from_holder, internal, invalid},
 };
 
 /// Uploads and downloads at once. Each takes a thread and a frame's memory; more wait their turn.
@@ -104,15 +104,6 @@ fn digests(wire: &[Bytes]) -> Result<Vec<Digest>, Status> {
     wire.iter().map(|bytes| Digest::from_slice(bytes).map_err(invalid)).collect()
 }
 
-fn holder_status(error: HolderError) -> Status {
-    match error {
-        HolderError::Missing { .. } => Status::not_found(error.to_string()),
-        HolderError::Refused(_) => invalid(error),
-        HolderError::DiskFull(_) => Status::resource_exhausted(error.to_string()),
-        HolderError::Disk(_) => internal("the blob store failed", error),
-    }
-}
-
 #[tonic::async_trait]
 impl v1::blobs_server::Blobs for BlobsService {
     async fn missing(
@@ -122,8 +113,7 @@ impl v1::blobs_server::Blobs for BlobsService {
         let caller = Caller::of(&request);
         let message = request.into_inner();
         let project = self.admit(&caller, &message.project, message.scope.as_ref(), Access::Read).await?;
-        let missing =
-            self.holder.missing(&project, digests(&message.digests)?).await.map_err(holder_status)?;
+        let missing = self.holder.missing(&project, digests(&message.digests)?).await.map_err(from_holder)?;
         let missing = missing
             .into_iter()
             .map(|(digest, have)| v1::MissingBlob {
@@ -177,7 +167,7 @@ impl v1::blobs_server::Blobs for BlobsService {
         if let Some(status) = broken {
             return Err(status);
         }
-        let receipts = taken.map_err(holder_status)?;
+        let receipts = taken.map_err(from_holder)?;
         Ok(Response::new(v1::UploadResponse { receipts: receipts.iter().map(Into::into).collect() }))
     }
 
@@ -189,7 +179,7 @@ impl v1::blobs_server::Blobs for BlobsService {
         let message = request.into_inner();
         let project = self.admit(&caller, &message.project, message.scope.as_ref(), Access::Read).await?;
         let asked = digests(&message.digests)?;
-        let receipts = self.holder.receipts(&project, asked, message.trees).await.map_err(holder_status)?;
+        let receipts = self.holder.receipts(&project, asked, message.trees).await.map_err(from_holder)?;
         Ok(Response::new(v1::ReceiptsResponse { receipts: receipts.iter().map(Into::into).collect() }))
     }
 
@@ -203,8 +193,7 @@ impl v1::blobs_server::Blobs for BlobsService {
         let message = request.into_inner();
         let project = self.admit(&caller, &message.project, message.scope.as_ref(), Access::Read).await?;
         let wanted = digests(&message.digests)?;
-        let wanted =
-            self.holder.select(&project, wanted, message.directories).await.map_err(holder_status)?;
+        let wanted = self.holder.select(&project, wanted, message.directories).await.map_err(from_holder)?;
         let turn = self.turn().await?;
         let (sender, stream) = mpsc::channel(CHUNKS_WAITING_MAX);
         let holder = self.holder.clone();
@@ -224,7 +213,7 @@ impl v1::blobs_server::Blobs for BlobsService {
             }
             if let Ok(Err(error)) = packing.await {
                 // When the reader has gone, nobody takes this either.
-                let _ = sender.try_send(Err(holder_status(error)));
+                let _ = sender.try_send(Err(from_holder(error)));
             }
         });
         Ok(Response::new(ReceiverStream::new(stream)))

@@ -21,7 +21,7 @@ use crate::{
     handle::Handle,
     holder::{Holder, HolderError},
     journal_history::JournalHistory,
-    status::{from_command, from_convert, from_refusal, internal, invalid},
+    status::{from_command, from_convert, from_holder, from_refusal, internal, invalid},
     watchers::Watchers,
 };
 
@@ -102,8 +102,7 @@ impl v1::builds_server::Builds for BuildsService {
                 HolderError::Missing { .. } => {
                     Status::failed_precondition(format!("source tree {root} is not whole: {error}"))
                 }
-                HolderError::Refused(_) => invalid(error),
-                _ => internal("the source tree cannot be kept", error),
+                other => from_holder(other),
             })?;
         }
         let reply = self
