@@ -127,7 +127,7 @@ fn open_worker(config: &AgentConfig, go: GoEnvironment, bulk: Channel) -> Result
     .map_err(|failure| AppError::State(failure.message))?;
     let cache =
         CacheDaemon::open(&config.state_dir.join("cache"), config.cache_capacity).map_err(|e| state(&e))?;
-    let blobs = BlobConfig { capacity: config.source_capacity, ..BlobConfig::default() };
+    let blobs = BlobConfig { capacity: config.source_capacity, free_min: config.free_min };
     let blobs = DiskBlobs::open(&config.state_dir.join("blobs"), blobs).map_err(|e| state(&e))?;
     let partials = PartialBlobs::open(blobs).map_err(|e| state(&e))?;
     let spool = config.state_dir.join("logs");

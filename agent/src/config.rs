@@ -19,6 +19,8 @@ pub struct AgentConfig {
     pub cache_capacity: ByteCount,
     /// How much source trees and their blobs may take, each.
     pub source_capacity: ByteCount,
+    /// How much of the file system is left free when sources are taken in.
+    pub free_min: ByteCount,
     /// The program that cmd/go starts as its cache program: `meridian` itself.
     pub shim: PathBuf,
     /// How long running tasks may take once the agent drains.
@@ -28,7 +30,7 @@ pub struct AgentConfig {
 }
 
 impl AgentConfig {
-    /// The defaults: as many slots as cores, 20 GiB of build cache, 5 GiB of sources.
+    /// The defaults: as many slots as cores, 20 GiB of build cache, 5 GiB of sources, 1 GiB left free.
     #[must_use]
     pub fn new(fleet: FleetName, coordinator: String, state_dir: PathBuf, shim: PathBuf) -> Self {
         Self {
@@ -38,6 +40,7 @@ impl AgentConfig {
             slots: cores(),
             cache_capacity: ByteCount::gib(20),
             source_capacity: ByteCount::gib(5),
+            free_min: ByteCount::gib(1),
             shim,
             drain_within: Duration::from_secs(15 * 60),
             limits: AttemptLimits::default(),

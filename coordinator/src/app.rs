@@ -20,7 +20,10 @@ use meridian_runtime::{
     telemetry::propagation::TraceRequests,
     tls,
 };
-use meridian_store::journal::{GroupCommit, SegmentConfig, SegmentJournal};
+use meridian_store::{
+    blob::BlobConfig,
+    journal::{GroupCommit, SegmentConfig, SegmentJournal},
+};
 use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
@@ -190,7 +193,8 @@ struct Kept {
 
 impl Kept {
     async fn open(config: &CoordinatorConfig) -> Result<Self, AppError> {
-        let (state, capacity) = (config.state_dir.clone(), config.blob_capacity);
+        let state = config.state_dir.clone();
+        let blobs = BlobConfig { capacity: config.blob_capacity, free_min: config.free_min };
         let opening = tokio::task::spawn_blocking(move || {
             let journal = SegmentJournal::open(&state.join("journal"), SegmentConfig::default())
                 .map_err(|e| state_error(&e))?;
@@ -203,7 +207,7 @@ impl Kept {
                 JournalHistory::open(&state.join("history"), commit.reader()).map_err(|e| state_error(&e))?;
             let key =
                 ReceiptKey::open(&state.join("receipt.key"), "coordinator").map_err(|e| state_error(&e))?;
-            let holder = Holder::open(&state, capacity, key).map_err(|e| state_error(&e))?;
+            let holder = Holder::open(&state, blobs, key).map_err(|e| state_error(&e))?;
             Ok(Self { durable, commit, history, holder })
         });
         opening.await.map_err(|e| state_error(&e))?

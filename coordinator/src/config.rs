@@ -19,6 +19,8 @@ pub struct CoordinatorConfig {
     pub http_listen: Option<SocketAddr>,
     /// How much the blob store may hold.
     pub blob_capacity: ByteCount,
+    /// How much of the blob store's file system is left free: for the journal, and for others.
+    pub free_min: ByteCount,
     /// Whether this is a local fleet, which its own user may stop.
     pub local: bool,
     /// How long a connection is used. A peer shows its certificate only when it connects, so this is far below the life of an
@@ -29,7 +31,7 @@ pub struct CoordinatorConfig {
 }
 
 impl CoordinatorConfig {
-    /// The defaults for a fleet and a state directory: loopback, any port, 20 GiB of blobs.
+    /// The defaults for a fleet and a state directory: loopback, any port, 20 GiB of blobs, 1 GiB left free.
     #[must_use]
     pub fn new(fleet: FleetName, state_dir: PathBuf) -> Self {
         Self {
@@ -39,6 +41,7 @@ impl CoordinatorConfig {
             names: Vec::new(),
             http_listen: None,
             blob_capacity: ByteCount::gib(20),
+            free_min: ByteCount::gib(1),
             local: false,
             connection_age_max: Duration::from_secs(24 * 3600),
             limits: Limits::default(),

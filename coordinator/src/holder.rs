@@ -105,8 +105,7 @@ struct Inner {
 
 impl Holder {
     /// Opens the store and the access index under the coordinator's state directory.
-    pub(crate) fn open(state: &Path, capacity: ByteCount, key: ReceiptKey) -> Result<Self, HolderError> {
-        let config = BlobConfig { capacity, ..BlobConfig::default() };
+    pub(crate) fn open(state: &Path, config: BlobConfig, key: ReceiptKey) -> Result<Self, HolderError> {
         let blobs = DiskBlobs::open(&state.join("blobs"), config)?;
         let partials = PartialBlobs::open(blobs.clone())?;
         let access = AccessIndex::open(&state.join("access"))?;

@@ -97,15 +97,14 @@ fn heavy_with(client: &Client, name: &str, mebibytes: usize) -> String {
 #[test]
 fn a_coordinator_without_room_says_so_and_its_state_is_whole() {
     let home = Home::with_proxy("off");
-    // The holder leaves a GiB of every disk free.
-    let Some(disk) = SmallDisk::mount(home.path().join("coordinator"), 1024 + 64) else { return };
-    let mut fleet = Fleet::start_in(home, &[]);
+    let Some(disk) = SmallDisk::mount(home.path().join("coordinator"), 64) else { return };
+    let mut fleet = Fleet::start_in(home, &["free_min_mib=16"]);
     fleet.join_agent("eu/a", 1, Home::with_proxy("off"));
     let client = fleet.member("alice");
     let small = heavy_with(&client, "small", 0);
     client.build_into("a", &[&small, "--version", "1", "--project", "acme/p"]).expect_success();
 
-    disk.fill(64);
+    disk.fill(64 - 16);
     let large = heavy_with(&client, "large", 6);
     let full = client.build_into("b", &[&large, "--version", "1", "--project", "acme/p"]);
     full.expect_failure(BROKEN, &["the coordinator has no space left", "coordinator/blobs", "free some"]);

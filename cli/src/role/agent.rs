@@ -34,11 +34,19 @@ struct AgentFile {
     slots: Option<u32>,
     cache_gib: u64,
     sources_gib: u64,
+    free_min_mib: u64,
 }
 
 impl Default for AgentFile {
     fn default() -> Self {
-        Self { coordinator: String::new(), state: None, slots: None, cache_gib: 20, sources_gib: 5 }
+        Self {
+            coordinator: String::new(),
+            state: None,
+            slots: None,
+            cache_gib: 20,
+            sources_gib: 5,
+            free_min_mib: 1024,
+        }
     }
 }
 
@@ -49,6 +57,7 @@ impl ConfigType for AgentFile {
         Key::optional("slots", Kind::Integer { min: 1, max: 1_024 }),
         Key::optional("cache_gib", Kind::Integer { min: 1, max: 1_000_000 }),
         Key::optional("sources_gib", Kind::Integer { min: 1, max: 1_000_000 }),
+        Key::optional("free_min_mib", Kind::Integer { min: 0, max: 1_000_000_000 }),
     ];
 
     fn check(&self) -> Vec<Problem> {
@@ -58,14 +67,28 @@ impl ConfigType for AgentFile {
     }
 }
 
+impl AgentFile {
+    /// What the agent is told. Whose it is and where it keeps things was found out meanwhile.
+    fn config(self, fleet: FleetName, state: PathBuf, shim: PathBuf) -> AgentConfig {
+        let config = AgentConfig::new(fleet, self.coordinator, state, shim);
+        AgentConfig {
+            slots: self.slots.unwrap_or(config.slots),
+            cache_capacity: ByteCount::gib(self.cache_gib),
+            source_capacity: ByteCount::gib(self.sources_gib),
+            free_min: ByteCount::mib(self.free_min_mib),
+            ..config
+        }
+    }
+}
+
 /// Runs an agent until it is told to stop: the first signal lets its tasks finish, the second does not.
 ///
 /// # Errors
 /// When it has no identity and no token, or its configuration or state is not as it should be.
 pub async fn run(args: &AgentArgs) -> Result<(), Trouble> {
     let file = load(args)?;
-    let state = match file.state {
-        Some(state) => state,
+    let state = match &file.state {
+        Some(state) => state.clone(),
         None => UserDirs::from_env().map_err(Trouble::usage)?.state.join("agent"),
     };
     let _owned = StateDir::open(&state, LAYOUT).map_err(Trouble::broken)?;
@@ -73,12 +96,7 @@ pub async fn run(args: &AgentArgs) -> Result<(), Trouble> {
     let identity = identity(&kept, args.token.as_deref(), &file.coordinator).await?;
     let fleet = FleetName::new(identity.id().fleet()).map_err(Trouble::broken)?;
     let shim = std::env::current_exe().map_err(Trouble::broken)?;
-    let mut config = AgentConfig::new(fleet, file.coordinator, state, shim);
-    if let Some(slots) = file.slots {
-        config.slots = slots;
-    }
-    config.cache_capacity = ByteCount::gib(file.cache_gib);
-    config.source_capacity = ByteCount::gib(file.sources_gib);
+    let config = file.config(fleet, state, shim);
     let mut signals = Signals::listen().map_err(Trouble::broken)?;
     let id = identity.id().clone();
     let app = App::build(config, identity, Some(kept), Clock::system()).await.map_err(Trouble::broken)?;
@@ -148,19 +166,20 @@ fn load(args: &AgentArgs) -> Result<AgentFile, Trouble> {
 mod tests {
     use super::*;
 
-    fn told(text: &str) -> Vec<String> {
+    /// What the file says, or all that is wrong with it, without the directory.
+    fn load(text: &str) -> Result<AgentFile, Vec<String>> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("agent.toml");
         std::fs::write(&path, text).unwrap();
         let prefix = format!("{}/", dir.path().display());
-        let errors = Loader::new().file(&path).load::<AgentFile>().unwrap_err();
-        errors.lines().map(|line| line.replace(&prefix, "")).collect()
+        let loaded = Loader::new().file(&path).load();
+        loaded.map_err(|errors| errors.lines().map(|line| line.replace(&prefix, "")).collect())
     }
 
     #[test]
     fn every_mistake_of_a_file_is_told_at_once_whatever_its_kind() {
         assert_eq!(
-            told("coordinator = \"build.example\"\nslot = 2\ncache_gib = 0\n"),
+            load("coordinator = \"build.example\"\nslot = 2\ncache_gib = 0\n").unwrap_err(),
             [
                 "agent.toml:1:15: `coordinator`: expected HOST:PORT, found \"build.example\": it has no port",
                 "agent.toml:2:1: unknown key `slot`, did you mean `slots`?",
@@ -168,11 +187,24 @@ mod tests {
             ]
         );
         assert_eq!(
-            told("slot = 2\n"),
+            load("slot = 2\n").unwrap_err(),
             [
                 "agent.toml:1:1: `coordinator`: where is it? say --coordinator HOST:PORT, or set it in agent.toml",
                 "agent.toml:1:1: unknown key `slot`, did you mean `slots`?",
             ]
         );
+    }
+
+    #[test]
+    fn the_agent_leaves_as_much_of_its_disk_free_as_the_file_says_and_a_gib_when_it_says_nothing() {
+        let free_min = |text: &str| {
+            let file = load(&format!("coordinator = \"a.example:1\"\n{text}")).unwrap();
+            let fleet = FleetName::new("acme").unwrap();
+            let defaults = AgentConfig::new(fleet.clone(), String::new(), PathBuf::new(), PathBuf::new());
+            (file.config(fleet, PathBuf::new(), PathBuf::new()).free_min, defaults.free_min)
+        };
+        assert_eq!(free_min(""), (ByteCount::gib(1), ByteCount::gib(1)));
+        assert_eq!(free_min("free_min_mib = 0\n").0, ByteCount(0));
+        assert_eq!(free_min("free_min_mib = 512\n").0, ByteCount::mib(512));
     }
 }

@@ -32,6 +32,7 @@ struct CoordinatorFile {
     http: Option<String>,
     names: Vec<String>,
     blobs_gib: u64,
+    free_min_mib: u64,
     limits: LimitsTable,
 }
 
@@ -68,6 +69,7 @@ impl Default for CoordinatorFile {
             http: None,
             names: Vec::new(),
             blobs_gib: 20,
+            free_min_mib: 1024,
             limits: LimitsTable::default(),
         }
     }
@@ -86,6 +88,7 @@ impl ConfigType for CoordinatorFile {
         Key::optional("http", IP_PORT),
         Key::optional("names", Kind::List(&HOST)),
         Key::optional("blobs_gib", Kind::Integer { min: 1, max: 1_000_000 }),
+        Key::optional("free_min_mib", Kind::Integer { min: 0, max: 1_000_000_000 }),
         Key::optional(
             "limits",
             Kind::Table(&[
@@ -121,6 +124,7 @@ pub async fn run(args: &CoordinatorArgs) -> Result<(), Trouble> {
     config.http_listen = file.http.as_deref().map(str::parse).transpose().map_err(Trouble::usage)?;
     config.connection_age_max = Duration::from_millis(file.limits.connection_age_ms);
     config.blob_capacity = ByteCount::gib(file.blobs_gib);
+    config.free_min = ByteCount::mib(file.free_min_mib);
     config.limits = Limits {
         queued_tasks_max: file.limits.queued_tasks,
         builds_kept: file.limits.builds_kept,
