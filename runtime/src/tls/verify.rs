@@ -25,21 +25,48 @@ enum Anchor {
     Pinned(Pin),
 }
 
+/// The part of a verifier that both ends have: signatures of TLS 1.3 by ring's algorithms, and none of TLS 1.2. A
+/// macro, because rustls asks for it in each of its two traits.
+macro_rules! signatures_of_tls13 {
+    () => {
+        fn verify_tls12_signature(
+            &self,
+            _message: &[u8],
+            _cert: &CertificateDer<'_>,
+            _dss: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            Err(Error::General("only TLS 1.3 is spoken".into()))
+        }
+
+        fn verify_tls13_signature(
+            &self,
+            message: &[u8],
+            cert: &CertificateDer<'_>,
+            dss: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            verify_tls13_signature(message, cert, dss, &algorithms())
+        }
+
+        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+            algorithms().supported_schemes()
+        }
+    };
+}
+
 /// Checks servers: the chain ends at the anchor, and the leaf carries exactly the expected id. Host names play no part.
 #[derive(Debug)]
 pub(super) struct ServerVerifier {
     anchor: Anchor,
     expected: SpiffeId,
-    algorithms: WebPkiSupportedAlgorithms,
 }
 
 impl ServerVerifier {
     pub(super) fn trusting(authority_der: &[u8], expected: SpiffeId) -> Result<Self, Error> {
-        Ok(Self { anchor: Anchor::Roots(roots(authority_der)?), expected, algorithms: algorithms() })
+        Ok(Self { anchor: Anchor::Roots(roots(authority_der)?), expected })
     }
 
     pub(super) fn pinned(pin: Pin, expected: SpiffeId) -> Self {
-        Self { anchor: Anchor::Pinned(pin), expected, algorithms: algorithms() }
+        Self { anchor: Anchor::Pinned(pin), expected }
     }
 }
 
@@ -64,7 +91,7 @@ impl ServerCertVerifier for ServerVerifier {
     ) -> Result<ServerCertVerified, Error> {
         let leaf = ParsedCertificate::try_from(end_entity)?;
         let check = |roots: &RootCertStore| {
-            verify_server_cert_signed_by_trust_anchor(&leaf, roots, intermediates, now, self.algorithms.all)
+            verify_server_cert_signed_by_trust_anchor(&leaf, roots, intermediates, now, algorithms().all)
         };
         match &self.anchor {
             Anchor::Roots(roots) => check(roots)?,
@@ -77,27 +104,7 @@ impl ServerCertVerifier for ServerVerifier {
         Ok(ServerCertVerified::assertion())
     }
 
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _cert: &CertificateDer<'_>,
-        _dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Err(Error::General("only TLS 1.3 is spoken".into()))
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, cert, dss, &self.algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
-    }
+    signatures_of_tls13!();
 }
 
 /// The authority among the presented certificates whose key has the pin.
@@ -150,27 +157,7 @@ impl ClientCertVerifier for ClientVerifier {
         Ok(verified)
     }
 
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _cert: &CertificateDer<'_>,
-        _dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Err(Error::General("only TLS 1.3 is spoken".into()))
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.chain.verify_tls13_signature(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.chain.supported_verify_schemes()
-    }
+    signatures_of_tls13!();
 }
 
 #[derive(Debug, thiserror::Error)]
