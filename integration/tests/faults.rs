@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use meridian_integration::{
-    client::{Client, Dist},
+    client::{Client, RunningBuild},
     fixture::{
         module_proxy::{Misbehaviour, ModuleProxy},
         program::Program,
@@ -15,6 +15,9 @@ use meridian_integration::{
 
 /// Leases short enough that a test can wait for one to expire.
 const SHORT_LEASES: &[&str] = &["limits.lease_ms=3000"];
+
+/// The one request that the proxies here hold.
+const HELD: &str = "/example.test/lib/@v/v1.0.0.zip";
 
 /// A proxy that answers for the module itself, but holds a dependency's zip: a build stops in its modules
 /// until the test releases it.
@@ -32,12 +35,36 @@ fn holding_proxy() -> ModuleProxy {
         "v1.0.0",
         &program,
     );
-    proxy.misbehave("/example.test/lib/@v/v1.0.0.zip", Misbehaviour::Hold);
+    proxy.misbehave(HELD, Misbehaviour::Hold);
     proxy
 }
 
+/// A build that an agent has begun, and that waits for what the proxy does not give.
+struct Begun {
+    proxy: ModuleProxy,
+    fleet: Fleet,
+    agent: usize,
+    client: Client,
+    build: RunningBuild,
+}
+
+impl Begun {
+    /// In a fleet with these settings and one agent of this name.
+    #[track_caller]
+    fn on(proxy: ModuleProxy, agent: &str, settings: &[&str]) -> Self {
+        let mut fleet = Fleet::start_with(settings);
+        let agent = fleet.join_agent(agent, 1, Home::with_proxy(&proxy.url()));
+        let client = fleet.member("alice");
+        let build = client.start_build("dist", &["example.test/p@v1.0.0", "--project", "acme/p"]);
+        proxy.wait_for_request(HELD, 1);
+        Self { proxy, fleet, agent, client, build }
+    }
+}
+
+/// Waits for the build's end: it succeeded, once, and nothing was asked for twice.
 #[track_caller]
-fn check_one_result(client: &Client, dist: &Dist) {
+fn expect_one_result(client: &Client, build: RunningBuild) {
+    let dist = build.finish().expect_success();
     assert_eq!(dist.execute(&dist.only().file_name().expect("a file").to_string_lossy(), &[]).trim(), "held");
     let listed = client.run(&["builds", "--project", "acme/p", "--json"]).expect_code(0);
     assert_eq!(listed.stdout.matches("acme/p/").count().min(2), 1, "one build was asked for: {listed}");
@@ -45,80 +72,54 @@ fn check_one_result(client: &Client, dist: &Dist) {
 
 #[test]
 fn an_agent_killed_in_mid_build_is_replaced_by_another_attempt() {
-    let proxy = holding_proxy();
-    let mut fleet = Fleet::start_with(SHORT_LEASES);
-    let first = fleet.join_agent("eu/first", 1, Home::with_proxy(&proxy.url()));
-    let client = fleet.member("alice");
-    let build = client.start_build("dist", &["example.test/p@v1.0.0", "--project", "acme/p"]);
-    proxy.wait_for_request("/example.test/lib/@v/v1.0.0.zip", 1);
-    fleet.kill_agent(first);
+    let Begun { proxy, mut fleet, agent, client, build } =
+        Begun::on(holding_proxy(), "eu/first", SHORT_LEASES);
+    fleet.kill_agent(agent);
     fleet.join_agent("us/second", 1, Home::with_proxy(&proxy.url()));
-    proxy.wait_for_request("/example.test/lib/@v/v1.0.0.zip", 2);
+    proxy.wait_for_request(HELD, 2);
     proxy.release();
-    let dist = build.finish().expect_success();
-    check_one_result(&client, &dist);
+    expect_one_result(&client, build);
     let builds = client.run(&["explain", "acme/p/1"]).expect_code(0);
     assert!(builds.says("eu/first") && builds.says("us/second"), "both attempts are told: {builds}");
 }
 
 #[test]
 fn an_agent_that_comes_back_takes_its_work_up_again() {
-    let proxy = holding_proxy();
-    let mut fleet = Fleet::start_with(SHORT_LEASES);
-    let agent = fleet.join_agent("eu/only", 1, Home::with_proxy(&proxy.url()));
-    let client = fleet.member("alice");
-    let build = client.start_build("dist", &["example.test/p@v1.0.0", "--project", "acme/p"]);
-    proxy.wait_for_request("/example.test/lib/@v/v1.0.0.zip", 1);
+    let Begun { proxy, mut fleet, agent, client, build } =
+        Begun::on(holding_proxy(), "eu/only", SHORT_LEASES);
     fleet.kill_agent(agent);
     proxy.release();
     fleet.restart_agent(agent);
-    let dist = build.finish().expect_success();
-    check_one_result(&client, &dist);
+    expect_one_result(&client, build);
 }
 
 #[test]
 fn a_coordinator_killed_in_mid_build_finds_the_build_going_on() {
-    let proxy = holding_proxy();
-    let mut fleet = Fleet::start();
-    let agent = fleet.join_agent("eu/only", 1, Home::with_proxy(&proxy.url()));
-    let client = fleet.member("alice");
-    let build = client.start_build("dist", &["example.test/p@v1.0.0", "--project", "acme/p"]);
-    proxy.wait_for_request("/example.test/lib/@v/v1.0.0.zip", 1);
+    let Begun { proxy, mut fleet, agent, client, build } = Begun::on(holding_proxy(), "eu/only", &[]);
     fleet.kill_coordinator();
     // The agent builds on while nobody leads.
     proxy.release();
     fleet.start_coordinator();
-    let dist = build.finish().expect_success();
-    check_one_result(&client, &dist);
+    expect_one_result(&client, build);
     assert!(fleet.agent(agent).ended().is_none(), "the agent outlives its coordinator");
-    assert_eq!(proxy.count("/example.test/lib/@v/v1.0.0.zip"), 1, "the build was not begun again");
+    assert_eq!(proxy.count(HELD), 1, "the build was not begun again");
 }
 
 #[test]
 fn coordinator_and_agent_killed_together_lose_nothing() {
-    let proxy = holding_proxy();
-    let mut fleet = Fleet::start_with(SHORT_LEASES);
-    let agent = fleet.join_agent("eu/only", 1, Home::with_proxy(&proxy.url()));
-    let client = fleet.member("alice");
-    let build = client.start_build("dist", &["example.test/p@v1.0.0", "--project", "acme/p"]);
-    proxy.wait_for_request("/example.test/lib/@v/v1.0.0.zip", 1);
+    let Begun { proxy, mut fleet, agent, client, build } =
+        Begun::on(holding_proxy(), "eu/only", SHORT_LEASES);
     fleet.kill_coordinator();
     fleet.kill_agent(agent);
     proxy.release();
     fleet.start_coordinator();
     fleet.restart_agent(agent);
-    let dist = build.finish().expect_success();
-    check_one_result(&client, &dist);
+    expect_one_result(&client, build);
 }
 
 #[test]
 fn a_cancelled_build_leaves_no_process_behind() {
-    let proxy = holding_proxy();
-    let mut fleet = Fleet::start();
-    let agent = fleet.join_agent("eu/only", 1, Home::with_proxy(&proxy.url()));
-    let client = fleet.member("alice");
-    let build = client.start_build("dist", &["example.test/p@v1.0.0", "--project", "acme/p"]);
-    proxy.wait_for_request("/example.test/lib/@v/v1.0.0.zip", 1);
+    let Begun { proxy: _proxy, mut fleet, agent, client, build } = Begun::on(holding_proxy(), "eu/only", &[]);
     client.run(&["cancel", "acme/p/1"]).expect_code(0);
     build.finish().expect_failure(130, &["cancelled"]);
     let id = fleet.agent(agent).id();
@@ -131,12 +132,8 @@ fn a_cancelled_build_leaves_no_process_behind() {
 fn trouble_of_the_origin_is_retried_and_never_shown() {
     let proxy = holding_proxy();
     proxy.behave();
-    proxy.misbehave("/example.test/lib/@v/v1.0.0.zip", Misbehaviour::Status(503, "busy".to_owned()));
-    let mut fleet = Fleet::start();
-    fleet.join_agent("eu/only", 1, Home::with_proxy(&proxy.url()));
-    let client = fleet.member("alice");
-    let build = client.start_build("dist", &["example.test/p@v1.0.0", "--project", "acme/p"]);
-    proxy.wait_for_request("/example.test/lib/@v/v1.0.0.zip", 1);
+    proxy.misbehave(HELD, Misbehaviour::Status(503, "busy".to_owned()));
+    let Begun { proxy, fleet: _fleet, client: _client, build, .. } = Begun::on(proxy, "eu/only", &[]);
     proxy.behave();
     build.finish().expect_success();
 }
