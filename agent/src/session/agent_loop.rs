@@ -198,31 +198,23 @@ impl AgentLoop {
     }
 
     fn ordered(&mut self, order: Order) {
-        match order {
-            Order::Welcome { renew_every, .. } => {
-                self.renew_every = millis(renew_every).max(Duration::from_millis(100))
-            }
-            Order::Offer { work, placement } => {
-                let task = work.task.clone();
-                let limits = self.config.limits.clone();
-                self.attempts.entry(task.clone()).or_insert_with(|| Entry {
-                    attempt: Attempt::new(task.clone(), limits),
-                    run: None,
-                    prefetch: CancellationToken::new(),
-                });
-                if self.is_draining {
-                    self.step(&task, AttemptInput::Drain);
-                }
-                self.step(&task, AttemptInput::Offered { work, placement });
-            }
-            Order::Grant { task, placement, fence } => {
-                self.step(&task, AttemptInput::Granted { placement, fence })
-            }
-            Order::Revoke { task, fence, why } => self.step(&task, AttemptInput::Revoked { fence, why }),
-            Order::Settled { task, fence, accepted } => {
-                self.step(&task, AttemptInput::Settled { fence, accepted })
+        if let Order::Welcome { renew_every, .. } = order {
+            self.renew_every = millis(renew_every).max(Duration::from_millis(100));
+            return;
+        }
+        let Some((task, input)) = AttemptInput::of_order(order) else { return };
+        if matches!(input, AttemptInput::Offered { .. }) {
+            let limits = self.config.limits.clone();
+            self.attempts.entry(task.clone()).or_insert_with(|| Entry {
+                attempt: Attempt::new(task.clone(), limits),
+                run: None,
+                prefetch: CancellationToken::new(),
+            });
+            if self.is_draining {
+                self.step(&task, AttemptInput::Drain);
             }
         }
+        self.step(&task, input);
     }
 
     fn run_said(&mut self, event: RunEvent) {

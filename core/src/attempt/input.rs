@@ -1,9 +1,9 @@
 //! What an attempt is told.
 
 use crate::{
-    id::{Fence, PlacementNumber},
+    id::{Fence, PlacementNumber, TaskId},
     machine::{
-        effect::Work,
+        effect::{Order, Work},
         input::{Outcome, Progress},
     },
 };
@@ -69,4 +69,18 @@ pub enum AttemptInput {
     },
     /// Time has passed; see `Attempt::next_deadline`.
     Tick,
+}
+
+impl AttemptInput {
+    /// What an order says, and to the attempt at which task; `None` for what the agent itself is told.
+    #[must_use]
+    pub fn of_order(order: Order) -> Option<(TaskId, Self)> {
+        Some(match order {
+            Order::Welcome { .. } => return None,
+            Order::Offer { work, placement } => (work.task.clone(), Self::Offered { work, placement }),
+            Order::Grant { task, placement, fence } => (task, Self::Granted { placement, fence }),
+            Order::Revoke { task, fence, why } => (task, Self::Revoked { fence, why }),
+            Order::Settled { task, fence, accepted } => (task, Self::Settled { fence, accepted }),
+        })
+    }
 }

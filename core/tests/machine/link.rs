@@ -220,15 +220,7 @@ impl Fleet {
     }
 
     fn obey(&mut self, number: usize, order: Order) {
-        let (task, input) = match order {
-            Order::Welcome { .. } => return,
-            Order::Offer { work, placement } => {
-                (work.task.clone(), AttemptInput::Offered { work, placement })
-            }
-            Order::Grant { task, placement, fence } => (task, AttemptInput::Granted { placement, fence }),
-            Order::Revoke { task, fence, why } => (task, AttemptInput::Revoked { fence, why }),
-            Order::Settled { task, fence, accepted } => (task, AttemptInput::Settled { fence, accepted }),
-        };
+        let Some((task, input)) = AttemptInput::of_order(order) else { return };
         if matches!(input, AttemptInput::Offered { .. }) {
             let attempt = || Attempt::new(task.clone(), AttemptLimits::default());
             self.agents[number].attempts.entry(task.clone()).or_insert_with(attempt);

@@ -8,7 +8,7 @@ use meridian_core::{
     digest::Digest,
     id::{AgentId, Epoch, Fence, SessionId, TaskId},
     machine::{
-        effect::{Effect, Order, Work},
+        effect::{Effect, Work},
         input::{AgentOffer, Failure, FailureKind, Input, Outcome},
         record::TaskKind,
     },
@@ -137,15 +137,7 @@ impl Agent {
 
     fn take_order(&mut self, now: Now, effect: Effect, draws: &mut Draws) {
         let meridian_core::machine::effect::Action::Send { order, .. } = effect.action else { return };
-        let (task, input) = match order {
-            Order::Welcome { .. } => return,
-            Order::Offer { work, placement } => {
-                (work.task.clone(), AttemptInput::Offered { work, placement })
-            }
-            Order::Grant { task, placement, fence } => (task, AttemptInput::Granted { placement, fence }),
-            Order::Revoke { task, fence, why } => (task, AttemptInput::Revoked { fence, why }),
-            Order::Settled { task, fence, accepted } => (task, AttemptInput::Settled { fence, accepted }),
-        };
+        let Some((task, input)) = AttemptInput::of_order(order) else { return };
         if matches!(input, AttemptInput::Offered { .. }) {
             self.attempts
                 .entry(task.clone())
