@@ -3,7 +3,7 @@
 //! The code says who should act: `INVALID_ARGUMENT` the caller, `RESOURCE_EXHAUSTED` nobody but wait,
 //! `UNAVAILABLE` retry against this or the next coordinator, `INTERNAL` whoever runs the coordinator.
 
-use meridian_core::machine::effect::Refusal;
+use meridian_core::machine::effect::{Refusal, Reply};
 use meridian_proto::convert::field::ConvertError;
 use tonic::{Code, Status};
 
@@ -33,8 +33,15 @@ pub(crate) fn from_holder(error: HolderError) -> Status {
     }
 }
 
-/// For a request that the machine refused.
-pub(crate) fn from_refusal(refusal: &Refusal) -> Status {
+/// For a reply that is not what was asked for: the machine refused to `what`, or is not understood.
+pub(crate) fn from_reply(what: &str, reply: Reply) -> Status {
+    match reply {
+        Reply::Refused(refusal) => from_refusal(&refusal),
+        other => internal(what, format!("unexpected reply {other:?}")),
+    }
+}
+
+fn from_refusal(refusal: &Refusal) -> Status {
     let code = match refusal {
         Refusal::QueueFull { .. } | Refusal::TooManyTokens { .. } => Code::ResourceExhausted,
         Refusal::KeyReused { .. } => Code::AlreadyExists,

@@ -21,7 +21,7 @@ use crate::{
     handle::Handle,
     holder::{Holder, HolderError},
     journal_history::JournalHistory,
-    status::{from_command, from_convert, from_holder, from_refusal, internal, invalid},
+    status::{from_command, from_convert, from_holder, from_reply, internal, invalid},
     watchers::Watchers,
 };
 
@@ -113,8 +113,7 @@ impl v1::builds_server::Builds for BuildsService {
             .map_err(from_command)?;
         match reply {
             Reply::Submitted { build } => Ok(Response::new(v1::SubmitResponse { build: build.to_string() })),
-            Reply::Refused(refusal) => Err(from_refusal(&refusal)),
-            other => Err(internal("submit", format!("unexpected reply {other:?}"))),
+            other => Err(from_reply("submit", other)),
         }
     }
 
@@ -218,8 +217,7 @@ impl v1::builds_server::Builds for BuildsService {
             .map_err(from_command)?;
         match reply {
             Reply::Cancelled { changed } => Ok(Response::new(v1::CancelBuildResponse { changed })),
-            Reply::Refused(refusal) => Err(from_refusal(&refusal)),
-            other => Err(internal("cancel", format!("unexpected reply {other:?}"))),
+            other => Err(from_reply("cancel", other)),
         }
     }
 

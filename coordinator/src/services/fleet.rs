@@ -16,7 +16,7 @@ use tonic::{Request, Response, Status};
 use crate::{
     authorization::Caller,
     handle::Handle,
-    status::{from_command, from_refusal, internal, invalid},
+    status::{from_command, from_reply, internal, invalid},
 };
 
 /// How long an identity lives. Agents renew at two thirds of it.
@@ -76,8 +76,7 @@ impl v1::fleet_server::Fleet for FleetService {
             Reply::TokenRedeemed { grant: TokenGrant::Member { team, name } } => {
                 Caller::Member { team, name }
             }
-            Reply::Refused(refusal) => return Err(from_refusal(&refusal)),
-            other => return Err(internal("enroll", format!("unexpected reply {other:?}"))),
+            other => return Err(from_reply("enroll", other)),
         };
         tracing::info!(%caller, "a one-time token was used to join");
         self.certify(&message.certificate_request, &self.id_of(&caller)?)
@@ -124,8 +123,7 @@ impl v1::fleet_server::Fleet for FleetService {
                     token: format!("mrd1.{}.{secret}.{pin}", self.name),
                 }))
             }
-            Reply::Refused(refusal) => Err(from_refusal(&refusal)),
-            other => Err(internal("create token", format!("unexpected reply {other:?}"))),
+            other => Err(from_reply("create token", other)),
         }
     }
 
