@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "support/served.rs"]
+mod served;
+
 use std::{
     collections::BTreeMap,
     io::Cursor,
@@ -30,12 +33,14 @@ use meridian_store::{
     pack::{PackLimits, PackReader, PackWriter, PartialBlobs},
     tree::{Directory, DirectoryNode, FileNode, TreeLimits},
 };
-use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle};
-use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{
     Request, Response, Status, Streaming,
-    transport::{Channel, Endpoint, Server},
+    transport::{Endpoint, Server},
 };
+
+use served::Served;
 
 /// A coordinator with a real store. It lets only so many bytes of pack through before it cuts a stream, and a
 /// little more each time.
@@ -164,26 +169,8 @@ impl Blobs for Coordinator {
     }
 }
 
-struct Served {
-    channel: Channel,
-    serving: JoinHandle<()>,
-}
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        self.serving.abort();
-    }
-}
-
 async fn serve(coordinator: Coordinator) -> Served {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let server = Server::builder().add_service(BlobsServer::new(coordinator));
-    let serving = tokio::spawn(async move {
-        server.serve_with_incoming(TcpListenerStream::new(listener)).await.unwrap();
-    });
-    let channel = Endpoint::try_from(format!("http://{address}")).unwrap().connect_lazy();
-    Served { channel, serving }
+    Served::start(Server::builder().add_service(BlobsServer::new(coordinator))).await
 }
 
 fn store(dir: &Path) -> PartialBlobs {

@@ -2,8 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "support/served.rs"]
+mod served;
+
 use std::{
-    net::SocketAddr,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -20,15 +22,11 @@ use meridian_proto::v1::{
     self,
     logs_server::{Logs, LogsServer},
 };
-use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle};
-use tokio_stream::{
-    StreamExt,
-    wrappers::{ReceiverStream, TcpListenerStream},
-};
-use tonic::{
-    Request, Response, Status, Streaming,
-    transport::{Channel, Endpoint, Server},
-};
+use tokio::sync::mpsc;
+use tokio_stream::{StreamExt, wrappers::ReceiverStream};
+use tonic::{Request, Response, Status, Streaming, transport::Server};
+
+use served::Served;
 
 /// Keeps segments in memory and hangs up after every few; strict about order.
 #[derive(Clone, Default)]
@@ -85,26 +83,8 @@ impl Logs for Coordinator {
     }
 }
 
-struct Served {
-    channel: Channel,
-    serving: JoinHandle<()>,
-}
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        self.serving.abort();
-    }
-}
-
 async fn serve(coordinator: Coordinator) -> Served {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address: SocketAddr = listener.local_addr().unwrap();
-    let server = Server::builder().add_service(LogsServer::new(coordinator));
-    let serving = tokio::spawn(async move {
-        server.serve_with_incoming(TcpListenerStream::new(listener)).await.unwrap();
-    });
-    let channel = Endpoint::try_from(format!("http://{address}")).unwrap().connect_lazy();
-    Served { channel, serving }
+    Served::start(Server::builder().add_service(LogsServer::new(coordinator))).await
 }
 
 fn task() -> TaskId {
