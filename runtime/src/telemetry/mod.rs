@@ -10,5 +10,7 @@ mod telling_exporter;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod written;
 
 pub use setup::{Format, Guard, LogTarget, TelemetryConfig, TelemetryError, build, init};

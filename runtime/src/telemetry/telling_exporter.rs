@@ -56,15 +56,12 @@ impl<E: SpanExporter> SpanExporter for TellingExporter<E> {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        collections::VecDeque,
-        io,
-        sync::{Arc, Mutex},
-    };
+    use std::{collections::VecDeque, sync::Mutex};
 
     use opentelemetry_sdk::error::OTelSdkError;
 
     use super::*;
+    use crate::telemetry::written::Written;
 
     #[derive(Debug)]
     struct Scripted(Mutex<VecDeque<bool>>);
@@ -76,25 +73,10 @@ mod tests {
         }
     }
 
-    #[derive(Clone, Default)]
-    struct Written(Arc<Mutex<Vec<u8>>>);
-
-    impl io::Write for Written {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
     #[test]
     fn a_loss_is_said_once_and_so_is_its_end() {
         let written = Written::default();
-        let writer = written.clone();
-        let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
+        let subscriber = tracing_subscriber::fmt().with_writer(written.writer()).finish();
         let exporter = TellingExporter::new(Scripted(Mutex::new([true, false, false, true, true].into())));
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         tracing::subscriber::with_default(subscriber, || {
@@ -103,7 +85,7 @@ mod tests {
                 let _ = runtime.block_on(exporter.export(Vec::new()));
             }
         });
-        let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+        let text = written.text();
         assert_eq!(text.lines().count(), 2, "{text}");
         assert!(text.contains("does not take") && text.contains("takes our traces again"), "{text}");
     }

@@ -3,7 +3,6 @@
 use std::{
     collections::BTreeMap,
     convert::Infallible,
-    io,
     sync::{Arc, Mutex},
 };
 
@@ -17,9 +16,8 @@ use opentelemetry_proto::tonic::{
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status, metadata::MetadataMap};
 use tower::{Layer as _, ServiceExt as _};
-use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
-use super::{propagation, propagation::TraceRequests, *};
+use super::{propagation, propagation::TraceRequests, written::Written, *};
 
 #[derive(Clone, Default)]
 struct Collector(Arc<Mutex<Vec<Span>>>);
@@ -47,31 +45,6 @@ fn config(log: LogTarget, otlp_endpoint: Option<String>) -> TelemetryConfig {
     }
 }
 
-#[derive(Clone, Default)]
-struct Written(Arc<Mutex<Vec<u8>>>);
-
-impl Written {
-    fn target(&self) -> LogTarget {
-        let written = self.clone();
-        LogTarget::Writer(BoxMakeWriter::new(move || written.clone()))
-    }
-
-    fn text(&self) -> String {
-        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
-    }
-}
-
-impl io::Write for Written {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_trace_spans_metadata_layer_and_plain_text_and_reaches_the_collector() {
     let collector = Collector::default();
@@ -82,7 +55,8 @@ async fn one_trace_spans_metadata_layer_and_plain_text_and_reaches_the_collector
         .serve_with_incoming(TcpListenerStream::new(listener));
     let serving = tokio::spawn(serving);
 
-    let (dispatch, guard) = build(config(Written::default().target(), Some(endpoint))).unwrap();
+    let (dispatch, guard) =
+        build(config(LogTarget::Writer(Written::default().writer()), Some(endpoint))).unwrap();
     let traced = std::thread::spawn(move || {
         tracing::dispatcher::with_default(&dispatch, one_trace);
         drop(guard);
@@ -129,7 +103,7 @@ fn logs_are_filtered_and_take_the_form_that_was_asked_for() {
     let (dispatch, _guard) = build(TelemetryConfig {
         format: Format::Json,
         filter: "warn,meridian_runtime=debug".into(),
-        ..config(written.target(), None)
+        ..config(LogTarget::Writer(written.writer()), None)
     })
     .unwrap();
     tracing::dispatcher::with_default(&dispatch, || {
@@ -158,7 +132,8 @@ fn what_cannot_be_set_up_is_said() {
 fn a_collector_that_cannot_be_used_is_said_without_its_password_and_is_no_error() {
     for endpoint in ["https://u:hunter2@collector.test:1", "http://u:hunter2@bad host"] {
         let written = Written::default();
-        let (dispatch, guard) = build(config(written.target(), Some(endpoint.into()))).unwrap();
+        let (dispatch, guard) =
+            build(config(LogTarget::Writer(written.writer()), Some(endpoint.into()))).unwrap();
         tracing::dispatcher::with_default(&dispatch, || tracing::info_span!("untold").in_scope(|| ()));
         drop(guard);
         let text = written.text();
@@ -171,7 +146,8 @@ fn a_collector_that_is_away_or_silent_does_not_hold_up_the_end() {
     // Nobody accepts, but the system does: what is sent there is never answered.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     for endpoint in ["http://127.0.0.1:1".to_owned(), format!("http://{}", silent.local_addr().unwrap())] {
-        let (dispatch, guard) = build(config(Written::default().target(), Some(endpoint.clone()))).unwrap();
+        let (dispatch, guard) =
+            build(config(LogTarget::Writer(Written::default().writer()), Some(endpoint.clone()))).unwrap();
         tracing::dispatcher::with_default(&dispatch, || tracing::info_span!("lost").in_scope(|| ()));
         let start = std::time::Instant::now();
         drop(guard);
