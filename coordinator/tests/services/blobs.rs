@@ -1,6 +1,6 @@
 //! Blobs and receipts as clients and agents see them.
 
-use meridian_core::{digest::Digest, machine::input::Outcome};
+use meridian_core::{digest::Digest, machine::input::Outcome, quantity::ByteCount};
 use meridian_proto::v1::{
     self, blobs_client::BlobsClient, builds_client::BuildsClient, logs_client::LogsClient,
 };
@@ -190,4 +190,17 @@ async fn a_report_cannot_name_another_projects_blob_as_its_log() {
         read.extend_from_slice(&chunk.text);
     }
     assert_eq!(read, b"tool", "only what the project itself holds is shown");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_without_the_room_that_stays_free_is_the_coordinators_trouble_and_not_a_refusal() {
+    let state = tempfile::tempdir().unwrap();
+    let fleet = Fixture::start_as(state, |config| config.free_min = ByteCount(u64::MAX)).await;
+    let ann = fleet.channel("team/web/member/ann");
+    let full = upload(&ann, "web/shop", None, &[b"package main"]).await.unwrap_err();
+    // A client gives up with `broken` on this code, and with `refused` on RESOURCE_EXHAUSTED.
+    assert_eq!(full.code(), Code::Internal, "{full:?}");
+    for words in ["the coordinator has no space left under", "/blobs", "free some"] {
+        assert!(full.message().contains(words), "{words}: {full:?}");
+    }
 }

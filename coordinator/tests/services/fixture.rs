@@ -47,9 +47,14 @@ impl Fixture {
     }
 
     async fn start_in(state: TempDir, limits: Limits) -> Self {
+        Self::start_as(state, |config| config.limits = limits).await
+    }
+
+    /// A coordinator whose configuration is changed before it starts.
+    pub(crate) async fn start_as(state: TempDir, change: impl FnOnce(&mut CoordinatorConfig)) -> Self {
         tls::install_crypto();
         let mut config = CoordinatorConfig::new(FleetName::new("acme").unwrap(), state.path().to_owned());
-        config.limits = limits;
+        change(&mut config);
         config.http_listen = Some("127.0.0.1:0".parse().unwrap());
         let stop = CancellationToken::new();
         let running = App::start(config, Clock::system(), stop.clone()).await.unwrap();
