@@ -50,7 +50,7 @@ pub fn measure(plan: &Plan) -> anyhow::Result<Figures> {
     if speed || matrix || agent {
         let world = World::prepare()?;
         let goreleaser = if plan.wants(&["matrix_vs_goreleaser_ratio"]) {
-            matrix::install_goreleaser(world.goroot())
+            matrix::install_goreleaser()
                 .inspect_err(|error| {
                     eprintln!("GoReleaser cannot be installed: {error:#}");
                     figures.peer_is_missing();

@@ -17,23 +17,26 @@ use crate::{
     home::{Home, go_env},
 };
 
-const GORELEASER: &str = "github.com/goreleaser/goreleaser/v2@latest";
+/// Pinned, so that two runs compare with the same peer; newer ones depend on modules that not every proxy serves.
+const GORELEASER: &str = "github.com/goreleaser/goreleaser/v2";
+const GORELEASER_VERSION: &str = "v2.16.0";
 
-/// Installs GoReleaser through the environment's module proxy, once: it is kept beside the target directory.
+/// Installs GoReleaser through the environment's module proxy, once: it is kept in the target directory. The
+/// installed Go compiles it; what it then builds with is the Go that the measured run finds in PATH.
 ///
 /// # Errors
 /// When it cannot be installed. The bench goes on without it and says so.
-pub fn install_goreleaser(goroot: &Path) -> anyhow::Result<PathBuf> {
+pub fn install_goreleaser() -> anyhow::Result<PathBuf> {
     let target =
         Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the workspace's root")?.join("target");
-    let bin = target.join("bench-peers");
+    let bin = target.join(format!("bench-peers/goreleaser-{GORELEASER_VERSION}"));
     let program = bin.join("goreleaser");
     if !program.exists() {
         fs::create_dir_all(&bin)?;
         let home = Home::with_the_real_proxy();
-        let mut install = home.program(goroot.join("bin/go"));
+        let mut install = home.program("go");
         install
-            .args(["install", GORELEASER])
+            .args(["install", &format!("{GORELEASER}@{GORELEASER_VERSION}")])
             .env("GOBIN", &bin)
             .env("GOTOOLCHAIN", "local")
             .env("CGO_ENABLED", "0")
