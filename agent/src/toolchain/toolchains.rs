@@ -15,6 +15,8 @@ use meridian_core::{
     machine::input::{Phase, Progress},
 };
 
+use tokio::sync::{OwnedMutexGuard, watch};
+
 use super::{
     error::ToolchainError,
     pins::{DEFAULT_VERSION, default_pin, host_platform},
@@ -47,6 +49,8 @@ pub struct Toolchains {
     client: ProxyClient,
     host: String,
     flights: KeyedLock<String>,
+    /// How far the newest download is. Whoever waits for its end shows that: a prefetch has nobody to tell.
+    under_way: watch::Sender<Progress>,
     used: Mutex<HashMap<PathBuf, Weak<ToolchainRef>>>,
 }
 
@@ -106,8 +110,16 @@ impl Toolchains {
             Ok(())
         };
         prepare().map_err(|source| ToolchainError::Disk { path: dir.clone(), source })?;
-        let (flights, used) = (KeyedLock::default(), Mutex::default());
-        Ok(Self { dir, go, client, host: host_platform(), flights, used })
+        let nothing = Progress { phase: Phase::Toolchain, done: 0, total: 0, detail: String::new() };
+        Ok(Self {
+            dir,
+            go,
+            client,
+            host: host_platform(),
+            flights: KeyedLock::default(),
+            under_way: watch::Sender::new(nothing),
+            used: Mutex::default(),
+        })
     }
 
     /// The toolchain that `wanted` means, fetched if it is not here. Callers that want the same one at once
@@ -150,8 +162,7 @@ impl Toolchains {
         let pin: H1 = pin.parse().map_err(|error| {
             ToolchainError::Request(format!("the pin of Go {version} is malformed: {error}"))
         })?;
-        let flight = self.flights.lock_unless(format!("{version} {pin}"), run.cancel).await;
-        let _flight = flight.ok_or(ToolchainError::Cancelled)?;
+        let _flight = self.flight(format!("{version} {pin}"), version, run).await?;
         let target = self.dir.join(self.directory_name(version, pin));
         if let Some(found) = self.open_existing(version, &target, pin) {
             return Ok(found);
@@ -160,10 +171,7 @@ impl Toolchains {
         let zip = temporary.path().join("toolchain.zip");
         let mut file = tokio::fs::File::create(&zip).await.map_err(|error| self.disk(error))?;
         let module_version = self.module_version(version);
-        let hear = |done, total| {
-            let detail = format!("go{version}");
-            (run.progress)(Progress { phase: Phase::Toolchain, done, total, detail });
-        };
+        let hear = |done, total| self.tell(version, done, total, run);
         tokio::select! {
             got = self.client.download((MODULE, &module_version, "zip"), ZIP_BYTES_MAX, &mut file, &hear) => {
                 got.map_err(|source| ToolchainError::Download { version: version.into(), source: Box::new(source) })?;
@@ -175,10 +183,39 @@ impl Toolchains {
         self.open_existing(version, &target, pin).ok_or_else(|| self.disk(io::Error::other("it vanished")))
     }
 
+    /// Waits until nobody else fetches what `key` names, and shows meanwhile how far the other is.
+    async fn flight(
+        &self,
+        key: String,
+        version: &str,
+        run: Run<'_>,
+    ) -> Result<OwnedMutexGuard<()>, ToolchainError> {
+        let mut under_way = self.under_way.subscribe();
+        let taken = self.flights.lock_unless(key, run.cancel);
+        tokio::pin!(taken);
+        loop {
+            tokio::select! {
+                flight = &mut taken => return flight.ok_or(ToolchainError::Cancelled),
+                Ok(()) = under_way.changed() => {
+                    let seen = under_way.borrow_and_update().clone();
+                    if seen.detail == shown(version) {
+                        (run.progress)(seen);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Says how far a download is, to its own caller and to those who wait for it.
+    fn tell(&self, version: &str, done: u64, total: u64, run: Run<'_>) {
+        let progress = Progress { phase: Phase::Toolchain, done, total, detail: shown(version) };
+        (run.progress)(progress.clone());
+        self.under_way.send_replace(progress);
+    }
+
     /// A toolchain that only the checksum database can vouch for. cmd/go asks it, always, for this module.
     async fn checked(&self, version: &str, run: Run<'_>) -> Result<Arc<ToolchainRef>, ToolchainError> {
-        let flight = self.flights.lock_unless(version.to_owned(), run.cancel).await;
-        let _flight = flight.ok_or(ToolchainError::Cancelled)?;
+        let _flight = self.flight(version.to_owned(), version, run).await?;
         if let Some(found) = self.find_checked(version) {
             return Ok(found);
         }
@@ -426,6 +463,10 @@ fn refused_download(version: &str, said: String) -> ToolchainError {
         return ToolchainError::Request(format!("there is no Go {version} for this host: {}", said.trim()));
     }
     ToolchainError::Unchecked { version, said: said.trim().to_owned() }
+}
+/// A version as progress names it.
+fn shown(version: &str) -> String {
+    format!("go{version}")
 }
 
 fn check_version(version: &str) -> Result<(), ToolchainError> {

@@ -78,6 +78,33 @@ async fn a_pinned_toolchain_is_fetched_once_and_found_again_after_a_restart() {
 }
 
 #[tokio::test]
+async fn whoever_waits_for_a_download_sees_how_far_it_is() {
+    let origin = Origin::new("1.99.1");
+    let toolchains = origin.toolchains();
+    let cancel = CancellationToken::new();
+    let quiet = Run { progress: &|_| {}, log: &|_| {}, fence: Fence(0), cancel: &cancel };
+    let (heard, mut hearing) = tokio::sync::mpsc::unbounded_channel();
+    let hear = |progress: Progress| heard.send((progress.done, progress.total)).unwrap();
+    let hearer = Run { progress: &hear, ..quiet };
+    let first = toolchains.flight("key".into(), "1.99.1", quiet).await.unwrap();
+    let waiting = toolchains.flight("key".into(), "1.99.1", hearer);
+    let downloading = async {
+        loop {
+            toolchains.tell("1.99.0", 1, 2, quiet);
+            toolchains.tell("1.99.1", 30, 70, quiet);
+            tokio::task::yield_now().await;
+            if let Ok(figures) = hearing.try_recv() {
+                drop(first);
+                return figures;
+            }
+        }
+    };
+    let (second, figures) = tokio::join!(waiting, downloading);
+    assert!(second.is_ok());
+    assert_eq!(figures, (30, 70));
+}
+
+#[tokio::test]
 async fn a_toolchain_of_another_content_is_refused_and_leaves_nothing() {
     let mut origin = Origin::new("1.99.1");
     origin.pin = default_pin("linux/amd64").unwrap().to_owned();
