@@ -15,6 +15,7 @@ use std::{
 };
 
 use meridian_core::{digest::Digest, quantity::ByteCount};
+use meridian_store::file_lock::lock_soon;
 use tempfile::TempDir;
 use tokio::{net::UnixListener, sync::watch, task::JoinHandle};
 
@@ -156,7 +157,7 @@ impl CacheDaemon {
         }
         let lock_path = dir.join("lock");
         let lock = File::create(&lock_path).map_err(failed("create", &lock_path))?;
-        match lock.try_lock() {
+        match lock_soon(&lock) {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(CacheError::InUse { dir }),
             Err(TryLockError::Error(source)) => return Err(failed("lock", &lock_path)(source)),

@@ -28,6 +28,7 @@ use super::{
     blob_writer::{BlobWriter, Durability},
     verified_reader::VerifiedReader,
 };
+use crate::file_lock::lock_soon;
 
 /// Up to this many blobs are synced one by one. Beyond it one sync of the whole file system is quicker.
 const SYNCED_SINGLY_MAX: usize = 4096;
@@ -103,7 +104,7 @@ impl DiskBlobs {
         fs::create_dir_all(root).map_err(BlobError::io("make directory", root))?;
         let lock_path = root.join("lock");
         let lock = File::create(&lock_path).map_err(BlobError::io("open", &lock_path))?;
-        match lock.try_lock() {
+        match lock_soon(&lock) {
             Ok(()) => {}
             Err(fs::TryLockError::WouldBlock) => return Err(BlobError::Locked { root: root.to_owned() }),
             Err(fs::TryLockError::Error(source)) => return Err(BlobError::io("lock", &lock_path)(source)),

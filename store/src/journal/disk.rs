@@ -9,6 +9,7 @@ use std::{
 };
 
 use super::contract::JournalError;
+use crate::file_lock::lock_soon;
 
 const LOCK_FILE: &str = "lock";
 
@@ -99,7 +100,7 @@ impl FileDisk {
             .truncate(false)
             .open(&path)
             .map_err(JournalError::io("open", LOCK_FILE))?;
-        match lock.try_lock() {
+        match lock_soon(&lock) {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut holder = String::new();
