@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use meridian_core::{build::GitOrigin, golang::module_path::split_major};
-use meridian_store::tree::Tree;
+use meridian_store::tree::{Tree, TreeError};
 
 use crate::{
     args::build::BuildArgs,
@@ -105,7 +105,7 @@ impl Planner<'_> {
         let select = selection::select(&self.git, &set, Listing::WorkTree, &file.include, &out);
         let describe = async { if wants_version { self.git.describe(&set.module).await } else { None } };
         let (selected, described) = tokio::join!(select, describe);
-        let tree = scan(&set, selected.map_err(Trouble::usage)?, self.cache).await.map_err(Trouble::usage)?;
+        let tree = scan(&set, selected.map_err(Trouble::usage)?, self.cache).await.map_err(tree_trouble)?;
         let commit = self.commit(&file, &set.module).await?;
         let facts = SourceFacts { commit, ..facts(&set, packages, described, &tree) };
         Ok(Plan { facts, file, what: files(set, tree, None) })
@@ -142,7 +142,7 @@ impl Planner<'_> {
         // An export is never the place that artifacts go to.
         let nowhere = PathBuf::new();
         let selected = selection::select(&self.git, &set, Listing::Everything, &file.include, &nowhere).await;
-        let tree = scan(&set, selected.map_err(Trouble::usage)?, self.cache).await.map_err(Trouble::usage)?;
+        let tree = scan(&set, selected.map_err(Trouble::usage)?, self.cache).await.map_err(tree_trouble)?;
         let packages = vec![set.package.clone()];
         let mut facts = facts(&set, packages, Some(checkout.version), &tree);
         if text.directory.is_empty() {
@@ -180,6 +180,17 @@ fn facts(set: &ModuleSet, packages: Vec<String>, version: Option<String>, tree: 
         version: version.unwrap_or_else(|| format!("0.0.0-{}", &tree.root.to_hex()[..12])),
         commit: None,
         default_project: default_project.unwrap_or_default(),
+    }
+}
+
+/// A tree that is too large is well-formed all the same: it is declined, not mistyped.
+fn tree_trouble(error: TreeError) -> Trouble {
+    match error {
+        TreeError::File { .. } | TreeError::Limit { .. } => {
+            Trouble::refused(format_args!("the source is too large: {error}"))
+                .hint("keep out of it what the build does not need: what git ignores is not taken")
+        }
+        error => Trouble::usage(error),
     }
 }
 
