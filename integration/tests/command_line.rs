@@ -1,16 +1,118 @@
 //! What a command says and how it ends when something around it is not as it should be: a directory that cannot
 //! be written, a source that is too large, an answer that nobody takes, a signal in the middle.
 
-use std::{fs, path::PathBuf};
+use std::{
+    collections::BTreeSet,
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+};
 
-use meridian_integration::{client::Client, fixture::program::Program, home::Home};
+use meridian_integration::{
+    client::{COMMAND_MAX, Client},
+    fixture::{git::git_in, program::Program},
+    home::Home,
+    process::{Run, Running},
+};
+use rustix::process::geteuid;
 
+const USAGE: i32 = 2;
 const REFUSED: i32 = 3;
+const BROKEN: i32 = 4;
 
 fn write(client: &Client, name: &str, program: &Program) -> PathBuf {
     let directory = client.home.path().join(name);
     program.write(&directory).expect("a fresh directory can be written");
     directory
+}
+
+/// Builds `sources` into `out`, which stands as typed in the source's directory.
+fn build_there(client: &Client, directory: &Path, out: &str, sources: &[&str]) -> Run {
+    let mut command = client.home.meridian(["build", "--local", "--toolchain", "local", "--version", "1"]);
+    command.args(["--out", out]).args(sources).current_dir(directory);
+    Running::start(command).finish(COMMAND_MAX)
+}
+
+fn names(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).expect("a directory").flatten();
+    let mut names: Vec<_> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn an_output_that_is_no_directory_or_is_the_source_is_refused_before_anything_is_built() {
+    let client = Client::local(Home::with_proxy("off"));
+    let program = Program::saying("example.test/p", "p").file("page/index.html", "<p>");
+    let source = write(&client, "source", &program);
+    let other = write(&client, "other", &Program::saying("example.test/o", "o"));
+    git_in(&source, &["init", "--quiet"]);
+    git_in(&source, &["add", "--all"]);
+    let before = names(&source);
+    let above = client.home.path().display().to_string();
+    let other = other.display().to_string();
+    for (out, sources, words) in [
+        ("main.go", &[][..], ["main.go is not a directory", "--out"]),
+        ("main.go/dist", &[], ["main.go is not a directory", "--out"]),
+        (".", &[], ["the source", "such as dist"]),
+        ("..", &[], ["the source", "such as dist"]),
+        (&above, &[], ["the source", "such as dist"]),
+        ("page", &[], ["page/index.html", "such as dist"]),
+        // Each of several sources has a say.
+        (&other, &[".", &other], ["the source", "such as dist"]),
+        (".", &[&other, "."], ["the source", "such as dist"]),
+    ] {
+        let run = build_there(&client, &source, out, sources);
+        run.expect_code(USAGE).expect_words(&words);
+        assert_eq!(names(&source), before, "{out}");
+    }
+    for project in ["local/p", "local/source", "local/other"] {
+        client.run(&["builds", "--project", project]).expect_code(0).expect_words(&["no builds of"]);
+    }
+
+    // Inside the source it is as good as outside, and what lies there is never built from: twice the same.
+    for out in ["dist", "deep/er/dist", "../elsewhere"] {
+        for _ in 0..2 {
+            build_there(&client, &source, out, &[]).expect_code(0);
+        }
+        fs::remove_dir_all(source.join(out)).expect("the artifacts");
+    }
+    let listed = client.run(&["builds", "--project", "local/source"]).expect_code(0);
+    let trees: Vec<&str> =
+        listed.stdout.lines().filter_map(|line| Some(line.split_once(" tree ")?.1)).collect();
+    assert_eq!(trees.len(), 6, "{listed}");
+    let trees: BTreeSet<&str> = trees.into_iter().collect();
+    assert_eq!(trees.len(), 1, "{listed}");
+}
+
+#[test]
+fn an_output_that_cannot_be_written_is_told_before_anything_is_built() {
+    let mut home = Home::with_proxy("off");
+    for name in ["source", "locked"] {
+        fs::create_dir(home.path().join(name)).expect("a directory in a fresh home");
+    }
+    // Root writes everywhere.
+    if let Err(why) = home.become_nobody()
+        && geteuid().is_root()
+    {
+        eprintln!("not shown: {why}");
+        return;
+    }
+    let client = Client::local(home);
+    let source = write(&client, "source", &Program::saying("example.test/p", "p")).display().to_string();
+    let locked = client.home.path().join("locked");
+    fs::set_permissions(&locked, fs::Permissions::from_mode(0o555)).expect("its mode");
+    for out in ["locked", "locked/a/b"] {
+        client
+            .build_into(out, &[&source, "--version", "1"])
+            .expect_failure(BROKEN, &["cannot write", "locked", "Permission denied", "--out"]);
+    }
+    client.run(&["builds", "--project", "local/source"]).expect_code(0).expect_words(&["no builds of"]);
+    // Where nothing is written, nothing has to be writable.
+    let out = locked.display().to_string();
+    client
+        .run(&["build", &source, "--version", "1", "--toolchain", "local", "--out", &out, "--detach"])
+        .expect_code(0);
 }
 
 #[test]

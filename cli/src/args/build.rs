@@ -69,7 +69,7 @@ pub struct BuildArgs {
     /// Whose build it is. Default: your team, and the name of the module.
     #[arg(long, value_name = "TEAM/PROJECT", env = "MERIDIAN_PROJECT")]
     pub project: Option<String>,
-    /// Where the artifacts go.
+    /// Where the artifacts go: a directory of its own, which is never part of the source.
     #[arg(
         long,
         short,

@@ -39,6 +39,7 @@ use crate::{
         client::{explain_status, is_away},
         select::Fleet,
     },
+    out_dir::{OutDir, OutError},
     source::{
         git::Git,
         plan::{Files, Plan, Planner, What},
@@ -70,10 +71,14 @@ struct Submitted {
 pub async fn run(context: &Context, args: &BuildArgs) -> Result<(), Trouble> {
     let started = Instant::now();
     check_arguments(args)?;
+    let out = OutDir::find(&args.out).map_err(OutError::into_trouble)?;
+    if !args.detach {
+        out.check_writable().map_err(OutError::into_trouble)?;
+    }
     let mut interrupts = Interrupts::listen()?;
     let mut report = Report::to_stderr();
     let begun = tokio::select! {
-        begun = begin(context, args, &mut report) => begun?,
+        begun = begin(context, args, &out, &mut report) => begun?,
         () = interrupts.before_submit() => return Err(cancelled("before anything was built")),
     };
     let (mut fleet, submitted) = begun;
@@ -141,9 +146,11 @@ fn cancelled(what: &str) -> Trouble {
 async fn begin(
     context: &Context,
     args: &BuildArgs,
+    out: &OutDir,
     report: &mut Report,
 ) -> Result<(Fleet, Vec<Submitted>), Trouble> {
-    let planner = Planner { git: Git::of_user(asks_for_input()), cache: &context.directories.cache, args };
+    let git = Git::of_user(asks_for_input());
+    let planner = Planner { git, cache: &context.directories.cache, out: out.path(), args };
     let connect = context.fleet(&args.fleet);
     // Both at once, but a mistake in the request is told rather than the fleet's absence.
     let (plans, fleet) = tokio::join!(planner.plan(), connect);

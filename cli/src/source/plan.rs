@@ -1,6 +1,6 @@
 //! What is to be built, once every SOURCE on the command line is understood.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use meridian_core::{build::GitOrigin, golang::module_path::split_major};
 use meridian_store::tree::{Tree, TreeError};
@@ -14,7 +14,7 @@ use crate::{
         grammar::{self, GitText, SourceText},
         modules::{self, ModuleSet},
         scan::scan,
-        selection::{self, Listing},
+        selection::{self, Listing, SelectionError},
     },
     trouble::Trouble,
 };
@@ -64,6 +64,8 @@ pub struct Planner<'a> {
     pub git: Git,
     /// The user's cache directory.
     pub cache: &'a Path,
+    /// Where the artifacts will go, absolute and without links.
+    pub out: &'a Path,
     /// The flags.
     pub args: &'a BuildArgs,
 }
@@ -100,12 +102,12 @@ impl Planner<'_> {
     async fn directory(&self, directory: Directory) -> Result<Plan, Trouble> {
         let Directory { set, packages } = directory;
         let file = ProjectFile::load(&set.module).map_err(Trouble::usage)?;
-        let out = std::path::absolute(&self.args.out).unwrap_or_else(|_| self.args.out.clone());
         let wants_version = self.args.version.is_none() && file.version.is_none();
-        let select = selection::select(&self.git, &set, Listing::WorkTree, &file.include, &out);
+        let select = selection::select(&self.git, &set, Listing::WorkTree, &file.include, Some(self.out));
         let describe = async { if wants_version { self.git.describe(&set.module).await } else { None } };
         let (selected, described) = tokio::join!(select, describe);
-        let tree = scan(&set, selected.map_err(Trouble::usage)?, self.cache).await.map_err(tree_trouble)?;
+        let tree =
+            scan(&set, selected.map_err(selection_trouble)?, self.cache).await.map_err(tree_trouble)?;
         let commit = self.commit(&file, &set.module).await?;
         let facts = SourceFacts { commit, ..facts(&set, packages, described, &tree) };
         Ok(Plan { facts, file, what: files(set, tree, None) })
@@ -140,9 +142,9 @@ impl Planner<'_> {
         let set = modules::find_within(&checkout.directory, &source, None).map_err(Trouble::usage)?;
         let file = ProjectFile::load(&set.module).map_err(Trouble::usage)?;
         // An export is never the place that artifacts go to.
-        let nowhere = PathBuf::new();
-        let selected = selection::select(&self.git, &set, Listing::Everything, &file.include, &nowhere).await;
-        let tree = scan(&set, selected.map_err(Trouble::usage)?, self.cache).await.map_err(tree_trouble)?;
+        let selected = selection::select(&self.git, &set, Listing::Everything, &file.include, None).await;
+        let tree =
+            scan(&set, selected.map_err(selection_trouble)?, self.cache).await.map_err(tree_trouble)?;
         let packages = vec![set.package.clone()];
         let mut facts = facts(&set, packages, Some(checkout.version), &tree);
         if text.directory.is_empty() {
@@ -181,6 +183,12 @@ fn facts(set: &ModuleSet, packages: Vec<String>, version: Option<String>, tree: 
         commit: None,
         default_project: default_project.unwrap_or_default(),
     }
+}
+
+fn selection_trouble(error: SelectionError) -> Trouble {
+    let is_out = matches!(error, SelectionError::OutputAbove { .. } | SelectionError::OutputAmong { .. });
+    let trouble = Trouble::usage(error);
+    if is_out { trouble.hint("choose a directory of its own with --out, such as dist") } else { trouble }
 }
 
 /// A tree that is too large is well-formed all the same: it is declined, not mistyped.
