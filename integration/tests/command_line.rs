@@ -4,21 +4,30 @@
 use std::{
     collections::BTreeSet,
     fs,
+    net::{TcpListener, TcpStream},
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
 };
 
 use meridian_integration::{
     client::{COMMAND_MAX, Client},
     fixture::{git::git_in, program::Program},
+    fleet::Fleet,
     home::Home,
     process::{Run, Running},
+    wait::wait_for,
 };
-use rustix::process::geteuid;
+use rustix::process::{Signal, geteuid};
 
 const USAGE: i32 = 2;
 const REFUSED: i32 = 3;
 const BROKEN: i32 = 4;
+const CANCELLED: i32 = 130;
 
 fn write(client: &Client, name: &str, program: &Program) -> PathBuf {
     let directory = client.home.path().join(name);
@@ -124,4 +133,82 @@ fn a_file_that_no_source_may_hold_is_refused_by_name_before_it_is_read() {
     client
         .build(&[&source.display().to_string(), "--version", "1"])
         .expect_failure(REFUSED, &["huge.bin", "5.0 GiB", "2.0 GiB", "git ignores"]);
+}
+
+/// Carries the first connection to `address` and lets every later one wait, as a network does that has lost it.
+struct HalfOpen {
+    address: String,
+    connections: Arc<AtomicUsize>,
+}
+
+impl HalfOpen {
+    fn to(address: Option<String>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let ours = listener.local_addr().expect("its address").to_string();
+        let connections = Arc::new(AtomicUsize::new(0));
+        let counted = connections.clone();
+        thread::spawn(move || {
+            let mut address = address;
+            let mut held = Vec::new();
+            for connection in listener.incoming().flatten() {
+                match address.take() {
+                    Some(address) => {
+                        carry(connection, &TcpStream::connect(address).expect("the coordinator"))
+                    }
+                    None => held.push(connection),
+                }
+                counted.fetch_add(1, Ordering::SeqCst);
+            }
+        });
+        Self { address: ours, connections }
+    }
+
+    #[track_caller]
+    fn wait_for_connections(&self, count: usize) {
+        wait_for("the command to connect", COMMAND_MAX, || {
+            (self.connections.load(Ordering::SeqCst) >= count).then_some(())
+        });
+    }
+}
+
+fn carry(here: TcpStream, there: &TcpStream) {
+    for (mut from, mut to) in [(&here, there), (there, &here)].map(|(from, to)| {
+        (from.try_clone().expect("a second handle"), to.try_clone().expect("a second handle"))
+    }) {
+        // Ends with the connection.
+        thread::spawn(move || std::io::copy(&mut from, &mut to));
+    }
+}
+
+#[test]
+fn a_signal_between_two_submits_cancels_what_was_submitted_and_says_so() {
+    let fleet = Fleet::start();
+    let mut client = fleet.member("alice");
+    let source = write(&client, "source", &Program::saying("example.test/p", "p")).display().to_string();
+    let network = HalfOpen::to(Some(fleet.address()));
+    client.coordinator = Some(network.address.clone());
+    // The module has nothing to upload and is submitted; the upload of the directory hangs.
+    let running = client.start(&["build", "example.test/first@v1.0.0", &source, "--version", "1"]);
+    network.wait_for_connections(2);
+    running.signal(Signal::INT);
+    let run = running.finish(COMMAND_MAX).expect_code(CANCELLED);
+    assert!(run.stderr.contains("cancelled: acme/first/1\n"), "{run}");
+
+    let listed = fleet.warden().run(&["builds", "--project", "acme/first"]).expect_code(0);
+    assert!(listed.says("acme/first/1") && listed.says("cancelled"), "{listed}");
+}
+
+#[test]
+fn a_signal_while_a_submit_is_unanswered_claims_nothing() {
+    let fleet = Fleet::start();
+    let mut client = fleet.member("alice");
+    let network = HalfOpen::to(None);
+    client.coordinator = Some(network.address.clone());
+    let running = client.start(&["build", "example.test/first@v1.0.0"]);
+    network.wait_for_connections(1);
+    running.signal(Signal::INT);
+    running
+        .finish(COMMAND_MAX)
+        .expect_code(CANCELLED)
+        .expect_words(&["did not say whether it has a build of acme/first", "builds --project acme/first"]);
 }

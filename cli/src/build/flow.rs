@@ -2,20 +2,17 @@
 
 use std::{
     path::{Path, PathBuf},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use meridian_agent::transfer::TransferConfig;
 use meridian_core::{
-    build::{BuildSpec, Receipt, Source},
+    build::{BuildSpec, Source},
     digest::Digest,
-    id::{IdempotencyKey, ProjectId},
+    id::IdempotencyKey,
     quantity::{ByteCount, Millis},
 };
 use meridian_proto::v1::{self, BuildState, task::State};
-use meridian_runtime::telemetry::propagation;
 use serde_json::json;
-use tonic::Request;
 
 use crate::{
     args::build::BuildArgs,
@@ -23,10 +20,10 @@ use crate::{
         download,
         failures::{describe, only_infrastructure},
         interrupt::Interrupts,
-        patience::Patience,
         report::{Report, asks_for_input},
         request,
-        watch::{Followed, cancel, follow, wait_and_reconnect},
+        submit::{self, Submitted, TRANSFER},
+        watch::{Followed, follow},
     },
     command::{
         build_ref::{state_word, to_json},
@@ -35,34 +32,14 @@ use crate::{
     },
     dist::Dist,
     exit_code::ExitCode,
-    fleet::{
-        client::{explain_status, is_away},
-        select::Fleet,
-    },
+    fleet::select::Fleet,
     out_dir::{OutDir, OutError},
     source::{
         git::Git,
         plan::{Files, Plan, Planner, What},
-        upload,
     },
     trouble::Trouble,
 };
-
-/// How long a transfer is tried on one connection; after that the connection is made anew, for as long as the
-/// coordinator may be away.
-const TRANSFER: TransferConfig = TransferConfig {
-    stall_max: Duration::from_secs(30),
-    give_up_after: Duration::from_secs(5),
-    pause_min: Duration::from_millis(100),
-    pause_max: Duration::from_secs(2),
-};
-
-/// A build that the coordinator has acknowledged.
-#[derive(Debug)]
-struct Submitted {
-    project: ProjectId,
-    build: String,
-}
 
 /// Builds what the command line asks for.
 ///
@@ -77,11 +54,12 @@ pub async fn run(context: &Context, args: &BuildArgs) -> Result<(), Trouble> {
     }
     let mut interrupts = Interrupts::listen()?;
     let mut report = Report::to_stderr();
-    let begun = tokio::select! {
-        begun = begin(context, args, &out, &mut report) => begun?,
+    let prepared = tokio::select! {
+        prepared = prepare(context, args, &out) => prepared?,
         () = interrupts.before_submit() => return Err(cancelled("before anything was built")),
     };
-    let (mut fleet, submitted) = begun;
+    let (mut fleet, plans) = prepared;
+    let submitted = submit::all(&mut fleet, args, plans, &mut report, &mut interrupts).await?;
     if args.detach {
         print_detached(&submitted, args.fleet.json);
         return Ok(());
@@ -93,13 +71,9 @@ pub async fn run(context: &Context, args: &BuildArgs) -> Result<(), Trouble> {
             Followed::Ended(build) => ended.push((one, build)),
             Followed::Cancelled => {
                 report.end();
-                let mut given_up = vec![one.build];
                 // The command stands for all of its builds, also those that were not looked at yet.
-                for later in submitted {
-                    cancel(&fleet, &later.build).await?;
-                    given_up.push(later.build);
-                }
-                return Err(cancelled(&given_up.join(", ")));
+                let later = submitted.map(|later| later.build).collect();
+                return Err(submit::take_back(&fleet, vec![one.build], later, None).await);
             }
         }
         report.end();
@@ -142,36 +116,22 @@ fn cancelled(what: &str) -> Trouble {
     Trouble { exit: ExitCode::Cancelled, ..Trouble::broken(format_args!("cancelled: {what}")) }
 }
 
-/// Plans, uploads and submits. The fleet is looked for while the files are digested.
-async fn begin(
+/// Plans what is to be submitted. The fleet is looked for while the files are digested.
+async fn prepare(
     context: &Context,
     args: &BuildArgs,
     out: &OutDir,
-    report: &mut Report,
-) -> Result<(Fleet, Vec<Submitted>), Trouble> {
+) -> Result<(Fleet, Vec<(Plan, BuildSpec)>), Trouble> {
     let git = Git::of_user(asks_for_input());
     let planner = Planner { git, cache: &context.directories.cache, out: out.path(), args };
     let connect = context.fleet(&args.fleet);
     // Both at once, but a mistake in the request is told rather than the fleet's absence.
     let (plans, fleet) = tokio::join!(planner.plan(), connect);
-    let plans = plans?;
     let mut checked = Vec::new();
-    for plan in plans {
+    for plan in plans? {
         checked.push(check(args, plan)?);
     }
-    let mut fleet = fleet?;
-    let mut submitted = Vec::new();
-    for (plan, spec) in checked {
-        let project = request::project(args, &plan.file, &plan.facts, &fleet.client.team())?;
-        let spec = give_source(&mut fleet, &project, &plan.what, spec, report).await?;
-        let key = match &args.idempotency_key {
-            Some(key) => key.clone(),
-            None => random_key()?,
-        };
-        let build = submit(&mut fleet, &project, &key, &spec, report).await?;
-        submitted.push(Submitted { project, build });
-    }
-    Ok((fleet, submitted))
+    Ok((fleet?, checked))
 }
 
 /// The request of a plan, without receipts yet.
@@ -191,62 +151,6 @@ fn check(args: &BuildArgs, plan: Plan) -> Result<(Plan, BuildSpec), Trouble> {
     };
     let spec = request::spec(args, &plan.file, source, &plan.facts)?;
     Ok((plan, spec))
-}
-
-/// Makes sure that a durable holder has the source, and puts its receipts into the request.
-async fn give_source(
-    fleet: &mut Fleet,
-    project: &ProjectId,
-    what: &What,
-    mut spec: BuildSpec,
-    report: &mut Report,
-) -> Result<BuildSpec, Trouble> {
-    let What::Tree(files) = what else { return Ok(spec) };
-    let mut patience = Patience::default();
-    let held: Vec<Receipt> = loop {
-        let held = upload::ensure_held(&fleet.client, project, &files.tree, TRANSFER, |_| {});
-        match held.await {
-            Ok(receipts) => break receipts,
-            Err(upload::UploadError::Away(status)) => {
-                wait_and_reconnect(fleet, report, &mut patience, &status).await?;
-            }
-            Err(upload::UploadError::Trouble(trouble)) => return Err(trouble),
-        }
-    };
-    if let Source::Tree { receipts, .. } = &mut spec.source {
-        *receipts = held;
-    }
-    Ok(spec)
-}
-
-/// Submits until it is acknowledged. The key makes that safe: a second try finds the first one's build.
-async fn submit(
-    fleet: &mut Fleet,
-    project: &ProjectId,
-    key: &str,
-    spec: &BuildSpec,
-    report: &mut Report,
-) -> Result<String, Trouble> {
-    let mut patience = Patience::default();
-    loop {
-        let message =
-            v1::SubmitRequest { project: project.to_string(), key: key.to_owned(), spec: Some(spec.into()) };
-        let mut request = Request::new(message);
-        propagation::inject(request.metadata_mut());
-        match fleet.client.builds().submit(request).await {
-            Ok(answer) => return Ok(answer.into_inner().build),
-            Err(status) if is_away(&status) => {
-                wait_and_reconnect(fleet, report, &mut patience, &status).await?;
-            }
-            Err(status) => return Err(explain_status("submit the build", &status)),
-        }
-    }
-}
-
-fn random_key() -> Result<String, Trouble> {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).map_err(|error| Trouble::broken(format_args!("no randomness: {error}")))?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// Success, or the one trouble that stands for all builds.
