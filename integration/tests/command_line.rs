@@ -4,9 +4,11 @@
 use std::{
     collections::BTreeSet,
     fs,
+    io::PipeWriter,
     net::{TcpListener, TcpStream},
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -24,6 +26,7 @@ use meridian_integration::{
 };
 use rustix::process::{Signal, geteuid};
 
+const FAILED: i32 = 1;
 const USAGE: i32 = 2;
 const REFUSED: i32 = 3;
 const BROKEN: i32 = 4;
@@ -211,4 +214,99 @@ fn a_signal_while_a_submit_is_unanswered_claims_nothing() {
         .finish(COMMAND_MAX)
         .expect_code(CANCELLED)
         .expect_words(&["did not say whether it has a build of acme/first", "builds --project acme/first"]);
+}
+
+/// Runs a command whose standard output goes to `stdout`, and says how it ended and what it said beside.
+fn run_into(mut command: Command, stdout: impl Into<Stdio>) -> (Option<i32>, String) {
+    let output = command.stdin(Stdio::null()).stdout(stdout).stderr(Stdio::piped()).spawn();
+    let output = output.and_then(Child::wait_with_output).expect("the command runs");
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+/// The end of a pipe that nobody reads any more.
+fn closed_pipe() -> PipeWriter {
+    std::io::pipe().expect("a pipe").1
+}
+
+fn full_device() -> fs::File {
+    fs::File::options().write(true).open("/dev/full").expect("every Linux has it")
+}
+
+#[test]
+fn an_answer_that_cannot_be_written_is_no_success_and_one_that_nobody_reads_is_no_failure() {
+    let fleet = Fleet::start();
+    let client = fleet.member("alice");
+    let address = fleet.address();
+    let state = fleet.coordinator_state().display().to_string();
+    let build = ["build", "example.test/p@v1.0.0", "--project", "acme/p", "--platform"];
+    let build = [&build[..], &["linux/amd64,linux/arm64", "--detach", "--coordinator", &address]].concat();
+    client.run(&build).expect_code(0).expect_words(&["acme/p/1"]);
+    let journal = format!("{state}/journal");
+
+    for (arguments, hint) in [
+        (&["--help"][..], ""),
+        (&["build", "--help"], ""),
+        (&["--version"], ""),
+        (&["builds", "--project", "acme/p", "--json"], ""),
+        (&["builds", "--project", "acme/p"], ""),
+        (&["explain", "acme/p/1"], ""),
+        (&["explain", "acme/p/1", "--json"], ""),
+        (&["status"], ""),
+        (&["status", "--json"], ""),
+        (&["agents", "--json"], ""),
+        (&["local", "status"], ""),
+        (&["local", "status", "--json"], ""),
+        (&["journal", "verify", &journal], ""),
+        (&build, "submitted all the same, and going on: acme/p/"),
+        (&["token", "create", "--agent", "eu/a", "--state", &state, "--coordinator", &address], "is lost"),
+        (&["cancel", "acme/p/1"], "all the same"),
+    ] {
+        let (code, said) = run_into(client.home.meridian(arguments), full_device());
+        assert_eq!(code, Some(BROKEN), "{arguments:?}: {said}");
+        assert_eq!(said.matches("cannot write to standard output").count(), 1, "{arguments:?}: {said}");
+        assert!(said.contains(hint) && !said.contains("mrd1."), "{arguments:?}: {said}");
+
+        let (code, said) = run_into(client.home.meridian(arguments), closed_pipe());
+        assert_eq!((code, said.as_str()), (Some(0), ""), "{arguments:?}");
+    }
+
+    // Nobody reads either stream, as in `2>&1 | head -1`: the code still says how it ended.
+    for (arguments, expected) in [
+        (&["builds", "--project", "acme/none"][..], 0),
+        (&["explain", "acme/p/99"], REFUSED),
+        (&["explain", "acme/p/99", "--json"], REFUSED),
+        (&["biuld"], USAGE),
+    ] {
+        let mut command = client.home.meridian(arguments);
+        let status = command.stdin(Stdio::null()).stdout(closed_pipe()).stderr(closed_pipe()).status();
+        assert_eq!(status.ok().and_then(|status| status.code()), Some(expected), "{arguments:?}");
+    }
+}
+
+#[test]
+fn what_a_build_wrote_is_said_where_its_summary_cannot_be() {
+    let client = Client::shared();
+    let source = write(&client, "full", &Program::saying("example.test/full", "full")).display().to_string();
+    for (out, more) in [("full-a", &[][..]), ("full-b", &["--json"])] {
+        let at = client.home.path().join(out);
+        let mut command = client.home.meridian(["build", "--local", "--toolchain", "local", &source]);
+        command.args(["--version", "1", "--out"]).arg(&at).args(more);
+        let (code, said) = run_into(command, full_device());
+        assert_eq!(code, Some(BROKEN), "{said}");
+        let kept = format!("the artifacts are in {} all the same, checked", at.display());
+        assert!(said.contains("cannot write to standard output") && said.contains(&kept), "{said}");
+        assert!(names(&at).contains(&"checksums.txt".to_owned()), "{said}");
+    }
+    // What its tools wrote is an answer too.
+    let broken =
+        Program::module("example.test/bad").file("main.go", "package main\n\nvar wrong int = \"\"\n");
+    let broken = write(&client, "bad", &broken).display().to_string();
+    client
+        .build_into("bad-out", &[&broken, "--version", "1", "--project", "local/bad"])
+        .expect_failure(FAILED, &[]);
+    for (stdout, expected) in [(Stdio::from(full_device()), BROKEN), (Stdio::from(closed_pipe()), 0)] {
+        let (code, said) = run_into(client.home.meridian(["logs", "local/bad/1", "--local"]), stdout);
+        assert_eq!(code, Some(expected), "{said}");
+        assert_eq!(said.is_empty(), expected == 0, "{said}");
+    }
 }

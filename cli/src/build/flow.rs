@@ -61,8 +61,7 @@ pub async fn run(context: &Context, args: &BuildArgs) -> Result<(), Trouble> {
     let (mut fleet, plans) = prepared;
     let submitted = submit::all(&mut fleet, args, plans, &mut report, &mut interrupts).await?;
     if args.detach {
-        print_detached(&submitted, args.fleet.json);
-        return Ok(());
+        return print_detached(&submitted, args.fleet.json);
     }
     let mut ended = Vec::new();
     let mut submitted = submitted.into_iter();
@@ -81,12 +80,12 @@ pub async fn run(context: &Context, args: &BuildArgs) -> Result<(), Trouble> {
     }
     let builds: Vec<&v1::Build> = ended.iter().map(|(_, build)| build.as_ref()).collect();
     if let Err(trouble) = check_outcome(&builds) {
-        if args.fleet.json {
-            print_outcome(&builds, None, started);
+        // Where the answer cannot be written, the trouble itself is what there is to tell.
+        if args.fleet.json && print_outcome(&builds, None, started).is_ok() {
             return Err(trouble.said());
         }
-        for build in &builds {
-            eprint!("{}", describe(build));
+        for told in builds.iter().map(|build| describe(build)).filter(|told| !told.is_empty()) {
+            print::aside(told.trim_end());
         }
         return Err(trouble);
     }
@@ -94,12 +93,14 @@ pub async fn run(context: &Context, args: &BuildArgs) -> Result<(), Trouble> {
         written = write_dist(&mut fleet, &ended, &args.out, &mut report) => written?,
         () = interrupts.before_submit() => return Err(cancelled("while the artifacts were fetched")),
     };
-    if args.fleet.json {
-        print_outcome(&builds, Some(&dist), started);
+    let printed = if args.fleet.json {
+        print_outcome(&builds, Some(&dist), started)
     } else {
-        print_summary(&builds, &dist, started);
-    }
-    Ok(())
+        print_summary(&builds, &dist, started)
+    };
+    printed.map_err(|trouble| {
+        trouble.hint(format_args!("the artifacts are in {} all the same, checked", dist.display()))
+    })
 }
 
 fn check_arguments(args: &BuildArgs) -> Result<(), Trouble> {
@@ -196,17 +197,19 @@ fn artifacts(build: &v1::Build) -> Vec<&v1::Artifact> {
     succeeded.flatten().collect()
 }
 
-fn print_detached(submitted: &[Submitted], as_json: bool) {
-    if as_json {
-        let builds: Vec<_> = submitted.iter().map(|one| json!({ "build": one.build })).collect();
-        return print::json(&json!({ "state": "submitted", "builds": builds }));
-    }
-    for one in submitted {
-        print::line(&one.build);
-    }
+fn print_detached(submitted: &[Submitted], as_json: bool) -> Result<(), Trouble> {
+    let ids: Vec<&str> = submitted.iter().map(|one| one.build.as_str()).collect();
+    let printed = if as_json {
+        let builds: Vec<_> = ids.iter().map(|id| json!({ "build": id })).collect();
+        print::json(&json!({ "state": "submitted", "builds": builds }))
+    } else {
+        print::line(&ids.join("\n"))
+    };
+    let hint = format_args!("submitted all the same, and going on: {}", ids.join(", "));
+    printed.map_err(|trouble| trouble.hint(hint))
 }
 
-fn print_outcome(builds: &[&v1::Build], dist: Option<&Path>, started: Instant) {
+fn print_outcome(builds: &[&v1::Build], dist: Option<&Path>, started: Instant) -> Result<(), Trouble> {
     let all = builds.iter().all(|build| build.state() == BuildState::Succeeded);
     let worst = builds.iter().find(|build| build.state() != BuildState::Succeeded);
     let state = if all { "succeeded" } else { worst.map_or("unknown", |build| state_word(build.state())) };
@@ -223,10 +226,10 @@ fn print_outcome(builds: &[&v1::Build], dist: Option<&Path>, started: Instant) {
         "seconds": started.elapsed().as_secs_f64(),
         "artifacts": artifacts.collect::<Vec<_>>(),
         "builds": builds.iter().map(|build| to_json(build)).collect::<Vec<_>>(),
-    }));
+    }))
 }
 
-fn print_summary(builds: &[&v1::Build], dist: &Path, started: Instant) {
+fn print_summary(builds: &[&v1::Build], dist: &Path, started: Instant) -> Result<(), Trouble> {
     let mut rows = Vec::new();
     for artifact in builds.iter().flat_map(|build| artifacts(build)) {
         let digest = Digest::from_slice(&artifact.digest).map(|digest| digest.to_hex()).unwrap_or_default();
@@ -235,10 +238,15 @@ fn print_summary(builds: &[&v1::Build], dist: &Path, started: Instant) {
         rows.push(vec![path, ByteCount(artifact.size).to_string(), short]);
     }
     rows.sort();
-    print::line(&print::table(&rows));
+    let printed = print::line(&print::table(&rows));
     let took = Millis(u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX));
     let ids: Vec<&str> = builds.iter().map(|build| build.id.as_str()).collect();
     let count = rows.len();
     let noun = if count == 1 { "artifact" } else { "artifacts" };
-    eprintln!("{} done in {took}: {count} {noun} in {}, checked", ids.join(", "), dist.display());
+    print::aside(&format!(
+        "{} done in {took}: {count} {noun} in {}, checked",
+        ids.join(", "),
+        dist.display()
+    ));
+    printed
 }

@@ -11,6 +11,7 @@ use crate::{
         patience::Patience,
         report::Report,
     },
+    command::print,
     fleet::{
         client::{ask, explain_status, is_away},
         select::Fleet,
@@ -128,7 +129,8 @@ pub async fn wait_and_reconnect(
 /// Returns when the user really wants `builds` to be cancelled.
 pub async fn until_cancelled(builds: &str, interrupts: &mut Interrupts) {
     while interrupts.next().await == Wish::Ask {
-        eprintln!("\n{builds}: cancel the build? press Ctrl-C again to cancel; it goes on otherwise");
+        let ask = "cancel the build? press Ctrl-C again to cancel; it goes on otherwise";
+        print::aside(&format!("\n{builds}: {ask}"));
     }
 }
 
