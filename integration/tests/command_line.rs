@@ -18,7 +18,10 @@ use std::{
 
 use meridian_integration::{
     client::{COMMAND_MAX, Client},
-    fixture::{git::git_in, program::Program},
+    fixture::{
+        git::{Repository, git_in},
+        program::Program,
+    },
     fleet::Fleet,
     home::Home,
     process::{Run, Running},
@@ -78,7 +81,7 @@ fn an_output_that_is_no_directory_or_is_the_source_is_refused_before_anything_is
         run.expect_code(USAGE).expect_words(&words);
         assert_eq!(names(&source), before, "{out}");
     }
-    for project in ["local/p", "local/source", "local/other"] {
+    for project in ["local/p", "local/o"] {
         client.run(&["builds", "--project", project]).expect_code(0).expect_words(&["no builds of"]);
     }
 
@@ -89,7 +92,7 @@ fn an_output_that_is_no_directory_or_is_the_source_is_refused_before_anything_is
         }
         fs::remove_dir_all(source.join(out)).expect("the artifacts");
     }
-    let listed = client.run(&["builds", "--project", "local/source"]).expect_code(0);
+    let listed = client.run(&["builds", "--project", "local/p"]).expect_code(0);
     let trees: Vec<&str> =
         listed.stdout.lines().filter_map(|line| Some(line.split_once(" tree ")?.1)).collect();
     assert_eq!(trees.len(), 6, "{listed}");
@@ -119,7 +122,7 @@ fn an_output_that_cannot_be_written_is_told_before_anything_is_built() {
             .build_into(out, &[&source, "--version", "1"])
             .expect_failure(BROKEN, &["cannot write", "locked", "Permission denied", "--out"]);
     }
-    client.run(&["builds", "--project", "local/source"]).expect_code(0).expect_words(&["no builds of"]);
+    client.run(&["builds", "--project", "local/p"]).expect_code(0).expect_words(&["no builds of"]);
     // Where nothing is written, nothing has to be writable.
     let out = locked.display().to_string();
     client
@@ -136,6 +139,32 @@ fn a_file_that_no_source_may_hold_is_refused_by_name_before_it_is_read() {
     client
         .build(&[&source.display().to_string(), "--version", "1"])
         .expect_failure(REFUSED, &["huge.bin", "5.0 GiB", "2.0 GiB", "git ignores"]);
+}
+
+#[test]
+fn a_build_belongs_to_the_project_that_help_says() {
+    let client = Client::local(Home::with_proxy("off"));
+    let repository = Repository::with(&Program::saying("example.test/shop/web/v2", "web"));
+    let help = client.run(&["build", "--help"]).expect_code(0);
+    let help = help.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(
+        help.contains("the last word of the module's path, or of the package's in package@query"),
+        "{help}"
+    );
+    // A clone, its repository and a package at a version, however the directories around them are called.
+    let work = repository.work().display().to_string();
+    for (source, build) in [
+        (work.as_str(), "local/web/1"),
+        (&repository.url(), "local/web/2"),
+        ("example.test/shop/web/v2@v2.0.0", "local/web/3"),
+        ("example.test/shop/web/v2/cmd/till@v2.0.0", "local/till/1"),
+    ] {
+        let run = client.run(&["build", source, "--toolchain", "local", "--detach"]).expect_code(0);
+        assert_eq!(run.stdout.trim(), build, "{source}");
+    }
+    let mut here = client.home.meridian(["builds", "--local"]);
+    here.current_dir(&work);
+    Running::start(here).finish(COMMAND_MAX).expect_code(0).expect_words(&["local/web/3"]);
 }
 
 /// Carries the first connection to `address` and lets every later one wait, as a network does that has lost it.

@@ -82,7 +82,7 @@ fn the_users_own_credentials_open_a_private_repository_and_are_kept_nowhere() {
     assert!(!refused.run.says(PASSWORD), "{}", refused.run);
     refused.expect_failure(USAGE, &["Authentication failed"]);
 
-    let told = client.run(&["builds", "--project", "local/bare", "--json"]);
+    let told = client.run(&["builds", "--project", "local/r", "--json"]).expect_words(&["local/r/1"]);
     assert!(!told.says(PASSWORD), "{told}");
     for below in ["state", "cache", "data", "config", "tmp"] {
         expect_no_password(&client.home.path().join(below));

@@ -80,8 +80,8 @@ fn project_here(team: &str) -> Result<String, Trouble> {
     if let Some(project) = file.project {
         return Ok(project);
     }
-    let name = set.module.file_name().map(|name| as_name(&name.to_string_lossy())).ok_or_else(which)?;
-    Ok(format!("{team}/{name}"))
+    let name = set.name().map_err(Trouble::usage)?;
+    Ok(format!("{team}/{}", as_name(&name)))
 }
 
 fn source_words(build: &v1::Build) -> String {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use meridian_core::{build::GitOrigin, golang::module_path::split_major};
+use meridian_core::build::GitOrigin;
 use meridian_store::tree::{Tree, TreeError};
 
 use crate::{
@@ -109,7 +109,7 @@ impl Planner<'_> {
         let tree =
             scan(&set, selected.map_err(selection_trouble)?, self.cache).await.map_err(tree_trouble)?;
         let commit = self.commit(&file, &set.module).await?;
-        let facts = SourceFacts { commit, ..facts(&set, packages, described, &tree) };
+        let facts = SourceFacts { commit, ..facts(&set, packages, described, &tree)? };
         Ok(Plan { facts, file, what: files(set, tree, None) })
     }
 
@@ -146,11 +146,7 @@ impl Planner<'_> {
         let tree =
             scan(&set, selected.map_err(selection_trouble)?, self.cache).await.map_err(tree_trouble)?;
         let packages = vec![set.package.clone()];
-        let mut facts = facts(&set, packages, Some(checkout.version), &tree);
-        if text.directory.is_empty() {
-            let name = checkout.url.trim_end_matches('/').rsplit(['/', ':']).next().unwrap_or_default();
-            facts.default_project = name.trim_end_matches(".git").to_owned();
-        }
+        let facts = facts(&set, packages, Some(checkout.version), &tree)?;
         let origin = GitOrigin { url: checkout.url, commit: checkout.commit };
         Ok(Plan { facts, file, what: files(set, tree, Some(origin)) })
     }
@@ -167,22 +163,25 @@ fn add_directory(directories: &mut Vec<Directory>, path: &Path) -> Result<(), Tr
 }
 
 fn module(package: String, query: String) -> Plan {
-    let path = split_major(&package).map_or(package.as_str(), |(path, _)| path);
-    let default_project = path.rsplit('/').next().unwrap_or(path).to_owned();
+    let default_project = modules::last_word(&package).to_owned();
     // The resolved version is used in names; it is not known yet.
     let packages = vec![".".to_owned()];
     let facts = SourceFacts { packages, version: String::new(), commit: None, default_project };
     Plan { facts, file: ProjectFile::default(), what: What::Module { package, query } }
 }
 
-fn facts(set: &ModuleSet, packages: Vec<String>, version: Option<String>, tree: &Tree) -> SourceFacts {
-    let default_project = set.module.file_name().map(|name| name.to_string_lossy().into_owned());
-    SourceFacts {
+fn facts(
+    set: &ModuleSet,
+    packages: Vec<String>,
+    version: Option<String>,
+    tree: &Tree,
+) -> Result<SourceFacts, Trouble> {
+    Ok(SourceFacts {
         packages,
         version: version.unwrap_or_else(|| format!("0.0.0-{}", &tree.root.to_hex()[..12])),
         commit: None,
-        default_project: default_project.unwrap_or_default(),
-    }
+        default_project: set.name().map_err(Trouble::usage)?,
+    })
 }
 
 fn selection_trouble(error: SelectionError) -> Trouble {
