@@ -82,6 +82,11 @@ fn the_users_own_credentials_open_a_private_repository_and_are_kept_nowhere() {
     assert!(!refused.run.says(PASSWORD), "{}", refused.run);
     refused.expect_failure(USAGE, &["Authentication failed"]);
 
+    let slashed = server.url(&format!("{USER}:not/{PASSWORD}@"));
+    let refused = client.build_into("f", &[&format!("{slashed}@v1.0.0")]);
+    assert!(!refused.run.says(PASSWORD), "{}", refused.run);
+    refused.expect_failure(USAGE, &["http://127.0.0.1:", "%2F"]);
+
     let told = client.run(&["builds", "--project", "local/r", "--json"]).expect_words(&["local/r/1"]);
     assert!(!told.says(PASSWORD), "{told}");
     for below in ["state", "cache", "data", "config", "tmp"] {

@@ -15,7 +15,10 @@ use std::{
 use meridian_core::digest::Digest;
 use tokio::process::Command;
 
-use crate::source::grammar::GitText;
+use crate::source::{
+    credentials::{hide_credentials, without_credentials},
+    grammar::GitText,
+};
 
 /// How long a question that needs no network may take.
 const LOCAL_DEADLINE: Duration = Duration::from_secs(60);
@@ -318,29 +321,6 @@ fn verb<S: AsRef<OsStr>>(arguments: &[S]) -> String {
 
 fn is_full_commit(text: &str) -> bool {
     matches!(text.len(), 40 | 64) && text.bytes().all(|byte| byte.is_ascii_hexdigit())
-}
-
-/// The address without a user's name and password, except the account name that ssh needs.
-#[must_use]
-pub fn without_credentials(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    let Some((user, bare)) = host.rsplit_once('@') else { return url.to_owned() };
-    match user.split(':').next() {
-        Some(account) if scheme == "ssh" => format!("{scheme}://{account}@{bare}{path}"),
-        _ => format!("{scheme}://{bare}{path}"),
-    }
-}
-
-/// Takes credentials out of every address in git's words.
-fn hide_credentials(words: &str) -> String {
-    let clean = |word: &str| {
-        let Some(scheme) = word.find("://") else { return word.to_owned() };
-        let start =
-            word[..scheme].rfind(|c: char| !c.is_ascii_alphanumeric() && c != '+').map_or(0, |at| at + 1);
-        format!("{}{}", &word[..start], without_credentials(&word[start..]))
-    };
-    words.split(' ').map(clean).collect::<Vec<_>>().join(" ")
 }
 
 async fn lock(path: &Path) -> Result<fs::File, GitError> {
