@@ -160,3 +160,14 @@ fn ssh_asks_nothing_where_nobody_is_there_to_answer() {
         assert!(call.starts_with(&format!("{ssh} -oBatchMode=yes ")), "{call}");
     }
 }
+
+#[test]
+fn an_ssh_command_in_the_users_git_configuration_is_the_one_that_runs() {
+    let (client, _repository, source) = behind_ssh();
+    let ssh = recording_ssh(&client.home, "configured-ssh");
+    let configuration = client.home.path().join("home/.gitconfig");
+    fs::write(&configuration, format!("[core]\n\tsshCommand = {ssh} -i my-key\n")).expect("a configuration");
+    for call in expect_built_over_ssh(&client, &source) {
+        assert!(call.starts_with(&format!("{ssh} -i my-key ")), "{call}");
+    }
+}

@@ -99,6 +99,8 @@ impl GitError {
 #[derive(Debug, Clone)]
 pub struct Git {
     may_ask: bool,
+    /// Whether the user's git configuration says which ssh runs. The environment would win over it.
+    has_own_ssh: bool,
 }
 
 /// A repository's files at one commit.
@@ -119,7 +121,7 @@ impl Git {
     /// git and ssh fail instead of waiting for ever.
     #[must_use]
     pub fn of_user(may_ask: bool) -> Self {
-        Self { may_ask }
+        Self { may_ask, has_own_ssh: false }
     }
 
     fn command(&self, directory: &Path) -> Command {
@@ -130,7 +132,8 @@ impl Git {
         }
         if !self.may_ask {
             command.env("GIT_TERMINAL_PROMPT", "0");
-            if std::env::var_os("GIT_SSH_COMMAND").is_none() && std::env::var_os("GIT_SSH").is_none() {
+            let is_named = |name| std::env::var_os(name).is_some();
+            if !self.has_own_ssh && !is_named("GIT_SSH_COMMAND") && !is_named("GIT_SSH") {
                 command.env("GIT_SSH_COMMAND", "ssh -oBatchMode=yes");
             }
         }
@@ -187,7 +190,10 @@ impl Git {
         if !repository.join("HEAD").exists() {
             self.run(&repository, &["init", "-q", "--bare", "."], LOCAL_DEADLINE).await?;
         }
-        let (commit, tag) = self.resolve(text, &repository).await?;
+        let configured = ["config", "--get", "core.sshCommand"];
+        let has_own_ssh = self.run(&repository, &configured, LOCAL_DEADLINE).await.is_ok();
+        let remote = Self { has_own_ssh, ..self.clone() };
+        let (commit, tag) = remote.resolve(text, &repository).await?;
         let directory = self.export(&repository, &commit, &at.join("exports")).await?;
         let version = tag.map_or_else(|| commit[..12].to_owned(), |tag| tag.replace('/', "-"));
         Ok(Checkout { directory, url: without_credentials(&text.url), commit, version })
