@@ -1,6 +1,9 @@
 //! The composition root: from the command line to a command, its surroundings and its exit code.
 
-use std::process::ExitCode as ProcessExitCode;
+use std::{
+    io::{self, Write as _},
+    process::ExitCode as ProcessExitCode,
+};
 
 use clap::Parser as _;
 use meridian_runtime::{
@@ -30,9 +33,12 @@ pub fn main() -> ProcessExitCode {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are answers, not mistakes; clap knows which stream each goes to.
-            let _ = error.print();
-            let is_mistake = error.use_stderr();
-            return if is_mistake { ExitCode::Usage.into() } else { ExitCode::Done.into() };
+            let printed = error.print().and_then(|()| io::stdout().flush());
+            return match print::written(printed) {
+                _ if error.use_stderr() => ExitCode::Usage.into(),
+                Ok(()) => ExitCode::Done.into(),
+                Err(unwritten) => end(&unwritten, false),
+            };
         }
     };
     // The Go command starts this for every build and waits for its first line: no runtime, no telemetry.
@@ -42,10 +48,7 @@ pub fn main() -> ProcessExitCode {
     let as_json = cli.command.json();
     match start(cli.command) {
         Ok(()) => ExitCode::Done.into(),
-        Err(trouble) => {
-            tell(&trouble, as_json);
-            trouble.exit.into()
-        }
+        Err(trouble) => end(&trouble, as_json),
     }
 }
 
@@ -145,12 +148,17 @@ async fn run(command: Command) -> Result<(), Trouble> {
 
 /// Says what went wrong, once: as an object on standard output for programs, as text on standard error for
 /// people.
-fn tell(trouble: &Trouble, as_json: bool) {
-    if trouble.is_said {
-        return;
+fn end(trouble: &Trouble, as_json: bool) -> ProcessExitCode {
+    if !trouble.is_said {
+        // What happened first decides how the command ends, also where it can be told on one stream only.
+        if as_json
+            && let Err(unwritten) = print::json(&trouble.to_json())
+            && !unwritten.is_said
+            && unwritten.message != trouble.message
+        {
+            print::aside(&unwritten.to_string());
+        }
+        print::aside(&trouble.to_string());
     }
-    if as_json {
-        print::json(&trouble.to_json());
-    }
-    eprintln!("{trouble}");
+    trouble.exit.into()
 }

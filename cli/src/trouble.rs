@@ -39,6 +39,12 @@ impl Trouble {
         Self::new(ExitCode::Broken, message)
     }
 
+    /// Nobody reads the answer any more: the command ends early, and there is nothing to tell.
+    #[must_use]
+    pub fn nobody_reads() -> Self {
+        Self::new(ExitCode::Done, "nobody reads the answer").said()
+    }
+
     /// A build that ended without success.
     #[must_use]
     pub fn build_failed(message: impl fmt::Display) -> Self {

@@ -82,9 +82,92 @@ fn the_users_own_credentials_open_a_private_repository_and_are_kept_nowhere() {
     assert!(!refused.run.says(PASSWORD), "{}", refused.run);
     refused.expect_failure(USAGE, &["Authentication failed"]);
 
-    let told = client.run(&["builds", "--project", "local/bare", "--json"]);
+    let slashed = server.url(&format!("{USER}:not/{PASSWORD}@"));
+    let refused = client.build_into("f", &[&format!("{slashed}@v1.0.0")]);
+    assert!(!refused.run.says(PASSWORD), "{}", refused.run);
+    refused.expect_failure(USAGE, &["http://127.0.0.1:", "%2F"]);
+
+    let told = client.run(&["builds", "--project", "local/r", "--json"]).expect_words(&["local/r/1"]);
     assert!(!told.says(PASSWORD), "{told}");
     for below in ["state", "cache", "data", "config", "tmp"] {
         expect_no_password(&client.home.path().join(below));
+    }
+}
+
+/// An ssh that writes down how it was called, then runs here what was meant for the other end.
+fn recording_ssh(home: &Home, name: &str) -> String {
+    let record = home.path().join("ssh.log").display().to_string();
+    let lines = [
+        // Git asks a program that it does not know whether it takes OpenSSH's options.
+        "case \" $* \" in *\" -G \"*) exit 1 ;; esac",
+        &format!("echo \"$0 $* agent=$SSH_AUTH_SOCK\" >> {record}"),
+        "for command; do :; done",
+        "exec sh -c \"$command\"",
+    ];
+    script(home, name, &lines.join("\n"))
+}
+
+/// How ssh was called, one line a call.
+fn ssh_calls(home: &Home) -> Vec<String> {
+    let text = fs::read_to_string(home.path().join("ssh.log")).unwrap_or_default();
+    text.lines().map(str::to_owned).collect()
+}
+
+/// A user whose git knows nothing but what the test tells it, and a repository behind ssh.
+fn behind_ssh() -> (Client, Repository, String) {
+    let repository = Repository::with(&Program::saying("example.test/r", "over ssh"));
+    repository.tag("v1.0.0");
+    let source = format!("ssh://git@host.example{}@v1.0.0", repository.bare().display());
+    let mut client = Client::local(Home::with_proxy("off"));
+    client.home.set("GIT_CONFIG_NOSYSTEM", "1");
+    client.home.set("SSH_AUTH_SOCK", "/nowhere/agent.sock");
+    (client, repository, source)
+}
+
+#[track_caller]
+fn expect_built_over_ssh(client: &Client, source: &str) -> Vec<String> {
+    let dist = client.build(&[source]).expect_success();
+    let name = dist.only().file_name().expect("a file").to_string_lossy().into_owned();
+    assert_eq!(dist.execute(&name, &[]).trim(), "over ssh");
+    let calls = ssh_calls(&client.home);
+    assert!(!calls.is_empty(), "ssh was never called");
+    for call in &calls {
+        assert!(call.contains(" git@host.example git-upload-pack '/"), "{call}");
+        assert!(call.ends_with(" agent=/nowhere/agent.sock"), "{call}");
+    }
+    calls
+}
+
+#[test]
+fn the_users_own_ssh_command_reaches_a_repository() {
+    let (mut client, _repository, source) = behind_ssh();
+    let ssh = recording_ssh(&client.home, "my-ssh");
+    client.home.set("GIT_SSH_COMMAND", format!("{ssh} -i my-key"));
+    for call in expect_built_over_ssh(&client, &source) {
+        assert!(call.starts_with(&format!("{ssh} -i my-key ")) && !call.contains("BatchMode"), "{call}");
+    }
+}
+
+#[test]
+fn ssh_asks_nothing_where_nobody_is_there_to_answer() {
+    let (mut client, _repository, source) = behind_ssh();
+    fs::create_dir(client.home.path().join("bin")).expect("a directory in a fresh home");
+    let ssh = recording_ssh(&client.home, "bin/ssh");
+    let path = client.home.get("PATH").expect("it is passed on").to_string_lossy().into_owned();
+    let bin = Path::new(&ssh).parent().expect("its directory").display().to_string();
+    client.home.set("PATH", format!("{bin}:{path}"));
+    for call in expect_built_over_ssh(&client, &source) {
+        assert!(call.starts_with(&format!("{ssh} -oBatchMode=yes ")), "{call}");
+    }
+}
+
+#[test]
+fn an_ssh_command_in_the_users_git_configuration_is_the_one_that_runs() {
+    let (client, _repository, source) = behind_ssh();
+    let ssh = recording_ssh(&client.home, "configured-ssh");
+    let configuration = client.home.path().join("home/.gitconfig");
+    fs::write(&configuration, format!("[core]\n\tsshCommand = {ssh} -i my-key\n")).expect("a configuration");
+    for call in expect_built_over_ssh(&client, &source) {
+        assert!(call.starts_with(&format!("{ssh} -i my-key ")), "{call}");
     }
 }

@@ -159,6 +159,31 @@ fn limits_hold_for_scanning_and_for_laying_out() {
 }
 
 #[test]
+fn a_file_that_is_too_large_is_refused_by_its_name_and_from_its_size_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let blobs = blobs(&dir.path().join("blobs"));
+    let root = dir.path().join("root");
+    write(&root, "data/huge.bin", "");
+    // Sparse: it takes no room on the disk, but minutes to be read.
+    fs::File::options().write(true).open(root.join("data/huge.bin")).unwrap().set_len(5 << 30).unwrap();
+    let error = scan_paths(&root, &["data/huge.bin"]).unwrap_err();
+    assert!(matches!(error, TreeError::File { .. }), "{error}");
+    let error = error.to_string();
+    assert!(["data/huge.bin", "5.0 GiB", "2.0 GiB"].iter().all(|part| error.contains(part)), "{error}");
+
+    // Whoever is given such a tree refuses it as well, before its blobs are fetched.
+    let node = FileNode {
+        name: "huge.bin".to_owned(),
+        digest: Digest::of(b""),
+        size: ByteCount::gib(5),
+        executable: false,
+    };
+    let root = put(&blobs, &Directory { files: vec![node], ..Directory::default() });
+    let error = lay_out(&blobs, &root, &dir.path().join("dest")).unwrap_err();
+    assert!(matches!(error, TreeError::File { .. }), "{error}");
+}
+
+#[test]
 fn a_failed_layout_leaves_nothing_at_all() {
     let dir = tempfile::tempdir().unwrap();
     let blobs = blobs(&dir.path().join("blobs"));

@@ -66,10 +66,11 @@ pub struct BuildArgs {
     /// Build only on this agent.
     #[arg(long, value_name = "REGION/NAME", env = "MERIDIAN_AGENT")]
     pub agent: Option<String>,
-    /// Whose build it is. Default: your team, and the name of the module.
+    /// Whose build it is. Default: your team, and the last word of the module's path, or of the package's in
+    /// package@query.
     #[arg(long, value_name = "TEAM/PROJECT", env = "MERIDIAN_PROJECT")]
     pub project: Option<String>,
-    /// Where the artifacts go.
+    /// Where the artifacts go: a directory of its own, which is never part of the source.
     #[arg(
         long,
         short,

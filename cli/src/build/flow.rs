@@ -2,20 +2,17 @@
 
 use std::{
     path::{Path, PathBuf},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use meridian_agent::transfer::TransferConfig;
 use meridian_core::{
-    build::{BuildSpec, Receipt, Source},
+    build::{BuildSpec, Source},
     digest::Digest,
-    id::{IdempotencyKey, ProjectId},
+    id::IdempotencyKey,
     quantity::{ByteCount, Millis},
 };
 use meridian_proto::v1::{self, BuildState, task::State};
-use meridian_runtime::telemetry::propagation;
 use serde_json::json;
-use tonic::Request;
 
 use crate::{
     args::build::BuildArgs,
@@ -23,10 +20,10 @@ use crate::{
         download,
         failures::{describe, only_infrastructure},
         interrupt::Interrupts,
-        patience::Patience,
         report::{Report, asks_for_input},
         request,
-        watch::{Followed, cancel, follow, wait_and_reconnect},
+        submit::{self, Submitted, TRANSFER},
+        watch::{Followed, follow},
     },
     command::{
         build_ref::{state_word, to_json},
@@ -35,33 +32,14 @@ use crate::{
     },
     dist::Dist,
     exit_code::ExitCode,
-    fleet::{
-        client::{explain_status, is_away},
-        select::Fleet,
-    },
+    fleet::select::Fleet,
+    out_dir::{OutDir, OutError},
     source::{
         git::Git,
         plan::{Files, Plan, Planner, What},
-        upload,
     },
     trouble::Trouble,
 };
-
-/// How long a transfer is tried on one connection; after that the connection is made anew, for as long as the
-/// coordinator may be away.
-const TRANSFER: TransferConfig = TransferConfig {
-    stall_max: Duration::from_secs(30),
-    give_up_after: Duration::from_secs(5),
-    pause_min: Duration::from_millis(100),
-    pause_max: Duration::from_secs(2),
-};
-
-/// A build that the coordinator has acknowledged.
-#[derive(Debug)]
-struct Submitted {
-    project: ProjectId,
-    build: String,
-}
 
 /// Builds what the command line asks for.
 ///
@@ -70,16 +48,20 @@ struct Submitted {
 pub async fn run(context: &Context, args: &BuildArgs) -> Result<(), Trouble> {
     let started = Instant::now();
     check_arguments(args)?;
+    let out = OutDir::find(&args.out).map_err(OutError::into_trouble)?;
+    if !args.detach {
+        out.check_writable().map_err(OutError::into_trouble)?;
+    }
     let mut interrupts = Interrupts::listen()?;
     let mut report = Report::to_stderr();
-    let begun = tokio::select! {
-        begun = begin(context, args, &mut report) => begun?,
+    let prepared = tokio::select! {
+        prepared = prepare(context, args, &out) => prepared?,
         () = interrupts.before_submit() => return Err(cancelled("before anything was built")),
     };
-    let (mut fleet, submitted) = begun;
+    let (mut fleet, plans) = prepared;
+    let submitted = submit::all(&mut fleet, args, plans, &mut report, &mut interrupts).await?;
     if args.detach {
-        print_detached(&submitted, args.fleet.json);
-        return Ok(());
+        return print_detached(&submitted, args.fleet.json);
     }
     let mut ended = Vec::new();
     let mut submitted = submitted.into_iter();
@@ -88,13 +70,9 @@ pub async fn run(context: &Context, args: &BuildArgs) -> Result<(), Trouble> {
             Followed::Ended(build) => ended.push((one, build)),
             Followed::Cancelled => {
                 report.end();
-                let mut given_up = vec![one.build];
                 // The command stands for all of its builds, also those that were not looked at yet.
-                for later in submitted {
-                    cancel(&fleet, &later.build).await?;
-                    given_up.push(later.build);
-                }
-                return Err(cancelled(&given_up.join(", ")));
+                let later = submitted.map(|later| later.build).collect();
+                return Err(submit::take_back(&fleet, vec![one.build], later, None).await);
             }
         }
         report.end();
@@ -102,12 +80,12 @@ pub async fn run(context: &Context, args: &BuildArgs) -> Result<(), Trouble> {
     }
     let builds: Vec<&v1::Build> = ended.iter().map(|(_, build)| build.as_ref()).collect();
     if let Err(trouble) = check_outcome(&builds) {
-        if args.fleet.json {
-            print_outcome(&builds, None, started);
+        // Where the answer cannot be written, the trouble itself is what there is to tell.
+        if args.fleet.json && print_outcome(&builds, None, started).is_ok() {
             return Err(trouble.said());
         }
-        for build in &builds {
-            eprint!("{}", describe(build));
+        for told in builds.iter().map(|build| describe(build)).filter(|told| !told.is_empty()) {
+            print::aside(told.trim_end());
         }
         return Err(trouble);
     }
@@ -115,12 +93,14 @@ pub async fn run(context: &Context, args: &BuildArgs) -> Result<(), Trouble> {
         written = write_dist(&mut fleet, &ended, &args.out, &mut report) => written?,
         () = interrupts.before_submit() => return Err(cancelled("while the artifacts were fetched")),
     };
-    if args.fleet.json {
-        print_outcome(&builds, Some(&dist), started);
+    let printed = if args.fleet.json {
+        print_outcome(&builds, Some(&dist), started)
     } else {
-        print_summary(&builds, &dist, started);
-    }
-    Ok(())
+        print_summary(&builds, &dist, started)
+    };
+    printed.map_err(|trouble| {
+        trouble.hint(format_args!("the artifacts are in {} all the same, checked", dist.display()))
+    })
 }
 
 fn check_arguments(args: &BuildArgs) -> Result<(), Trouble> {
@@ -137,34 +117,22 @@ fn cancelled(what: &str) -> Trouble {
     Trouble { exit: ExitCode::Cancelled, ..Trouble::broken(format_args!("cancelled: {what}")) }
 }
 
-/// Plans, uploads and submits. The fleet is looked for while the files are digested.
-async fn begin(
+/// Plans what is to be submitted. The fleet is looked for while the files are digested.
+async fn prepare(
     context: &Context,
     args: &BuildArgs,
-    report: &mut Report,
-) -> Result<(Fleet, Vec<Submitted>), Trouble> {
-    let planner = Planner { git: Git::of_user(asks_for_input()), cache: &context.directories.cache, args };
+    out: &OutDir,
+) -> Result<(Fleet, Vec<(Plan, BuildSpec)>), Trouble> {
+    let git = Git::of_user(asks_for_input());
+    let planner = Planner { git, cache: &context.directories.cache, out: out.path(), args };
     let connect = context.fleet(&args.fleet);
     // Both at once, but a mistake in the request is told rather than the fleet's absence.
     let (plans, fleet) = tokio::join!(planner.plan(), connect);
-    let plans = plans?;
     let mut checked = Vec::new();
-    for plan in plans {
+    for plan in plans? {
         checked.push(check(args, plan)?);
     }
-    let mut fleet = fleet?;
-    let mut submitted = Vec::new();
-    for (plan, spec) in checked {
-        let project = request::project(args, &plan.file, &plan.facts, &fleet.client.team())?;
-        let spec = give_source(&mut fleet, &project, &plan.what, spec, report).await?;
-        let key = match &args.idempotency_key {
-            Some(key) => key.clone(),
-            None => random_key()?,
-        };
-        let build = submit(&mut fleet, &project, &key, &spec, report).await?;
-        submitted.push(Submitted { project, build });
-    }
-    Ok((fleet, submitted))
+    Ok((fleet?, checked))
 }
 
 /// The request of a plan, without receipts yet.
@@ -184,62 +152,6 @@ fn check(args: &BuildArgs, plan: Plan) -> Result<(Plan, BuildSpec), Trouble> {
     };
     let spec = request::spec(args, &plan.file, source, &plan.facts)?;
     Ok((plan, spec))
-}
-
-/// Makes sure that a durable holder has the source, and puts its receipts into the request.
-async fn give_source(
-    fleet: &mut Fleet,
-    project: &ProjectId,
-    what: &What,
-    mut spec: BuildSpec,
-    report: &mut Report,
-) -> Result<BuildSpec, Trouble> {
-    let What::Tree(files) = what else { return Ok(spec) };
-    let mut patience = Patience::default();
-    let held: Vec<Receipt> = loop {
-        let held = upload::ensure_held(&fleet.client, project, &files.tree, TRANSFER, |_| {});
-        match held.await {
-            Ok(receipts) => break receipts,
-            Err(upload::UploadError::Away(status)) => {
-                wait_and_reconnect(fleet, report, &mut patience, &status).await?;
-            }
-            Err(upload::UploadError::Trouble(trouble)) => return Err(trouble),
-        }
-    };
-    if let Source::Tree { receipts, .. } = &mut spec.source {
-        *receipts = held;
-    }
-    Ok(spec)
-}
-
-/// Submits until it is acknowledged. The key makes that safe: a second try finds the first one's build.
-async fn submit(
-    fleet: &mut Fleet,
-    project: &ProjectId,
-    key: &str,
-    spec: &BuildSpec,
-    report: &mut Report,
-) -> Result<String, Trouble> {
-    let mut patience = Patience::default();
-    loop {
-        let message =
-            v1::SubmitRequest { project: project.to_string(), key: key.to_owned(), spec: Some(spec.into()) };
-        let mut request = Request::new(message);
-        propagation::inject(request.metadata_mut());
-        match fleet.client.builds().submit(request).await {
-            Ok(answer) => return Ok(answer.into_inner().build),
-            Err(status) if is_away(&status) => {
-                wait_and_reconnect(fleet, report, &mut patience, &status).await?;
-            }
-            Err(status) => return Err(explain_status("submit the build", &status)),
-        }
-    }
-}
-
-fn random_key() -> Result<String, Trouble> {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).map_err(|error| Trouble::broken(format_args!("no randomness: {error}")))?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// Success, or the one trouble that stands for all builds.
@@ -285,17 +197,19 @@ fn artifacts(build: &v1::Build) -> Vec<&v1::Artifact> {
     succeeded.flatten().collect()
 }
 
-fn print_detached(submitted: &[Submitted], as_json: bool) {
-    if as_json {
-        let builds: Vec<_> = submitted.iter().map(|one| json!({ "build": one.build })).collect();
-        return print::json(&json!({ "state": "submitted", "builds": builds }));
-    }
-    for one in submitted {
-        print::line(&one.build);
-    }
+fn print_detached(submitted: &[Submitted], as_json: bool) -> Result<(), Trouble> {
+    let ids: Vec<&str> = submitted.iter().map(|one| one.build.as_str()).collect();
+    let printed = if as_json {
+        let builds: Vec<_> = ids.iter().map(|id| json!({ "build": id })).collect();
+        print::json(&json!({ "state": "submitted", "builds": builds }))
+    } else {
+        print::line(&ids.join("\n"))
+    };
+    let hint = format_args!("submitted all the same, and going on: {}", ids.join(", "));
+    printed.map_err(|trouble| trouble.hint(hint))
 }
 
-fn print_outcome(builds: &[&v1::Build], dist: Option<&Path>, started: Instant) {
+fn print_outcome(builds: &[&v1::Build], dist: Option<&Path>, started: Instant) -> Result<(), Trouble> {
     let all = builds.iter().all(|build| build.state() == BuildState::Succeeded);
     let worst = builds.iter().find(|build| build.state() != BuildState::Succeeded);
     let state = if all { "succeeded" } else { worst.map_or("unknown", |build| state_word(build.state())) };
@@ -312,10 +226,10 @@ fn print_outcome(builds: &[&v1::Build], dist: Option<&Path>, started: Instant) {
         "seconds": started.elapsed().as_secs_f64(),
         "artifacts": artifacts.collect::<Vec<_>>(),
         "builds": builds.iter().map(|build| to_json(build)).collect::<Vec<_>>(),
-    }));
+    }))
 }
 
-fn print_summary(builds: &[&v1::Build], dist: &Path, started: Instant) {
+fn print_summary(builds: &[&v1::Build], dist: &Path, started: Instant) -> Result<(), Trouble> {
     let mut rows = Vec::new();
     for artifact in builds.iter().flat_map(|build| artifacts(build)) {
         let digest = Digest::from_slice(&artifact.digest).map(|digest| digest.to_hex()).unwrap_or_default();
@@ -324,10 +238,15 @@ fn print_summary(builds: &[&v1::Build], dist: &Path, started: Instant) {
         rows.push(vec![path, ByteCount(artifact.size).to_string(), short]);
     }
     rows.sort();
-    print::line(&print::table(&rows));
+    let printed = print::line(&print::table(&rows));
     let took = Millis(u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX));
     let ids: Vec<&str> = builds.iter().map(|build| build.id.as_str()).collect();
     let count = rows.len();
     let noun = if count == 1 { "artifact" } else { "artifacts" };
-    eprintln!("{} done in {took}: {count} {noun} in {}, checked", ids.join(", "), dist.display());
+    print::aside(&format!(
+        "{} done in {took}: {count} {noun} in {}, checked",
+        ids.join(", "),
+        dist.display()
+    ));
+    printed
 }

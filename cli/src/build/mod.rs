@@ -11,4 +11,5 @@ pub mod interrupt;
 pub mod patience;
 pub mod report;
 pub mod request;
+pub mod submit;
 pub mod watch;

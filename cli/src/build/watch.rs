@@ -11,6 +11,7 @@ use crate::{
         patience::Patience,
         report::Report,
     },
+    command::print,
     fleet::{
         client::{ask, explain_status, is_away},
         select::Fleet,
@@ -42,7 +43,7 @@ pub async fn follow(
     loop {
         let watched = tokio::select! {
             watched = watch(fleet, build, &mut cursor, report, &mut patience) => watched,
-            () = until_cancelled(build, report_hint(), interrupts) => {
+            () = until_cancelled(build, interrupts) => {
                 cancel(fleet, build).await?;
                 return Ok(Followed::Cancelled);
             }
@@ -57,7 +58,7 @@ pub async fn follow(
         let reconnect = wait_and_reconnect(fleet, report, &mut patience, &status);
         tokio::select! {
             reconnected = reconnect => reconnected?,
-            () = until_cancelled(build, report_hint(), interrupts) => {
+            () = until_cancelled(build, interrupts) => {
                 cancel(fleet, build).await?;
                 return Ok(Followed::Cancelled);
             }
@@ -125,14 +126,11 @@ pub async fn wait_and_reconnect(
     Ok(())
 }
 
-fn report_hint() -> &'static str {
-    "cancel the build? press Ctrl-C again to cancel; it goes on otherwise"
-}
-
-/// Returns when the user really wants to cancel.
-async fn until_cancelled(build: &str, hint: &str, interrupts: &mut Interrupts) {
+/// Returns when the user really wants `builds` to be cancelled.
+pub async fn until_cancelled(builds: &str, interrupts: &mut Interrupts) {
     while interrupts.next().await == Wish::Ask {
-        eprintln!("\n{build}: {hint}");
+        let ask = "cancel the build? press Ctrl-C again to cancel; it goes on otherwise";
+        print::aside(&format!("\n{builds}: {ask}"));
     }
 }
 

@@ -51,11 +51,10 @@ pub async fn builds(context: &Context, args: &BuildsArgs) -> Result<(), Trouble>
     found.truncate(limit);
     if args.fleet.json {
         let builds: Vec<Value> = found.iter().map(to_json).collect();
-        print::json(&json!({ "project": project, "builds": builds }));
-        return Ok(());
+        return print::json(&json!({ "project": project, "builds": builds }));
     }
     if found.is_empty() {
-        eprintln!("no builds of {project}");
+        print::aside(&format!("no builds of {project}"));
         return Ok(());
     }
     let mut rows = vec![["BUILD", "STATE", "AGE", "TOOK", "SOURCE"].map(str::to_owned).to_vec()];
@@ -69,8 +68,7 @@ pub async fn builds(context: &Context, args: &BuildsArgs) -> Result<(), Trouble>
             source_words(build),
         ]
     }));
-    print::line(&table(&rows));
-    Ok(())
+    print::line(&table(&rows))
 }
 
 /// The project that `meridian build` would use in the current directory.
@@ -82,8 +80,8 @@ fn project_here(team: &str) -> Result<String, Trouble> {
     if let Some(project) = file.project {
         return Ok(project);
     }
-    let name = set.module.file_name().map(|name| as_name(&name.to_string_lossy())).ok_or_else(which)?;
-    Ok(format!("{team}/{name}"))
+    let name = set.name().map_err(Trouble::usage)?;
+    Ok(format!("{team}/{}", as_name(&name)))
 }
 
 fn source_words(build: &v1::Build) -> String {
@@ -110,14 +108,13 @@ pub async fn cancel(context: &Context, args: &BuildRef) -> Result<(), Trouble> {
     let fleet = context.fleet(&args.fleet).await?;
     let request = v1::CancelBuildRequest { build: build.to_string() };
     let changed = ask("cancel the build", fleet.client.builds().cancel(request)).await?.changed;
-    if args.fleet.json {
-        print::json(&json!({ "build": build.to_string(), "changed": changed }));
-    } else if changed {
-        print::line(&format!("{build} is cancelled"));
+    let words = if changed { "is cancelled" } else { "had ended already" };
+    let printed = if args.fleet.json {
+        print::json(&json!({ "build": build.to_string(), "changed": changed }))
     } else {
-        print::line(&format!("{build} had ended already"));
-    }
-    Ok(())
+        print::line(&format!("{build} {words}"))
+    };
+    printed.map_err(|trouble| trouble.hint(format_args!("{build} {words} all the same")))
 }
 
 /// `meridian explain`.
@@ -131,13 +128,9 @@ pub async fn explain(context: &Context, args: &BuildRef) -> Result<(), Trouble> 
     let answer = ask("explain the build", fleet.client.builds().explain(request)).await?;
     if args.fleet.json {
         let tasks: Vec<Value> = answer.tasks.iter().map(explanation_to_json).collect();
-        print::json(&json!({ "build": build.to_string(), "tasks": tasks }));
-        return Ok(());
+        return print::json(&json!({ "build": build.to_string(), "tasks": tasks }));
     }
-    for task in &answer.tasks {
-        print::line(&explanation_text(task));
-    }
-    Ok(())
+    answer.tasks.iter().try_for_each(|task| print::line(&explanation_text(task)))
 }
 
 fn target(kind: Option<&v1::TaskKind>) -> String {
@@ -224,18 +217,16 @@ pub async fn agents(context: &Context, args: &FleetArgs) -> Result<(), Trouble> 
     let answer = ask("list the agents", fleet.client.agents().list(v1::ListAgentsRequest {})).await?;
     if args.json {
         let agents: Vec<Value> = answer.agents.iter().map(agent_to_json).collect();
-        print::json(&json!({ "agents": agents }));
-        return Ok(());
+        return print::json(&json!({ "agents": agents }));
     }
     if answer.agents.is_empty() {
-        eprintln!("no agent is attached");
+        print::aside("no agent is attached");
         return Ok(());
     }
     let heading = ["AGENT", "HOST", "BUSY", "ROUND TRIP", "CLOCK", "CACHE HITS", "DISK FREE", "ATTACHED"];
     let mut rows = vec![heading.map(str::to_owned).to_vec()];
     rows.extend(answer.agents.iter().map(agent_row));
-    print::line(&table(&rows));
-    Ok(())
+    print::line(&table(&rows))
 }
 
 fn agent_row(agent: &v1::AgentStatus) -> Vec<String> {
@@ -285,28 +276,21 @@ pub async fn status(context: &Context, args: &FleetArgs) -> Result<(), Trouble> 
     if let Choice::Local = select::choose(args, &context.directories, &context.config)? {
         let paths = LocalPaths::of(&context.directories);
         return match local::find(&paths).await? {
-            Some(found) => {
-                print_status(&found.status, found.client.address(), args.json);
-                Ok(())
-            }
-            None => {
-                if args.json {
-                    print::json(&json!({ "fleet": local::FLEET_NAME, "running": false }));
-                } else {
-                    print::line("the local fleet is not running; `meridian build` starts it");
-                }
-                Ok(())
-            }
+            Some(found) => print_status(&found.status, found.client.address(), args.json),
+            None if args.json => print::json(&json!({ "fleet": local::FLEET_NAME, "running": false })),
+            None => print::line("the local fleet is not running; `meridian build` starts it"),
         };
     }
     let fleet = context.fleet(args).await?;
     let status = ask("ask for the fleet's status", fleet.client.fleet().status(v1::StatusRequest {})).await?;
-    print_status(&status, fleet.client.address(), args.json);
-    Ok(())
+    print_status(&status, fleet.client.address(), args.json)
 }
 
 /// Prints a fleet's state.
-pub fn print_status(status: &v1::StatusResponse, address: &str, as_json: bool) {
+///
+/// # Errors
+/// When it cannot be written.
+pub fn print_status(status: &v1::StatusResponse, address: &str, as_json: bool) -> Result<(), Trouble> {
     if as_json {
         return print::json(&json!({
             "fleet": status.fleet,
@@ -337,5 +321,5 @@ pub fn print_status(status: &v1::StatusResponse, address: &str, as_json: bool) {
         status.tasks_leased,
         status.epoch,
         status.journal_index,
-    ));
+    ))
 }

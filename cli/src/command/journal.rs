@@ -23,14 +23,11 @@ pub fn verify(directory: &Path, as_json: bool) -> Result<(), Trouble> {
         return Err(Trouble::usage(format_args!("there is no journal in {}", journal.display()))
             .hint("give the state directory of a coordinator, or the journal's own"));
     }
-    if as_json {
-        print::json(&to_json(&report));
-    } else {
-        print_text(&report);
-    }
+    let printed = if as_json { print::json(&to_json(&report)) } else { print_text(&report) };
     if report.is_sound() {
-        return Ok(());
+        return printed;
     }
+    // The exit code says that it is damaged, also to whoever did not read why.
     Err(Trouble::broken(format_args!("the journal in {} is damaged", journal.display()))
         .hint("keep a copy of the directory; no coordinator starts on it as it is"))
 }
@@ -50,24 +47,25 @@ fn to_json(report: &Report) -> serde_json::Value {
     })
 }
 
-fn print_text(report: &Report) {
+fn print_text(report: &Report) -> Result<(), Trouble> {
     let snapshot = report.snapshot.map_or_else(String::new, |index| format!(", snapshot after {index}"));
     print::line(&format!(
         "{} segments, records {} to {}{snapshot}",
         report.segments, report.first, report.last
-    ));
+    ))?;
     if let Some(torn) = &report.torn {
         print::line(&format!(
             "{} at byte {}: record {} was cut off by a crash ({}); harmless, it was never acknowledged",
             torn.file, torn.offset, torn.index, torn.what
-        ));
+        ))?;
     }
     for damage in &report.damage {
-        print::line(&format!("damaged: {damage}"));
+        print::line(&format!("damaged: {damage}"))?;
     }
     if report.is_sound() {
-        print::line("sound");
+        print::line("sound")?;
     }
+    Ok(())
 }
 
 #[cfg(test)]

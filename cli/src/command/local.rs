@@ -18,15 +18,14 @@ pub async fn start(context: &Context, as_json: bool) -> Result<(), Trouble> {
     if as_json {
         print::json(
             &json!({ "running": true, "address": client.address(), "state": paths.state, "log": paths.log }),
-        );
+        )
     } else {
         print::line(&format!(
             "the local fleet runs at {}; it logs to {}",
             client.address(),
             paths.log.display()
-        ));
+        ))
     }
-    Ok(())
 }
 
 /// Says whether the local fleet runs, and how it is.
@@ -36,29 +35,26 @@ pub async fn start(context: &Context, as_json: bool) -> Result<(), Trouble> {
 pub async fn status(context: &Context, as_json: bool) -> Result<(), Trouble> {
     let paths = LocalPaths::of(&context.directories);
     match local::find(&paths).await? {
-        Some(found) if as_json => {
-            print::json(&json!({
-                "running": true,
-                "address": found.endpoint.address,
-                "pid": found.endpoint.pid,
-                "version": found.endpoint.version,
-                "state": paths.state,
-                "log": paths.log,
-                "builds_running": found.status.builds_running,
-                "tasks_queued": found.status.tasks_queued,
-                "tasks_leased": found.status.tasks_leased,
-                "agents": found.status.agents,
-                "uptime_ms": found.status.uptime_ms,
-            }));
-        }
+        Some(found) if as_json => print::json(&json!({
+            "running": true,
+            "address": found.endpoint.address,
+            "pid": found.endpoint.pid,
+            "version": found.endpoint.version,
+            "state": paths.state,
+            "log": paths.log,
+            "builds_running": found.status.builds_running,
+            "tasks_queued": found.status.tasks_queued,
+            "tasks_leased": found.status.tasks_leased,
+            "agents": found.status.agents,
+            "uptime_ms": found.status.uptime_ms,
+        })),
         Some(found) => {
-            print_status(&found.status, &found.endpoint.address, false);
-            print::line(&format!("process {}, log {}", found.endpoint.pid, paths.log.display()));
+            print_status(&found.status, &found.endpoint.address, false)?;
+            print::line(&format!("process {}, log {}", found.endpoint.pid, paths.log.display()))
         }
         None if as_json => print::json(&json!({ "running": false, "state": paths.state })),
         None => print::line("the local fleet is not running; `meridian build` starts it"),
     }
-    Ok(())
 }
 
 /// Stops the local fleet.
@@ -75,11 +71,10 @@ pub async fn stop(context: &Context, when_idle: bool, as_json: bool) -> Result<(
         );
     }
     if as_json {
-        print::json(&json!({ "stopped": stopped }));
+        print::json(&json!({ "stopped": stopped }))
     } else if stopped {
-        print::line("the local fleet has ended");
+        print::line("the local fleet has ended")
     } else {
-        print::line("the local fleet was not running");
+        print::line("the local fleet was not running")
     }
-    Ok(())
 }

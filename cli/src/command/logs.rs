@@ -94,7 +94,7 @@ async fn read(
     if let Some(heading) = heading
         && !args.fleet.json
     {
-        print::line(&format!("==> {heading} <=="));
+        print::line(&format!("==> {heading} <=="))?;
     }
     let mut cursor = String::new();
     let mut patience = Patience::default();
@@ -107,8 +107,9 @@ async fn read(
         };
         let status = match stream(fleet, request, &mut cursor, &mut patience, args.fleet.json).await {
             Ok(()) => return Ok(()),
-            Err(status) if is_away(&status) => status,
-            Err(status) => return Err(explain_status("read the log", &status)),
+            Err(Cut::Unwritten(trouble)) => return Err(trouble),
+            Err(Cut::Call(status)) if is_away(&status) => *status,
+            Err(Cut::Call(status)) => return Err(explain_status("read the log", &status)),
         };
         let Some(wait) = patience.next_wait(std::time::Instant::now()).filter(|_| args.follow) else {
             return Err(explain_status("read the log", &status));
@@ -120,23 +121,38 @@ async fn read(
     }
 }
 
+/// Why a log was not read to its end.
+enum Cut {
+    /// The call failed.
+    Call(Box<Status>),
+    /// What came could not be printed.
+    Unwritten(Trouble),
+}
+
+impl From<Status> for Cut {
+    fn from(status: Status) -> Self {
+        Self::Call(Box::new(status))
+    }
+}
+
 async fn stream(
     fleet: &Fleet,
     request: v1::ReadLogRequest,
     cursor: &mut String,
     patience: &mut Patience,
     as_json: bool,
-) -> Result<(), Status> {
+) -> Result<(), Cut> {
     let task = request.ordinal;
     let mut chunks = fleet.client.logs().read(request).await?.into_inner();
     while let Some(chunk) = chunks.message().await? {
         patience.reset();
-        if as_json {
+        let printed = if as_json {
             let text = String::from_utf8_lossy(&chunk.text);
-            print::json(&json!({ "task": task, "text": text, "cursor": chunk.cursor }));
+            print::json(&json!({ "task": task, "text": text, "cursor": chunk.cursor }))
         } else {
-            print::bytes(&chunk.text);
-        }
+            print::bytes(&chunk.text)
+        };
+        printed.map_err(Cut::Unwritten)?;
         *cursor = chunk.cursor;
     }
     Ok(())

@@ -33,12 +33,13 @@ pub async fn join(context: &Context, args: &JoinArgs) -> Result<(), Trouble> {
     }
     let directory =
         saved::save(&context.directories.state, &args.coordinator, &identity).map_err(Trouble::broken)?;
-    if args.json {
-        print::json(&json!({ "id": id.as_str(), "coordinator": args.coordinator, "identity": directory }));
+    let printed = if args.json {
+        print::json(&json!({ "id": id.as_str(), "coordinator": args.coordinator, "identity": directory }))
     } else {
-        print::line(&format!("joined as {id}; commands now use the coordinator at {}", args.coordinator));
-    }
-    Ok(())
+        print::line(&format!("joined as {id}; commands now use the coordinator at {}", args.coordinator))
+    };
+    let hint = format_args!("the fleet is joined all the same, as {id}");
+    printed.map_err(|trouble| trouble.hint(hint))
 }
 
 /// Makes a one-time token and prints it.
@@ -62,12 +63,14 @@ pub async fn create(context: &Context, args: &TokenCreateArgs) -> Result<(), Tro
             })?
         }
     };
-    if args.fleet.json {
-        print::json(&json!({ "token": answer.token, "lifetime_ms": lifetime_ms }));
+    let printed = if args.fleet.json {
+        print::json(&json!({ "token": answer.token, "lifetime_ms": lifetime_ms }))
     } else {
-        print::line(&answer.token);
-    }
-    Ok(())
+        print::line(&answer.token)
+    };
+    // It is a secret, so it is not repeated where logs are kept.
+    printed
+        .map_err(|trouble| trouble.hint("a token was made and is lost; nobody can use it. Make another one"))
 }
 
 /// The administrator whose identity the coordinator keeps in its state directory.

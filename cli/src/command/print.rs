@@ -1,23 +1,55 @@
-//! Text and JSON on standard output.
+//! Text and JSON on standard output, and words beside them on standard error.
+//!
+//! An answer that could not be written was not given, so the command must not end as if it had been. Only a
+//! reader that went away (`meridian builds | head -1`) has all it wanted. Words on standard error explain an
+//! answer or a failure that the exit code tells as well, so there is nobody to tell that they were lost.
 
 use std::io::{self, Write as _};
 
 use serde_json::Value;
 
-/// Prints a line. A reader that went away (`meridian builds | head -1`) is no error of ours.
-pub fn line(text: &str) {
-    let _ = writeln!(io::stdout().lock(), "{text}");
+use crate::trouble::Trouble;
+
+/// Prints a line.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn line(text: &str) -> Result<(), Trouble> {
+    bytes(format!("{text}\n").as_bytes())
 }
 
 /// Prints bytes as they are, at once.
-pub fn bytes(bytes: &[u8]) {
+///
+/// # Errors
+/// When they cannot be written.
+pub fn bytes(bytes: &[u8]) -> Result<(), Trouble> {
     let mut out = io::stdout().lock();
-    let _ = out.write_all(bytes).and_then(|()| out.flush());
+    written(out.write_all(bytes).and_then(|()| out.flush()))
 }
 
 /// Prints one JSON value on one line.
-pub fn json(value: &Value) {
-    line(&value.to_string());
+///
+/// # Errors
+/// When it cannot be written.
+pub fn json(value: &Value) -> Result<(), Trouble> {
+    line(&value.to_string())
+}
+
+/// Says something beside the answer, on standard error.
+pub fn aside(text: &str) {
+    // `eprintln!` would panic where nobody reads.
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// What became of an answer. A reader that went away ends the command at once and in silence, but well.
+///
+/// # Errors
+/// When it was not written.
+pub fn written(result: io::Result<()>) -> Result<(), Trouble> {
+    result.map_err(|error| match error.kind() {
+        io::ErrorKind::BrokenPipe => Trouble::nobody_reads(),
+        _ => Trouble::broken(format_args!("cannot write to standard output: {error}")),
+    })
 }
 
 /// Rows in columns, each as wide as its widest cell, two blanks between. The first row is the heading.
@@ -57,6 +89,7 @@ pub fn now_ms() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exit_code::ExitCode;
 
     #[test]
     fn columns_are_as_wide_as_their_widest_cell() {
@@ -64,6 +97,14 @@ mod tests {
         let rows = [row(["BUILD", "STATE", ""]), row(["acme/web/1", "ok", "x"])];
         assert_eq!(table(&rows), "BUILD       STATE\nacme/web/1  ok     x");
         assert_eq!(table(&[]), "");
+    }
+
+    #[test]
+    fn only_a_reader_that_went_away_leaves_the_command_well() {
+        let full = written(Err(io::ErrorKind::StorageFull.into())).unwrap_err();
+        assert_eq!((full.exit, full.is_said), (ExitCode::Broken, false));
+        let gone = written(Err(io::ErrorKind::BrokenPipe.into())).unwrap_err();
+        assert_eq!((gone.exit, gone.is_said), (ExitCode::Done, true));
     }
 
     #[test]

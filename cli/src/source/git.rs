@@ -15,7 +15,10 @@ use std::{
 use meridian_core::digest::Digest;
 use tokio::process::Command;
 
-use crate::source::grammar::GitText;
+use crate::source::{
+    credentials::{hide_credentials, without_credentials},
+    grammar::GitText,
+};
 
 /// How long a question that needs no network may take.
 const LOCAL_DEADLINE: Duration = Duration::from_secs(60);
@@ -96,6 +99,8 @@ impl GitError {
 #[derive(Debug, Clone)]
 pub struct Git {
     may_ask: bool,
+    /// Whether the user's git configuration says which ssh runs. The environment would win over it.
+    has_own_ssh: bool,
 }
 
 /// A repository's files at one commit.
@@ -116,7 +121,7 @@ impl Git {
     /// git and ssh fail instead of waiting for ever.
     #[must_use]
     pub fn of_user(may_ask: bool) -> Self {
-        Self { may_ask }
+        Self { may_ask, has_own_ssh: false }
     }
 
     fn command(&self, directory: &Path) -> Command {
@@ -127,7 +132,8 @@ impl Git {
         }
         if !self.may_ask {
             command.env("GIT_TERMINAL_PROMPT", "0");
-            if std::env::var_os("GIT_SSH_COMMAND").is_none() && std::env::var_os("GIT_SSH").is_none() {
+            let is_named = |name| std::env::var_os(name).is_some();
+            if !self.has_own_ssh && !is_named("GIT_SSH_COMMAND") && !is_named("GIT_SSH") {
                 command.env("GIT_SSH_COMMAND", "ssh -oBatchMode=yes");
             }
         }
@@ -184,7 +190,10 @@ impl Git {
         if !repository.join("HEAD").exists() {
             self.run(&repository, &["init", "-q", "--bare", "."], LOCAL_DEADLINE).await?;
         }
-        let (commit, tag) = self.resolve(text, &repository).await?;
+        let configured = ["config", "--get", "core.sshCommand"];
+        let has_own_ssh = self.run(&repository, &configured, LOCAL_DEADLINE).await.is_ok();
+        let remote = Self { has_own_ssh, ..self.clone() };
+        let (commit, tag) = remote.resolve(text, &repository).await?;
         let directory = self.export(&repository, &commit, &at.join("exports")).await?;
         let version = tag.map_or_else(|| commit[..12].to_owned(), |tag| tag.replace('/', "-"));
         Ok(Checkout { directory, url: without_credentials(&text.url), commit, version })
@@ -318,29 +327,6 @@ fn verb<S: AsRef<OsStr>>(arguments: &[S]) -> String {
 
 fn is_full_commit(text: &str) -> bool {
     matches!(text.len(), 40 | 64) && text.bytes().all(|byte| byte.is_ascii_hexdigit())
-}
-
-/// The address without a user's name and password, except the account name that ssh needs.
-#[must_use]
-pub fn without_credentials(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    let Some((user, bare)) = host.rsplit_once('@') else { return url.to_owned() };
-    match user.split(':').next() {
-        Some(account) if scheme == "ssh" => format!("{scheme}://{account}@{bare}{path}"),
-        _ => format!("{scheme}://{bare}{path}"),
-    }
-}
-
-/// Takes credentials out of every address in git's words.
-fn hide_credentials(words: &str) -> String {
-    let clean = |word: &str| {
-        let Some(scheme) = word.find("://") else { return word.to_owned() };
-        let start =
-            word[..scheme].rfind(|c: char| !c.is_ascii_alphanumeric() && c != '+').map_or(0, |at| at + 1);
-        format!("{}{}", &word[..start], without_credentials(&word[start..]))
-    };
-    words.split(' ').map(clean).collect::<Vec<_>>().join(" ")
 }
 
 async fn lock(path: &Path) -> Result<fs::File, GitError> {

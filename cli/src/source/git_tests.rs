@@ -100,18 +100,6 @@ async fn git_is_stopped_at_its_deadline() {
     assert!(matches!(error, GitError::Deadline { .. }), "{error}");
 }
 
-#[test]
-fn credentials_never_leave_an_address() {
-    let check = |url: &str, expected: &str| assert_eq!(without_credentials(url), expected);
-    check("https://user:secret@h.example/a", "https://h.example/a");
-    check("https://token@h.example/a@b", "https://h.example/a@b");
-    check("ssh://git:pw@h.example/a", "ssh://git@h.example/a");
-    check("git@h.example:a", "git@h.example:a");
-    check("file:///srv/a@b", "file:///srv/a@b");
-    let words = hide_credentials("unable to access 'https://u:secret@h.example/a/': no");
-    assert_eq!(words, "unable to access 'https://h.example/a/': no");
-}
-
 #[tokio::test]
 async fn a_work_tree_describes_itself() {
     let remote = remote();

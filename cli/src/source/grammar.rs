@@ -12,6 +12,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::source::credentials::{has_slash_in_password, without_credentials};
+
 /// What is to be built, as typed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SourceText {
@@ -67,7 +69,7 @@ pub enum GrammarError {
 /// # Errors
 /// When it is none of the kinds.
 pub fn parse(text: &str, exists: impl Fn(&Path) -> bool) -> Result<SourceText, GrammarError> {
-    let part = |what| GrammarError::Part { text: text.to_owned(), what };
+    let part = |what| GrammarError::Part { text: without_credentials(text), what };
     if text.is_empty() {
         return Err(part("no characters"));
     }
@@ -83,7 +85,7 @@ pub fn parse(text: &str, exists: impl Fn(&Path) -> bool) -> Result<SourceText, G
     if let Some((scheme, _)) = text.split_once("://") {
         return match scheme {
             "https" | "http" | "ssh" | "git" | "file" => git(text, text).map(SourceText::Git),
-            _ => Err(GrammarError::Scheme(text.to_owned())),
+            _ => Err(GrammarError::Scheme(without_credentials(text))),
         };
     }
     if text.starts_with(['.', '/', '~']) {
@@ -110,7 +112,13 @@ fn is_scp_like(text: &str) -> bool {
 }
 
 fn git(text: &str, whole: &str) -> Result<GitText, GrammarError> {
-    let part = |what| GrammarError::Part { text: whole.to_owned(), what };
+    let part = |what| GrammarError::Part { text: without_credentials(whole), what };
+    // git would take the rest of it for a path, and we for a ref; both would repeat it.
+    if has_slash_in_password(text) {
+        return Err(part(
+            "a password with a slash, which has to be written as %2F, or a port that is no number",
+        ));
+    }
     let (url, reference, directory) = match text.split_once('#') {
         Some((url, fragment)) => {
             let (reference, directory) = fragment.split_once(':').unwrap_or((fragment, ""));
@@ -224,6 +232,22 @@ mod tests {
         ] {
             assert!(parse_without_disk(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_mistake_is_told_without_the_password() {
+        for text in [
+            "https://alice:pa/ss@h.example/x.git",
+            "git+https://alice:pa/ss@h.example/x.git#main",
+            "https://alice:pa%2Fss@h.example/x.git@",
+            "ftp://alice:pa%2Fss@h.example/x.git",
+            "git+https://alice:pa%2Fss@h.example/x.git#a:..",
+        ] {
+            let told = parse_without_disk(text).unwrap_err().to_string();
+            assert!(told.contains("://h.example/x.git") && !told.contains("ss@"), "{text}: {told}");
+        }
+        let told = parse_without_disk("https://alice:pa/ss@h.example/x.git").unwrap_err().to_string();
+        assert!(told.contains("%2F"), "{told}");
     }
 
     #[test]

@@ -11,6 +11,8 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
+use meridian_core::golang::module_path::split_major;
+
 /// Where a build's files lie.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModuleSet {
@@ -69,6 +71,26 @@ pub enum ModulesError {
     /// A path that the wire cannot carry.
     #[error("{} is not UTF-8", .0.display())]
     NotUtf8(PathBuf),
+}
+
+impl ModuleSet {
+    /// What the module is called for short: the last word of its path. The directory's name only where the
+    /// module has no path, since everybody may call his clone what he likes.
+    ///
+    /// # Errors
+    /// When the `go.mod` cannot be read.
+    pub fn name(&self) -> Result<String, ModulesError> {
+        let paths = directive(&read(&self.module.join("go.mod"))?, "module");
+        let directory = || self.module.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Ok(paths.first().map_or_else(directory, |path| last_word(path).to_owned()))
+    }
+}
+
+/// The last word of a module's or package's path, without the suffix of a major version.
+#[must_use]
+pub fn last_word(path: &str) -> &str {
+    let path = split_major(path).map_or(path, |(path, _)| path);
+    path.rsplit('/').next().unwrap_or(path)
 }
 
 /// Finds what `source` needs. `gowork` is the user's `GOWORK`: `off`, a file, or nothing.
@@ -302,6 +324,20 @@ mod tests {
 
     fn names(set: &ModuleSet) -> Vec<&str> {
         set.directories.iter().map(|path| path.to_str().unwrap()).collect()
+    }
+
+    #[test]
+    fn a_module_is_called_by_the_last_word_of_its_path() {
+        let check = |go_mod: &str, name: &str| {
+            let dir = tree(&[("clone/go.mod", go_mod)]);
+            assert_eq!(find(&dir.path().join("clone"), None).unwrap().name().unwrap(), name, "{go_mod}");
+        };
+        check("// The shop.\nmodule example.org/shop/web // import\n\ngo 1.22\n", "web");
+        check("module \"example.org/web/v2\"\n", "web");
+        check("module gopkg.in/yaml.v3\n", "yaml");
+        check("module m\n", "m");
+        check("go 1.22\n", "clone");
+        assert_eq!(last_word("example.org/tools/cmd/x"), "x");
     }
 
     #[test]

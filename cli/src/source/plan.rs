@@ -1,9 +1,9 @@
 //! What is to be built, once every SOURCE on the command line is understood.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use meridian_core::{build::GitOrigin, golang::module_path::split_major};
-use meridian_store::tree::Tree;
+use meridian_core::build::GitOrigin;
+use meridian_store::tree::{Tree, TreeError};
 
 use crate::{
     args::build::BuildArgs,
@@ -14,7 +14,7 @@ use crate::{
         grammar::{self, GitText, SourceText},
         modules::{self, ModuleSet},
         scan::scan,
-        selection::{self, Listing},
+        selection::{self, Listing, SelectionError},
     },
     trouble::Trouble,
 };
@@ -64,6 +64,8 @@ pub struct Planner<'a> {
     pub git: Git,
     /// The user's cache directory.
     pub cache: &'a Path,
+    /// Where the artifacts will go, absolute and without links.
+    pub out: &'a Path,
     /// The flags.
     pub args: &'a BuildArgs,
 }
@@ -100,14 +102,14 @@ impl Planner<'_> {
     async fn directory(&self, directory: Directory) -> Result<Plan, Trouble> {
         let Directory { set, packages } = directory;
         let file = ProjectFile::load(&set.module).map_err(Trouble::usage)?;
-        let out = std::path::absolute(&self.args.out).unwrap_or_else(|_| self.args.out.clone());
         let wants_version = self.args.version.is_none() && file.version.is_none();
-        let select = selection::select(&self.git, &set, Listing::WorkTree, &file.include, &out);
+        let select = selection::select(&self.git, &set, Listing::WorkTree, &file.include, Some(self.out));
         let describe = async { if wants_version { self.git.describe(&set.module).await } else { None } };
         let (selected, described) = tokio::join!(select, describe);
-        let tree = scan(&set, selected.map_err(Trouble::usage)?, self.cache).await.map_err(Trouble::usage)?;
+        let tree =
+            scan(&set, selected.map_err(selection_trouble)?, self.cache).await.map_err(tree_trouble)?;
         let commit = self.commit(&file, &set.module).await?;
-        let facts = SourceFacts { commit, ..facts(&set, packages, described, &tree) };
+        let facts = SourceFacts { commit, ..facts(&set, packages, described, &tree)? };
         Ok(Plan { facts, file, what: files(set, tree, None) })
     }
 
@@ -140,15 +142,11 @@ impl Planner<'_> {
         let set = modules::find_within(&checkout.directory, &source, None).map_err(Trouble::usage)?;
         let file = ProjectFile::load(&set.module).map_err(Trouble::usage)?;
         // An export is never the place that artifacts go to.
-        let nowhere = PathBuf::new();
-        let selected = selection::select(&self.git, &set, Listing::Everything, &file.include, &nowhere).await;
-        let tree = scan(&set, selected.map_err(Trouble::usage)?, self.cache).await.map_err(Trouble::usage)?;
+        let selected = selection::select(&self.git, &set, Listing::Everything, &file.include, None).await;
+        let tree =
+            scan(&set, selected.map_err(selection_trouble)?, self.cache).await.map_err(tree_trouble)?;
         let packages = vec![set.package.clone()];
-        let mut facts = facts(&set, packages, Some(checkout.version), &tree);
-        if text.directory.is_empty() {
-            let name = checkout.url.trim_end_matches('/').rsplit(['/', ':']).next().unwrap_or_default();
-            facts.default_project = name.trim_end_matches(".git").to_owned();
-        }
+        let facts = facts(&set, packages, Some(checkout.version), &tree)?;
         let origin = GitOrigin { url: checkout.url, commit: checkout.commit };
         Ok(Plan { facts, file, what: files(set, tree, Some(origin)) })
     }
@@ -165,21 +163,41 @@ fn add_directory(directories: &mut Vec<Directory>, path: &Path) -> Result<(), Tr
 }
 
 fn module(package: String, query: String) -> Plan {
-    let path = split_major(&package).map_or(package.as_str(), |(path, _)| path);
-    let default_project = path.rsplit('/').next().unwrap_or(path).to_owned();
+    let default_project = modules::last_word(&package).to_owned();
     // The resolved version is used in names; it is not known yet.
     let packages = vec![".".to_owned()];
     let facts = SourceFacts { packages, version: String::new(), commit: None, default_project };
     Plan { facts, file: ProjectFile::default(), what: What::Module { package, query } }
 }
 
-fn facts(set: &ModuleSet, packages: Vec<String>, version: Option<String>, tree: &Tree) -> SourceFacts {
-    let default_project = set.module.file_name().map(|name| name.to_string_lossy().into_owned());
-    SourceFacts {
+fn facts(
+    set: &ModuleSet,
+    packages: Vec<String>,
+    version: Option<String>,
+    tree: &Tree,
+) -> Result<SourceFacts, Trouble> {
+    Ok(SourceFacts {
         packages,
         version: version.unwrap_or_else(|| format!("0.0.0-{}", &tree.root.to_hex()[..12])),
         commit: None,
-        default_project: default_project.unwrap_or_default(),
+        default_project: set.name().map_err(Trouble::usage)?,
+    })
+}
+
+fn selection_trouble(error: SelectionError) -> Trouble {
+    let is_out = matches!(error, SelectionError::OutputAbove { .. } | SelectionError::OutputAmong { .. });
+    let trouble = Trouble::usage(error);
+    if is_out { trouble.hint("choose a directory of its own with --out, such as dist") } else { trouble }
+}
+
+/// A tree that is too large is well-formed all the same: it is declined, not mistyped.
+fn tree_trouble(error: TreeError) -> Trouble {
+    match error {
+        TreeError::File { .. } | TreeError::Limit { .. } => {
+            Trouble::refused(format_args!("the source is too large: {error}"))
+                .hint("keep out of it what the build does not need: what git ignores is not taken")
+        }
+        error => Trouble::usage(error),
     }
 }
 

@@ -2,8 +2,12 @@
 //!
 //! In a git work tree: what git tracks, and what it does not know yet but does not ignore either, so that a
 //! file just written is built and a secret in an ignored file never leaves the machine. Elsewhere: every
-//! file except version-control directories. The output directory is never taken. What `include` names comes
-//! along even if git ignores it: generated code, for the most part.
+//! file except version-control directories. What `include` names comes along even if git ignores it: generated
+//! code, for the most part.
+//!
+//! The output directory is never taken, or each build would be part of the next one's source. So it may lie in
+//! the source, but it cannot be the source, and cannot hold what is known to be source: files that git tracks,
+//! that `include` names there, or that are Go's by their name. All else in it counts as what builds left there.
 //!
 //! Symbolic links are taken as links and not followed; whether one may stay is the tree scan's rule.
 
@@ -14,9 +18,12 @@ use std::{
     time::Duration,
 };
 
-use crate::source::{
-    git::{Git, GitError},
-    modules::ModuleSet,
+use crate::{
+    project::FILE_NAME,
+    source::{
+        git::{Git, GitError},
+        modules::ModuleSet,
+    },
 };
 
 /// The files that are taken, relative to the root, sorted.
@@ -52,6 +59,22 @@ pub enum SelectionError {
         /// Where it was looked for.
         root: PathBuf,
     },
+    /// The artifacts would go where the source is.
+    #[error("artifacts cannot go to {}: the source {} lies in it", out.display(), root.display())]
+    OutputAbove {
+        /// The output directory.
+        out: PathBuf,
+        /// The source.
+        root: PathBuf,
+    },
+    /// The artifacts would go among files of the source.
+    #[error("artifacts cannot go to {}: it holds {}, a file of the source", out.display(), file.display())]
+    OutputAmong {
+        /// The output directory.
+        out: PathBuf,
+        /// One of the files, relative to the root of the source.
+        file: PathBuf,
+    },
     /// Far too many files.
     #[error("more than {FILES_MAX} files below {}; is this the directory that was meant?", .0.display())]
     TooMany(PathBuf),
@@ -67,18 +90,22 @@ pub enum Listing {
 }
 
 /// Selects the files of `set`. `include` holds patterns relative to the module; `out` is the output
-/// directory, absolute.
+/// directory, absolute and without links, where there is one.
 ///
 /// # Errors
-/// When a directory cannot be read, git fails, or an include matches nothing.
+/// When a directory cannot be read, git fails, an include matches nothing, or the output directory is in the
+/// way.
 pub async fn select(
     git: &Git,
     set: &ModuleSet,
     listing: Listing,
     include: &[String],
-    out: &Path,
+    out: Option<&Path>,
 ) -> Result<Selection, SelectionError> {
     let mut files = Selection::new();
+    if let Some(out) = out.filter(|out| set.root.starts_with(out)) {
+        return Err(SelectionError::OutputAbove { out: out.to_owned(), root: set.root.clone() });
+    }
     for directory in &set.directories {
         let absolute = set.root.join(directory);
         if listing == Listing::WorkTree && is_work_tree(&absolute) {
@@ -89,14 +116,48 @@ pub async fn select(
     }
     files.extend(set.files.iter().cloned());
     for pattern in include {
-        add_included(set, pattern, &mut files)?;
+        let mut found = Selection::new();
+        add_included(set, pattern, &mut found)?;
+        let names_out = out.filter(|out| set.module.join(before_wildcards(pattern)).starts_with(out));
+        if let (Some(out), Some(file)) = (names_out, found.first()) {
+            return Err(SelectionError::OutputAmong { out: out.to_owned(), file: file.clone() });
+        }
+        files.append(&mut found);
     }
-    if let Ok(out) = out.strip_prefix(&set.root)
-        && !out.as_os_str().is_empty()
-    {
-        files.retain(|file| !file.starts_with(out));
+    if let Some(out) = out {
+        keep_apart(git, &set.root, out, &mut files).await?;
     }
     Ok(files)
+}
+
+/// Takes what lies in the output directory out of the selection, unless some of it is source.
+async fn keep_apart(git: &Git, root: &Path, out: &Path, files: &mut Selection) -> Result<(), SelectionError> {
+    let Ok(below) = out.strip_prefix(root) else { return Ok(()) };
+    let there: Vec<&PathBuf> = files.iter().filter(|file| file.starts_with(below)).collect();
+    if there.is_empty() {
+        return Ok(());
+    }
+    let tracked = if is_work_tree(out) { tracked(git, out).await? } else { BTreeSet::new() };
+    let is_source = |file: &&&PathBuf| is_go_source(file) || tracked.contains(&root.join(file));
+    if let Some(file) = there.iter().find(is_source) {
+        return Err(SelectionError::OutputAmong { out: out.to_owned(), file: file.to_path_buf() });
+    }
+    files.retain(|file| !file.starts_with(below));
+    Ok(())
+}
+
+/// What git tracks below a directory, but for the hidden files that only keep the directory in the repository.
+async fn tracked(git: &Git, directory: &Path) -> Result<BTreeSet<PathBuf>, SelectionError> {
+    let listed = git.run(directory, &["ls-files", "-z", "--cached"], LIST_DEADLINE).await?;
+    let paths = listed.split(|byte| *byte == 0).filter(|name| !name.is_empty()).map(bytes_to_path);
+    let is_hidden =
+        |path: &PathBuf| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+    Ok(paths.filter(|path| !is_hidden(path)).map(|path| directory.join(path)).collect())
+}
+
+fn is_go_source(file: &Path) -> bool {
+    let is_named = |name: &std::ffi::OsStr| name == "go.mod" || name == "go.work" || name == FILE_NAME;
+    file.extension().is_some_and(|extension| extension == "go") || file.file_name().is_some_and(is_named)
 }
 
 fn is_work_tree(directory: &Path) -> bool {
@@ -168,8 +229,7 @@ fn add_included(set: &ModuleSet, pattern: &str, files: &mut Selection) -> Result
         found.extend(plain.strip_prefix(&set.root).ok().map(Path::to_owned));
     } else {
         // Only the part before the first wildcard needs to be walked.
-        let fixed: PathBuf = pattern.split('/').take_while(|step| !step.contains(['*', '?'])).collect();
-        let start = set.module.join(fixed);
+        let start = set.module.join(before_wildcards(pattern));
         if start.is_dir() {
             add_all(&set.module, &start, &mut found)?;
         }
@@ -187,6 +247,10 @@ fn add_included(set: &ModuleSet, pattern: &str, files: &mut Selection) -> Result
     files.append(&mut found);
     debug_assert!(files.len() >= before);
     Ok(())
+}
+
+fn before_wildcards(pattern: &str) -> PathBuf {
+    pattern.split('/').take_while(|step| !step.contains(['*', '?'])).collect()
 }
 
 /// Whether a relative path matches a pattern: `*` and `?` within a step, `**` for any number of steps.

@@ -1,7 +1,7 @@
 use std::process::Command;
 
 use super::*;
-use crate::source::modules;
+use crate::{out_dir::OutDir, source::modules};
 
 fn write(root: &Path, name: &str, text: &str) {
     let path = root.join(name);
@@ -20,10 +20,14 @@ fn git_in(directory: &Path, arguments: &[&str]) {
 }
 
 async fn selected(root: &Path, include: &[&str]) -> Result<Vec<String>, SelectionError> {
+    selected_but_for("dist", root, include).await
+}
+
+async fn selected_but_for(out: &str, root: &Path, include: &[&str]) -> Result<Vec<String>, SelectionError> {
     let set = modules::find(root, None).unwrap();
     let include: Vec<String> = include.iter().map(|text| (*text).to_owned()).collect();
-    let files =
-        select(&Git::of_user(false), &set, Listing::WorkTree, &include, &set.root.join("dist")).await?;
+    let out = OutDir::find(&set.root.join(out)).unwrap();
+    let files = select(&Git::of_user(false), &set, Listing::WorkTree, &include, Some(out.path())).await?;
     Ok(files.iter().map(|file| file.to_str().unwrap().to_owned()).collect())
 }
 
@@ -81,6 +85,46 @@ async fn a_directory_without_version_control_is_taken_whole_but_for_the_output()
         write(dir.path(), name, "");
     }
     assert_eq!(selected(dir.path(), &[]).await.unwrap(), ["a/b.go", "go.mod"]);
+}
+
+#[tokio::test]
+async fn an_output_directory_is_never_source_and_source_is_never_an_output_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("main");
+    git_in(dir.path(), &["init", "-q", "main"]);
+    for name in ["go.mod", "main.go", "cmd/x/main.go", "assets/page.html", "kept/.gitignore", "gen/a.txt"] {
+        write(&root, name, "");
+    }
+    git_in(&root, &["add", "."]);
+    // What builds left, and what was written a moment ago and is not tracked yet.
+    for name in ["dist/x_1_linux_amd64", "kept/x_1_linux_amd64", "deep/er/x_1_linux_amd64", "new/a.go"] {
+        write(&root, name, "");
+    }
+    let plain = ["assets/page.html", "cmd/x/main.go", "gen/a.txt", "go.mod", "kept/.gitignore", "main.go"];
+    for out in ["dist", "kept", "deep/er"] {
+        let files = selected_but_for(out, &root, &[]).await.unwrap();
+        let there: Vec<_> = files.iter().filter(|file| file.starts_with(out)).collect();
+        assert!(there.is_empty(), "{out}: {there:?}");
+        for name in plain.iter().filter(|name| !name.starts_with(out)) {
+            assert!(files.iter().any(|file| file == name), "{out}: {files:?}");
+        }
+    }
+    for (out, named) in [
+        (".", "main"),
+        ("..", "main"),
+        ("cmd", "cmd/x/main.go"),
+        ("cmd/x", "cmd/x/main.go"),
+        ("assets", "assets/page.html"),
+        ("new", "new/a.go"),
+    ] {
+        let error = selected_but_for(out, &root, &[]).await.unwrap_err().to_string();
+        assert!(error.contains("artifacts cannot go to") && error.contains(named), "{out}: {error}");
+    }
+    let error = selected_but_for("dist", &root, &["dist/**"]).await.unwrap_err();
+    assert!(matches!(error, SelectionError::OutputAmong { .. }), "{error}");
+    // A pattern that is not about that directory does not reach into it.
+    let files = selected_but_for("dist", &root, &["**/*_linux_*"]).await.unwrap();
+    assert!(!files.iter().any(|file| file.starts_with("dist/")), "{files:?}");
 }
 
 #[test]

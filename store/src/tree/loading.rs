@@ -9,7 +9,7 @@ use super::{
     link_check::Links,
     tree_error::TreeError,
 };
-use crate::blob::DiskBlobs;
+use crate::{blob::DiskBlobs, pack::PackLimits};
 
 /// The largest encoding of one directory.
 const DIRECTORY_MAX: ByteCount = ByteCount::mib(32);
@@ -21,13 +21,17 @@ pub struct TreeLimits {
     pub depth: usize,
     /// Entries of all directories together; one that appears in two places counts twice.
     pub entries: usize,
+    /// Bytes of one file.
+    pub file: ByteCount,
     /// Bytes of all files together.
     pub total: ByteCount,
 }
 
 impl Default for TreeLimits {
     fn default() -> Self {
-        Self { depth: 64, entries: 200_000, total: ByteCount::gib(8) }
+        // A file that no agent would take out of a pack cannot be built from either.
+        let file = PackLimits::default().blob;
+        Self { depth: 64, entries: 200_000, file, total: ByteCount::gib(8) }
     }
 }
 
@@ -75,6 +79,9 @@ pub fn load(blobs: &DiskBlobs, root: &Digest, limits: &TreeLimits) -> Result<Loa
             waiting.push((below(&node.name), node.digest, depth + 1));
         }
         for file in directory.files {
+            if file.size > limits.file {
+                return Err(TreeError::File { path: below(&file.name), size: file.size, max: limits.file });
+            }
             tree.total = ByteCount(tree.total.0.saturating_add(file.size.0));
             tree.files.push((below(&file.name), file));
         }

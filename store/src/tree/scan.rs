@@ -151,6 +151,10 @@ fn look(
         };
         // Told before anything is read: to digest what cannot be sent may take minutes.
         if let Kind::File { stat, .. } = &kind {
+            if stat.size > limits.file.0 {
+                let size = ByteCount(stat.size);
+                return Err(TreeError::File { path: text, size, max: limits.file });
+            }
             total = total.saturating_add(stat.size);
             if total > limits.total.0 {
                 return Err(TreeError::Limit { what: "bytes", max: limits.total.0 });

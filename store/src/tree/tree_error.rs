@@ -2,6 +2,8 @@
 
 use std::{io, path::PathBuf};
 
+use meridian_core::quantity::ByteCount;
+
 use crate::blob::BlobError;
 
 /// Why a tree is refused.
@@ -56,6 +58,16 @@ pub enum TreeError {
         what: &'static str,
         /// How many are allowed.
         max: u64,
+    },
+    /// A file is too large.
+    #[error("{path} has {size}; one file may have at most {max}")]
+    File {
+        /// Where it is in the tree.
+        path: String,
+        /// How large it is.
+        size: ByteCount,
+        /// How large it may be.
+        max: ByteCount,
     },
     /// The place is taken.
     #[error("{dest} exists already", dest = dest.display())]
