@@ -117,8 +117,14 @@ fn shell_loop(world: &World) -> Command {
 fn goreleaser_build(world: &World, program: &Path) -> Command {
     let mut command = world.client.home.program(program);
     world.set_go_environment(&mut command);
-    command.args(["build", "--snapshot", "--clean"]).current_dir(world.theirs());
+    command.args(["build", "--snapshot", "--clean", "--config"]).arg(goreleaser_configuration(world));
+    command.current_dir(world.theirs());
     command
+}
+
+/// Named to GoReleaser, because the program has a configuration of its own, which it would find first.
+fn goreleaser_configuration(world: &World) -> PathBuf {
+    world.scratch("goreleaser.yaml")
 }
 
 /// The same targets and flags, and nothing else that GoReleaser could do.
@@ -129,5 +135,5 @@ fn write_goreleaser_configuration(world: &World) -> anyhow::Result<()> {
         "version: 2\nproject_name: fzf\nbuilds:\n  - id: fzf\n    main: .\n    binary: fzf\n    env:\n      - CGO_ENABLED=0\n    flags:\n      - -trimpath\n      - -buildvcs=false\n    ldflags:\n      - \"\"\n    targets:\n{}",
         targets.concat()
     );
-    fs::write(world.theirs().join(".goreleaser.yaml"), text).context("cannot write .goreleaser.yaml")
+    fs::write(goreleaser_configuration(world), text).context("cannot write GoReleaser's configuration")
 }
