@@ -54,7 +54,7 @@ const fn net(texts: &'static [&'static str], kind: FailureKind, hint: &'static s
 
 use FailureKind::{DiskFull, Infrastructure, Modules, Request};
 
-const TABLE: [Row; 27] = [
+const TABLE: [Row; 28] = [
     row(
         &["no space left on device", "disk quota exceeded"],
         DiskFull,
@@ -165,7 +165,8 @@ const TABLE: [Row; 27] = [
         Modules,
         "check the package path and the version",
     ),
-    net(&[": 404 ", ": 410 ", ": 403 ", ": 451 "], Modules, "check the module path and the version"),
+    net(&[": 404 ", ": 410 "], Modules, "check the module path and the version"),
+    net(&[": 403 ", ": 451 "], Modules, "the module proxy refuses to serve it: ask whoever runs the proxy"),
 ];
 
 /// Sorts the failure of a Go command that ended by itself with `said` on its standard error.
