@@ -8,5 +8,6 @@
 //! is kept, and which result the coordinator accepts (`meridian-core` decides that from the facts read here).
 
 pub mod document;
+pub mod dsse;
 pub mod keys;
 pub mod message;
