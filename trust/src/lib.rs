@@ -7,7 +7,9 @@
 //! Bytes come in, bytes or verdicts go out. Not here: files, sockets and clocks (`now` is told), where a key
 //! is kept, and which result the coordinator accepts (`meridian-core` decides that from the facts read here).
 
+pub mod bundle;
 pub mod document;
 pub mod dsse;
 pub mod keys;
 pub mod message;
+pub mod sidecar;
