@@ -10,6 +10,9 @@
 pub mod bundle;
 pub mod document;
 pub mod dsse;
+pub mod holder;
+pub mod keyring;
 pub mod keys;
 pub mod message;
 pub mod sidecar;
+pub mod timestamp;
