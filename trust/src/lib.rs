@@ -15,4 +15,5 @@ pub mod keyring;
 pub mod keys;
 pub mod message;
 pub mod sidecar;
+pub mod statement;
 pub mod timestamp;
