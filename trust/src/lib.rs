@@ -7,6 +7,7 @@
 //! Bytes come in, bytes or verdicts go out. Not here: files, sockets and clocks (`now` is told), where a key
 //! is kept, and which result the coordinator accepts (`meridian-core` decides that from the facts read here).
 
+pub mod acceptance;
 pub mod bundle;
 pub mod document;
 pub mod dsse;
@@ -14,6 +15,7 @@ pub mod holder;
 pub mod keyring;
 pub mod keys;
 pub mod message;
+pub mod order;
 pub mod sidecar;
 pub mod statement;
 pub mod timestamp;
