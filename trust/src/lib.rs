@@ -19,3 +19,4 @@ pub mod order;
 pub mod sidecar;
 pub mod statement;
 pub mod timestamp;
+pub mod verify;
