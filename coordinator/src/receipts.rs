@@ -11,7 +11,7 @@ use std::{
     path::Path,
 };
 
-use hmac::{Hmac, Mac};
+use hmac::{Hmac, KeyInit as _, Mac as _};
 use meridian_core::{build::Receipt, digest::Digest, id::ProjectId, quantity::ByteCount};
 use sha2::Sha256;
 

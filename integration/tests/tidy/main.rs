@@ -25,10 +25,11 @@ const EDGES: &[(&str, &[&str])] = &[
     ("runtime", &[]),
     ("proto", &["core"]),
     ("store", &["core"]),
-    ("coordinator", &["core", "proto", "store", "runtime"]),
-    ("agent", &["core", "proto", "store", "runtime"]),
-    ("cli", &["core", "proto", "store", "runtime", "coordinator", "agent"]),
-    ("integration", &["core", "proto", "store", "runtime", "coordinator", "agent", "cli"]),
+    ("trust", &["core"]),
+    ("coordinator", &["core", "proto", "store", "trust", "runtime"]),
+    ("agent", &["core", "proto", "store", "trust", "runtime"]),
+    ("cli", &["core", "proto", "store", "trust", "runtime", "coordinator", "agent"]),
+    ("integration", &["core", "proto", "store", "trust", "runtime", "coordinator", "agent", "cli"]),
 ];
 
 /// What would make a decision depend on anything but its arguments.

@@ -1,0 +1,109 @@
+//! Who holds a key or builds: a SPIFFE id, as text.
+//!
+//! The same rule as for the identities in certificates, written down here because this crate imports the core
+//! alone. What the parts of the path mean is not known here; ids are compared as text.
+
+use std::{fmt, str::FromStr, sync::Arc};
+
+/// The longest id the SPIFFE standard lets everybody rely on, in bytes.
+const ID_LEN_MAX: usize = 2048;
+const SCHEME: &str = "spiffe://";
+
+/// `spiffe://FLEET/PATH`: an agent, a coordinator.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Holder(Arc<str>);
+
+/// Why a text names no holder.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0:?} is not a SPIFFE id: expected spiffe://FLEET/PART/PART with parts of a-z, A-Z, 0-9, '.', '_' and '-'"
+)]
+pub struct ParseHolderError(String);
+
+impl Holder {
+    /// Checks and wraps an id.
+    ///
+    /// # Errors
+    /// When the text is no SPIFFE id with a path.
+    pub fn new(text: &str) -> Result<Self, ParseHolderError> {
+        let is_lower = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b);
+        let is_part = |part: &str| {
+            !matches!(part, "" | "." | "..") && part.bytes().all(|b| is_lower(b) || b.is_ascii_uppercase())
+        };
+        let parts = text.strip_prefix(SCHEME).and_then(|rest| rest.split_once('/'));
+        let is_id = parts.is_some_and(|(fleet, path)| {
+            !fleet.is_empty() && fleet.bytes().all(is_lower) && path.split('/').all(is_part)
+        });
+        if is_id && text.len() <= ID_LEN_MAX {
+            return Ok(Self(text.into()));
+        }
+        Err(ParseHolderError(text.chars().take(120).collect()))
+    }
+
+    /// The fleet: the id's trust domain.
+    #[must_use]
+    pub fn fleet(&self) -> &str {
+        self.0.strip_prefix(SCHEME).and_then(|rest| rest.split('/').next()).unwrap_or_default()
+    }
+
+    /// The whole id.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Holder({})", self.0)
+    }
+}
+
+impl FromStr for Holder {
+    type Err = ParseHolderError;
+
+    fn from_str(text: &str) -> Result<Self, ParseHolderError> {
+        Self::new(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_holder_says_its_fleet() {
+        let holder = Holder::new("spiffe://acme/agent/eu-central/a1").unwrap();
+        assert_eq!(holder.fleet(), "acme");
+        assert_eq!(holder.as_str().parse(), Ok(holder));
+    }
+
+    #[test]
+    fn what_is_no_spiffe_id_is_refused() {
+        let long = format!("spiffe://acme/{}", "a".repeat(2048));
+        for text in [
+            "",
+            "acme/x",
+            "https://acme/x",
+            "spiffe://acme",
+            "spiffe://acme/",
+            "spiffe:///x",
+            "spiffe://Acme/x",
+            "spiffe://acme:80/x",
+            "spiffe://acme/a//b",
+            "spiffe://acme/../b",
+            "spiffe://acme/a b",
+            "spiffe://acme/a?b",
+            "spiffe://acme/*",
+            long.as_str(),
+        ] {
+            assert!(Holder::new(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! One key of a keyring.
+
+use std::fmt;
+
+use meridian_core::time::Wall;
+use serde::{Deserialize, Serialize};
+
+use super::{KeyRefusal, KeyringError};
+use crate::{
+    document::{as_base64, as_text},
+    holder::Holder,
+    keys::{Algorithm, KeyId, VerifyingKey},
+};
+
+/// What a key is certified for. One use a key, so that no signature is ever mistaken for another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum KeyUse {
+    /// A signer's key, for artifacts and their provenance.
+    Artifact,
+    /// The coordinator's key, for orders to build.
+    Order,
+    /// The coordinator's key, for the time at which it accepted a result.
+    Acceptance,
+}
+
+/// How much a key is worth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Grade {
+    /// A local fleet's key: it proves that nothing changed since, on a machine that nobody looks after.
+    Dev,
+    /// The key of a fleet that is run as one.
+    Production,
+}
+
+/// A key that the root vouches for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The key.
+    pub key: VerifyingKey,
+    /// What for.
+    pub key_use: KeyUse,
+    /// Who holds it.
+    pub holder: Holder,
+    /// How much it is worth.
+    pub grade: Grade,
+    /// Valid from this moment on.
+    pub not_before: Wall,
+    /// Valid before this moment.
+    pub not_after: Wall,
+    /// No longer valid from this moment on.
+    pub revoked: Option<Wall>,
+}
+
+/// An entry as it is written. Fields are in alphabetical order.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct EntryWire {
+    #[serde(with = "as_text")]
+    algorithm: Algorithm,
+    grade: Grade,
+    #[serde(with = "as_text")]
+    holder: Holder,
+    #[serde(with = "as_text")]
+    key_id: KeyId,
+    not_after_ms: u64,
+    not_before_ms: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    revoked_ms: Option<u64>,
+    #[serde(with = "as_base64")]
+    spki: Vec<u8>,
+    #[serde(rename = "use")]
+    key_use: KeyUse,
+}
+
+impl Entry {
+    /// Whether the key might be used for `wanted` at that moment.
+    ///
+    /// # Errors
+    /// The first reason why not.
+    pub fn check(&self, wanted: KeyUse, at: Wall) -> Result<(), KeyRefusal> {
+        let key = self.key.id();
+        if self.key_use != wanted {
+            return Err(KeyRefusal::Use { key, certified: self.key_use, wanted });
+        }
+        if at < self.not_before {
+            return Err(KeyRefusal::NotYetValid { key, at, from: self.not_before });
+        }
+        if let Some(since) = self.revoked.filter(|since| at >= *since) {
+            return Err(KeyRefusal::Revoked { key, at, since });
+        }
+        if at >= self.not_after {
+            return Err(KeyRefusal::Expired { key, at, until: self.not_after });
+        }
+        Ok(())
+    }
+
+    pub(super) fn to_wire(&self) -> EntryWire {
+        EntryWire {
+            algorithm: self.key.algorithm(),
+            grade: self.grade,
+            holder: self.holder.clone(),
+            key_id: self.key.id(),
+            not_after_ms: self.not_after.0,
+            not_before_ms: self.not_before.0,
+            revoked_ms: self.revoked.map(|at| at.0),
+            spki: self.key.to_spki(),
+            key_use: self.key_use,
+        }
+    }
+
+    pub(super) fn from_wire(wire: EntryWire) -> Result<Self, KeyringError> {
+        let unfit = || KeyringError::Entry(wire.key_id);
+        let key = VerifyingKey::from_spki(&wire.spki).map_err(|_| unfit())?;
+        if key.id() != wire.key_id || key.algorithm() != wire.algorithm {
+            return Err(unfit());
+        }
+        Ok(Self {
+            key,
+            key_use: wire.key_use,
+            holder: wire.holder,
+            grade: wire.grade,
+            not_before: Wall(wire.not_before_ms),
+            not_after: Wall(wire.not_after_ms),
+            revoked: wire.revoked_ms.map(Wall),
+        })
+    }
+}
+
+impl fmt::Display for KeyUse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Artifact => "artifacts",
+            Self::Order => "orders",
+            Self::Acceptance => "acceptances",
+        })
+    }
+}
+
+impl fmt::Display for Grade {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Dev => "dev",
+            Self::Production => "production",
+        })
+    }
+}

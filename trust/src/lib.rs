@@ -1,0 +1,22 @@
+//! What makes an artifact worth trusting: signatures, statements about how it was built, and their
+//! verification.
+//!
+//! The formats are those that stock tools accept (DSSE, Sigstore bundles, in-toto, SLSA provenance,
+//! CycloneDX), so that nobody needs Meridian to check what Meridian made.
+//!
+//! Bytes come in, bytes or verdicts go out. Not here: files, sockets and clocks (`now` is told), where a key
+//! is kept, and which result the coordinator accepts (`meridian-core` decides that from the facts read here).
+
+pub mod acceptance;
+pub mod bundle;
+pub mod document;
+pub mod dsse;
+pub mod holder;
+pub mod keyring;
+pub mod keys;
+pub mod message;
+pub mod order;
+pub mod sidecar;
+pub mod statement;
+pub mod timestamp;
+pub mod verify;
