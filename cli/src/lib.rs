@@ -10,6 +10,7 @@ pub mod command;
 pub mod dist;
 pub mod exit_code;
 pub mod fleet;
+pub mod goreleaser;
 pub mod project;
 pub mod role;
 pub mod settings;

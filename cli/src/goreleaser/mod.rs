@@ -1,0 +1,3 @@
+//! `.goreleaser.yaml`: a configuration that a project has already, read as a documented subset.
+
+pub mod yaml;
