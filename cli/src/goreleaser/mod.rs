@@ -1,3 +1,4 @@
 //! `.goreleaser.yaml`: a configuration that a project has already, read as a documented subset.
 
+pub mod template;
 pub mod yaml;
