@@ -11,6 +11,7 @@ pub mod dist;
 pub mod exit_code;
 pub mod fleet;
 pub mod out_dir;
+pub mod goreleaser;
 pub mod project;
 pub mod role;
 pub mod settings;

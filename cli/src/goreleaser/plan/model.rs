@@ -1,0 +1,196 @@
+//! The plan.
+
+use std::collections::BTreeSet;
+
+use meridian_core::golang::platform::Platform;
+
+/// What GoReleaser would build and upload.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Plan {
+    /// What the project is called.
+    pub project_name: String,
+    /// The version in names and flags.
+    pub version: String,
+    /// Commands that GoReleaser would run first, such as `go mod tidy`. They are listed, not meant to be run.
+    pub before_hooks: Vec<String>,
+    /// One executable each.
+    pub builds: Vec<PlannedBuild>,
+    /// Executables of several macOS builds in one.
+    pub universal_binaries: Vec<PlannedUniversal>,
+    /// Archives, and executables that are uploaded as they are.
+    pub archives: Vec<PlannedArchive>,
+    /// The archive of the commit's files.
+    pub source: Option<PlannedSource>,
+    /// Software bills of materials.
+    pub documents: Vec<PlannedDocument>,
+    /// Lists of checksums: one, or one for each asset.
+    pub checksums: Vec<PlannedChecksums>,
+    /// Signatures.
+    pub signatures: Vec<PlannedSignature>,
+}
+
+/// One run of `go build`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlannedBuild {
+    /// The build's id; several platforms share it.
+    pub id: String,
+    /// GoReleaser's name of the target, such as `linux_amd64_v1`.
+    pub target: String,
+    /// What it is built for.
+    pub platform: Platform,
+    /// Where `go build` runs, from the project's directory.
+    pub directory: String,
+    /// The package or file, from that directory.
+    pub main: String,
+    /// The executable's name, with `.exe` for Windows; may begin with directories.
+    pub binary: String,
+    /// Where GoReleaser puts it, from the project's directory.
+    pub path: String,
+    /// What the configuration sets in the environment, in order; the platform's variables are not among it.
+    pub env: Vec<(String, String)>,
+    /// Flags before those below.
+    pub flags: Vec<String>,
+    /// Values of `-asmflags`.
+    pub asmflags: Vec<String>,
+    /// Values of `-gcflags`.
+    pub gcflags: Vec<String>,
+    /// Build tags; absent where GoReleaser passes no `-tags`.
+    pub tags: Option<Vec<String>>,
+    /// The value of `-ldflags`.
+    pub ldflags: String,
+    /// The value of `-buildmode`; absent where GoReleaser passes none.
+    pub buildmode: Option<String>,
+    /// The time to give the file, in seconds since the Unix epoch or RFC 3339 as configured.
+    pub mod_timestamp: Option<String>,
+}
+
+/// An executable that holds several.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlannedUniversal {
+    /// Its id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// Where GoReleaser puts it, from the project's directory.
+    pub path: String,
+    /// The builds that it holds, as places in [`Plan::builds`].
+    pub builds: Vec<usize>,
+    /// Whether those are in no archive any more.
+    pub replaces: bool,
+    /// The time to give the file.
+    pub mod_timestamp: Option<String>,
+}
+
+/// An executable of the plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    /// A place in [`Plan::builds`].
+    Build(usize),
+    /// A place in [`Plan::universal_binaries`].
+    Universal(usize),
+}
+
+/// An archive, or an executable that is uploaded as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlannedArchive {
+    /// The archive's id; several platforms share it.
+    pub id: String,
+    /// Its file name.
+    pub name: String,
+    /// `tar.gz`, `zip` and so on; `binary` for an executable as it is.
+    pub format: String,
+    /// The executables, each with its name in the archive; exactly one for `binary`, none for an archive of
+    /// files only.
+    pub binaries: Vec<(Part, String)>,
+    /// The directory in the archive that everything lies in; empty for none.
+    pub wrap_in: String,
+    /// Further files.
+    pub files: Vec<PlannedFile>,
+}
+
+/// Files of the project that go into an archive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlannedFile {
+    /// A pattern of paths from the project's directory.
+    pub pattern: String,
+    /// Where they go.
+    pub destination: String,
+    /// Whether they go there without their directories.
+    pub strips_parent: bool,
+    /// Whether it is one of GoReleaser's own, which may match nothing.
+    pub is_default: bool,
+}
+
+/// The archive of the commit's files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlannedSource {
+    /// Its file name.
+    pub name: String,
+    /// `tar.gz`, `tgz`, `tar` or `zip`.
+    pub format: String,
+    /// What every path in it begins with.
+    pub prefix: String,
+}
+
+/// What a document or a signature is of.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Subject {
+    /// An executable that is not an asset itself.
+    Part(Part),
+    /// An asset, by its name.
+    Asset(String),
+    /// The project as a whole.
+    Project,
+}
+
+/// A software bill of materials.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlannedDocument {
+    /// Its file name.
+    pub name: String,
+    /// What it is of.
+    pub subject: Subject,
+}
+
+/// A list of checksums.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlannedChecksums {
+    /// Its file name.
+    pub name: String,
+    /// The algorithm as configured; names may hold it.
+    pub algorithm: String,
+    /// The assets in it.
+    pub assets: Vec<String>,
+    /// Whether it is the file of one asset, which holds the digest and no name.
+    pub is_split: bool,
+}
+
+/// A signature, with or without a certificate beside it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlannedSignature {
+    /// Its file name.
+    pub name: String,
+    /// The file name of the certificate.
+    pub certificate: Option<String>,
+    /// What is signed.
+    pub subject: Subject,
+}
+
+impl Plan {
+    /// The names of everything that would be uploaded.
+    ///
+    /// These are the artifacts of `goreleaser release --snapshot` of the types that it uploads, without those
+    /// that [`crate::goreleaser::config::Effect::MissingAssets`] reports. A name that two artifacts share,
+    /// against which GoReleaser only warns, is here once.
+    #[must_use]
+    pub fn asset_names(&self) -> BTreeSet<String> {
+        let archives = self.archives.iter().map(|archive| &archive.name);
+        let source = self.source.iter().map(|source| &source.name);
+        let documents = self.documents.iter().map(|document| &document.name);
+        let checksums = self.checksums.iter().map(|checksums| &checksums.name);
+        let signatures = self.signatures.iter().map(|signature| &signature.name);
+        let certificates = self.signatures.iter().filter_map(|signature| signature.certificate.as_ref());
+        let names = archives.chain(source).chain(documents).chain(checksums).chain(signatures);
+        names.chain(certificates).cloned().collect()
+    }
+}
