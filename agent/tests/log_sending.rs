@@ -13,7 +13,10 @@ use std::{
     time::Duration,
 };
 
-use meridian_agent::logs::{LogConfig, LogWriter, SendLogError};
+use meridian_agent::{
+    logs::{LogConfig, LogWriter, SendLogError},
+    redaction::Redaction,
+};
 use meridian_core::{
     digest::Digest,
     id::{Fence, TaskId},
@@ -98,7 +101,7 @@ async fn a_log_arrives_whole_and_in_order_through_streams_that_break() {
     let dir = tempfile::tempdir().unwrap();
     let config =
         LogConfig { segment_len_max: 100, cut_every: Duration::from_millis(5), ..LogConfig::default() };
-    let (writer, sender) = LogWriter::begin(dir.path(), config, Arc::new(|_| {}));
+    let (writer, sender) = LogWriter::begin(dir.path(), config, &Redaction::default());
     let channel = served.channel.clone();
     let sending = tokio::spawn(async move { sender.run(channel, &task(), Fence(7)).await });
     let mut written = String::new();
@@ -120,7 +123,7 @@ async fn a_log_arrives_whole_and_in_order_through_streams_that_break() {
 async fn a_log_that_the_coordinator_refuses_is_not_sent_for_ever() {
     let served = serve(Coordinator { refuses: true, ..Coordinator::default() }).await;
     let dir = tempfile::tempdir().unwrap();
-    let (_writer, sender) = LogWriter::begin(dir.path(), LogConfig::default(), Arc::new(|_| {}));
+    let (_writer, sender) = LogWriter::begin(dir.path(), LogConfig::default(), &Redaction::default());
     let task = task();
     let sent =
         tokio::time::timeout(Duration::from_secs(60), sender.run(served.channel.clone(), &task, Fence(7)));
@@ -133,7 +136,7 @@ async fn a_log_that_the_coordinator_refuses_is_not_sent_for_ever() {
 async fn an_empty_log_ends_at_once() {
     let served = serve(Coordinator::default()).await;
     let dir = tempfile::tempdir().unwrap();
-    let (writer, sender) = LogWriter::begin(dir.path(), LogConfig::default(), Arc::new(|_| {}));
+    let (writer, sender) = LogWriter::begin(dir.path(), LogConfig::default(), &Redaction::default());
     assert_eq!(writer.finish().await.unwrap(), []);
     let task = task();
     let sent =

@@ -5,7 +5,7 @@
 //! [`LogWriter`] takes the bytes; [`LogSender`] sends them, and sends again from wherever the coordinator
 //! wants after a broken stream.
 //!
-//! Not here: what to mask (the writer is given a function), and reading logs back.
+//! Not here: what is masked (`redaction` knows), and reading logs back.
 
 mod sender;
 mod spool;
@@ -13,4 +13,4 @@ mod writer;
 
 pub use sender::{LogSender, SendLogError};
 pub use spool::{LogError, LogSegment};
-pub use writer::{LogConfig, LogWriter, Mask};
+pub use writer::{LogConfig, LogWriter};

@@ -1,10 +1,6 @@
 //! Takes what a build prints, and cuts it into segments.
 
-use std::{
-    path::Path,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use meridian_core::quantity::ByteCount;
 use meridian_proto::limits::LOG_SEGMENT_LEN_MAX;
@@ -14,17 +10,15 @@ use super::{
     sender::LogSender,
     spool::{LogError, LogSegment, Spool},
 };
-
-/// Changes a piece of a log before it leaves this process. It is given whole lines, except of lines longer
-/// than a segment.
-pub type Mask = Arc<dyn Fn(&mut Vec<u8>) + Send + Sync>;
+use crate::redaction::{Redaction, Redactor};
 
 /// How a log is cut.
 #[derive(Debug, Clone, Copy)]
 pub struct LogConfig {
-    /// The most bytes that wait for a segment to be cut; at most what the wire takes.
+    /// The most bytes of a segment; at most what the wire takes.
     pub segment_len_max: usize,
-    /// How long a finished line may wait, so that the log is live.
+    /// How long a finished line may wait, so that the log is live. A line whose end may be the begin of a
+    /// secret waits for what follows it.
     pub cut_every: Duration,
     /// How much of a log is kept. What comes after is dropped, and one line says so.
     pub total_max: ByteCount,
@@ -41,17 +35,16 @@ impl Default for LogConfig {
 }
 
 struct State {
-    /// What was not cut yet.
+    /// Holds what may be the begin of a secret; no segment is ever cut within it.
+    redactor: Redactor,
+    /// What was masked and not cut yet.
     pending: Vec<u8>,
-    /// When the oldest byte of it came.
-    since: Instant,
     taken: u64,
     closed: bool,
 }
 
 struct Shared {
     config: LogConfig,
-    mask: Mask,
     spool: Arc<Spool>,
     state: Mutex<State>,
 }
@@ -73,13 +66,14 @@ impl Drop for Ticking {
 }
 
 impl LogWriter {
-    /// Begins a log whose segments lie in `dir`, which the caller has made, empty, and removes at the end.
-    /// Gives the writer, and the sender that somebody must run. Must be called within a tokio runtime.
+    /// Begins a log whose segments lie in `dir`, which the caller has made, empty, and removes at the end. What
+    /// `redaction` finds is masked before anything is written. Gives the writer, and the sender that somebody
+    /// must run. Must be called within a tokio runtime.
     #[must_use]
-    pub fn begin(dir: &Path, config: LogConfig, mask: Mask) -> (Self, LogSender) {
+    pub fn begin(dir: &Path, config: LogConfig, redaction: &Redaction) -> (Self, LogSender) {
         let spool = Spool::new(dir);
-        let state = State { pending: Vec::new(), since: Instant::now(), taken: 0, closed: false };
-        let shared = Arc::new(Shared { config, mask, spool: Arc::clone(&spool), state: Mutex::new(state) });
+        let state = State { redactor: redaction.redactor(), pending: Vec::new(), taken: 0, closed: false };
+        let shared = Arc::new(Shared { config, spool: Arc::clone(&spool), state: Mutex::new(state) });
         let ticking = tokio::spawn(tick(Arc::clone(&shared)));
         (Self { shared, _ticking: Arc::new(Ticking(ticking)) }, LogSender::new(spool))
     }
@@ -92,12 +86,20 @@ impl LogWriter {
         self.shared.write(bytes).await
     }
 
+    /// Says that text was lost here, so that what follows does not continue what came before. What is held back
+    /// may be half of a secret whose other half is lost, and is left out too.
+    pub async fn skip(&self) {
+        self.shared.state.lock().await.redactor.skip();
+    }
+
     /// Cuts what is left, and gives every segment in order. Nothing can be written afterwards.
     ///
     /// # Errors
     /// When the spool cannot be written.
     pub async fn finish(&self) -> Result<Vec<LogSegment>, LogError> {
         let mut state = self.shared.state.lock().await;
+        let State { redactor, pending, .. } = &mut *state;
+        redactor.finish(pending);
         self.shared.cut(&mut state, true).await?;
         state.closed = true;
         self.shared.spool.finish();
@@ -113,16 +115,13 @@ impl Shared {
             if left == 0 {
                 return self.close_full(&mut state).await;
             }
-            if state.pending.is_empty() {
-                state.since = Instant::now();
-            }
-            let room = self.segment_len().saturating_sub(state.pending.len());
-            let len = bytes.len().min(room).min(usize::try_from(left).unwrap_or(usize::MAX));
+            let len = bytes.len().min(self.segment_len()).min(usize::try_from(left).unwrap_or(usize::MAX));
             let (now, later) = bytes.split_at(len);
-            state.pending.extend_from_slice(now);
+            let State { redactor, pending, .. } = &mut *state;
+            redactor.push(now, pending);
             state.taken += len as u64;
             bytes = later;
-            if state.pending.len() >= self.segment_len() {
+            while state.pending.len() >= self.segment_len() {
                 self.cut(&mut state, false).await?;
             }
         }
@@ -131,6 +130,8 @@ impl Shared {
 
     async fn close_full(&self, state: &mut State) -> Result<(), LogError> {
         state.closed = true;
+        // The rest of what is held back will not come.
+        state.redactor.skip();
         let shown = self.config.total_max;
         state.pending.extend_from_slice(format!("\nmeridian: the log was cut here, at {shown}\n").as_bytes());
         self.cut(state, true).await
@@ -144,21 +145,19 @@ impl Shared {
     async fn cut(&self, state: &mut State, all: bool) -> Result<(), LogError> {
         let full = state.pending.len() >= self.segment_len();
         let line_end = state.pending.iter().rposition(|byte| *byte == b'\n').map(|at| at + 1);
-        let len = match line_end {
+        let mut len = match line_end {
             _ if all => state.pending.len(),
             Some(end) => end,
             None if full => state.pending.len(),
             None => return Ok(()),
         };
-        let mut text = state.pending[..len].to_vec();
-        (self.mask)(&mut text);
-        // A mask may make text longer than a segment. An empty one is no segment.
-        let pieces: Vec<Vec<u8>> = text.chunks(LOG_SEGMENT_LEN_MAX).map(<[u8]>::to_vec).collect();
-        for piece in pieces {
-            self.spool.append(piece).await?;
+        // More than a segment may have been released at once. An empty text is no segment.
+        while len > 0 {
+            let piece = len.min(self.segment_len());
+            self.spool.append(state.pending[..piece].to_vec()).await?;
+            state.pending.drain(..piece);
+            len -= piece;
         }
-        state.pending.drain(..len);
-        state.since = Instant::now();
         Ok(())
     }
 }
@@ -187,9 +186,12 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::redaction::Secret;
 
-    fn no_mask() -> Mask {
-        Arc::new(|_| {})
+    fn redaction() -> Redaction {
+        let secrets =
+            ["hunter2", "first half\nsecond half"].map(|value| Secret::new("S", value.as_bytes()).unwrap());
+        Redaction::new(&secrets).unwrap()
     }
 
     fn text(segments: &[LogSegment]) -> Vec<u8> {
@@ -214,7 +216,7 @@ mod tests {
             let written: String = pieces.concat();
             let joined = runtime.block_on(async {
                 let dir = tempfile::tempdir().unwrap();
-                let (writer, _sender) = LogWriter::begin(dir.path(), config(len, 1 << 20), no_mask());
+                let (writer, _sender) = LogWriter::begin(dir.path(), config(len, 1 << 20), &Redaction::default());
                 for piece in &pieces {
                     writer.write(piece.as_bytes()).await.unwrap();
                 }
@@ -229,40 +231,56 @@ mod tests {
     #[tokio::test]
     async fn a_log_over_its_bound_ends_with_one_line_that_says_so() {
         let dir = tempfile::tempdir().unwrap();
-        let (writer, _sender) = LogWriter::begin(dir.path(), config(100, 1000), no_mask());
+        let (writer, _sender) = LogWriter::begin(dir.path(), config(100, 1000), &Redaction::default());
         for _ in 0..50 {
-            writer.write(&[b'x'; 77]).await.unwrap();
+            writer.write(&[b'z'; 77]).await.unwrap();
         }
         let text = String::from_utf8(text(&writer.finish().await.unwrap())).unwrap();
         assert_eq!(text.matches("the log was cut here").count(), 1);
-        assert!(text.starts_with(&"x".repeat(1000)) && text.len() < 1100);
+        assert!(text.starts_with(&"z".repeat(1000)) && text.len() < 1100);
     }
 
     #[tokio::test]
-    async fn a_secret_on_a_line_is_masked_wherever_the_writes_fall() {
-        let dir = tempfile::tempdir().unwrap();
-        let mask: Mask = Arc::new(|text| {
-            let masked = String::from_utf8_lossy(text).replace("hunter2", "***");
-            *text = masked.into_bytes();
-        });
-        let (writer, _sender) = LogWriter::begin(
-            dir.path(),
-            LogConfig { cut_every: Duration::from_millis(1), ..config(64, 1 << 20) },
-            mask,
-        );
-        for byte in "the password is hunter2, they say\n".repeat(20).as_bytes() {
-            writer.write(&[*byte]).await.unwrap();
-            tokio::task::yield_now().await;
+    async fn a_secret_is_masked_wherever_writes_cuts_and_segments_fall() {
+        // In one line that fills many segments, and over line breaks at which segments are cut.
+        for (said, masked) in [
+            ("the password is hunter2, they say; ", "the password is ***, they say; "),
+            ("first half\nsecond half\n--token abc\n", "***\n--token ***\n"),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let config = LogConfig { cut_every: Duration::from_millis(1), ..config(16, 1 << 20) };
+            let (writer, _sender) = LogWriter::begin(dir.path(), config, &redaction());
+            for byte in said.repeat(20).as_bytes() {
+                writer.write(&[*byte]).await.unwrap();
+                tokio::task::yield_now().await;
+            }
+            let text = String::from_utf8(text(&writer.finish().await.unwrap())).unwrap();
+            assert_eq!(text, masked.repeat(20));
         }
-        let text = String::from_utf8(text(&writer.finish().await.unwrap())).unwrap();
-        assert_eq!(text, "the password is ***, they say\n".repeat(20));
+    }
+
+    #[tokio::test]
+    async fn half_a_secret_is_not_kept_when_the_log_ends_or_breaks_within_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (writer, _sender) = LogWriter::begin(dir.path(), config(100, 21), &redaction());
+        writer.write(b"the password is hunter2, they say\n").await.unwrap();
+        let cut = String::from_utf8(text(&writer.finish().await.unwrap())).unwrap();
+        assert!(cut.starts_with("the password is \nmeridian: the log was cut here"), "{cut}");
+
+        let dir = tempfile::tempdir().unwrap();
+        let (writer, _sender) = LogWriter::begin(dir.path(), config(100, 1000), &redaction());
+        writer.write(b"the password is hunt").await.unwrap();
+        writer.skip().await;
+        writer.write(b"they say\n").await.unwrap();
+        let broken = String::from_utf8(text(&writer.finish().await.unwrap())).unwrap();
+        assert_eq!(broken, "the password is they say\n");
     }
 
     #[tokio::test]
     async fn a_line_is_cut_soon_without_more_writes() {
         let dir = tempfile::tempdir().unwrap();
         let config = LogConfig { cut_every: Duration::from_millis(5), ..LogConfig::default() };
-        let (writer, sender) = LogWriter::begin(dir.path(), config, no_mask());
+        let (writer, sender) = LogWriter::begin(dir.path(), config, &Redaction::default());
         writer.write(b"compiling\nhalf a li").await.unwrap();
         let mut reach = sender.reach();
         let cut = tokio::time::timeout(Duration::from_secs(10), reach.wait_for(|reach| reach.cut == 1)).await;

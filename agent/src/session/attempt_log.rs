@@ -7,7 +7,7 @@ use std::{
     io,
     path::Path,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -21,7 +21,10 @@ use meridian_core::{
 use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 use tonic::transport::Channel;
 
-use crate::logs::{LogConfig, LogWriter, SendLogError};
+use crate::{
+    logs::{LogConfig, LogWriter, SendLogError},
+    redaction::Redaction,
+};
 
 /// Pieces of output that may wait for the spool.
 const PIECES_QUEUED_MAX: usize = 1024;
@@ -29,10 +32,26 @@ const PIECES_QUEUED_MAX: usize = 1024;
 /// report waits as well, so this costs nothing then.
 const SEND_WITHIN: Duration = Duration::from_secs(5 * 60);
 
+/// What waits for the spool.
+enum Piece {
+    Output(Bytes),
+    /// Output was left out here.
+    Gap,
+}
+
+/// Output that was left out because the queue was full.
+#[derive(Default)]
+struct Gap {
+    /// The queue has not been told of it yet.
+    untold: bool,
+    /// It ends within a line. The rest of that line may be half of a secret and is left out as well.
+    within_line: bool,
+}
+
 /// The log of one attempt.
 pub(crate) struct AttemptLog {
     _dir: tempfile::TempDir,
-    pieces: mpsc::Sender<Bytes>,
+    pieces: mpsc::Sender<Piece>,
     dropped: Arc<AtomicU64>,
     writing: JoinHandle<LogWriter>,
     sending: JoinHandle<Result<(), SendLogError>>,
@@ -40,16 +59,25 @@ pub(crate) struct AttemptLog {
 }
 
 impl AttemptLog {
-    /// Begins a log, spooled below `spool` and sent as it grows.
-    pub(crate) fn begin(spool: &Path, channel: Channel, task: &TaskId, fence: Fence) -> io::Result<Self> {
+    /// Begins a log, spooled below `spool` and sent as it grows, without what `redaction` finds.
+    pub(crate) fn begin(
+        spool: &Path,
+        redaction: &Redaction,
+        channel: Channel,
+        task: &TaskId,
+        fence: Fence,
+    ) -> io::Result<Self> {
         std::fs::create_dir_all(spool)?;
         let dir = tempfile::Builder::new().prefix("log").tempdir_in(spool)?;
-        // What to mask is decided with the secrets, which builds do not have yet.
-        let (writer, sender) = LogWriter::begin(dir.path(), LogConfig::default(), Arc::new(|_| {}));
-        let (pieces, mut queue) = mpsc::channel::<Bytes>(PIECES_QUEUED_MAX);
+        let (writer, sender) = LogWriter::begin(dir.path(), LogConfig::default(), redaction);
+        let (pieces, mut queue) = mpsc::channel::<Piece>(PIECES_QUEUED_MAX);
         let writing = tokio::spawn(async move {
             while let Some(piece) = queue.recv().await {
-                if let Err(error) = writer.write(&piece).await {
+                let Piece::Output(output) = piece else {
+                    writer.skip().await;
+                    continue;
+                };
+                if let Err(error) = writer.write(&output).await {
                     tracing::warn!(%error, "a piece of a build's log is lost");
                 }
             }
@@ -63,8 +91,10 @@ impl AttemptLog {
     /// Where the tools' output goes.
     pub(crate) fn sink(&self) -> impl Fn(&[u8]) + Send + Sync + use<> {
         let (pieces, dropped) = (self.pieces.clone(), self.dropped.clone());
+        let gap = Mutex::<Gap>::default();
         move |output: &[u8]| {
-            if pieces.try_send(Bytes::copy_from_slice(output)).is_err() {
+            let mut gap = gap.lock().unwrap_or_else(PoisonError::into_inner);
+            if !gap.takes(output, &pieces) {
                 dropped.fetch_add(output.len() as u64, Ordering::Relaxed);
             }
         }
@@ -100,5 +130,52 @@ impl AttemptLog {
                 Vec::new()
             }
         }
+    }
+}
+
+impl Gap {
+    /// Queues `output`, behind the gap if there is one. Returns whether there was room for it.
+    fn takes(&mut self, output: &[u8], pieces: &mpsc::Sender<Piece>) -> bool {
+        let send = |piece| !self.within_line && pieces.try_send(piece).is_ok();
+        if self.untold && send(Piece::Gap) {
+            self.untold = false;
+        }
+        if !self.untold && send(Piece::Output(Bytes::copy_from_slice(output))) {
+            return true;
+        }
+        (self.untold, self.within_line) = (true, !output.ends_with(b"\n"));
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_that_lost_a_part_is_left_out_to_its_end_and_the_gap_is_told() {
+        let (pieces, mut queue) = mpsc::channel(3);
+        let mut gap = Gap::default();
+        let taken: Vec<bool> = ["one ", "line\n", "two ", "lost ", "half\n", "three\n"]
+            .into_iter()
+            .map(|output| {
+                // The queue has no room for the fourth piece, and room again after it.
+                let taken = gap.takes(output.as_bytes(), &pieces);
+                if output == "lost " {
+                    queue.try_recv().unwrap();
+                    queue.try_recv().unwrap();
+                }
+                taken
+            })
+            .collect();
+        assert_eq!(taken, [true, true, true, false, false, true]);
+        let mut left = Vec::new();
+        while let Ok(piece) = queue.try_recv() {
+            left.push(match piece {
+                Piece::Output(output) => String::from_utf8(output.to_vec()).unwrap(),
+                Piece::Gap => "(gap)".to_owned(),
+            });
+        }
+        assert_eq!(left, ["two ", "(gap)", "three\n"]);
     }
 }

@@ -34,6 +34,7 @@ use super::attempt_log::AttemptLog;
 use crate::{
     cache::{CacheDaemon, TaskCache, TaskScope},
     gobuild::{BuildRequest, BuiltFile, CacheAccess, GoBuilder, ProgressSink, Run, SourceRef},
+    redaction::Redaction,
     source::{SourceError, SourceTree, lay_out},
     spans::step_span,
     transfer::{Access, BlobContent, BlobUpload, Downloader, TransferConfig, TransferError, Uploader},
@@ -107,13 +108,28 @@ impl Worker {
         let (_, ()) = tokio::join!(steps.source(), self.parts.builder.prefetch(work, quiet));
     }
 
-    /// Runs an attempt to its end. Cancelling ends its whole process tree first.
+    /// Runs an attempt to its end. Cancelling ends its whole process tree first. What the outcome says and the
+    /// log holds is masked.
     pub(crate) async fn run(
         &self,
         work: Work,
         fence: Fence,
         progress: Box<ProgressSink<'static>>,
         cancel: CancellationToken,
+    ) -> Outcome {
+        // Projects have no secrets to declare yet.
+        let redaction = Redaction::default();
+        let outcome = self.run_with(work, fence, progress, cancel, &redaction).await;
+        masked(outcome, &redaction)
+    }
+
+    async fn run_with(
+        &self,
+        work: Work,
+        fence: Fence,
+        progress: Box<ProgressSink<'static>>,
+        cancel: CancellationToken,
+        redaction: &Redaction,
     ) -> Outcome {
         if work.kind == TaskKind::Resolve {
             let run = Run { progress: &*progress, log: &|_| {}, fence, cancel: &cancel };
@@ -122,7 +138,8 @@ impl Worker {
                 Err(failure) => Outcome::Failed { failure, log: Vec::new() },
             };
         }
-        let log = match AttemptLog::begin(&self.parts.spool, self.parts.bulk.clone(), &work.task, fence) {
+        let channel = self.parts.bulk.clone();
+        let log = match AttemptLog::begin(&self.parts.spool, redaction, channel, &work.task, fence) {
             Ok(log) => log,
             Err(error) => {
                 return Outcome::Failed {
@@ -291,6 +308,17 @@ fn quoted(text: &str) -> Option<String> {
     Some(format!("{quote}{text}{quote}"))
 }
 
+/// The outcome without secrets in what it says of a failure.
+fn masked(outcome: Outcome, redaction: &Redaction) -> Outcome {
+    match outcome {
+        Outcome::Failed { failure, log } => {
+            let (message, hint) = (redaction.text(&failure.message), redaction.text(&failure.hint));
+            Outcome::Failed { failure: Failure { message, hint, ..failure }, log }
+        }
+        well => well,
+    }
+}
+
 fn stopped() -> Failure {
     Failure { kind: FailureKind::Lost, message: "the attempt was stopped".to_owned(), hint: String::new() }
 }
@@ -310,6 +338,22 @@ fn transfer(what: &str, error: &TransferError) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_failure_is_reported_without_the_password_that_a_tool_quotes() {
+        let failure = Failure {
+            kind: FailureKind::Modules,
+            message: "reading https://ci:hunter2@git.example/lib: 403 Forbidden".to_owned(),
+            hint: "try git ls-remote https://ci:hunter2@git.example/lib".to_owned(),
+        };
+        let Outcome::Failed { failure, .. } =
+            masked(Outcome::Failed { failure, log: Vec::new() }, &Redaction::default())
+        else {
+            panic!("the outcome is another")
+        };
+        assert_eq!(failure.message, "reading https://ci:***@git.example/lib: 403 Forbidden");
+        assert_eq!(failure.hint, "try git ls-remote https://ci:***@git.example/lib");
+    }
 
     #[test]
     fn a_shim_in_a_directory_with_blanks_or_quotes_is_one_word_to_cmd_go() {
