@@ -6,7 +6,8 @@ use meridian_core::machine::input::AgentOffer;
 use meridian_proto::v1;
 use meridian_runtime::{
     clock::Clock,
-    identity::{Identity, LiveIdentity, SpiffeId, new_key_and_csr},
+    identity::{Identity, LiveIdentity, SpiffeId, new_key_and_csr, public_key_spki},
+    secret_file,
     tls::{self, ChannelOptions, ClientTls, Profile},
 };
 use meridian_store::{
@@ -21,7 +22,8 @@ use crate::{
     config::{AgentConfig, cores},
     gobuild::{BuilderConfig, GoBuilder},
     goproxy::GoEnvironment,
-    session::{AgentLoop, LoopConfig, Worker, WorkerParts},
+    session::{AgentLoop, LoopConfig, Signing, Worker, WorkerParts},
+    signer::{Signer, SignerConfig},
     toolchain::host_platform,
 };
 
@@ -47,6 +49,7 @@ pub enum AppError {
 /// Builds an agent.
 pub struct App {
     agent_loop: AgentLoop,
+    signing: Signing,
     renewal: Renewal,
 }
 
@@ -72,6 +75,7 @@ impl App {
         tracing::info!(origin = %go.proxy_origin, "modules come through the GOPROXY found here");
         let connection = |error: &dyn std::fmt::Display| AppError::Connection(error.to_string());
         let authority = identity.authority_der().to_vec();
+        let agent = identity.id().clone();
         let identity = LiveIdentity::new(identity).map_err(|e| connection(&e))?;
         let server: SpiffeId =
             format!("spiffe://{}/coordinator", config.fleet).parse().map_err(|e| connection(&e))?;
@@ -85,8 +89,11 @@ impl App {
                 .map_err(|e| connection(&e))
         };
         let (control, bulk) = (dial(Profile::Control)?, dial(Profile::Bulk)?);
-        let opened = config.clone();
-        let worker = tokio::task::spawn_blocking(move || open_worker(&opened, go, bulk))
+        let signer = Signer::start(signer_config(&config, &authority, &agent)?).await;
+        let signer = signer.map_err(|error| AppError::State(error.to_string()))?;
+        let signing = Signing::new(signer, control.clone());
+        let (opened, signs) = (config.clone(), signing.clone());
+        let worker = tokio::task::spawn_blocking(move || open_worker(&opened, go, bulk, signs))
             .await
             .map_err(|error| AppError::State(error.to_string()))??;
         let offer = AgentOffer {
@@ -103,6 +110,7 @@ impl App {
         };
         Ok(Self {
             agent_loop: AgentLoop::new(loop_config, Arc::new(worker), clock),
+            signing,
             renewal: Renewal { channel: control, identity, save_to: save_identity_to },
         })
     }
@@ -111,14 +119,37 @@ impl App {
     pub async fn run(self, drain: CancellationToken, stop: CancellationToken) {
         let ended = stop.child_token();
         let renewing = tokio::spawn(self.renewal.run(ended.clone()));
+        let certifying = tokio::spawn(self.signing.keep_certified(ended.clone()));
         self.agent_loop.run(drain, stop).await;
         ended.cancel();
+        // It only waits for its timer, or for one answer.
+        let _ = certifying.await;
         // It only waits for its timer.
         let _ = renewing.await;
     }
 }
 
-fn open_worker(config: &AgentConfig, go: GoEnvironment, bulk: Channel) -> Result<Worker, AppError> {
+fn signer_config(config: &AgentConfig, authority: &[u8], id: &SpiffeId) -> Result<SignerConfig, AppError> {
+    let state = |error: &dyn std::fmt::Display| AppError::State(error.to_string());
+    let agent = id.segments().skip(1).collect::<Vec<_>>().join("/");
+    let state_dir = config.state_dir.join("signer");
+    secret_file::make_dir(&state_dir).map_err(|e| state(&e))?;
+    Ok(SignerConfig {
+        program: config.shim.clone(),
+        state_dir,
+        run_as: None,
+        root: public_key_spki(authority).map_err(|e| state(&e))?,
+        fleet: config.fleet.as_str().to_owned(),
+        agent,
+    })
+}
+
+fn open_worker(
+    config: &AgentConfig,
+    go: GoEnvironment,
+    bulk: Channel,
+    signing: Signing,
+) -> Result<Worker, AppError> {
     let state = |error: &dyn std::fmt::Display| AppError::State(error.to_string());
     let builder = GoBuilder::open(
         BuilderConfig { dir: config.state_dir.join("go"), source_bytes_max: config.source_capacity },
@@ -137,7 +168,8 @@ fn open_worker(config: &AgentConfig, go: GoEnvironment, bulk: Channel) -> Result
         _ => {}
     }
     std::fs::create_dir_all(&spool).map_err(|e| state(&e))?;
-    Ok(Worker::new(WorkerParts { builder, cache, partials, bulk, shim: config.shim.clone(), spool }))
+    let shim = config.shim.clone();
+    Ok(Worker::new(WorkerParts { builder, cache, partials, bulk, shim, spool, signing }))
 }
 
 impl Renewal {

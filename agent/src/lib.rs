@@ -15,6 +15,7 @@ pub mod logs;
 pub mod process;
 pub mod redaction;
 mod session;
+pub mod signer;
 pub mod source;
 mod spans;
 pub mod toolchain;

@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, Write as _},
+    os::fd::AsFd as _,
     process::ExitCode as ProcessExitCode,
 };
 
@@ -19,7 +20,7 @@ use crate::{
         role::{LocalArgs, LocalCommand},
     },
     build::flow,
-    command::{ask, context::Context, journal, local, logs, membership, print},
+    command::{ask, context::Context, journal, keyring, local, logs, membership, print, verify},
     exit_code::ExitCode,
     fleet::local::LocalPaths,
     role,
@@ -45,10 +46,29 @@ pub fn main() -> ProcessExitCode {
     if let Command::Cacheprog(args) = &cli.command {
         return meridian_agent::cache::shim::run(&args.socket);
     }
+    // Whoever holds a key runs as little else as can be, too.
+    if let Command::Signer(args) = &cli.command {
+        return signer(&args.state);
+    }
     let as_json = cli.command.json();
     match start(cli.command) {
         Ok(()) => ExitCode::Done.into(),
         Err(trouble) => end(&trouble, as_json),
+    }
+}
+
+/// Signs for the agent at the other end of standard input, until that hangs up.
+fn signer(state: &std::path::Path) -> ProcessExitCode {
+    let served =
+        std::io::stdin().as_fd().try_clone_to_owned().map_err(|error| error.to_string()).and_then(|socket| {
+            meridian_agent::signer::serve(socket.into(), state).map_err(|error| error.to_string())
+        });
+    match served {
+        Ok(()) => ExitCode::Done.into(),
+        Err(error) => {
+            print::aside(&format!("the signer ends: {error}"));
+            ExitCode::Broken.into()
+        }
     }
 }
 
@@ -142,7 +162,13 @@ async fn run(command: Command) -> Result<(), Trouble> {
             LocalCommand::Stop { when_idle, json } => local::stop(&context, when_idle, json).await,
             LocalCommand::Run { idle, .. } => Box::pin(role::local::run(&context, idle)).await,
         },
-        Command::Coordinator(_) | Command::Agent(_) | Command::Journal(_) | Command::Cacheprog(_) => Ok(()),
+        Command::Verify(args) => verify::verify(&context, &args),
+        Command::Keyring(args) => keyring::run(&context, &args.command).await,
+        Command::Coordinator(_)
+        | Command::Agent(_)
+        | Command::Journal(_)
+        | Command::Cacheprog(_)
+        | Command::Signer(_) => Ok(()),
     }
 }
 

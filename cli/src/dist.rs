@@ -152,6 +152,18 @@ impl Dist {
         Ok(())
     }
 
+    /// Gives a small file that stands beside the artifacts its name and its content, in one step.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn place(&self, name: &str, content: &[u8]) -> Result<(), DistError> {
+        check_name(name)?;
+        let partial = Partial(self.directory.join(format!(".{name}.{}.partial", std::process::id())));
+        fs::write(&partial.0, content).map_err(write_error(&partial.0))?;
+        let path = self.directory.join(name);
+        fs::rename(&partial.0, &path).map_err(write_error(&path))
+    }
+
     /// Writes `checksums.txt` for exactly the artifacts that were published, then reads every artifact back
     /// and checks it again, so that what is on the disk is what was built.
     ///

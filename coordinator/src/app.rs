@@ -43,8 +43,9 @@ use crate::{
     retention,
     services::{
         agents::AgentsService, blobs::BlobsService, builds::BuildsService, fleet::FleetService,
-        logs::LogsService,
+        keys::KeysService, logs::LogsService,
     },
+    signing::{Results, Signing},
     step_loop::{Outlets, StepLoop, StepLoopError},
     watchers::Watchers,
 };
@@ -127,6 +128,15 @@ impl App {
         if let Some(listener) = ports.http {
             tokio::spawn(http::serve(listener, handle.clone(), metrics, stop.clone()));
         }
+        let signing = Signing::open(
+            &config.state_dir,
+            &authority,
+            config.fleet,
+            config.local,
+            handle.clone(),
+            clock.clone(),
+        )
+        .map_err(|e| state_error(&e))?;
         let activity = Activity::default();
         let services = Services {
             fleet: FleetService {
@@ -142,8 +152,17 @@ impl App {
                 watchers: watchers.clone(),
                 holder: holder.clone(),
                 history: history.clone(),
+                signing: signing.clone(),
             },
-            agents: AgentsService::new(handle.clone(), holder.clone(), clock, config.connection_age_max),
+            agents: AgentsService {
+                handle: handle.clone(),
+                holder: holder.clone(),
+                results: Results { handle: handle.clone(), holder: holder.clone() },
+                signing: signing.clone(),
+                clock,
+                connection_age_max: config.connection_age_max,
+            },
+            keys: KeysService { handle: handle.clone(), signing: signing.clone() },
             blobs: BlobsService::new(handle.clone(), holder.clone()),
             logs: LogsService {
                 handle: handle.clone(),
@@ -153,11 +172,16 @@ impl App {
                 history,
             },
         };
+        // Before anybody can ask for an order. If this coordinator does not lead, the reason for that is told below.
+        let certified = signing.certify_own().await;
         let serving = tokio::spawn(services.serve(ports.listener, activity.clone(), stop.clone()));
         // The first answer comes when leadership is durable: a coordinator that lost the race never says ready.
         let running =
             Running { address, http_address, admin, authority, handle, activity, stop, serving, deciding };
-        running.lead().await
+        let running = running.lead().await?;
+        certified.map_err(|e| state_error(&e))?;
+        tokio::spawn(signing.keep_certified(running.stop.clone()));
+        Ok(running)
     }
 }
 
@@ -220,6 +244,7 @@ struct Services {
     agents: AgentsService,
     blobs: BlobsService,
     logs: LogsService,
+    keys: KeysService,
 }
 
 impl Services {
@@ -240,7 +265,8 @@ impl Services {
             .add_service(
                 v1::blobs_server::BlobsServer::new(self.blobs).max_decoding_message_size(MESSAGE_LEN_MAX),
             )
-            .add_service(v1::logs_server::LogsServer::new(self.logs));
+            .add_service(v1::logs_server::LogsServer::new(self.logs))
+            .add_service(v1::keys_server::KeysServer::new(self.keys));
         let serve = server.serve_with_incoming_shutdown(listener.incoming(), stop.clone().cancelled_owned());
         tokio::pin!(serve);
         let deadline = async {

@@ -55,6 +55,7 @@ use Role::{Admin, Agent, Anonymous, Member};
 pub const TABLE: &[(&str, &[Role])] = &[
     ("/meridian.v1.Agents/Attach", &[Agent]),
     ("/meridian.v1.Agents/List", &[Member, Admin]),
+    ("/meridian.v1.Agents/Order", &[Agent]),
     ("/meridian.v1.Blobs/Download", &[Member, Agent, Admin]),
     ("/meridian.v1.Blobs/Missing", &[Member, Agent, Admin]),
     ("/meridian.v1.Blobs/Receipts", &[Member, Agent, Admin]),
@@ -62,6 +63,7 @@ pub const TABLE: &[(&str, &[Role])] = &[
     ("/meridian.v1.Builds/Cancel", &[Member, Admin]),
     ("/meridian.v1.Builds/Explain", &[Member, Admin]),
     ("/meridian.v1.Builds/Get", &[Member, Admin]),
+    ("/meridian.v1.Builds/Keyring", &[Member, Admin]),
     ("/meridian.v1.Builds/List", &[Member, Admin]),
     ("/meridian.v1.Builds/Submit", &[Member, Admin]),
     ("/meridian.v1.Builds/Watch", &[Member, Admin]),
@@ -70,6 +72,9 @@ pub const TABLE: &[(&str, &[Role])] = &[
     ("/meridian.v1.Fleet/Renew", &[Member, Agent, Admin]),
     ("/meridian.v1.Fleet/Status", &[Member, Agent, Admin]),
     ("/meridian.v1.Fleet/Stop", &[Admin]),
+    ("/meridian.v1.Keys/Certify", &[Agent]),
+    ("/meridian.v1.Keys/Keyring", &[Member, Agent, Admin]),
+    ("/meridian.v1.Keys/Revoke", &[Admin]),
     ("/meridian.v1.Logs/Append", &[Agent]),
     ("/meridian.v1.Logs/Read", &[Member, Admin]),
 ];

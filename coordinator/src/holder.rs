@@ -114,6 +114,14 @@ impl Holder {
         Ok(Self(Arc::new(Inner { blobs, partials, access, key, receipts: Mutex::default() })))
     }
 
+    /// Looks at blobs where waiting for the disk is allowed.
+    pub(crate) async fn inspect<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&DiskBlobs) -> Result<T, HolderError> + Send + 'static,
+    ) -> Result<T, HolderError> {
+        self.blocking(move |inner| look(&inner.blobs)).await
+    }
+
     /// Runs what touches the disk where waiting is allowed.
     async fn blocking<T: Send + 'static>(
         &self,
@@ -140,8 +148,15 @@ impl Holder {
         let project = task.build.project.clone();
         self.blocking(move |inner| {
             if let Outcome::Built { artifacts, .. } = &mut *outcome {
+                let keep_good = |receipts: &mut Vec<Receipt>| {
+                    receipts.retain(|receipt| inner.key.verify(&project, receipt));
+                };
                 for artifact in artifacts {
-                    artifact.receipts.retain(|receipt| inner.key.verify(&project, receipt));
+                    keep_good(&mut artifact.receipts);
+                    if let Some(attestation) = &mut artifact.attestation {
+                        keep_good(&mut attestation.provenance.receipts);
+                        keep_good(&mut attestation.sbom.receipts);
+                    }
                 }
             }
             if let Outcome::Built { log, .. } | Outcome::Failed { log, .. } = &mut *outcome {

@@ -21,6 +21,7 @@ mod receipts;
 mod recovery;
 mod retention;
 mod services;
+mod signing;
 mod status;
 mod step_loop;
 mod watchers;

@@ -10,7 +10,7 @@ use std::{
 };
 
 use meridian_core::{
-    build::Source,
+    build::{Artifact, Source},
     digest::Digest,
     id::ProjectId,
     machine::{
@@ -49,7 +49,7 @@ fn wanted(machine: &Machine) -> Wanted {
         for task in &build.tasks {
             match &task.state {
                 TaskState::Succeeded { artifacts, log, .. } => {
-                    wanted.blobs.extend(artifacts.iter().map(|artifact| artifact.digest));
+                    wanted.blobs.extend(artifacts.iter().flat_map(Artifact::blobs));
                     wanted.blobs.extend(log);
                 }
                 TaskState::Failed { log, .. } => wanted.blobs.extend(log),

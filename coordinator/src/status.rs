@@ -43,10 +43,13 @@ pub(crate) fn from_reply(what: &str, reply: Reply) -> Status {
 
 fn from_refusal(refusal: &Refusal) -> Status {
     let code = match refusal {
-        Refusal::QueueFull { .. } | Refusal::TooManyTokens { .. } => Code::ResourceExhausted,
-        Refusal::KeyReused { .. } => Code::AlreadyExists,
-        Refusal::UnknownBuild { .. } => Code::NotFound,
-        Refusal::Spec(_) => Code::InvalidArgument,
+        Refusal::QueueFull { .. } | Refusal::TooManyTokens { .. } | Refusal::TooManyKeys { .. } => {
+            Code::ResourceExhausted
+        }
+        Refusal::KeyReused { .. } | Refusal::KeyTaken { .. } => Code::AlreadyExists,
+        Refusal::UnknownBuild { .. } | Refusal::UnknownKey { .. } => Code::NotFound,
+        Refusal::Spec(_) | Refusal::MalformedKey => Code::InvalidArgument,
+        Refusal::KeyRevoked { .. } => Code::FailedPrecondition,
         Refusal::InvalidToken => Code::PermissionDenied,
     };
     let mut status = Status::new(code, refusal.to_string());

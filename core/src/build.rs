@@ -7,6 +7,7 @@ mod flags;
 mod names;
 
 use crate::{
+    attestation::Attestation,
     digest::Digest,
     golang::platform::{ParsePlatformError, Platform},
     id::{AgentId, RegionName},
@@ -149,6 +150,16 @@ pub struct Artifact {
     pub size: ByteCount,
     /// Who holds it. One copy for now; at least one is required.
     pub receipts: Vec<Receipt>,
+    /// What its signer said. Results of before there were signers have none.
+    pub attestation: Option<Attestation>,
+}
+
+impl Artifact {
+    /// The artifact's own content, and every document that belongs to it.
+    pub fn blobs(&self) -> impl Iterator<Item = Digest> {
+        let documents = self.attestation.iter().flat_map(Attestation::documents);
+        std::iter::once(self.digest).chain(documents.map(|document| document.digest))
+    }
 }
 
 /// Most platforms in one build.

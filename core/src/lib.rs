@@ -8,10 +8,12 @@
 //! word of how a decision is carried out (`meridian-coordinator`, `meridian-agent`).
 
 pub mod attempt;
+pub mod attestation;
 pub mod build;
 pub mod digest;
 pub mod golang;
 pub mod id;
+pub mod keyring;
 pub mod machine;
 pub mod quantity;
 pub mod time;

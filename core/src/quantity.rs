@@ -55,6 +55,12 @@ impl Millis {
     pub const fn minutes(n: u64) -> Self {
         Self(n * 60_000)
     }
+
+    /// `n` days.
+    #[must_use]
+    pub const fn days(n: u64) -> Self {
+        Self(n * 86_400_000)
+    }
 }
 
 impl fmt::Display for Millis {

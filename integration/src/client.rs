@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use meridian_trust::sidecar::{KEYRING_FILE, Sidecar};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
@@ -148,7 +149,10 @@ impl Build {
         for (name, digest) in &listed {
             assert_eq!(&dist.digest(name), digest, "{name} is not what checksums.txt says: {run}");
         }
-        let mut expected: Vec<_> = listed.into_keys().chain(["checksums.txt".to_owned()]).collect();
+        let beside = |name: &String| Sidecar::ALL.map(|sidecar| sidecar.file_name(name));
+        let mut expected: Vec<String> = listed.keys().flat_map(beside).collect();
+        expected.extend(listed.into_keys());
+        expected.extend(["checksums.txt", KEYRING_FILE].map(str::to_owned));
         expected.sort();
         assert_eq!(dist.names(), expected, "dist/ holds something else: {run}");
         dist
@@ -177,6 +181,13 @@ impl Dist {
         &self.directory
     }
 
+    /// The names of the artifacts, sorted: of the files, those that `checksums.txt` lists.
+    #[must_use]
+    #[track_caller]
+    pub fn artifacts(&self) -> Vec<String> {
+        self.checksums().into_keys().collect()
+    }
+
     /// The names of its files, sorted; none when there is no such directory.
     #[must_use]
     pub fn names(&self) -> Vec<String> {
@@ -197,7 +208,7 @@ impl Dist {
     #[must_use]
     #[track_caller]
     pub fn only(&self) -> PathBuf {
-        let names: Vec<_> = self.names().into_iter().filter(|name| name != "checksums.txt").collect();
+        let names = self.artifacts();
         assert_eq!(names.len(), 1, "one artifact was expected: {names:?}");
         self.directory.join(&names[0])
     }

@@ -19,7 +19,7 @@ fn here(name: &str, version: &str) -> String {
 
 #[track_caller]
 fn check(dist: &Dist, name: &str, version: &str, says: &str) {
-    assert_eq!(dist.names(), ["checksums.txt".to_owned(), here(name, version)]);
+    assert_eq!(dist.artifacts(), [here(name, version)]);
     assert_eq!(dist.execute(&here(name, version), &[]).trim(), says);
 }
 
@@ -75,9 +75,8 @@ fn a_service_in_a_directory_is_built_for_four_platforms() {
         )
         .expect_success();
     assert_eq!(
-        dist.names(),
+        dist.artifacts(),
         [
-            "checksums.txt",
             "service_1.2.3_darwin_arm64",
             "service_1.2.3_linux_amd64",
             "service_1.2.3_linux_arm64",
@@ -153,7 +152,7 @@ fn only_files_under_version_control_are_sent_unless_asked_for() {
 fn a_package_below_its_modules_root_comes_from_the_real_proxy() {
     let client = Client::local(Home::with_the_real_proxy());
     let dist = client.build(&["golang.org/x/tools/cmd/stringer@v0.30.0"]).expect_success();
-    assert_eq!(dist.names(), ["checksums.txt".to_owned(), here("stringer", "0.30.0")]);
+    assert_eq!(dist.artifacts(), [here("stringer", "0.30.0")]);
     let bytes = fs::read(dist.only()).expect("the artifact can be read");
     let has = |text: &str| bytes.windows(text.len()).any(|window| window == text.as_bytes());
     assert!(has("golang.org/x/tools") && has("v0.30.0"), "the build info names the module and its version");
@@ -167,7 +166,7 @@ fn the_examples_are_built_as_they_stand() {
     let dist = client
         .build_into("hello-dist", &[&hello, "--platform", host_platform(), "--version", "1.2.3"])
         .expect_success();
-    assert_eq!(dist.names(), ["checksums.txt".to_owned(), here("hello-http", "1.2.3")]);
+    assert_eq!(dist.artifacts(), [here("hello-http", "1.2.3")]);
     let greeter = format!("{examples}/workspace/greeter");
     let platforms = ["--platform", host_platform()];
     let dist = client

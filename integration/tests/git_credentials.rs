@@ -58,7 +58,7 @@ fn the_users_own_credentials_open_a_private_repository_and_are_kept_nowhere() {
     let configuration = client.home.path().join("home/.gitconfig");
     fs::write(&configuration, format!("[credential]\n\thelper = {helper}\n")).expect("a git configuration");
     let dist = client.build_into("b", &[&format!("{}@v1.0.0", server.url(""))]).expect_success();
-    let name = dist.names().pop().expect("an artifact");
+    let name = dist.artifacts().pop().expect("an artifact");
     assert_eq!(dist.execute(&name, &[]).trim(), "private");
     fs::remove_file(&configuration).expect("it was there");
 

@@ -8,15 +8,18 @@
 //! is kept, and which result the coordinator accepts (`meridian-core` decides that from the facts read here).
 
 pub mod acceptance;
+pub mod agreement;
 pub mod bundle;
 pub mod document;
 pub mod dsse;
+pub mod evidence;
 pub mod executable;
 pub mod holder;
 pub mod keyring;
 pub mod keys;
 pub mod message;
 pub mod order;
+pub mod proof;
 pub mod sbom;
 pub mod sidecar;
 pub mod statement;

@@ -7,8 +7,10 @@
 mod agent_loop;
 mod attempt_log;
 mod link;
+mod signing;
 mod slots;
 mod worker;
 
 pub(crate) use agent_loop::{AgentLoop, LoopConfig};
+pub(crate) use signing::Signing;
 pub(crate) use worker::{Worker, WorkerParts};

@@ -21,22 +21,28 @@ use meridian_core::{
     },
     quantity::ByteCount,
 };
+use meridian_proto::v1;
 use meridian_store::{
     blob::{BlobError, hash_file},
     pack::PartialBlobs,
     tree::{TreeError, TreeLimits},
 };
+use meridian_trust::statement::Sandbox;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 use tracing::Instrument as _;
 
-use super::attempt_log::AttemptLog;
+use super::{
+    attempt_log::AttemptLog,
+    signing::{Signed, Signing, wall_ms},
+};
 use crate::{
     cache::{CacheDaemon, TaskCache, TaskScope},
     gobuild::{BuildRequest, BuiltFile, CacheAccess, GoBuilder, ProgressSink, Run, SourceRef},
     redaction::Redaction,
     source::{SourceError, SourceTree, lay_out},
     spans::step_span,
+    toolchain::ToolchainRef,
     transfer::{Access, BlobContent, BlobUpload, Downloader, TransferConfig, TransferError, Uploader},
 };
 
@@ -60,6 +66,8 @@ pub(crate) struct WorkerParts {
     pub(crate) shim: PathBuf,
     /// Where attempts keep their logs until they are settled.
     pub(crate) spool: PathBuf,
+    /// Has results signed.
+    pub(crate) signing: Signing,
 }
 
 /// Carries attempts out. One for each agent.
@@ -168,9 +176,14 @@ impl Worker {
 impl Steps<'_> {
     async fn build(&self) -> Result<(Vec<Artifact>, String), Failure> {
         let parts = &self.worker.parts;
-        let (source, toolchain) =
-            tokio::join!(self.source(), parts.builder.traced_toolchain(self.work, self.run));
+        let started_ms = wall_ms();
+        let (source, toolchain, order) = tokio::join!(
+            self.source(),
+            parts.builder.traced_toolchain(self.work, self.run),
+            parts.signing.order(&self.work.task, self.fence)
+        );
         let (source, toolchain) = (source?, toolchain?);
+        let order = order.map_err(|error| trouble("the result could not be signed", &error))?;
         let cache = self.open_cache(toolchain.identity());
         let access = cache.as_ref().and_then(|cache| self.cache_access(cache));
         let built =
@@ -181,8 +194,11 @@ impl Steps<'_> {
         }
         let built = built?;
         let span = step_span(Phase::Upload, self.work, self.fence);
-        let artifacts = self.upload(&built.files).instrument(span).await?;
-        Ok((artifacts, built.go_version))
+        let finish = async {
+            let signed = self.sign(&order, &built.files, &toolchain, started_ms).await?;
+            self.upload(&built.files, signed).await
+        };
+        Ok((finish.instrument(span).await?, built.go_version))
     }
 
     /// A cache that cannot be opened makes the build slower and nothing else.
@@ -258,15 +274,37 @@ impl Steps<'_> {
         }
     }
 
-    async fn upload(&self, files: &[BuiltFile]) -> Result<Vec<Artifact>, Failure> {
-        let mut uploads = Vec::with_capacity(files.len());
+    async fn sign(
+        &self,
+        order: &v1::OrderResponse,
+        files: &[BuiltFile],
+        toolchain: &ToolchainRef,
+        started_ms: u64,
+    ) -> Result<Vec<Signed>, Failure> {
+        let mut signed = Vec::with_capacity(files.len());
         for file in files {
+            let sandbox = Sandbox { kind: "none".to_owned(), features: Vec::new() };
+            let signing = self.worker.parts.signing.sign(order, file, toolchain, sandbox, started_ms);
+            let one = self.run.cancel.run_until_cancelled(signing).await.ok_or_else(stopped)?;
+            signed.push(one.map_err(|error| trouble("the result could not be signed", &error))?);
+        }
+        Ok(signed)
+    }
+
+    /// Sends the artifacts, and after each the documents that belong to it.
+    async fn upload(&self, files: &[BuiltFile], signed: Vec<Signed>) -> Result<Vec<Artifact>, Failure> {
+        let mut uploads = Vec::with_capacity(files.len() * 3);
+        for (file, signed) in files.iter().zip(&signed) {
             let path = file.path.clone();
             let hashed = tokio::task::spawn_blocking(move || hash_file(&path)).await;
             let (digest, size) = hashed
                 .map_err(|error| trouble("the artifact cannot be read", &error))?
                 .map_err(|error| trouble("the artifact cannot be read", &error))?;
+            if digest != signed.digest() {
+                return Err(trouble("the artifact changed", &"it is no longer what was signed"));
+            }
             uploads.push(BlobUpload { digest, size, content: BlobContent::File(file.path.clone()) });
+            uploads.extend(signed.uploads());
         }
         let total: u64 = uploads.iter().map(|upload| upload.size.0).sum();
         let progress = |sent: ByteCount| {
@@ -282,14 +320,24 @@ impl Steps<'_> {
             Uploader::new(self.worker.parts.bulk.clone(), self.access(), TransferConfig::default());
         let receipts = self.run.cancel.run_until_cancelled(uploader.put(&uploads, progress)).await;
         let receipts = receipts.ok_or_else(stopped)?.map_err(|error| transfer("artifact", &error))?;
-        let artifacts = files.iter().zip(uploads).zip(receipts).map(|((file, upload), receipt)| Artifact {
-            name: file.name.clone(),
-            package: file.package.clone(),
-            digest: upload.digest,
-            size: upload.size,
-            receipts: vec![receipt],
-        });
-        Ok(artifacts.collect())
+        let mut receipts = receipts.into_iter();
+        let mut artifacts = Vec::with_capacity(files.len());
+        for (file, signed) in files.iter().zip(signed) {
+            let (Some(own), Some(provenance), Some(sbom)) =
+                (receipts.next(), receipts.next(), receipts.next())
+            else {
+                return Err(trouble("the artifact could not be moved", &"a receipt is missing"));
+            };
+            artifacts.push(Artifact {
+                name: file.name.clone(),
+                package: file.package.clone(),
+                digest: own.digest,
+                size: own.size,
+                receipts: vec![own],
+                attestation: Some(signed.attestation([provenance, sbom])),
+            });
+        }
+        Ok(artifacts)
     }
 
     fn access(&self) -> Access {

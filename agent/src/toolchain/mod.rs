@@ -8,10 +8,12 @@
 
 mod error;
 mod pins;
+mod toolchain_ref;
 mod toolchains;
 mod unpack;
 
 pub use error::ToolchainError;
 pub use pins::{DEFAULT_VERSION, host_platform};
-pub use toolchains::{ToolchainRef, Toolchains};
+pub use toolchain_ref::{Origin, ToolchainRef};
+pub use toolchains::Toolchains;
 pub use unpack::UnpackError;

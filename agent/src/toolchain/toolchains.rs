@@ -15,11 +15,13 @@ use meridian_core::{
     machine::input::{Phase, Progress},
 };
 
+use meridian_store::blob::hash_file;
 use tokio::sync::{OwnedMutexGuard, watch};
 
 use super::{
     error::ToolchainError,
     pins::{DEFAULT_VERSION, default_pin, host_platform},
+    toolchain_ref::{Origin, ToolchainRef},
     unpack::{UnpackError, unpack},
 };
 use crate::{
@@ -52,41 +54,6 @@ pub struct Toolchains {
     /// How far the newest download is. Whoever waits for its end shows that: a prefetch has nobody to tell.
     under_way: watch::Sender<Progress>,
     used: Mutex<HashMap<PathBuf, Weak<ToolchainRef>>>,
-}
-
-/// A toolchain that may be run. While a reference to it lives, it stays on disk.
-#[derive(Debug, PartialEq, Eq)]
-pub struct ToolchainRef {
-    version: String,
-    goroot: PathBuf,
-    identity: Digest,
-}
-
-impl ToolchainRef {
-    /// The version as Go writes it, such as `go1.27.3`.
-    #[must_use]
-    pub fn version(&self) -> &str {
-        &self.version
-    }
-
-    /// Its root directory.
-    #[must_use]
-    pub fn goroot(&self) -> &Path {
-        &self.goroot
-    }
-
-    /// The `go` command.
-    #[must_use]
-    pub fn go(&self) -> PathBuf {
-        self.goroot.join("bin/go")
-    }
-
-    /// What tells this toolchain from a patched one that calls itself the same version. Build caches are
-    /// kept apart by it.
-    #[must_use]
-    pub fn identity(&self) -> Digest {
-        self.identity
-    }
 }
 
 impl Toolchains {
@@ -302,7 +269,10 @@ impl Toolchains {
         // An installed Go has no hash; a changed binary must at least not share a name with the old one.
         let identity =
             format!("{version}\0{}\0{}\0{:?}", goroot.display(), about.len(), about.modified().ok());
-        Ok(self.lend(ToolchainRef { version, goroot, identity: Digest::of(identity.as_bytes()) }))
+        let identity = Digest::of(identity.as_bytes());
+        let (go_command, _) = hash_file(&program).map_err(|error| self.disk(error))?;
+        let origin = Origin::Installed { go_command };
+        Ok(self.lend(ToolchainRef { version, goroot, identity, origin }))
     }
 
     /// Runs a short command and returns whether it succeeded, and what it said: its output, or its errors
@@ -372,6 +342,7 @@ impl Toolchains {
             version: format!("go{version}"),
             goroot: target.join("go"),
             identity: pin.digest(),
+            origin: Origin::Module { version: self.module_version(version), h1: pin },
         });
         // It may have been removed as unused just before it was lent; from now on it cannot be.
         target.join(MARKER).is_file().then_some(lent)

@@ -49,11 +49,18 @@ pub enum Command {
     Join(JoinArgs),
     /// Make one-time tokens for agents and members.
     Token(TokenArgs),
+    /// Say whether artifacts are to be trusted, offline.
+    Verify(VerifyArgs),
+    /// Look after the keys that a fleet vouches for.
+    Keyring(KeyringArgs),
     /// Look after a journal on disk.
     Journal(JournalArgs),
     /// Serve one build's cache to the Go command. Started by the agent, not by people.
     #[command(hide = true)]
     Cacheprog(CacheprogArgs),
+    /// Sign what one agent built. Started by the agent, not by people.
+    #[command(hide = true)]
+    Signer(SignerArgs),
 }
 
 impl Command {
@@ -70,7 +77,9 @@ impl Command {
             Self::Join(args) => args.json,
             Self::Token(args) => args.json(),
             Self::Journal(JournalArgs { command: JournalCommand::Verify { json, .. } }) => *json,
-            Self::Coordinator(_) | Self::Agent(_) | Self::Cacheprog(_) => false,
+            Self::Verify(args) => args.json,
+            Self::Keyring(args) => args.command.json(),
+            Self::Coordinator(_) | Self::Agent(_) | Self::Cacheprog(_) | Self::Signer(_) => false,
         }
     }
 }
@@ -215,6 +224,82 @@ pub enum JournalCommand {
         #[arg(long)]
         json: bool,
     },
+}
+
+/// Arguments of `meridian verify`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  meridian verify dist/web_1.4.0_linux_amd64\n  meridian verify --trust fleet.pub --policy release.toml dist/web_1.4.0_*"
+)]
+pub struct VerifyArgs {
+    /// The artifacts. What stands beside each (X.sig, X.sigstore.json, …, keyring.json) is read from there.
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<std::path::PathBuf>,
+    /// The fleet's root: a public key in PEM, as `meridian keyring root` prints it. Default: the roots of the fleets
+    /// that were joined here.
+    #[arg(long, value_name = "FILE")]
+    pub trust: Option<std::path::PathBuf>,
+    /// What is asked for beyond good signatures: fleet, grade, builders, sources, projects.
+    #[arg(long, value_name = "FILE")]
+    pub policy: Option<std::path::PathBuf>,
+    /// Print JSON instead of text.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `meridian keyring`.
+#[derive(Debug, Args)]
+pub struct KeyringArgs {
+    /// What to do with keys.
+    #[command(subcommand)]
+    pub command: KeyringCommand,
+}
+
+/// What can be done with keys.
+#[derive(Debug, Subcommand)]
+pub enum KeyringCommand {
+    /// Print the root that was pinned when the fleet was joined: a public key in PEM, for `verify --trust`.
+    Root(FleetArgs),
+    /// List the keys that the fleet vouches for.
+    Show(FleetArgs),
+    /// Take a signing key back.
+    Revoke(KeyringRevokeArgs),
+}
+
+impl KeyringCommand {
+    fn json(&self) -> bool {
+        match self {
+            Self::Root(args) | Self::Show(args) => args.json,
+            Self::Revoke(args) => args.fleet.json,
+        }
+    }
+}
+
+/// Arguments of `meridian keyring revoke`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  meridian keyring revoke 3f0c… --since 2026-11-22T00:00:00.000Z --state /var/lib/meridian --coordinator builds.acme.example:7443"
+)]
+pub struct KeyringRevokeArgs {
+    /// The key's id, as `meridian keyring show --json` has it.
+    pub key: String,
+    /// From when on it counts no more; from now on when not said.
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
+    /// Act as the administrator whose identity lies in this state directory of a coordinator.
+    #[arg(long, value_name = "DIR")]
+    pub state: Option<std::path::PathBuf>,
+    /// Which fleet.
+    #[command(flatten)]
+    pub fleet: FleetArgs,
+}
+
+/// Arguments of the hidden `meridian signer`.
+#[derive(Debug, Args)]
+pub struct SignerArgs {
+    /// Where its key and its log lie.
+    #[arg(long)]
+    pub state: std::path::PathBuf,
 }
 
 /// Arguments of the hidden `meridian cacheprog`.

@@ -10,12 +10,18 @@ use meridian_store::{
     blob::{BlobConfig, DiskBlobs},
     pack::PartialBlobs,
 };
+use meridian_trust::keyring::KeyringFile;
 use tonic::Status;
 
 use crate::{
-    build::{patience::Patience, report::Report, watch::wait_and_reconnect},
+    build::{
+        patience::Patience,
+        report::Report,
+        sidecars::{self, Attested},
+        watch::wait_and_reconnect,
+    },
     dist::{Dist, DistError},
-    fleet::{client::explain_status, select::Fleet},
+    fleet::{client::explain_status, root::pinned_root, select::Fleet},
     trouble::Trouble,
 };
 
@@ -28,11 +34,14 @@ pub async fn artifacts(
     project: &ProjectId,
     artifacts: Vec<&v1::Artifact>,
     dist: &mut Dist,
+    keyring: &KeyringFile,
     report: &mut Report,
     config: TransferConfig,
 ) -> Result<(), Trouble> {
     let mut wanted = Vec::new();
+    let mut attested = Vec::new();
     for artifact in artifacts {
+        attested.extend(Attested::read(artifact)?);
         let digest = Digest::from_slice(&artifact.digest).map_err(|_| {
             Trouble::broken(format_args!("the coordinator sent no digest for {}", artifact.name))
         })?;
@@ -40,19 +49,22 @@ pub async fn artifacts(
             wanted.push((artifact.name.as_str(), digest));
         }
     }
-    if wanted.is_empty() {
+    if wanted.is_empty() && attested.is_empty() {
         return Ok(());
     }
+    // Documents are small and always fetched: what lies in the directory may be of another build of the same bytes.
+    let documents = attested.iter().flat_map(Attested::documents);
+    let digests: Vec<Digest> = wanted.iter().map(|(_, digest)| *digest).chain(documents).collect();
     // Beside the artifacts, so that giving one its name is a rename; gone afterwards, whatever happens.
     let scratch = dist.scratch().map_err(dist_trouble)?;
     let blobs = DiskBlobs::open(scratch.path(), BlobConfig::default()).map_err(Trouble::broken)?;
     let partials = PartialBlobs::open(blobs.clone()).map_err(Trouble::broken)?;
-    let _pinned = blobs.pin(wanted.iter().map(|(_, digest)| *digest));
+    let _pinned = blobs.pin(digests.iter().copied());
     let mut patience = Patience::default();
     loop {
         let access = Access { project: project.clone(), lease: None };
         let downloader = Downloader::new(fleet.client.bulk()?, access, config, partials.clone());
-        match downloader.fetch(wanted.iter().map(|(_, digest)| *digest)).await {
+        match downloader.fetch(digests.iter().copied()).await {
             Ok(()) => break,
             Err(TransferError::GaveUp { status, .. }) => {
                 wait_and_reconnect(fleet, report, &mut patience, &status).await?;
@@ -69,7 +81,7 @@ pub async fn artifacts(
         })?;
         dist.take(name, digest, &handle.path).map_err(dist_trouble)?;
     }
-    Ok(())
+    sidecars::write(dist, &blobs, &attested, keyring, pinned_root(&fleet.client)?)
 }
 
 fn dist_trouble(error: DistError) -> Trouble {

@@ -22,6 +22,7 @@ use crate::{
         interrupt::Interrupts,
         report::{Report, asks_for_input},
         request,
+        sidecars::{self, Attested},
         submit::{self, Submitted, TRANSFER},
         watch::{Followed, follow},
     },
@@ -32,7 +33,7 @@ use crate::{
     },
     dist::Dist,
     exit_code::ExitCode,
-    fleet::select::Fleet,
+    fleet::{root::pinned_root, select::Fleet},
     out_dir::{OutDir, OutError},
     source::{
         git::Git,
@@ -180,12 +181,23 @@ async fn write_dist(
     report: &mut Report,
 ) -> Result<PathBuf, Trouble> {
     let mut dist = Dist::open(out).map_err(Trouble::broken)?;
+    let ids: Vec<&str> = ended.iter().map(|(_, build)| build.id.as_str()).collect();
+    let keyring = sidecars::keyring(&fleet.client, &ids).await?;
+    let mut attested = Vec::new();
     for (one, build) in ended {
         let wanted = artifacts(build);
-        download::artifacts(fleet, &one.project, wanted, &mut dist, report, TRANSFER).await?;
+        for artifact in &wanted {
+            attested.extend(Attested::read(artifact)?);
+        }
+        download::artifacts(fleet, &one.project, wanted, &mut dist, &keyring, report, TRANSFER).await?;
     }
-    let sealed = tokio::task::spawn_blocking(move || dist.seal()).await.map_err(Trouble::broken)?;
-    sealed.map_err(Trouble::broken)?;
+    let root = pinned_root(&fleet.client)?;
+    let directory = out.to_owned();
+    let sealed = tokio::task::spawn_blocking(move || {
+        dist.seal().map_err(Trouble::broken)?;
+        sidecars::verify_all(&directory, &attested, root)
+    });
+    sealed.await.map_err(Trouble::broken)??;
     Ok(out.to_owned())
 }
 

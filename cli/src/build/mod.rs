@@ -11,5 +11,6 @@ pub mod interrupt;
 pub mod patience;
 pub mod report;
 pub mod request;
+pub mod sidecars;
 pub mod submit;
 pub mod watch;

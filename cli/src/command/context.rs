@@ -1,10 +1,15 @@
 //! What every command needs to know of its surroundings.
 
-use meridian_runtime::state_dir::UserDirs;
+use std::path::Path;
+
+use meridian_runtime::{identity::Identity, state_dir::UserDirs};
 
 use crate::{
     args::FleetArgs,
-    fleet::select::{self, Fleet},
+    fleet::{
+        client::Client,
+        select::{self, Fleet},
+    },
     settings::UserConfig,
     trouble::Trouble,
 };
@@ -35,5 +40,21 @@ impl Context {
     /// When there is none to speak to.
     pub async fn fleet(&self, args: &FleetArgs) -> Result<Fleet, Trouble> {
         select::connect(args, &self.directories, &self.config).await
+    }
+
+    /// Acts as the administrator whose identity a coordinator keeps in its state directory.
+    ///
+    /// # Errors
+    /// When there is no such identity, or nothing says where the coordinator is.
+    pub fn administrator(&self, state: &Path, args: &FleetArgs) -> Result<Client, Trouble> {
+        let directory = state.join("admin");
+        let identity = Identity::load(&directory).map_err(Trouble::refused)?.ok_or_else(|| {
+            Trouble::refused(format_args!("no administrator's identity in {}", directory.display()))
+                .hint("--state is the coordinator's state directory; start the coordinator once to make it")
+        })?;
+        let address = args.coordinator.as_ref().ok_or_else(|| {
+            Trouble::usage("where is the coordinator?").hint("say --coordinator HOST:PORT beside --state")
+        })?;
+        Client::new(address, identity)
     }
 }

@@ -1,17 +1,14 @@
 //! `meridian join` and `meridian token`.
 
-use std::path::Path;
-
 use meridian_core::id::{AgentId, AgentName, TeamName};
 use meridian_proto::v1::{self, create_token_request::Grant};
-use meridian_runtime::identity::Identity;
 use serde_json::json;
 
 use crate::{
     args::{JoinArgs, TokenCreateArgs},
     command::{context::Context, print},
     fleet::{
-        client::{Client, ask},
+        client::ask,
         join::{Token, enroll},
         saved,
     },
@@ -52,7 +49,7 @@ pub async fn create(context: &Context, args: &TokenCreateArgs) -> Result<(), Tro
     let request = v1::CreateTokenRequest { lifetime_ms, grant: Some(grant) };
     let answer = match &args.state {
         Some(state) => {
-            let client = administrator(state, args)?;
+            let client = context.administrator(state, &args.fleet)?;
             ask("create a token", client.fleet().create_token(request)).await?
         }
         None => {
@@ -71,19 +68,6 @@ pub async fn create(context: &Context, args: &TokenCreateArgs) -> Result<(), Tro
     // It is a secret, so it is not repeated where logs are kept.
     printed
         .map_err(|trouble| trouble.hint("a token was made and is lost; nobody can use it. Make another one"))
-}
-
-/// The administrator whose identity the coordinator keeps in its state directory.
-fn administrator(state: &Path, args: &TokenCreateArgs) -> Result<Client, Trouble> {
-    let directory = state.join("admin");
-    let identity = Identity::load(&directory).map_err(Trouble::refused)?.ok_or_else(|| {
-        Trouble::refused(format_args!("no administrator's identity in {}", directory.display()))
-            .hint("--state is the coordinator's state directory; start the coordinator once to make it")
-    })?;
-    let address = args.fleet.coordinator.as_ref().ok_or_else(|| {
-        Trouble::usage("where is the coordinator?").hint("say --coordinator HOST:PORT beside --state")
-    })?;
-    Client::new(address, identity)
 }
 
 fn grant(args: &TokenCreateArgs) -> Result<Grant, Trouble> {

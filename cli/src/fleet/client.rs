@@ -55,6 +55,12 @@ impl Client {
         &self.id
     }
 
+    /// The certificate of the fleet's authority, DER.
+    #[must_use]
+    pub fn authority_der(&self) -> &[u8] {
+        &self.tls.authority
+    }
+
     /// The team whose member we are; `local` for an administrator, who has none.
     #[must_use]
     pub fn team(&self) -> String {
@@ -76,6 +82,13 @@ impl Client {
     #[must_use]
     pub fn agents(&self) -> v1::agents_client::AgentsClient<TracedChannel> {
         v1::agents_client::AgentsClient::new(traced(self.control.clone()))
+            .max_decoding_message_size(MESSAGE_LEN_MAX)
+    }
+
+    /// Signing keys.
+    #[must_use]
+    pub fn keys(&self) -> v1::keys_client::KeysClient<TracedChannel> {
+        v1::keys_client::KeysClient::new(traced(self.control.clone()))
             .max_decoding_message_size(MESSAGE_LEN_MAX)
     }
 

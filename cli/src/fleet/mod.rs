@@ -8,5 +8,6 @@ pub mod client;
 pub mod endpoint;
 pub mod join;
 pub mod local;
+pub mod root;
 pub mod saved;
 pub mod select;

@@ -6,8 +6,8 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use meridian_core::{
-    id::{AgentId, SessionId},
-    machine::{input::Input, views::AgentStatus},
+    id::{AgentId, Fence, SessionId, TaskId},
+    machine::{Machine, input::Input, views::AgentStatus},
 };
 use meridian_proto::{convert::agent::AgentSaid, v1};
 use meridian_runtime::clock::{Clock, Reading};
@@ -23,7 +23,9 @@ use crate::{
     handle::Handle,
     holder::Holder,
     probe::Prober,
-    status::{from_command, from_convert, internal},
+    services::keys::from_signing,
+    signing::{Results, Signing},
+    status::{from_command, from_convert, internal, invalid},
 };
 
 /// Orders that may wait for one agent. More than any agent has slots; a stream that holds this many back is
@@ -38,21 +40,11 @@ const PROBE_EVERY: Duration = Duration::from_secs(5);
 pub(crate) struct AgentsService {
     pub(crate) handle: Handle,
     pub(crate) holder: Holder,
+    pub(crate) results: Results,
+    pub(crate) signing: Signing,
     pub(crate) clock: Clock,
     /// How long one stream is open before the agent is asked for a new one, on a fresh connection.
     pub(crate) connection_age_max: Duration,
-}
-
-impl AgentsService {
-    /// The service; its streams are open for at most `connection_age_max`.
-    pub(crate) const fn new(
-        handle: Handle,
-        holder: Holder,
-        clock: Clock,
-        connection_age_max: Duration,
-    ) -> Self {
-        Self { handle, holder, clock, connection_age_max }
-    }
 }
 
 /// One attached agent.
@@ -61,6 +53,7 @@ struct Session {
     agent: AgentId,
     handle: Handle,
     holder: Holder,
+    results: Results,
     prober: Prober,
     ends_at: Instant,
 }
@@ -93,12 +86,29 @@ impl v1::agents_server::Agents for AgentsService {
             agent,
             handle: self.handle.clone(),
             holder: self.holder.clone(),
+            results: self.results.clone(),
             prober: Prober::default(),
             ends_at: Instant::now() + self.connection_age_max,
         };
         let (outbound, stream) = mpsc::channel(ORDERS_QUEUED_MAX);
         tokio::spawn(session.run(messages, from_loop, outbound));
         Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    async fn order(&self, request: Request<v1::OrderRequest>) -> Result<Response<v1::OrderResponse>, Status> {
+        let Caller::Agent(agent) = Caller::of(&request) else {
+            return Err(Status::permission_denied("only agents are given orders"));
+        };
+        let lease = request.into_inner().lease.ok_or_else(|| invalid("the lease is missing"))?;
+        let (task, fence): (TaskId, _) = (lease.task.parse().map_err(invalid)?, Fence(lease.fence));
+        let read = move |machine: &Machine| machine.durable().signing_order(&task, fence);
+        let order = self.handle.read(read).await.map_err(from_command)?;
+        let order = order
+            .filter(|order| order.agent == agent)
+            .ok_or_else(|| Status::failed_precondition("the lease is not current"))?;
+        let order = self.signing.order(&order).map_err(from_signing)?.to_json();
+        let keyring = self.signing.keyring().await.map_err(from_signing)?.to_json();
+        Ok(Response::new(v1::OrderResponse { order: order.into(), keyring: keyring.into() }))
     }
 
     async fn list(
@@ -182,7 +192,8 @@ impl Session {
             AgentSaid::Report { task, fence, outcome } => {
                 let outcome = self.holder.check_outcome(&task, outcome).await;
                 let outcome = outcome.map_err(|error| internal("the report cannot be checked", error))?;
-                Input::Report { session, task, fence, outcome }
+                let evidence = self.results.evidence(&task, &outcome).await;
+                Input::Report { session, task, fence, outcome, evidence }
             }
             said => said
                 .into_input(session)

@@ -21,6 +21,8 @@ use crate::{
     handle::Handle,
     holder::{Holder, HolderError},
     journal_history::JournalHistory,
+    services::keys::from_signing,
+    signing::Signing,
     status::{from_command, from_convert, from_holder, from_reply, internal, invalid},
     watchers::Watchers,
 };
@@ -31,6 +33,7 @@ pub(crate) struct BuildsService {
     pub(crate) watchers: Watchers,
     pub(crate) holder: Holder,
     pub(crate) history: JournalHistory,
+    pub(crate) signing: Signing,
 }
 
 /// What the machine knows of a build: a record with its soft fields filled in.
@@ -219,6 +222,26 @@ impl v1::builds_server::Builds for BuildsService {
             Reply::Cancelled { changed } => Ok(Response::new(v1::CancelBuildResponse { changed })),
             other => Err(from_reply("cancel", other)),
         }
+    }
+
+    async fn keyring(
+        &self,
+        request: Request<v1::BuildKeyringRequest>,
+    ) -> Result<Response<v1::BuildKeyringResponse>, Status> {
+        let caller = Caller::of(&request);
+        let build = parse_build(&request.into_inner().build, &caller)?;
+        let asked = build.clone();
+        let known = self.handle.read(move |machine| machine.build(&asked).cloned()).await;
+        let record = match known.map_err(from_command)? {
+            Some(record) => record,
+            None => {
+                let found = self.history.build(&build).await;
+                let found = found.map_err(|e| internal("history cannot be read", e))?;
+                found.ok_or_else(|| Status::not_found(format!("no build {build}")))?
+            }
+        };
+        let file = self.signing.keyring_file(&record).await.map_err(from_signing)?.to_json();
+        Ok(Response::new(v1::BuildKeyringResponse { file: file.into() }))
     }
 
     async fn explain(

@@ -4,4 +4,5 @@ pub(crate) mod agents;
 pub(crate) mod blobs;
 pub(crate) mod builds;
 pub(crate) mod fleet;
+pub(crate) mod keys;
 pub(crate) mod logs;

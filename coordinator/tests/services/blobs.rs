@@ -179,7 +179,9 @@ async fn a_report_cannot_name_another_projects_blob_as_its_log() {
     let build = BuildsClient::new(eve.clone()).submit(request).await.unwrap().into_inner().build;
     agent.work_off(1).await;
     let (work, fence) = agent.take().await;
-    let artifact = agent.artifact(&work, fence, b"tool").await;
+    let artifact = agent.artifact(&work, fence).await;
+    let scope = v1::Scope { task: work.task.to_string(), fence: fence.0 };
+    upload(&agent.channel, "other/thing", Some(scope), &[b"tool"]).await.unwrap();
     let log = vec![Digest::of(b"secret source"), Digest::of(b"tool")];
     let outcome = Outcome::Built { artifacts: vec![artifact], go_version: "go1.27.3".into(), log };
     assert!(agent.report(&work, fence, outcome).await);

@@ -4,7 +4,7 @@ use meridian_core::machine::{Limits, input::Outcome};
 use meridian_proto::v1::{self, builds_client::BuildsClient};
 use tonic::{Code, transport::Channel};
 
-use crate::fixture::{Fixture, module_build};
+use crate::fixture::{Fixture, built, module_build};
 
 fn builds(fleet: &Fixture, member: &str) -> BuildsClient<Channel> {
     BuildsClient::new(fleet.channel(member))
@@ -68,10 +68,9 @@ async fn a_result_without_a_receipt_of_the_holder_is_not_accepted() {
     submit(&mut builds, module_build("web/shop", "k", &["linux/amd64"])).await.unwrap();
     agent.work_off(1).await;
     let (work, fence) = agent.take().await;
-    let mut artifact = agent.artifact(&work, fence, b"honest").await;
+    let mut artifact = agent.artifact(&work, fence).await;
     artifact.receipts[0].mac[0] ^= 1;
-    let forged = Outcome::Built { artifacts: vec![artifact], go_version: "go1.27.3".into(), log: Vec::new() };
-    agent.report(&work, fence, forged).await;
+    agent.report(&work, fence, built(artifact)).await;
     let build = builds.get(v1::GetBuildRequest { build: "web/shop/1".into() }).await.unwrap().into_inner();
     assert_eq!(build.state(), v1::BuildState::Running, "a forged receipt became a result");
     agent.work_off(1).await;

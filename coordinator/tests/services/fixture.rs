@@ -1,12 +1,17 @@
 //! A coordinator in a temporary directory, callers with identities, and an agent that does as it is told.
 
-use std::{collections::VecDeque, path::Path, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    path::Path,
+    time::Duration,
+};
 
 use meridian_coordinator::{App, CoordinatorConfig, Running};
 use meridian_core::{
-    build::{Artifact, Receipt, Resolution},
+    attestation::{Attestation, Document},
+    build::{Artifact, Receipt},
     digest::Digest,
-    id::{Fence, FleetName},
+    id::{Fence, FleetName, PlacementNumber},
     machine::{
         Limits,
         effect::{Order, Work},
@@ -25,11 +30,14 @@ use meridian_runtime::{
     tls::{self, ChannelOptions, ClientTls},
 };
 use meridian_store::pack::PackWriter;
+use meridian_trust::statement::Provenance;
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Streaming, transport::Channel};
+
+use crate::signed::{Signed, Signer, resolution};
 
 pub(crate) struct Fixture {
     pub(crate) running: Running,
@@ -105,7 +113,9 @@ impl Fixture {
         to.send((&AgentSaid::Hello { offer, held: Vec::new() }).into()).await.unwrap();
         let mut client = v1::agents_client::AgentsClient::new(channel.clone());
         let from = client.attach(ReceiverStream::new(messages)).await.unwrap().into_inner();
-        FakeAgent { channel, to, from, waiting: VecDeque::new() }
+        let signer = Signer::new(format!("eu/{name}").parse().unwrap());
+        signer.certify(&channel).await.unwrap();
+        FakeAgent { channel, to, from, waiting: VecDeque::new(), placements: BTreeMap::new(), signer }
     }
 }
 
@@ -115,6 +125,9 @@ pub(crate) struct FakeAgent {
     to: mpsc::Sender<v1::AgentMessage>,
     from: Streaming<v1::CoordinatorMessage>,
     waiting: VecDeque<Order>,
+    /// The placement from which each lease came.
+    placements: BTreeMap<Fence, PlacementNumber>,
+    pub(crate) signer: Signer,
 }
 
 impl FakeAgent {
@@ -161,6 +174,7 @@ impl FakeAgent {
                 _ => None,
             })
             .await;
+        self.placements.insert(fence, placement);
         (work, fence)
     }
 
@@ -175,17 +189,55 @@ impl FakeAgent {
         .await
     }
 
-    /// Uploads bytes as an artifact under a lease.
-    pub(crate) async fn artifact(&self, work: &Work, fence: Fence, bytes: &[u8]) -> Artifact {
+    /// Makes, signs and uploads what a lease asks for.
+    pub(crate) async fn artifact(&self, work: &Work, fence: Fence) -> Artifact {
+        self.lying_artifact(work, fence, |_| {}).await
+    }
+
+    /// The same with a statement that was changed before it was signed.
+    pub(crate) async fn lying_artifact(
+        &self,
+        work: &Work,
+        fence: Fence,
+        lie: impl FnOnce(&mut Provenance),
+    ) -> Artifact {
+        let placement = self.placement(fence);
+        self.keep(work, fence, self.signer.sign(work, fence, placement, lie)).await
+    }
+
+    /// The placement from which a lease came.
+    pub(crate) fn placement(&self, fence: Fence) -> PlacementNumber {
+        self.placements[&fence]
+    }
+
+    /// Uploads a signed file under a lease.
+    pub(crate) async fn keep(&self, work: &Work, fence: Fence, signed: Signed) -> Artifact {
         let scope = v1::Scope { task: work.task.to_string(), fence: fence.0 };
-        let receipts =
-            upload(&self.channel, &work.task.build.project.to_string(), Some(scope), &[bytes]).await.unwrap();
-        Artifact {
-            name: "tool_1.0.0_linux_amd64".into(),
-            package: ".".into(),
+        let blobs = [&signed.executable[..], &signed.provenance, &signed.sbom];
+        let project = work.task.build.project.to_string();
+        let receipts = upload(&self.channel, &project, Some(scope), &blobs).await.unwrap();
+        let held = |bytes: &[u8]| Document {
             digest: Digest::of(bytes),
             size: ByteCount(bytes.len() as u64),
-            receipts,
+            receipts: receipts
+                .iter()
+                .filter(|receipt| receipt.digest == Digest::of(bytes))
+                .cloned()
+                .collect(),
+        };
+        let Document { digest, size, receipts: own } = held(&signed.executable);
+        Artifact {
+            name: signed.name,
+            package: signed.package,
+            digest,
+            size,
+            receipts: own,
+            attestation: Some(Attestation {
+                key: signed.key,
+                signature: signed.signature,
+                provenance: held(&signed.provenance),
+                sbom: held(&signed.sbom),
+            }),
         }
     }
 
@@ -194,23 +246,17 @@ impl FakeAgent {
         for _ in 0..tasks {
             let (work, fence) = self.take().await;
             let outcome = match &work.kind {
-                TaskKind::Resolve => Outcome::Resolved(Resolution {
-                    module: "example.com/tool".into(),
-                    version: "v1.0.0".into(),
-                    sum: "h1:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=".into(),
-                }),
-                TaskKind::Compile(platform) => {
-                    let artifact = self.artifact(&work, fence, platform.to_string().as_bytes()).await;
-                    Outcome::Built {
-                        artifacts: vec![artifact],
-                        go_version: "go1.27.3".into(),
-                        log: Vec::new(),
-                    }
-                }
+                TaskKind::Resolve => Outcome::Resolved(resolution()),
+                TaskKind::Compile(_) => built(self.artifact(&work, fence).await),
             };
             assert!(self.report(&work, fence, outcome).await);
         }
     }
+}
+
+/// A result of one artifact.
+pub(crate) fn built(artifact: Artifact) -> Outcome {
+    Outcome::Built { artifacts: vec![artifact], go_version: "go1.27.3".into(), log: Vec::new() }
 }
 
 /// Uploads blobs as one pack.

@@ -6,3 +6,5 @@ mod blobs;
 mod builds;
 mod fixture;
 mod fleet;
+mod keys;
+mod signed;

@@ -7,6 +7,7 @@
 use crate::{
     build::{BuildSpec, Source},
     id::{BuildId, Fence, IdempotencyKey, JournalIndex, TaskId},
+    keyring::{CertifiedKey, KeyId},
     machine::{
         durable::Durable,
         event::{Event, EventKind},
@@ -65,6 +66,9 @@ pub enum Fault {
     /// The event names no such token.
     #[error("there is no such token")]
     UnknownToken,
+    /// The event names no such signing key.
+    #[error("there is no key {0}")]
+    UnknownKey(KeyId),
     /// The result does not fit the task.
     #[error("the result does not fit task {0}")]
     Outcome(TaskId),
@@ -129,6 +133,9 @@ impl Durable {
             EventKind::TokenCreated { .. }
             | EventKind::TokenRedeemed { .. }
             | EventKind::TokenExpired { .. } => self.apply_token(kind),
+            EventKind::KeyCertified { .. }
+            | EventKind::KeyRevoked { .. }
+            | EventKind::KeyForgotten { .. } => self.apply_key(kind),
         }
     }
 
@@ -260,6 +267,33 @@ impl Durable {
         self.index.unlist_build(build);
         self.index.keys.remove(&(id.project.clone(), build.key.clone()));
         self.builds.remove(id);
+        Ok(())
+    }
+
+    fn apply_key(&mut self, kind: &EventKind) -> Result<(), Fault> {
+        match kind {
+            EventKind::KeyCertified { key } => {
+                let id = key.id();
+                let renews = |known: &CertifiedKey| {
+                    known.claim == key.claim && known.revoked.is_none() && known.not_after < key.not_after
+                };
+                if key.revoked.is_some() || self.keys.get(&id).is_some_and(|known| !renews(known)) {
+                    return Err(Fault::Exists(format!("key {id}")));
+                }
+                self.keys.insert(id, CertifiedKey::clone(key));
+            }
+            EventKind::KeyRevoked { key, since } => {
+                let known = self.keys.get_mut(key).ok_or(Fault::UnknownKey(*key))?;
+                if known.revoked.is_some_and(|revoked| revoked <= *since) {
+                    return Err(Fault::State { what: format!("key {key}"), state: "revoked" });
+                }
+                known.revoked = Some(*since);
+            }
+            EventKind::KeyForgotten { key } => {
+                self.keys.remove(key).ok_or(Fault::UnknownKey(*key))?;
+            }
+            _ => {}
+        }
         Ok(())
     }
 

@@ -13,6 +13,7 @@ use crate::{
     build::Source,
     digest::Digest,
     id::{AgentId, BuildId, Epoch, Fence, IdempotencyKey, JournalIndex, ProjectId, TaskId},
+    keyring::{CertifiedKey, KeyId},
     machine::record::{
         BuildRecord, BuildState, Counters, ProjectRecord, Record, TaskRecord, TaskState, TokenRecord,
     },
@@ -35,6 +36,7 @@ pub struct Durable {
     pub(super) projects: BTreeMap<ProjectId, u64>,
     pub(super) builds: BTreeMap<BuildId, BuildRecord>,
     pub(super) tokens: BTreeMap<Digest, TokenRecord>,
+    pub(super) keys: BTreeMap<KeyId, CertifiedKey>,
     pub(super) index: Index,
 }
 
@@ -141,7 +143,18 @@ impl Durable {
             Some(TaskState::Leased { agent: a, fence: f }) if a == agent && *f == fence)
     }
 
-    /// The state as a list: counters, then projects, builds and tokens, each by id.
+    /// A signing key that is not forgotten.
+    #[must_use]
+    pub fn key(&self, id: &KeyId) -> Option<&CertifiedKey> {
+        self.keys.get(id)
+    }
+
+    /// All signing keys that are not forgotten, by id.
+    pub fn keys(&self) -> impl Iterator<Item = &CertifiedKey> {
+        self.keys.values()
+    }
+
+    /// The state as a list: counters, then projects, builds, tokens and keys, each by id.
     #[must_use]
     pub fn records(&self) -> Vec<Record> {
         let projects = self.projects.iter().map(|(id, last_build)| {
@@ -149,10 +162,12 @@ impl Durable {
         });
         let builds = self.builds.values().map(|build| Record::Build(Box::new(build.clone())));
         let tokens = self.tokens.values().map(|token| Record::Token(token.clone()));
+        let keys = self.keys.values().map(|key| Record::Key(key.clone()));
         std::iter::once(Record::Counters(self.counters.clone()))
             .chain(projects)
             .chain(builds)
             .chain(tokens)
+            .chain(keys)
             .collect()
     }
 
@@ -179,6 +194,7 @@ impl Durable {
                 Record::Token(token) => {
                     (format!("token {}", token.hash), state.tokens.insert(token.hash, token).is_none())
                 }
+                Record::Key(key) => (format!("key {}", key.id()), state.keys.insert(key.id(), key).is_none()),
             };
             if !is_new {
                 return Err(SnapshotError::Twice(what));

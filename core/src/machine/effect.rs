@@ -3,6 +3,7 @@
 use crate::{
     build::{BuildSpec, Resolution, SpecError},
     id::{BuildId, Epoch, Fence, PlacementNumber, RequestId, SessionId, TaskId},
+    keyring::{CertifiedKey, KeyHolder, KeyId},
     machine::record::{TaskKind, TokenGrant},
     quantity::Millis,
     trace::Traceparent,
@@ -70,6 +71,16 @@ pub enum Reply {
         /// What its bearer becomes.
         grant: TokenGrant,
     },
+    /// The fleet vouches for the key.
+    KeyCertified {
+        /// As it stands now.
+        key: Box<CertifiedKey>,
+    },
+    /// The key is revoked, or was before.
+    KeyRevoked {
+        /// Whether this request is what revoked it, or made it earlier.
+        changed: bool,
+    },
     /// It was refused.
     Refused(Refusal),
 }
@@ -109,6 +120,35 @@ pub enum Refusal {
     #[error("{limit} unused tokens exist already")]
     TooManyTokens {
         /// The limit.
+        limit: u64,
+    },
+    /// It cannot be a public key.
+    #[error("a public key has 1 to 256 bytes")]
+    MalformedKey,
+    /// The key was certified for another holder or use.
+    #[error("key {key} is certified already, for another holder or use")]
+    KeyTaken {
+        /// Which.
+        key: KeyId,
+    },
+    /// The key was revoked.
+    #[error("key {key} was revoked; make a new one")]
+    KeyRevoked {
+        /// Which.
+        key: KeyId,
+    },
+    /// No such key.
+    #[error("no key {key}")]
+    UnknownKey {
+        /// Which was asked for.
+        key: KeyId,
+    },
+    /// The holder has more keys than it can need, or the fleet has.
+    #[error("{holder} has {limit} signing keys already, or the fleet has too many; revoke one first")]
+    TooManyKeys {
+        /// Whose.
+        holder: KeyHolder,
+        /// How many one holder may have.
         limit: u64,
     },
 }

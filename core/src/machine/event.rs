@@ -6,6 +6,7 @@ use crate::{
     build::{BuildSpec, Resolution},
     digest::Digest,
     id::{AgentId, BuildId, Epoch, Fence, IdempotencyKey, PlacementNumber, TaskId},
+    keyring::{CertifiedKey, KeyId},
     machine::{
         input::{Failure, Outcome},
         record::{Placement, TokenGrant},
@@ -134,6 +135,23 @@ pub enum EventKind {
         /// Which.
         hash: Digest,
     },
+    /// The fleet vouches for a signing key, or goes on to: the whole record as it stands from now on.
+    KeyCertified {
+        /// The key.
+        key: Box<CertifiedKey>,
+    },
+    /// A signing key counts no more.
+    KeyRevoked {
+        /// Which.
+        key: KeyId,
+        /// From when on.
+        since: Wall,
+    },
+    /// A signing key's time has been over for long; it leaves the durable state.
+    KeyForgotten {
+        /// Which.
+        key: KeyId,
+    },
 }
 
 impl EventKind {
@@ -154,7 +172,10 @@ impl EventKind {
             Self::EpochBegan { .. }
             | Self::TokenCreated { .. }
             | Self::TokenRedeemed { .. }
-            | Self::TokenExpired { .. } => None,
+            | Self::TokenExpired { .. }
+            | Self::KeyCertified { .. }
+            | Self::KeyRevoked { .. }
+            | Self::KeyForgotten { .. } => None,
         }
     }
 }

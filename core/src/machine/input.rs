@@ -1,14 +1,17 @@
 //! What the machine is told.
 
 use crate::{
+    attestation::Evidence,
     build::{Artifact, BuildSpec, Resolution},
     digest::Digest,
     id::{
         AgentId, BuildId, Epoch, Fence, IdempotencyKey, PlacementNumber, ProjectId, RequestId, SessionId,
         TaskId,
     },
+    keyring::{KeyClaim, KeyId},
     machine::record::TokenGrant,
     quantity::{ByteCount, Millis},
+    time::Wall,
     trace::Traceparent,
 };
 
@@ -57,6 +60,22 @@ pub enum Input {
         request: RequestId,
         /// The SHA-256 of the secret that was presented.
         hash: Digest,
+    },
+    /// Somebody who proved to have it asks for a signing key to be certified.
+    CertifyKey {
+        /// Whom to answer.
+        request: RequestId,
+        /// Which key, whose, and for what.
+        claim: KeyClaim,
+    },
+    /// An administrator takes a signing key back.
+    RevokeKey {
+        /// Whom to answer.
+        request: RequestId,
+        /// Which key.
+        key: KeyId,
+        /// From when on; from now on when not said.
+        since: Option<Wall>,
     },
     /// An agent's stream opened. An older session of the same agent ends by this.
     Attach {
@@ -134,6 +153,9 @@ pub enum Input {
         fence: Fence,
         /// How. A success's receipts were checked already by their holder.
         outcome: Box<Outcome>,
+        /// What the artifacts' signers say, in the order of the artifacts; or why something that they said does not
+        /// hold, such as a signature.
+        evidence: Result<Vec<Evidence>, String>,
     },
     /// Time has passed; see `Machine::next_deadline`.
     Tick,

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::{
     id::{AgentId, Fence, PlacementNumber, SessionId, TaskId},
     machine::{
-        effect::{Order, Work},
+        effect::Order,
         event::EventKind,
         input::{Failure, FailureKind, Progress},
         record::{TaskRecord, TaskState, TaskStep},
@@ -112,17 +112,9 @@ impl Turn<'_> {
 
     /// Offers a task to an agent.
     pub(super) fn offer(&mut self, session: SessionId, task: &TaskId, placement: PlacementNumber) {
-        let (Some(build), Some(record)) = (self.durable.build(&task.build), self.durable.task(task)) else {
-            return;
-        };
-        let work = Box::new(Work {
-            task: task.clone(),
-            kind: record.kind.clone(),
-            spec: build.spec.clone(),
-            resolution: build.resolution.clone(),
-            traceparent: build.traceparent.clone(),
-        });
-        self.send(session, Order::Offer { work, placement });
+        if let Some(work) = self.durable.work(task) {
+            self.send(session, Order::Offer { work: Box::new(work), placement });
+        }
     }
 
     /// Takes a placement back, tells the agent, and gives the task up when it was placed too often.
@@ -153,7 +145,7 @@ fn void_placement(task: &TaskId) -> Order {
 }
 
 /// The placement from which a task's present lease came.
-fn last_placement(task: &TaskRecord) -> Option<PlacementNumber> {
+pub(super) fn last_placement(task: &TaskRecord) -> Option<PlacementNumber> {
     task.history.iter().rev().find_map(|step| match step {
         TaskStep::Placed { placement, .. } => Some(placement.number),
         _ => None,

@@ -20,6 +20,14 @@ pub struct Limits {
     pub placements_max: u32,
     /// Most tokens that wait to be used. Default 1,000.
     pub tokens_max: u64,
+    /// Most signing keys that are remembered. Default 10,000.
+    pub keys_max: u64,
+    /// Most signing keys of one holder that may still sign. Default 8.
+    pub keys_per_holder_max: u64,
+    /// How long a signing key may sign, from its last certification on. Default 90 days.
+    pub key_life: Millis,
+    /// How long a signing key is remembered after its time. Default 365 days.
+    pub key_kept: Millis,
     /// How long a lease lives without renewal, and the grace that a new leader gives to every lease.
     /// Default 30 s.
     pub lease: Millis,
@@ -46,6 +54,10 @@ impl Default for Limits {
             losses_max: 12,
             placements_max: 32,
             tokens_max: 1_000,
+            keys_max: 10_000,
+            keys_per_holder_max: 8,
+            key_life: Millis::days(90),
+            key_kept: Millis::days(365),
             lease: Millis::seconds(30),
             renew_every: Millis::seconds(10),
             offer: Millis::seconds(10),

@@ -9,6 +9,7 @@
 mod apply;
 mod attach;
 mod cancel;
+mod certify;
 mod deadline;
 pub mod durable;
 pub mod effect;
@@ -17,6 +18,7 @@ pub mod input;
 mod lease;
 pub mod limits;
 mod observed;
+mod order;
 mod placement;
 pub mod record;
 mod replay;

@@ -10,6 +10,7 @@ use crate::{
         AgentId, BuildId, Epoch, Fence, IdempotencyKey, JournalIndex, PlacementNumber, ProjectId, TaskId,
         TeamName,
     },
+    keyring::CertifiedKey,
     machine::input::Failure,
     time::Wall,
     trace::Traceparent,
@@ -26,6 +27,8 @@ pub enum Record {
     Build(Box<BuildRecord>),
     /// A one-time token that is neither redeemed nor expired.
     Token(TokenRecord),
+    /// A signing key that the fleet vouches for.
+    Key(CertifiedKey),
 }
 
 /// What is counted across the fleet.

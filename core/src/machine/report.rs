@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 
 use crate::{
+    attestation::{self, Attested, Evidence},
     build::{Artifact, BuildSpec, Resolution, Source, TEXT_LEN_MAX},
     digest::Digest,
     id::{Fence, SessionId, TaskId},
@@ -24,10 +25,17 @@ pub(super) const LOG_SEGMENTS_MAX: usize = 4_096;
 
 impl Turn<'_> {
     /// Takes the end of an attempt in.
-    pub(super) fn report(&mut self, session: SessionId, task: TaskId, fence: Fence, outcome: Outcome) {
+    pub(super) fn report(
+        &mut self,
+        session: SessionId,
+        task: TaskId,
+        fence: Fence,
+        outcome: Outcome,
+        evidence: Result<Vec<Evidence>, String>,
+    ) {
         let Some(agent) = self.observed.agent_of(session) else { return };
         let accepted = if self.durable.holds_lease(agent, &task, fence) {
-            self.settle(&task, fence, outcome)
+            self.settle(&task, fence, outcome, evidence)
         } else {
             self.durable.task(&task).is_some_and(|record| was_accepted(record, fence, outcome))
         };
@@ -35,11 +43,20 @@ impl Turn<'_> {
     }
 
     /// Settles the current lease; says whether the report became the task's result or recorded failure.
-    fn settle(&mut self, task: &TaskId, fence: Fence, outcome: Outcome) -> bool {
+    fn settle(
+        &mut self,
+        task: &TaskId,
+        fence: Fence,
+        outcome: Outcome,
+        evidence: Result<Vec<Evidence>, String>,
+    ) -> bool {
         let (Some(build), Some(record)) = (self.durable.build(&task.build), self.durable.task(task)) else {
             return false;
         };
-        if let Err(why) = check(&build.spec, &record.kind, &outcome) {
+        let checked = check(&build.spec, &record.kind, &outcome)
+            .and_then(|()| evidence)
+            .and_then(|evidence| self.check_signed(task, fence, &outcome, &evidence));
+        if let Err(why) = checked {
             let failure = Failure {
                 kind: FailureKind::Infrastructure,
                 message: format!("the agent's report was refused: {why}"),
@@ -61,6 +78,27 @@ impl Turn<'_> {
             }
         }
         true
+    }
+
+    /// Whether each artifact of a result is signed, and is what was ordered.
+    fn check_signed(
+        &self,
+        task: &TaskId,
+        fence: Fence,
+        outcome: &Outcome,
+        evidence: &[Evidence],
+    ) -> Result<(), String> {
+        let Outcome::Built { artifacts, .. } = outcome else { return Ok(()) };
+        let order = self.durable.signing_order(task, fence).ok_or("the lease is not current")?;
+        if evidence.len() != artifacts.len() {
+            return Err(format!("{} of {} artifacts are signed", evidence.len(), artifacts.len()));
+        }
+        for (artifact, evidence) in artifacts.iter().zip(evidence) {
+            let (key, at) = (self.durable.key(&evidence.key), self.now.wall);
+            attestation::check(&Attested { order: &order, artifact, evidence, key, at })
+                .map_err(|error| error.to_string())?;
+        }
+        Ok(())
     }
 
     /// Records the end of an attempt without a result. Trouble of the infrastructure leads to another

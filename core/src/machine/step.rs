@@ -132,6 +132,8 @@ impl Turn<'_> {
                 self.create_token(request, hash, grant, lifetime);
             }
             Input::RedeemToken { request, hash } => self.redeem_token(request, hash),
+            Input::CertifyKey { request, claim } => self.certify_key(request, claim),
+            Input::RevokeKey { request, key, since } => self.revoke_key(request, key, since),
             Input::Attach { session, agent, offer, held } => self.attach(session, agent, offer, held),
             Input::Detach { session } => self.detach(session),
             Input::Observe { session, observation } => self.observe(session, observation),
@@ -144,7 +146,9 @@ impl Turn<'_> {
             Input::Progress { session, task, fence, progress } => {
                 self.take_progress(session, task, fence, progress);
             }
-            Input::Report { session, task, fence, outcome } => self.report(session, task, fence, *outcome),
+            Input::Report { session, task, fence, outcome, evidence } => {
+                self.report(session, task, fence, *outcome, evidence);
+            }
             Input::Tick => self.tick(),
         }
     }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use meridian_core::{
+    attestation::{Attestation, Document, Evidence, SigningOrder},
     build::{Artifact, BuildFlags, BuildSpec, Receipt, Resolution, Source, Toolchain, Wishes},
     digest::Digest,
     golang::platform::Platform,
@@ -10,6 +11,7 @@ use meridian_core::{
         AgentId, BuildId, Epoch, Fence, IdempotencyKey, JournalIndex, PlacementNumber, ProjectId, RequestId,
         SessionId, TaskId,
     },
+    keyring::{Grade, KeyAlgorithm, KeyClaim, KeyHolder, KeyId, KeyUse},
     machine::{
         Durable, Limits, Machine,
         effect::{Action, Order, Reply},
@@ -88,8 +90,45 @@ pub(crate) fn built() -> Outcome {
         digest,
         size,
         receipts: vec![receipt],
+        attestation: None,
     };
     Outcome::Built { artifacts: vec![artifact], go_version: "go1.27.3".to_owned(), log: Vec::new() }
+}
+
+/// The signing key of an agent's signer.
+pub(crate) fn signing_key(agent: &AgentId) -> KeyClaim {
+    KeyClaim {
+        algorithm: KeyAlgorithm::EcdsaP256,
+        spki: agent.to_string().into_bytes(),
+        usage: KeyUse::Artifact,
+        holder: KeyHolder::Agent(agent.clone()),
+        grade: Grade::Production,
+    }
+}
+
+/// What an honest agent's signer adds to a result, and what is read from it. Without an order there is nothing to
+/// sign, and whatever is reported then is refused by its fence.
+pub(crate) fn sign(order: Option<SigningOrder>, outcome: &mut Outcome) -> Vec<Evidence> {
+    let (Outcome::Built { artifacts, .. }, Some(order)) = (outcome, order) else { return Vec::new() };
+    let key = KeyId::of(&signing_key(&order.agent).spki);
+    let document = |content: &[u8]| {
+        let (digest, size) = (Digest::of(content), ByteCount(content.len() as u64));
+        let receipt = Receipt { holder: "coordinator".to_owned(), digest, size, mac: vec![1] };
+        Document { digest, size, receipts: vec![receipt] }
+    };
+    let mut evidence = Vec::new();
+    for artifact in artifacts {
+        let (provenance, sbom) = (document(b"provenance"), document(b"sbom"));
+        artifact.attestation = Some(Attestation { key, signature: vec![1], provenance, sbom });
+        evidence.push(Evidence {
+            key,
+            name: artifact.name.clone(),
+            digest: artifact.digest,
+            package: artifact.package.clone(),
+            order: order.clone(),
+        });
+    }
+    evidence
 }
 
 pub(crate) fn failed(kind: FailureKind) -> Outcome {
@@ -173,6 +212,11 @@ impl Fleet {
 
     /// One step, after which everything that must always hold is checked.
     pub(crate) fn step(&mut self, input: Input) {
+        if let Input::Attach { agent, .. } = &input {
+            // Its signer's key comes first; asking again changes nothing.
+            let claim = signing_key(agent);
+            self.ask(|request| Input::CertifyKey { request, claim });
+        }
         let step = self.machine.step(self.now, input);
         for (index, event) in step.events {
             assert_eq!(index.0, self.journal.len() as u64 + 1, "the journal has no gaps");
@@ -348,8 +392,9 @@ impl Fleet {
 
     /// Reports and says whether it counted.
     pub(crate) fn report(&mut self, session: u64, task: &TaskId, fence: Fence, outcome: Outcome) -> bool {
-        let (task, outcome) = (task.clone(), Box::new(outcome));
-        self.step(Input::Report { session: SessionId(session), task, fence, outcome });
+        let (task, mut outcome) = (task.clone(), Box::new(outcome));
+        let evidence = Ok(sign(self.machine.durable().signing_order(&task, fence), &mut outcome));
+        self.step(Input::Report { session: SessionId(session), task, fence, outcome, evidence });
         self.settled(session).pop().expect("every report over an open stream is answered")
     }
 

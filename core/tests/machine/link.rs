@@ -17,7 +17,12 @@ use meridian_core::{
     time::{Mono, Now, Wall},
 };
 
-use crate::fixture::{Audit, WALL_START_MS, agent, built, failed, key, offer, project, resolved};
+use crate::fixture::{
+    Audit, WALL_START_MS, agent, built, failed, key, offer, project, resolved, sign, signing_key,
+};
+
+/// A request whose answer nobody waits for.
+const CERTIFIED: RequestId = RequestId(u64::MAX);
 
 /// A small generator, so that one number replays a whole run.
 pub(crate) struct Dice(pub(crate) u64);
@@ -113,9 +118,19 @@ impl Fleet {
         }
     }
 
-    pub(crate) fn decide(&mut self, input: Input) {
+    /// Tells the machine of an input: before that an agent that attaches has its key certified, and a result is looked at.
+    pub(crate) fn decide(&mut self, mut input: Input) {
         let now = self.now();
         if let Some(coordinator) = &mut self.coordinator {
+            if let Input::Attach { agent, .. } = &input {
+                let certify = Input::CertifyKey { request: CERTIFIED, claim: signing_key(agent) };
+                let step = coordinator.machine.step(now, certify);
+                coordinator.pending.push(step);
+            }
+            if let Input::Report { task, fence, outcome, evidence, .. } = &mut input {
+                let order = coordinator.machine.durable().signing_order(task, *fence);
+                *evidence = Ok(sign(order, outcome));
+            }
             let step = coordinator.machine.step(now, input);
             coordinator.pending.push(step);
         }
@@ -147,6 +162,7 @@ impl Fleet {
                         let known = self.acknowledged.insert(number, build.clone());
                         assert!(known.is_none_or(|known| known == build), "one key became two builds");
                     }
+                    Action::Reply { request: CERTIFIED, .. } => {}
                     Action::Reply { reply, .. } => panic!("{reply:?}"),
                     Action::Close { .. } | Action::BuildChanged { .. } => {}
                 }
@@ -284,7 +300,8 @@ impl Fleet {
             }
             AttemptEffect::SendReport { task, fence, outcome } => {
                 assert!(self.runs.contains_key(&(task.clone(), fence)), "a report without a run");
-                self.send(number, |session| Input::Report { session, task, fence, outcome });
+                let evidence = Ok(Vec::new());
+                self.send(number, |session| Input::Report { session, task, fence, outcome, evidence });
             }
             AttemptEffect::SendProgress { task, fence, progress } => {
                 self.send(number, |session| Input::Progress { session, task, fence, progress });

@@ -4,6 +4,7 @@
 mod attempts;
 mod field_bugs;
 mod fixture;
+mod keys;
 mod leases;
 mod link;
 mod placements;

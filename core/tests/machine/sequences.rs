@@ -7,6 +7,7 @@
 use meridian_core::{
     digest::Digest,
     id::{AgentId, Fence, PlacementNumber, SessionId, TaskId},
+    keyring::{Grade, KeyAlgorithm, KeyClaim, KeyHolder, KeyId, KeyUse},
     machine::{
         Limits,
         effect::Order,
@@ -14,10 +15,13 @@ use meridian_core::{
         record::{BuildState, TaskState, TaskStep, TokenGrant},
     },
     quantity::Millis,
+    time::Wall,
 };
 use proptest::prelude::*;
 
-use crate::fixture::{Fleet, agent, built, failed, in_region, key, module, offer, project, resolved, tree};
+use crate::fixture::{
+    Fleet, agent, built, failed, in_region, key, module, offer, project, resolved, sign, tree,
+};
 
 #[derive(Debug, Clone)]
 enum Op {
@@ -25,6 +29,8 @@ enum Op {
     Cancel { build: usize },
     CreateToken { secret: u8, lifetime_s: u64 },
     RedeemToken { secret: u8 },
+    CertifyKey { key: u8, agent: u8 },
+    RevokeKey { key: u8, ago_ms: u64 },
     Attach { session: u64, agent: u8, slots: u32, held: Vec<(usize, i8)> },
     Detach { session: u64 },
     Observe { session: u64, clock_s: i64, rtt_us: Option<u64> },
@@ -51,6 +57,8 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (0..6usize).prop_map(|build| Op::Cancel { build }),
         1 => (0..3u8, 0..100u64).prop_map(|(secret, lifetime_s)| Op::CreateToken { secret, lifetime_s }),
         1 => (0..3u8).prop_map(|secret| Op::RedeemToken { secret }),
+        1 => (0..4u8, 0..3u8).prop_map(|(key, agent)| Op::CertifyKey { key, agent }),
+        1 => (0..4u8, 0..5_000u64).prop_map(|(key, ago_ms)| Op::RevokeKey { key, ago_ms }),
         4 => (session(), 0..3u8, 0..4u32, held())
             .prop_map(|(session, agent, slots, held)| Op::Attach { session, agent, slots, held }),
         1 => session().prop_map(|session| Op::Detach { session }),
@@ -159,8 +167,9 @@ fn input(fleet: &mut Fleet, op: Op) -> Option<Input> {
         }
         Op::Report { session, task, miss, outcome: number } => {
             let (task, fence) = held(fleet, &[(task, miss)]).remove(0);
-            let outcome = Box::new(outcome(number, fleet, &task));
-            Input::Report { session: SessionId(session), task, fence, outcome }
+            let mut outcome = Box::new(outcome(number, fleet, &task));
+            let evidence = Ok(sign(fleet.machine.durable().signing_order(&task, fence), &mut outcome));
+            Input::Report { session: SessionId(session), task, fence, outcome, evidence }
         }
         _ => return None,
     })
@@ -193,6 +202,21 @@ fn run(fleet: &mut Fleet, op: Op) {
             let (hash, grant) = (Digest::of(&[secret]), TokenGrant::Agent(agent_number(secret)));
             let lifetime = Millis::seconds(lifetime_s);
             fleet.ask(|request| Input::CreateToken { request, hash, grant, lifetime });
+        }
+        Op::CertifyKey { key, agent } => {
+            let claim = KeyClaim {
+                algorithm: KeyAlgorithm::Ed25519,
+                spki: vec![key],
+                usage: KeyUse::Artifact,
+                holder: KeyHolder::Agent(agent_number(agent)),
+                grade: Grade::Production,
+            };
+            fleet.ask(|request| Input::CertifyKey { request, claim });
+        }
+        Op::RevokeKey { key, ago_ms } => {
+            let since = Some(Wall(fleet.now.wall.0.saturating_sub(ago_ms)));
+            let key = KeyId::of(&[key]);
+            fleet.ask(|request| Input::RevokeKey { request, key, since });
         }
         Op::RedeemToken { secret } => {
             fleet.ask(|request| Input::RedeemToken { request, hash: Digest::of(&[secret]) });

@@ -201,7 +201,8 @@ impl Agent {
                 session.map(|session| Input::Decline { session, task, placement, why })
             }
             AttemptEffect::SendReport { task, fence, outcome } => {
-                session.map(|session| Input::Report { session, task, fence, outcome })
+                let evidence = Ok(Vec::new());
+                session.map(|session| Input::Report { session, task, fence, outcome, evidence })
             }
             AttemptEffect::SendProgress { task, fence, progress } => {
                 session.map(|session| Input::Progress { session, task, fence, progress })
@@ -238,6 +239,7 @@ fn outcome(work: &Work, fence: Fence, draws: &mut Draws) -> Outcome {
                 digest,
                 size: ByteCount(1),
                 receipts: vec![receipt],
+                attestation: None,
             };
             Outcome::Built { artifacts: vec![artifact], go_version: "go1.27.3".to_owned(), log: Vec::new() }
         }

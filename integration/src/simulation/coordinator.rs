@@ -3,15 +3,23 @@
 use std::sync::Arc;
 
 use meridian_core::{
-    id::{Epoch, JournalIndex},
-    machine::{Durable, Limits, Machine, effect::Effect, event::Event, input::Input},
+    id::{Epoch, JournalIndex, RequestId},
+    machine::{
+        Durable, Limits, Machine,
+        effect::{Action, Effect},
+        event::Event,
+        input::Input,
+    },
     quantity::{ByteCount, Millis},
     time::Now,
 };
 use meridian_proto::convert::journal::{decode_event, decode_record, encode_event, encode_record};
 use meridian_store::journal::{Journal as _, JournalError, LossyDisk, SegmentConfig, SegmentJournal};
 
-use crate::simulation::ledger::Ledger;
+use crate::simulation::{ledger::Ledger, signer};
+
+/// A request whose answer nobody waits for.
+const NOBODY: RequestId = RequestId(u64::MAX);
 
 /// A coordinator that leads.
 pub struct Coordinator {
@@ -92,9 +100,13 @@ impl Coordinator {
         let expected = JournalIndex(self.machine.durable().last_index().0 + 1);
         let (mut events, mut effects): (Vec<(JournalIndex, Event)>, Vec<Effect>) = Default::default();
         for input in inputs {
-            let step = self.machine.step(now, input);
-            events.extend(step.events);
-            effects.extend(step.effects);
+            for input in self.as_told(input) {
+                let step = self.machine.step(now, input);
+                events.extend(step.events);
+                // Nobody waits for the certificate of an agent that has just attached.
+                let is_heard = |effect: &Effect| !matches!(&effect.action, Action::Reply { request, .. } if *request == NOBODY);
+                effects.extend(step.effects.into_iter().filter(is_heard));
+            }
         }
         if !events.is_empty() {
             let records: Vec<_> = events.iter().map(|(_, event)| encode_event(event)).collect();
@@ -105,6 +117,23 @@ impl Coordinator {
             ledger.take(*index, event);
         }
         Ok(effects)
+    }
+
+    /// What the machine is told when an input arrives: an agent that attaches has its signer's key certified first, and a
+    /// result has been looked at.
+    fn as_told(&self, mut input: Input) -> Vec<Input> {
+        match &mut input {
+            Input::Attach { agent, .. } => {
+                let certify = Input::CertifyKey { request: NOBODY, claim: signer::claim(agent) };
+                vec![certify, input]
+            }
+            Input::Report { task, fence, outcome, evidence, .. } => {
+                let order = self.machine.durable().signing_order(task, *fence);
+                *evidence = Ok(signer::sign(order.as_ref(), outcome));
+                vec![input]
+            }
+            _ => vec![input],
+        }
     }
 
     /// Takes a snapshot when enough has happened since the last.

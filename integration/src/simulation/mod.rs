@@ -11,4 +11,5 @@ pub mod agent;
 pub mod coordinator;
 pub mod draws;
 pub mod ledger;
+mod signer;
 pub mod world;

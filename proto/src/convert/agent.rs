@@ -78,16 +78,18 @@ impl AgentSaid {
     ///
     /// # Errors
     /// Gives the words back when they are no input by themselves: `Hello` needs the agent's certificate,
-    /// `Observed` the measurements of the coordinator's side, and `Echo` is one of those.
+    /// `Observed` the measurements of the coordinator's side, of which `Echo` is one, and `Report` somebody who looks
+    /// at what it names.
     pub fn into_input(self, session: SessionId) -> Result<Input, Self> {
         Ok(match self {
             Self::Lease { task, placement } => Input::Lease { session, task, placement },
             Self::Decline { task, placement, why } => Input::Decline { session, task, placement, why },
             Self::Renewal { held } => Input::Renew { session, held },
             Self::Progressed { task, fence, progress } => Input::Progress { session, task, fence, progress },
-            Self::Report { task, fence, outcome } => Input::Report { session, task, fence, outcome },
             Self::Drain => Input::Drain { session },
-            other @ (Self::Hello { .. } | Self::Observed(_) | Self::Echo { .. }) => return Err(other),
+            other @ (Self::Hello { .. } | Self::Observed(_) | Self::Report { .. } | Self::Echo { .. }) => {
+                return Err(other);
+            }
         })
     }
 }

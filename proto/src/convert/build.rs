@@ -242,6 +242,7 @@ impl From<&Artifact> for v1::Artifact {
             digest: digest_bytes(&artifact.digest),
             size: artifact.size.0,
             receipts: messages(&artifact.receipts),
+            attestation: artifact.attestation.as_ref().map(Into::into),
         }
     }
 }
@@ -256,6 +257,7 @@ impl TryFrom<v1::Artifact> for Artifact {
             package: wire.package,
             size: ByteCount(wire.size),
             receipts: list(wire.receipts, "receipts")?,
+            attestation: optional(wire.attestation, "attestation")?,
         })
     }
 }

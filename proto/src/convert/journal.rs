@@ -6,6 +6,7 @@
 use bytes::Bytes;
 use meridian_core::{
     id::{Epoch, Fence, IdempotencyKey, PlacementNumber},
+    keyring::KeyId,
     machine::{
         event::{Event, EventKind},
         record::Record,
@@ -175,6 +176,15 @@ impl From<&EventKind> for v1::event::Kind {
             EventKind::TokenExpired { hash } => {
                 Self::TokenExpired(wire::TokenExpired { hash: digest_bytes(hash) })
             }
+            EventKind::KeyCertified { key } => {
+                Self::KeyCertified(wire::KeyCertified { key: Some(key.as_ref().into()) })
+            }
+            EventKind::KeyRevoked { key, since } => {
+                Self::KeyRevoked(wire::KeyRevoked { key: digest_bytes(&key.0), since_ms: since.0 })
+            }
+            EventKind::KeyForgotten { key } => {
+                Self::KeyForgotten(wire::KeyForgotten { key: digest_bytes(&key.0) })
+            }
         }
     }
 }
@@ -241,6 +251,13 @@ impl TryFrom<v1::event::Kind> for EventKind {
             },
             Wire::TokenRedeemed(e) => Self::TokenRedeemed { hash: digest(&e.hash, "token_redeemed.hash")? },
             Wire::TokenExpired(e) => Self::TokenExpired { hash: digest(&e.hash, "token_expired.hash")? },
+            Wire::KeyCertified(e) => {
+                Self::KeyCertified { key: Box::new(message(e.key, "key_certified.key")?) }
+            }
+            Wire::KeyRevoked(e) => {
+                Self::KeyRevoked { key: KeyId(digest(&e.key, "key_revoked.key")?), since: Wall(e.since_ms) }
+            }
+            Wire::KeyForgotten(e) => Self::KeyForgotten { key: KeyId(digest(&e.key, "key_forgotten.key")?) },
         })
     }
 }

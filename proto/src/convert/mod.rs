@@ -6,9 +6,11 @@
 //! readable when those rules change.
 
 pub mod agent;
+pub mod attestation;
 pub mod build;
 pub mod coordinator;
 pub mod field;
 pub mod journal;
+pub mod keyring;
 pub mod placement;
 pub mod record;

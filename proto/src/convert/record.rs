@@ -35,6 +35,7 @@ impl From<&Record> for v1::Record {
                 grant: Some((&token.grant).into()),
                 expires_ms: token.expires.0,
             }),
+            Record::Key(key) => wire::Record::Key(key.into()),
         };
         Self { record: Some(record) }
     }
@@ -65,6 +66,7 @@ impl TryFrom<v1::Record> for Record {
                 grant: message(token.grant, "token.grant")?,
                 expires: Wall(token.expires_ms),
             }),
+            Wire::Key(key) => Self::Key(key.try_into().map_err(|error: ConvertError| error.within("key"))?),
         })
     }
 }

@@ -2,10 +2,12 @@
 //! never changed: a new shape gets a new sample beside them.
 
 use meridian_core::{
+    attestation::{Attestation, Document},
     build::{Artifact, BuildFlags, BuildSpec, GitOrigin, Receipt, Resolution, Source, Toolchain, Wishes},
     digest::Digest,
     golang::platform::Platform,
     id::{Epoch, Fence, IdempotencyKey, JournalIndex, PlacementNumber, TaskId},
+    keyring::{CertifiedKey, Grade, KeyAlgorithm, KeyClaim, KeyHolder, KeyId, KeyUse},
     machine::{
         event::{Event, EventKind},
         input::{Failure, FailureKind, Outcome},
@@ -149,7 +151,23 @@ fn artifact() -> Artifact {
         digest: Digest::of(b"binary"),
         size: ByteCount(6),
         receipts: vec![receipt(b"binary")],
+        attestation: None,
     }
+}
+
+fn attested() -> Artifact {
+    let document = |content: &[u8]| Document {
+        digest: Digest::of(content),
+        size: ByteCount(content.len() as u64),
+        receipts: vec![receipt(content)],
+    };
+    let attestation = Attestation {
+        key: KeyId::of(b"spki"),
+        signature: vec![0x30, 6, 2, 1, 1, 2, 1, 1],
+        provenance: document(b"provenance"),
+        sbom: document(b"sbom"),
+    };
+    Artifact { attestation: Some(attestation), ..artifact() }
 }
 
 fn log() -> Vec<Digest> {
@@ -175,6 +193,8 @@ pub(crate) fn events() -> Vec<(&'static str, Event)> {
     let member = TokenGrant::Member { team: "acme".parse().unwrap(), name: "ana".parse().unwrap() };
     let agent = TokenGrant::Agent("eu-central/a1".parse().unwrap());
     let built = Outcome::Built { artifacts: vec![artifact()], go_version: "go1.27.3".to_owned(), log: log() };
+    let signed =
+        Outcome::Built { artifacts: vec![attested()], go_version: "go1.27.3".to_owned(), log: log() };
     let created = |grant| EventKind::TokenCreated { hash, grant, expires: Wall(AT.0 + 3_600_000) };
     let failed = |kind| EventKind::AttemptFailed { task: task(), fence: Fence(9), failure: failure(kind) };
     let number = PlacementNumber(41);
@@ -198,6 +218,10 @@ pub(crate) fn events() -> Vec<(&'static str, Event)> {
         ("attempt_failed_infrastructure", failed(FailureKind::Infrastructure)),
         ("source_resolved", EventKind::SourceResolved { task: task(), fence, resolution: resolution() }),
         ("task_succeeded", EventKind::TaskSucceeded { task: task(), fence, outcome: Box::new(built) }),
+        (
+            "task_succeeded_signed",
+            EventKind::TaskSucceeded { task: task(), fence, outcome: Box::new(signed) },
+        ),
         ("task_failed_compile", task_failed(FailureKind::Compile)),
         ("task_failed_modules", task_failed(FailureKind::Modules)),
         ("task_failed_request", task_failed(FailureKind::Request)),
@@ -207,8 +231,35 @@ pub(crate) fn events() -> Vec<(&'static str, Event)> {
         ("token_created_member", created(member)),
         ("token_redeemed", EventKind::TokenRedeemed { hash }),
         ("token_expired", EventKind::TokenExpired { hash }),
+        ("key_certified_agent", EventKind::KeyCertified { key: Box::new(key(agent_holder(), None)) }),
+        ("key_certified_coordinator", certified_coordinator()),
+        ("key_revoked", EventKind::KeyRevoked { key: KeyId::of(b"spki"), since: AT }),
+        ("key_forgotten", EventKind::KeyForgotten { key: KeyId::of(b"spki") }),
     ];
     kinds.into_iter().map(|(name, kind)| (name, Event { at: AT, kind })).collect()
+}
+
+fn agent_holder() -> KeyHolder {
+    KeyHolder::Agent("eu-central/a1".parse().unwrap())
+}
+
+fn key(holder: KeyHolder, revoked: Option<Wall>) -> CertifiedKey {
+    let claim = KeyClaim {
+        algorithm: KeyAlgorithm::EcdsaP256,
+        spki: b"spki".to_vec(),
+        usage: KeyUse::Artifact,
+        holder,
+        grade: Grade::Production,
+    };
+    CertifiedKey { claim, not_before: AT, not_after: Wall(AT.0 + 7_776_000_000), revoked }
+}
+
+fn certified_coordinator() -> EventKind {
+    let mut key = key(KeyHolder::Coordinator, None);
+    key.claim.algorithm = KeyAlgorithm::Ed25519;
+    key.claim.usage = KeyUse::Order;
+    key.claim.grade = Grade::Dev;
+    EventKind::KeyCertified { key: Box::new(key) }
 }
 
 fn task_failed(kind: FailureKind) -> EventKind {
@@ -268,6 +319,13 @@ pub(crate) fn records() -> Vec<(&'static str, Record)> {
         go_version: "go1.27.3".to_owned(),
         log: log(),
     };
+    let signed = TaskState::Succeeded {
+        fence: Fence(9),
+        at: AT,
+        artifacts: vec![attested()],
+        go_version: "go1.27.3".to_owned(),
+        log: log(),
+    };
     let mut traced = build_record(tree_spec(), BuildState::Running, vec![TaskState::Queued]);
     if let Record::Build(build) = &mut traced {
         build.traceparent = TRACE.parse().ok();
@@ -294,5 +352,8 @@ pub(crate) fn records() -> Vec<(&'static str, Record)> {
         ("build_traced", traced),
         ("token_agent", token(TokenGrant::Agent(agent()))),
         ("token_member", token(member)),
+        ("build_signed", build_record(tree_spec(), BuildState::Succeeded, vec![signed])),
+        ("key_agent", Record::Key(key(agent_holder(), None))),
+        ("key_revoked", Record::Key(key(KeyHolder::Coordinator, Some(AT)))),
     ]
 }

@@ -1,10 +1,12 @@
 //! Arbitrary values of core's types, in the shapes that core promises (pins sorted, tasks in order).
 
 use meridian_core::{
+    attestation::{Attestation, Document},
     build::{Artifact, BuildFlags, BuildSpec, GitOrigin, Receipt, Resolution, Source, Toolchain, Wishes},
     digest::Digest,
     golang::platform::Platform,
     id::{AgentId, BuildId, Epoch, Fence, IdempotencyKey, JournalIndex, PlacementNumber, ProjectId, TaskId},
+    keyring::{CertifiedKey, Grade, KeyAlgorithm, KeyClaim, KeyHolder, KeyId, KeyUse},
     machine::{
         event::{Event, EventKind},
         input::{Failure, FailureKind, Outcome},
@@ -136,14 +138,24 @@ pub(crate) fn resolution() -> BoxedStrategy<Resolution> {
         .boxed()
 }
 
+fn document() -> BoxedStrategy<Document> {
+    (digest(), any::<u64>(), vec(receipt(), 0..3))
+        .prop_map(|(digest, size, receipts)| Document { digest, size: ByteCount(size), receipts })
+        .boxed()
+}
+
 fn artifact() -> BoxedStrategy<Artifact> {
-    (".{0,9}", ".{0,9}", digest(), any::<u64>(), vec(receipt(), 0..3))
-        .prop_map(|(name, package, digest, size, receipts)| Artifact {
+    let attestation = (digest(), vec(any::<u8>(), 0..80), document(), document()).prop_map(
+        |(key, signature, provenance, sbom)| Attestation { key: KeyId(key), signature, provenance, sbom },
+    );
+    (".{0,9}", ".{0,9}", digest(), any::<u64>(), vec(receipt(), 0..3), option::of(attestation))
+        .prop_map(|(name, package, digest, size, receipts, attestation)| Artifact {
             name,
             package,
             digest,
             size: ByteCount(size),
             receipts,
+            attestation,
         })
         .boxed()
 }
@@ -199,6 +211,24 @@ fn grant() -> BoxedStrategy<TokenGrant> {
     prop_oneof![agent().prop_map(TokenGrant::Agent), member].boxed()
 }
 
+fn certified_key() -> BoxedStrategy<CertifiedKey> {
+    let algorithm = prop_oneof![Just(KeyAlgorithm::EcdsaP256), Just(KeyAlgorithm::Ed25519)];
+    let usage = prop_oneof![Just(KeyUse::Artifact), Just(KeyUse::Order), Just(KeyUse::Acceptance)];
+    let holder = prop_oneof![Just(KeyHolder::Coordinator), agent().prop_map(KeyHolder::Agent)];
+    let grade = prop_oneof![Just(Grade::Dev), Just(Grade::Production)];
+    let claim = (algorithm, vec(any::<u8>(), 0..9), usage, holder, grade).prop_map(
+        |(algorithm, spki, usage, holder, grade)| KeyClaim { algorithm, spki, usage, holder, grade },
+    );
+    (claim, wall(), wall(), option::of(wall()))
+        .prop_map(|(claim, not_before, not_after, revoked)| CertifiedKey {
+            claim,
+            not_before,
+            not_after,
+            revoked,
+        })
+        .boxed()
+}
+
 pub(crate) fn event() -> BoxedStrategy<Event> {
     let kind = prop_oneof![
         any::<u64>().prop_map(|epoch| EventKind::EpochBegan { epoch: Epoch(epoch) }),
@@ -248,6 +278,9 @@ pub(crate) fn event() -> BoxedStrategy<Event> {
         }),
         digest().prop_map(|hash| EventKind::TokenRedeemed { hash }),
         digest().prop_map(|hash| EventKind::TokenExpired { hash }),
+        certified_key().prop_map(|key| EventKind::KeyCertified { key: Box::new(key) }),
+        (digest(), wall()).prop_map(|(key, since)| EventKind::KeyRevoked { key: KeyId(key), since }),
+        digest().prop_map(|key| EventKind::KeyForgotten { key: KeyId(key) }),
     ];
     (wall(), kind).prop_map(|(at, kind)| Event { at, kind }).boxed()
 }
@@ -342,6 +375,7 @@ pub(crate) fn record() -> BoxedStrategy<Record> {
             grant,
             expires
         })),
+        certified_key().prop_map(Record::Key),
     ]
     .boxed()
 }

@@ -12,7 +12,8 @@ use rcgen::{
 };
 use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer, PrivatePkcs8KeyDer, pem::PemObject};
 
-use super::{Facts, IdentityError, Pin, SpiffeId, bundle::pem, secret_file, spiffe::is_fleet_name};
+use super::{Facts, IdentityError, Pin, SpiffeId, bundle::pem, spiffe::is_fleet_name};
+use crate::secret_file;
 
 const FILE: &str = "authority.pem";
 const ROOT_LIFE: Duration = Duration::from_secs(3653 * 24 * 3600);
@@ -88,6 +89,13 @@ impl Authority {
         let issuer = Issuer::from_ca_cert_der(&certificate, key)
             .map_err(|error| malformed(format!("not an authority's certificate: {error}")))?;
         Ok(Self { fleet, pin: facts.pin, not_after: facts.not_after, certificate, issuer })
+    }
+
+    /// The root's private key, PKCS#8 in DER, for what else the root signs. Whoever gets it can be anybody in the
+    /// fleet.
+    #[must_use]
+    pub fn key_pkcs8(&self) -> Vec<u8> {
+        self.issuer.key().serialize_der()
     }
 
     /// The fleet this authority vouches for.
@@ -216,7 +224,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
-    use crate::identity::new_key_and_csr;
+    use crate::{identity::new_key_and_csr, secret_file::SecretFileError};
 
     #[test]
     fn an_authority_is_made_once_and_then_opened() {
@@ -245,7 +253,10 @@ mod tests {
         Authority::open_or_create(dir.path(), "acme").unwrap();
         let file = dir.path().join(FILE);
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
-        assert!(matches!(Authority::open(dir.path()), Err(IdentityError::Exposed { mode: 0o644, .. })));
+        assert!(matches!(
+            Authority::open(dir.path()),
+            Err(IdentityError::Secret(SecretFileError::Exposed { mode: 0o644, .. }))
+        ));
     }
 
     #[test]

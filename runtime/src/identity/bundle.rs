@@ -12,7 +12,8 @@ use rcgen::{CertificateParams, DistinguishedName, KeyPair};
 use rustls::{RootCertStore, crypto::ring, pki_types::UnixTime, sign::CertifiedKey};
 use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer, pem::PemObject};
 
-use super::{Facts, IdentityError, Pin, SpiffeId, authority::crypto, peer_id, secret_file, spki_pin};
+use super::{Facts, IdentityError, Pin, SpiffeId, authority::crypto, peer_id, spki_pin};
+use crate::secret_file;
 
 const FILE: &str = "identity.pem";
 /// Longest chain that is accepted, in certificates.
@@ -137,7 +138,7 @@ impl Identity {
         for certificate in self.chain.iter().chain([&self.authority]) {
             text.push_str(&pem("CERTIFICATE", certificate));
         }
-        secret_file::replace(&dir.join(FILE), text.as_bytes())
+        Ok(secret_file::replace(&dir.join(FILE), text.as_bytes())?)
     }
 
     /// Who this is.

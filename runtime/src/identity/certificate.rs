@@ -91,6 +91,16 @@ impl Facts {
     }
 }
 
+/// The public key in a certificate: SubjectPublicKeyInfo, DER.
+///
+/// # Errors
+/// When the bytes are no certificate.
+pub fn public_key_spki(der: &[u8]) -> Result<Vec<u8>, IdentityError> {
+    let (_, certificate) = X509Certificate::from_der(der)
+        .map_err(|error| IdentityError::Certificate(format!("not X.509: {error}")))?;
+    Ok(certificate.public_key().raw.to_vec())
+}
+
 /// The id that a leaf certificate carries: exactly one URI name, and it must not be an authority's.
 pub(crate) fn peer_id(der: &[u8]) -> Result<SpiffeId, IdentityError> {
     let facts = Facts::read(der)?;

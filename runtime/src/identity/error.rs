@@ -3,6 +3,7 @@
 use std::{io, path::PathBuf};
 
 use super::ParseSpiffeIdError;
+use crate::secret_file::SecretFileError;
 
 /// Why an identity or an authority could not be made, read or kept.
 #[derive(Debug, thiserror::Error)]
@@ -15,14 +16,9 @@ pub enum IdentityError {
         /// What the system said.
         source: io::Error,
     },
-    /// A file that holds a private key can be read by other users.
-    #[error("{} holds a private key but has mode {mode:o}: run `chmod 600` on it and consider the key stolen", path.display())]
-    Exposed {
-        /// The file.
-        path: PathBuf,
-        /// Its permission bits.
-        mode: u32,
-    },
+    /// A file that holds a private key cannot be used.
+    #[error(transparent)]
+    Secret(#[from] SecretFileError),
     /// A file exists but does not hold what it should.
     #[error("{}: {reason}", path.display())]
     Malformed {

@@ -12,12 +12,11 @@ mod bundle;
 mod certificate;
 mod error;
 mod live;
-mod secret_file;
 mod spiffe;
 
 pub use authority::{Authority, check_request};
 pub use bundle::{Identity, PrivateKey, new_key_and_csr};
-pub use certificate::{Pin, spki_pin};
+pub use certificate::{Pin, public_key_spki, spki_pin};
 pub use error::IdentityError;
 pub use live::LiveIdentity;
 pub use spiffe::{ParseSpiffeIdError, SpiffeId};

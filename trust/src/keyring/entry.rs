@@ -1,8 +1,9 @@
 //! One key of a keyring.
 
-use std::fmt;
-
-use meridian_core::time::Wall;
+use meridian_core::{
+    keyring::{Grade, KeyUse},
+    time::Wall,
+};
 use serde::{Deserialize, Serialize};
 
 use super::{KeyRefusal, KeyringError};
@@ -12,25 +13,20 @@ use crate::{
     keys::{Algorithm, KeyId, VerifyingKey},
 };
 
-/// What a key is certified for. One use a key, so that no signature is ever mistaken for another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum KeyUse {
-    /// A signer's key, for artifacts and their provenance.
+/// What a key is certified for, as it is written.
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "KeyUse", rename_all = "kebab-case")]
+enum KeyUseWire {
     Artifact,
-    /// The coordinator's key, for orders to build.
     Order,
-    /// The coordinator's key, for the time at which it accepted a result.
     Acceptance,
 }
 
-/// How much a key is worth.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Grade {
-    /// A local fleet's key: it proves that nothing changed since, on a machine that nobody looks after.
+/// How much a key is worth, as it is written.
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Grade", rename_all = "kebab-case")]
+enum GradeWire {
     Dev,
-    /// The key of a fleet that is run as one.
     Production,
 }
 
@@ -59,6 +55,7 @@ pub struct Entry {
 pub(super) struct EntryWire {
     #[serde(with = "as_text")]
     algorithm: Algorithm,
+    #[serde(with = "GradeWire")]
     grade: Grade,
     #[serde(with = "as_text")]
     holder: Holder,
@@ -70,7 +67,7 @@ pub(super) struct EntryWire {
     revoked_ms: Option<u64>,
     #[serde(with = "as_base64")]
     spki: Vec<u8>,
-    #[serde(rename = "use")]
+    #[serde(rename = "use", with = "KeyUseWire")]
     key_use: KeyUse,
 }
 
@@ -124,25 +121,6 @@ impl Entry {
             not_before: Wall(wire.not_before_ms),
             not_after: Wall(wire.not_after_ms),
             revoked: wire.revoked_ms.map(Wall),
-        })
-    }
-}
-
-impl fmt::Display for KeyUse {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Artifact => "artifacts",
-            Self::Order => "orders",
-            Self::Acceptance => "acceptances",
-        })
-    }
-}
-
-impl fmt::Display for Grade {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Dev => "dev",
-            Self::Production => "production",
         })
     }
 }

@@ -13,9 +13,10 @@ mod file;
 mod root;
 mod signed;
 
-pub use entry::{Entry, Grade, KeyUse};
+pub use entry::Entry;
 pub use error::{KeyRefusal, KeyringError};
 pub use file::{ACCEPTANCES_MAX, KeyringFile};
+pub use meridian_core::keyring::{Grade, KeyUse};
 pub use root::Root;
 pub use signed::{ENTRIES_MAX, Keyring, PAYLOAD_TYPE};
 

@@ -24,12 +24,6 @@ pub enum KeyError {
     /// Not a private key of either algorithm.
     #[error("expected the private key of ECDSA P-256 or Ed25519 as unencrypted PKCS#8")]
     Private,
-    /// Not the name of an algorithm.
-    #[error("{0:?} is not a key algorithm: expected ecdsa-p256 or ed25519")]
-    Algorithm(String),
-    /// Not the id of a key.
-    #[error("a key id is 64 lower-case hexadecimal digits")]
-    Id,
     /// The operating system gives no random bytes.
     #[error("cannot make a key: no random bytes: {0}")]
     Random(String),

@@ -17,7 +17,8 @@ mod signer;
 mod verifying;
 
 pub use error::{KeyError, SignError, SignatureError};
+pub use meridian_core::keyring::{KeyAlgorithm as Algorithm, KeyId};
 pub use secret::SigningKey;
 pub use signature::Signature;
 pub use signer::Signer;
-pub use verifying::{Algorithm, KeyId, VerifyingKey};
+pub use verifying::VerifyingKey;

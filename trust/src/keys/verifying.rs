@@ -1,28 +1,14 @@
 //! Public keys.
 
-use std::{fmt, str::FromStr};
+use std::fmt;
 
-use meridian_core::digest::Digest;
 use p256::ecdsa::signature::hazmat::PrehashVerifier as _;
 
 use super::{
-    KeyError, Signature, SignatureError, pem,
+    Algorithm, KeyError, KeyId, Signature, SignatureError, pem,
     signature::{self, Raw},
 };
 use crate::message::Message;
-
-/// How a key signs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Algorithm {
-    /// ECDSA over P-256 and SHA-256, deterministic (RFC 6979) where Meridian holds the key.
-    EcdsaP256,
-    /// Pure Ed25519 (RFC 8032) over the whole message.
-    Ed25519,
-}
-
-/// The SHA-256 of a public key's DER SubjectPublicKeyInfo: the name of a key.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct KeyId(Digest);
 
 /// A public key.
 #[derive(Clone)]
@@ -47,68 +33,6 @@ const P256_HEADER: [u8; 26] = [
 const ED25519_HEADER: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
 /// The length of an uncompressed point: a tag and two coordinates.
 const P256_POINT_LEN: usize = 65;
-
-impl Algorithm {
-    /// The name in documents and on the command line.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::EcdsaP256 => "ecdsa-p256",
-            Self::Ed25519 => "ed25519",
-        }
-    }
-}
-
-impl fmt::Display for Algorithm {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for Algorithm {
-    type Err = KeyError;
-
-    fn from_str(text: &str) -> Result<Self, KeyError> {
-        [Self::EcdsaP256, Self::Ed25519]
-            .into_iter()
-            .find(|algorithm| algorithm.name() == text)
-            .ok_or_else(|| KeyError::Algorithm(text.chars().take(40).collect()))
-    }
-}
-
-impl KeyId {
-    /// Wraps the SHA-256 of a key's DER form.
-    #[must_use]
-    pub const fn new(digest: Digest) -> Self {
-        Self(digest)
-    }
-
-    /// The raw SHA-256.
-    #[must_use]
-    pub const fn digest(&self) -> Digest {
-        self.0
-    }
-}
-
-impl fmt::Display for KeyId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.0, f)
-    }
-}
-
-impl fmt::Debug for KeyId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "KeyId({self})")
-    }
-}
-
-impl FromStr for KeyId {
-    type Err = KeyError;
-
-    fn from_str(text: &str) -> Result<Self, KeyError> {
-        text.parse().map(Self).map_err(|_| KeyError::Id)
-    }
-}
 
 impl VerifyingKey {
     /// Reads the DER SubjectPublicKeyInfo.
@@ -172,7 +96,7 @@ impl VerifyingKey {
     }
 
     fn named(point: Point) -> Self {
-        let id = KeyId(Digest::of(&spki(&point)));
+        let id = KeyId::of(&spki(&point));
         Self { point, id }
     }
 

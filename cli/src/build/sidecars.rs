@@ -1,0 +1,183 @@
+//! Writes what stands beside each artifact, and verifies all of it as anybody could.
+//!
+//! The files are those that stock tools take ([`meridian_trust::sidecar`]); the keyring and the acceptances of all builds
+//! of the command come together in one `keyring.json`. **Nothing is called done that `meridian verify` would refuse**: the
+//! same verification runs here, over the files that were written, against the root that was pinned on joining.
+
+use std::{fs, io, path::Path};
+
+use meridian_core::{attestation::Attestation, digest::Digest};
+use meridian_proto::v1;
+use meridian_store::blob::{BlobError, DiskBlobs, hash_file};
+use meridian_trust::{
+    bundle::MessageBundle,
+    keyring::{KeyringFile, Root},
+    keys::Signature,
+    message::{Content, Message},
+    sidecar::{KEYRING_FILE, Sidecar, signature_text},
+    verify::{Files, Policy, Report, Verifier},
+};
+
+use crate::{
+    dist::Dist,
+    fleet::client::{Client, ask},
+    trouble::Trouble,
+};
+
+/// The largest document that is read: a provenance of thousands of modules has a few MiB.
+const DOCUMENT_LEN_MAX: meridian_core::quantity::ByteCount = meridian_core::quantity::ByteCount::mib(16);
+
+/// An artifact whose documents lie in a store.
+#[derive(Debug, Clone)]
+pub struct Attested {
+    /// Its name.
+    pub name: String,
+    /// Its content.
+    pub digest: Digest,
+    /// What its signer said.
+    pub attestation: Attestation,
+}
+
+impl Attested {
+    /// Reads an artifact of a build; `None` when it is not signed.
+    ///
+    /// # Errors
+    /// When the coordinator sent something that is none.
+    pub fn read(artifact: &v1::Artifact) -> Result<Option<Self>, Trouble> {
+        let malformed = |error: &dyn std::fmt::Display| {
+            Trouble::broken(format_args!("the coordinator sent a malformed {}: {error}", artifact.name))
+        };
+        let Some(attestation) = artifact.attestation.clone() else { return Ok(None) };
+        Ok(Some(Self {
+            name: artifact.name.clone(),
+            digest: Digest::from_slice(&artifact.digest).map_err(|error| malformed(&error))?,
+            attestation: attestation.try_into().map_err(|error| malformed(&error))?,
+        }))
+    }
+
+    /// The blobs that have to be fetched for it.
+    pub fn documents(&self) -> impl Iterator<Item = Digest> {
+        self.attestation.documents().map(|document| document.digest)
+    }
+}
+
+/// The keyring file of a command's builds.
+///
+/// # Errors
+/// When the coordinator does not give it.
+pub async fn keyring(client: &Client, builds: &[&str]) -> Result<KeyringFile, Trouble> {
+    let mut whole: Option<KeyringFile> = None;
+    for build in builds {
+        let request = v1::BuildKeyringRequest { build: (*build).to_owned() };
+        let answer = ask("fetch the keyring", client.builds().keyring(request)).await?;
+        let mut file = KeyringFile::parse(&answer.file).map_err(Trouble::broken)?;
+        if let Some(earlier) = whole {
+            file.acceptances.splice(0..0, earlier.acceptances);
+        }
+        whole = Some(file);
+    }
+    whole.ok_or_else(|| Trouble::broken("there is no build to fetch a keyring for"))
+}
+
+/// Writes the files beside each artifact and `keyring.json`.
+///
+/// # Errors
+/// When a document is not here or is malformed, or a file cannot be written.
+pub fn write(
+    dist: &Dist,
+    blobs: &DiskBlobs,
+    attested: &[Attested],
+    keyring: &KeyringFile,
+    root: Root,
+) -> Result<(), Trouble> {
+    let json = keyring.to_json();
+    let verifier = Verifier::new(root, Some(&json), Policy::default());
+    let ring = verifier.keyring().ok_or_else(|| {
+        Trouble::broken("the coordinator's keyring is not signed by the fleet's root")
+            .hint("join the fleet again")
+    })?;
+    for artifact in attested {
+        let Attested { name, digest, attestation } = artifact;
+        let wrong = |error: &dyn std::fmt::Display| {
+            Trouble::broken(format_args!("the attestation of {name} cannot be used: {error}"))
+        };
+        let entry = ring.entry(attestation.key).map_err(|error| wrong(&error))?;
+        let signature = Signature::parse(entry.key.algorithm(), &attestation.signature);
+        let signature = signature.map_err(|error| wrong(&error))?;
+        let read = |digest: &Digest| -> Result<Vec<u8>, BlobError> {
+            blobs.read(digest, DOCUMENT_LEN_MAX).map(|bytes| bytes.to_vec())
+        };
+        for sidecar in Sidecar::ALL {
+            let content = match sidecar {
+                Sidecar::Signature => signature_text(&signature).into_bytes(),
+                Sidecar::PublicKey => entry.key.to_pem().into_bytes(),
+                Sidecar::MessageBundle => MessageBundle::new(&entry.key, *digest, &signature).to_json(),
+                Sidecar::Provenance => read(&attestation.provenance.digest).map_err(|error| wrong(&error))?,
+                Sidecar::Sbom => read(&attestation.sbom.digest).map_err(|error| wrong(&error))?,
+            };
+            dist.place(&sidecar.file_name(name), &content).map_err(Trouble::broken)?;
+        }
+    }
+    dist.place(KEYRING_FILE, &json).map_err(Trouble::broken)
+}
+
+/// Verifies an artifact of a directory with what stands beside it there.
+///
+/// # Errors
+/// When the artifact itself cannot be read.
+pub fn verify(verifier: &Verifier, artifact: &Path) -> io::Result<Report> {
+    let name = artifact.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let beside = |sidecar: Sidecar| -> io::Result<Option<Vec<u8>>> {
+        match fs::read(artifact.with_file_name(sidecar.file_name(&name))) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    };
+    let (digest, _) = hash_file(artifact)?;
+    let content = OnDisk(artifact);
+    let [signature, public_key, message_bundle, provenance] =
+        [Sidecar::Signature, Sidecar::PublicKey, Sidecar::MessageBundle, Sidecar::Provenance].map(beside);
+    let (signature, public_key) = (signature?, public_key?);
+    let (message_bundle, provenance) = (message_bundle?, provenance?);
+    let files = Files {
+        signature: signature.as_deref(),
+        public_key: public_key.as_deref(),
+        message_bundle: message_bundle.as_deref(),
+        provenance: provenance.as_deref(),
+    };
+    Ok(verifier.verify(&name, &Message::told(digest, &content), &files))
+}
+
+/// Verifies every artifact that was just written.
+///
+/// # Errors
+/// When one is not to be trusted, with the first reason.
+pub fn verify_all(directory: &Path, attested: &[Attested], root: Root) -> Result<(), Trouble> {
+    if attested.is_empty() {
+        return Ok(());
+    }
+    let keyring = fs::read(directory.join(KEYRING_FILE)).map_err(Trouble::broken)?;
+    let verifier = Verifier::new(root, Some(&keyring), Policy::default());
+    for artifact in attested {
+        let report = verify(&verifier, &directory.join(&artifact.name)).map_err(Trouble::broken)?;
+        if let Some(check) = report.unmet().next() {
+            return Err(Trouble::broken(format_args!(
+                "{} does not verify: {}: {}",
+                artifact.name,
+                check.name,
+                check.outcome.sentence()
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// A file as something that was signed.
+struct OnDisk<'a>(&'a Path);
+
+impl Content for OnDisk<'_> {
+    fn open(&self) -> io::Result<Box<dyn io::Read + '_>> {
+        Ok(Box::new(fs::File::open(self.0)?))
+    }
+}

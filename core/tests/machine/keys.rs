@@ -1,0 +1,120 @@
+//! Signing keys: certified for one holder and use, renewed by asking again, revoked for good.
+
+use meridian_core::{
+    keyring::{CertifiedKey, Grade, KeyAlgorithm, KeyClaim, KeyHolder, KeyId, KeyUse},
+    machine::{
+        Limits,
+        effect::{Refusal, Reply},
+        input::Input,
+    },
+    quantity::Millis,
+    time::Wall,
+};
+
+use crate::fixture::{Fleet, agent};
+
+fn claim(key: u8, holder: &str) -> KeyClaim {
+    KeyClaim {
+        algorithm: KeyAlgorithm::EcdsaP256,
+        spki: vec![key; 91],
+        usage: KeyUse::Artifact,
+        holder: KeyHolder::Agent(agent(holder)),
+        grade: Grade::Production,
+    }
+}
+
+fn certify(fleet: &mut Fleet, claim: KeyClaim) -> Reply {
+    fleet.ask(|request| Input::CertifyKey { request, claim })
+}
+
+#[track_caller]
+fn certified(fleet: &mut Fleet, claim: KeyClaim) -> CertifiedKey {
+    match certify(fleet, claim) {
+        Reply::KeyCertified { key } => *key,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn revoke(fleet: &mut Fleet, key: KeyId, since: Option<Wall>) -> Reply {
+    fleet.ask(|request| Input::RevokeKey { request, key, since })
+}
+
+fn limits() -> Limits {
+    Limits {
+        keys_per_holder_max: 2,
+        keys_max: 4,
+        key_life: Millis::minutes(10),
+        key_kept: Millis::minutes(60),
+        ..Limits::default()
+    }
+}
+
+#[test]
+fn asking_again_gives_the_same_key_until_half_its_life_is_over_and_then_a_new_life() {
+    let mut fleet = Fleet::with(limits());
+    let first = certified(&mut fleet, claim(1, "eu/a"));
+    assert_eq!(first.not_after, first.not_before.after(Millis::minutes(10)));
+    let index = fleet.machine.durable().last_index();
+    fleet.pass(Millis::minutes(5));
+    assert_eq!(certified(&mut fleet, claim(1, "eu/a")), first);
+    assert_eq!(fleet.machine.durable().last_index(), index, "nothing was decided");
+    fleet.pass(Millis(1));
+    let renewed = certified(&mut fleet, claim(1, "eu/a"));
+    assert_eq!(renewed.not_before, first.not_before);
+    assert!(renewed.not_after > first.not_after);
+    fleet.restart(true);
+    assert_eq!(fleet.machine.durable().key(&first.id()), Some(&renewed));
+    fleet.check_replay();
+}
+
+#[test]
+fn a_key_belongs_to_one_holder_and_one_use() {
+    let mut fleet = Fleet::with(limits());
+    let key = certified(&mut fleet, claim(1, "eu/a")).id();
+    let taken = Reply::Refused(Refusal::KeyTaken { key });
+    assert_eq!(certify(&mut fleet, claim(1, "eu/b")), taken);
+    assert_eq!(certify(&mut fleet, KeyClaim { usage: KeyUse::Order, ..claim(1, "eu/a") }), taken);
+    assert_eq!(certify(&mut fleet, KeyClaim { grade: Grade::Dev, ..claim(1, "eu/a") }), taken);
+    let empty = KeyClaim { spki: Vec::new(), ..claim(1, "eu/a") };
+    assert_eq!(certify(&mut fleet, empty), Reply::Refused(Refusal::MalformedKey));
+}
+
+#[test]
+fn a_revoked_key_is_never_certified_again_and_its_moment_only_moves_back() {
+    let mut fleet = Fleet::with(limits());
+    let key = certified(&mut fleet, claim(1, "eu/a"));
+    fleet.pass(Millis::minutes(2));
+    let now = fleet.now.wall;
+    assert_eq!(revoke(&mut fleet, key.id(), None), Reply::KeyRevoked { changed: true });
+    assert_eq!(
+        revoke(&mut fleet, key.id(), Some(now.after(Millis(1)))),
+        Reply::KeyRevoked { changed: false }
+    );
+    let earlier = key.not_before.after(Millis(7));
+    assert_eq!(revoke(&mut fleet, key.id(), Some(earlier)), Reply::KeyRevoked { changed: true });
+    assert_eq!(fleet.machine.durable().key(&key.id()).and_then(|key| key.revoked), Some(earlier));
+    let refused = Reply::Refused(Refusal::KeyRevoked { key: key.id() });
+    assert_eq!(certify(&mut fleet, claim(1, "eu/a")), refused);
+    let unknown = KeyId::of(b"unknown");
+    assert_eq!(revoke(&mut fleet, unknown, None), Reply::Refused(Refusal::UnknownKey { key: unknown }));
+    fleet.check_replay();
+}
+
+#[test]
+fn a_holder_has_few_live_keys_and_the_fleet_a_bounded_number() {
+    let mut fleet = Fleet::with(limits());
+    let first = certified(&mut fleet, claim(1, "eu/a"));
+    certified(&mut fleet, claim(2, "eu/a"));
+    let full = |holder: &str| {
+        Reply::Refused(Refusal::TooManyKeys { holder: KeyHolder::Agent(agent(holder)), limit: 2 })
+    };
+    assert_eq!(certify(&mut fleet, claim(3, "eu/a")), full("eu/a"));
+    revoke(&mut fleet, first.id(), None);
+    certified(&mut fleet, claim(3, "eu/a"));
+    certified(&mut fleet, claim(4, "eu/b"));
+    assert_eq!(certify(&mut fleet, claim(5, "eu/b")), full("eu/b"), "the fleet remembers four");
+    fleet.pass(Millis::minutes(70));
+    certified(&mut fleet, claim(5, "eu/b"));
+    assert_eq!(fleet.machine.durable().keys().count(), 1, "old keys are forgotten");
+    fleet.check_replay();
+}

@@ -1,0 +1,151 @@
+//! Between the documents and the facts that the machine decides on: orders are written from them, and what a statement
+//! says is read back into them.
+
+use meridian_core::{
+    attestation::{Evidence, OrderedSource, SigningOrder},
+    golang::h1::H1Error,
+    id::{AgentId, FleetName},
+    keyring::{CertifiedKey, KeyHolder, KeyId},
+    time::Wall,
+};
+
+use crate::{
+    holder::{Holder, ParseHolderError},
+    keyring::Entry,
+    keys::{KeyError, VerifyingKey},
+    order::{Order, SandboxWanted},
+    statement::{ExternalParameters, Provenance, Source},
+};
+
+/// Why a fact has no document, or a document no fact.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FactError {
+    /// A module's hash is none.
+    #[error("the module's hash is malformed: {0}")]
+    Hash(#[from] H1Error),
+    /// A public key is none.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// A holder has no name.
+    #[error(transparent)]
+    Holder(#[from] ParseHolderError),
+    /// The builder is no agent.
+    #[error("the builder {0} is no agent")]
+    Builder(Holder),
+}
+
+impl Order {
+    /// The document of an order that is given at `issued`.
+    ///
+    /// # Errors
+    /// When a module source was resolved to something that is no hash.
+    pub fn of(
+        order: &SigningOrder,
+        fleet: FleetName,
+        issued: Wall,
+        expires: Wall,
+        sandbox: SandboxWanted,
+    ) -> Result<Self, FactError> {
+        let source = match &order.source {
+            OrderedSource::Module { package, query, module, version, sum } => Source::Module {
+                h1: sum.parse()?,
+                module: module.clone(),
+                package: package.clone(),
+                query: query.clone(),
+                version: version.clone(),
+            },
+            OrderedSource::Tree { root, work_dir, workspace, origin } => Source::Tree {
+                origin: origin.clone(),
+                root: *root,
+                work_dir: work_dir.clone(),
+                workspace: *workspace,
+            },
+        };
+        Ok(Self {
+            agent: order.agent.clone(),
+            expires,
+            fence: order.fence,
+            fleet,
+            issued,
+            parameters: ExternalParameters {
+                flags: order.flags.clone(),
+                name: order.name.clone(),
+                packages: order.packages.clone(),
+                platform: order.platform.clone(),
+                source,
+                toolchain: order.toolchain.clone(),
+                version: order.version.clone(),
+            },
+            placement: order.placement,
+            request_digest: order.request,
+            sandbox,
+            task: order.task.clone(),
+        })
+    }
+}
+
+impl Provenance {
+    /// What the statement says, for whoever decides; `key` is the one that signed it.
+    ///
+    /// # Errors
+    /// When the builder is no agent.
+    pub fn evidence(&self, key: KeyId) -> Result<Evidence, FactError> {
+        let external = self.external.clone();
+        let source = match external.source {
+            Source::Module { h1, module, package, query, version } => {
+                OrderedSource::Module { package, query, module, version, sum: h1.to_string() }
+            }
+            Source::Tree { origin, root, work_dir, workspace } => {
+                OrderedSource::Tree { root, work_dir, workspace, origin }
+            }
+        };
+        Ok(Evidence {
+            key,
+            name: self.subject.name.clone(),
+            digest: self.subject.digest,
+            package: self.internal.package.clone(),
+            order: SigningOrder {
+                task: self.internal.task.clone(),
+                fence: self.internal.fence,
+                agent: agent_of(&self.builder)?,
+                placement: self.internal.placement,
+                request: self.internal.request_digest,
+                source,
+                packages: external.packages,
+                platform: external.platform,
+                toolchain: external.toolchain,
+                flags: external.flags,
+                name: external.name,
+                version: external.version,
+            },
+        })
+    }
+}
+
+fn agent_of(builder: &Holder) -> Result<AgentId, FactError> {
+    let prefix = format!("spiffe://{}/agent/", builder.fleet());
+    let name = builder.as_str().strip_prefix(&prefix).and_then(|name| name.parse().ok());
+    name.ok_or_else(|| FactError::Builder(builder.clone()))
+}
+
+impl Entry {
+    /// A certified key as the keyring of `fleet` has it.
+    ///
+    /// # Errors
+    /// When its public key is none.
+    pub fn of(key: &CertifiedKey, fleet: &FleetName) -> Result<Self, FactError> {
+        let holder = match &key.claim.holder {
+            KeyHolder::Coordinator => format!("spiffe://{fleet}/coordinator"),
+            KeyHolder::Agent(agent) => format!("spiffe://{fleet}/agent/{agent}"),
+        };
+        Ok(Self {
+            key: VerifyingKey::from_spki(&key.claim.spki)?,
+            key_use: key.claim.usage,
+            holder: Holder::new(&holder)?,
+            grade: key.claim.grade,
+            not_before: key.not_before,
+            not_after: key.not_after,
+            revoked: key.revoked,
+        })
+    }
+}
