@@ -189,3 +189,140 @@ impl GoSums {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{executable::Setting, statement::tests::provenance};
+
+    fn setting(key: &str, value: &str) -> Setting {
+        Setting { key: key.to_owned(), value: value.to_owned() }
+    }
+
+    /// The build info that the statements' sample would have come from.
+    fn info() -> BuildInfo {
+        let dep = |used: &ModuleUsed| {
+            let (sum, replace) = match &used.content {
+                ModuleContent::Own(h1) => (h1.to_string(), None),
+                ModuleContent::Replaced { by, h1 } => {
+                    let (path, version) = (by.path.clone(), by.version.clone());
+                    (String::new(), Some(Module { path, version, sum: h1.to_string(), replace: None }))
+                }
+                ModuleContent::Tree { directory } if directory.is_empty() => (String::new(), None),
+                ModuleContent::Tree { directory } => {
+                    (String::new(), Some(Module { path: directory.clone(), ..Module::default() }))
+                }
+            };
+            let (path, version) = (used.module.path.clone(), used.module.version.clone());
+            Module { path, version, sum, replace: replace.map(Box::new) }
+        };
+        let settings = [
+            ("-tags", "netgo,osusergo"),
+            ("-trimpath", "true"),
+            ("CGO_ENABLED", "0"),
+            ("GOARCH", "amd64"),
+            ("GOOS", "linux"),
+            ("GOAMD64", "v1"),
+        ];
+        BuildInfo {
+            go_version: "go1.27.3 X:nocoverageredesign".to_owned(),
+            path: "example.org/web/cmd/web".to_owned(),
+            main: None,
+            // Go's order is not ours.
+            deps: provenance().modules.iter().rev().map(dep).collect(),
+            settings: settings.map(|(key, value)| setting(key, value)).into(),
+        }
+    }
+
+    #[test]
+    fn a_provenance_agrees_with_the_executable_that_it_was_made_from() {
+        assert_eq!(modules_of(&info()).unwrap(), provenance().modules);
+        assert_eq!(check(&provenance(), &info()), Ok(()));
+    }
+
+    #[test]
+    fn whatever_an_executable_says_differently_is_named() {
+        let change: &[(&str, fn(&mut BuildInfo))] = &[
+            ("the Go version", |info| info.go_version = "go1.27.2".to_owned()),
+            ("GOOS", |info| info.settings.push(setting("GOOS", "darwin"))),
+            ("GOARCH", |info| info.settings.push(setting("GOARCH", "arm64"))),
+            ("GOAMD64", |info| info.settings.push(setting("GOAMD64", "v3"))),
+            ("CGO_ENABLED", |info| info.settings.push(setting("CGO_ENABLED", "1"))),
+            ("-trimpath", |info| info.settings.retain(|setting| setting.key != "-trimpath")),
+            ("-tags", |info| info.settings.push(setting("-tags", "netgo"))),
+            ("different modules", |info| drop(info.deps.pop())),
+            ("different modules", |info| {
+                info.deps.push(Module { path: "a.test/x".to_owned(), ..Module::default() })
+            }),
+            ("different modules", |info| info.deps[0].replace = None),
+            ("example.com/b@v2.0.0+incompatible", |info| {
+                let own = info.deps.iter_mut().find(|dep| dep.path == "example.com/b").unwrap();
+                own.sum = format!("h1:{}=", "A".repeat(43));
+            }),
+            ("malformed hash", |info| info.deps.iter_mut().for_each(|dep| dep.sum = "h1:x".to_owned())),
+        ];
+        for (word, change) in change {
+            let mut info = info();
+            change(&mut info);
+            let told = check(&provenance(), &info).unwrap_err().to_string();
+            assert!(told.contains(word), "{word}: {told}");
+        }
+    }
+
+    #[test]
+    fn the_main_module_of_a_published_one_must_be_the_one_that_was_resolved() {
+        let mut provenance = provenance();
+        let h1: H1 = format!("h1:{}=", "A".repeat(43)).parse().unwrap();
+        provenance.external.source = Source::Module {
+            h1,
+            module: "example.org/web".to_owned(),
+            package: "example.org/web/cmd/web".to_owned(),
+            query: "latest".to_owned(),
+            version: "v1.0.0".to_owned(),
+        };
+        let main = |version: &str, sum: String| Module {
+            path: "example.org/web".to_owned(),
+            version: version.to_owned(),
+            sum,
+            replace: None,
+        };
+        let mut info = BuildInfo { main: Some(main("v1.0.0", h1.to_string())), ..info() };
+        assert_eq!(check(&provenance, &info), Ok(()));
+        for (word, main) in [
+            ("version", main("v1.0.1", h1.to_string())),
+            ("version", main("(devel)", String::new())),
+            ("hash", main("v1.0.0", format!("h1:{}8=", "A".repeat(42)))),
+        ] {
+            info.main = Some(main);
+            let told = check(&provenance, &info).unwrap_err().to_string();
+            assert!(told.contains(word), "{word}: {told}");
+        }
+    }
+
+    #[test]
+    fn every_module_that_was_linked_needs_the_hash_that_go_sum_demands() {
+        let modules = provenance().modules;
+        let lines = |change: fn(&str) -> String| {
+            let line = |used: &ModuleUsed| match &used.content {
+                ModuleContent::Own(h1) => format!("{} {} {h1}\n", used.module.path, used.module.version),
+                ModuleContent::Replaced { by, h1 } => format!("{} {} {h1}\n", by.path, by.version),
+                ModuleContent::Tree { .. } => String::new(),
+            };
+            let mut sums = GoSums::default();
+            sums.add("not a line\n\nexample.com/b v2.0.0+incompatible/go.mod h1:x=\n");
+            sums.add(&change(&modules.iter().map(line).collect::<String>()));
+            sums.check(&modules)
+        };
+        assert_eq!(lines(str::to_owned), Ok(()));
+        assert_eq!(lines(|text| text.replace('\n', "\r\n")), Ok(()));
+        let told = lines(|text| text.lines().skip(1).collect()).unwrap_err().to_string();
+        assert!(
+            told.contains("example.com/b@v2.0.0+incompatible") && told.contains("nothing of it"),
+            "{told}"
+        );
+        let told = lines(|text| text.replace("example.com/toml v1.3.1", "example.com/toml v1.3.2"));
+        assert!(told.unwrap_err().to_string().contains("example.com/toml@v1.3.1"));
+        let other = lines(|text| text.replacen("h1:", "h1:AAAA", 1).replacen("=\n", "", 0));
+        assert!(matches!(other, Err(Disagreement::Sum { .. })), "{other:?}");
+    }
+}

@@ -149,3 +149,55 @@ impl Entry {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use meridian_core::id::{Fence, PlacementNumber};
+
+    use super::*;
+    use crate::statement::tests::provenance;
+
+    #[test]
+    fn an_order_and_the_statement_of_what_was_built_under_it_are_the_same_facts() {
+        let key = KeyId::of(b"spki");
+        let provenance = provenance();
+        let evidence = provenance.evidence(key).unwrap();
+        assert_eq!((evidence.key, &evidence.name), (key, &provenance.subject.name));
+        let fleet = FleetName::new("acme").unwrap();
+        let order =
+            Order::of(&evidence.order, fleet, Wall(1), Wall(2), SandboxWanted::WherePossible).unwrap();
+        assert_eq!(order.parameters, provenance.external);
+        assert_eq!((order.task, order.fence), (provenance.internal.task, provenance.internal.fence));
+        assert_eq!(order.placement, provenance.internal.placement);
+        assert_eq!(order.request_digest, provenance.internal.request_digest);
+        assert_eq!(order.agent.to_string(), "eu-central/a1");
+    }
+
+    #[test]
+    fn a_builder_that_is_no_agent_gives_no_evidence() {
+        for builder in
+            ["spiffe://acme/coordinator", "spiffe://acme/agent/eu", "spiffe://acme/team/web/member/ann"]
+        {
+            let mut provenance = provenance();
+            provenance.builder = Holder::new(builder).unwrap();
+            let told = provenance.evidence(KeyId::of(b"spki"));
+            assert!(matches!(told, Err(FactError::Builder(_))), "{builder}: {told:?}");
+        }
+    }
+
+    #[test]
+    fn a_module_that_was_resolved_to_no_hash_cannot_be_ordered() {
+        let mut order = provenance().evidence(KeyId::of(b"spki")).unwrap().order;
+        order.source = OrderedSource::Module {
+            package: "a.test/x".to_owned(),
+            query: "latest".to_owned(),
+            module: "a.test/x".to_owned(),
+            version: "v1.0.0".to_owned(),
+            sum: "none".to_owned(),
+        };
+        (order.fence, order.placement) = (Fence(1), PlacementNumber(1));
+        let fleet = FleetName::new("acme").unwrap();
+        let made = Order::of(&order, fleet, Wall(1), Wall(2), SandboxWanted::Required);
+        assert!(matches!(made, Err(FactError::Hash(_))), "{made:?}");
+    }
+}
