@@ -18,7 +18,7 @@ const LEAK_LEN: usize = 6;
 
 const SECRETS: &[&str] = &[
     "hunter2",
-    "s3cr3t/with+all \"kinds\" of\\chars & %41=?",
+    "s3cr3t/with+all \"kinds\" of\\nchars & %41=?",
     "correct horse battery staple",
     "zażółć-gęślą-😀-jaźń",
     "MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSj",
