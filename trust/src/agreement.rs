@@ -242,7 +242,8 @@ mod tests {
 
     #[test]
     fn whatever_an_executable_says_differently_is_named() {
-        let change: &[(&str, fn(&mut BuildInfo))] = &[
+        type Change = fn(&mut BuildInfo);
+        let changes: &[(&str, Change)] = &[
             ("the Go version", |info| info.go_version = "go1.27.2".to_owned()),
             ("GOOS", |info| info.settings.push(setting("GOOS", "darwin"))),
             ("GOARCH", |info| info.settings.push(setting("GOARCH", "arm64"))),
@@ -261,7 +262,7 @@ mod tests {
             }),
             ("malformed hash", |info| info.deps.iter_mut().for_each(|dep| dep.sum = "h1:x".to_owned())),
         ];
-        for (word, change) in change {
+        for (word, change) in changes {
             let mut info = info();
             change(&mut info);
             let told = check(&provenance(), &info).unwrap_err().to_string();

@@ -43,7 +43,7 @@ pub(super) enum LogError {
     )]
     Second {
         /// The task.
-        task: TaskId,
+        task: String,
         /// The lease.
         fence: Fence,
         /// The package.
@@ -117,7 +117,7 @@ impl SignedLog {
     ) -> Result<(), LogError> {
         match self.signed.get(&(task.clone(), fence, package.to_owned())) {
             Some(signed) if *signed != digest => Err(LogError::Second {
-                task: task.clone(),
+                task: task.to_string(),
                 fence,
                 package: package.to_owned(),
                 signed: *signed,

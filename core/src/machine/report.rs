@@ -54,7 +54,7 @@ impl Turn<'_> {
             return false;
         };
         let checked = check(&build.spec, &record.kind, &outcome)
-            .and_then(|()| evidence)
+            .and(evidence)
             .and_then(|evidence| self.check_signed(task, fence, &outcome, &evidence));
         if let Err(why) = checked {
             let failure = Failure {
