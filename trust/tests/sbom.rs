@@ -1,5 +1,4 @@
 //! Bills of materials: the same executable gives the same bill, and a bill belongs to one executable.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
 use meridian_core::{digest::Digest, quantity::ByteCount};
 use meridian_trust::{

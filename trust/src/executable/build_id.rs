@@ -24,6 +24,8 @@ const TEXT_SEARCH_LEN: usize = 32 << 10;
 const ID_LEN_MAX: usize = 1024;
 /// The same with what surrounds it.
 const QUOTED_LEN_MAX: u64 = 1100;
+/// The most places of the id that are looked at. The linker writes one or two; an id of one letter has millions.
+const PLACES_MAX: usize = 64;
 /// 120 bits of a SHA-256 in base64.
 const PART_LEN: usize = 20;
 
@@ -73,7 +75,8 @@ impl BuildId {
 
     /// The places where the id stands in the file.
     pub(super) fn places(&self, data: &[u8]) -> Vec<Range<usize>> {
-        memchr::memmem::find_iter(data, self.0.as_bytes()).map(|at| at..at + self.0.len()).collect()
+        let places = memchr::memmem::find_iter(data, self.0.as_bytes()).take(PLACES_MAX);
+        places.map(|at| at..at + self.0.len()).collect()
     }
 
     /// Compares the id's last part with the file.

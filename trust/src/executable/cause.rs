@@ -116,6 +116,11 @@ pub enum Cause {
         /// Whether the file's name is that of a generated one.
         is_generated: bool,
     },
+    /// Instructions differ where no function is known.
+    Code {
+        /// The section.
+        place: String,
+    },
     /// Constants, initial values or embedded files differ.
     Data {
         /// The symbol, or the section where there are no symbols.
@@ -187,6 +192,7 @@ impl fmt::Display for Cause {
                 write!(f, "function {name} differs: its source {file}, a constant or a generated input")
             }
             Self::Function { name, file: None, .. } => write!(f, "function {name} differs"),
+            Self::Code { place } => write!(f, "instructions differ in {place}, where no function is known"),
             Self::Data { place } => {
                 write!(f, "data differs in {place}: a constant, an initial value or an embedded file")
             }

@@ -283,6 +283,11 @@ impl<'data> View<'data> {
         regions.find(|region| region.name == other.name && region.occurrence == other.occurrence)
     }
 
+    /// The main module's path; empty when it is not known.
+    pub(super) fn main_module(&self) -> &str {
+        self.build_info.as_ref().and_then(|info| info.main.as_ref()).map_or("", |module| &module.path)
+    }
+
     /// Container, operating system and architecture.
     fn target(&self) -> String {
         let system = self.build_info.as_ref().and_then(|info| info.setting("GOOS")).unwrap_or("unknown");

@@ -1,13 +1,18 @@
 //! ELF: Linux, the BSDs, Solaris and illumos.
 
+use std::ops::Range;
+
 use object::{
     Endianness, ReadRef, elf,
-    read::elf::{FileHeader, ProgramHeader as _, SectionHeader as _, Sym as _},
+    read::elf::{FileHeader, ProgramHeader as _, SectionHeader, Sym as _},
 };
 
 use super::{
-    layout::{ExecutableError, Format, Layout, Section, Segment, check_section_count, malformed},
-    symbol::{SYMBOLS_MAX, Symbol, name_of},
+    layout::{
+        ExecutableError, Format, Layout, SECTION_NAME_LEN_MAX, Section, Segment, check_section_count,
+        malformed, name_at,
+    },
+    symbol::{NAME_LEN_MAX, SYMBOLS_MAX, Symbol, name_of},
 };
 
 /// `e_ident[EI_CLASS]`.
@@ -84,9 +89,10 @@ where
         });
         check_section_count(Format::Elf, layout.segments.len())?;
     }
-    check_section_count(Format::Elf, header.section_headers(endian, data)?.len())?;
-    let sections = header.sections(endian, data)?;
-    for section in sections.iter() {
+    let headers = header.section_headers(endian, data)?;
+    check_section_count(Format::Elf, headers.len())?;
+    let names = file_range(headers.get(header.section_strings_index(endian, data)?.0), endian);
+    for section in headers {
         if section.sh_type(endian) == elf::SHT_NULL {
             continue;
         }
@@ -94,7 +100,10 @@ where
         let flags = section.sh_flags(endian);
         let section = Section {
             // The names lie at the end of the file: of one that is cut off, the sections' ends say so.
-            name: Section::name_of(sections.section_name(endian, section).unwrap_or_default()),
+            name: Section::name_of(
+                name_at(data, &names, section.sh_name(endian).into(), SECTION_NAME_LEN_MAX)
+                    .unwrap_or_default(),
+            ),
             address: section.sh_addr(endian).into(),
             memory_size: section.sh_size(endian).into(),
             offset,
@@ -107,6 +116,12 @@ where
         layout.sections.push(section);
     }
     Ok(layout)
+}
+
+/// Where a section lies in the file; nowhere when there is none.
+fn file_range<S: SectionHeader<Endian = Endianness>>(section: Option<&S>, endian: Endianness) -> Range<u64> {
+    let (offset, size) = section.and_then(|section| section.file_range(endian)).unwrap_or_default();
+    offset..offset.saturating_add(size)
 }
 
 fn architecture(machine: elf::Machine, is_big_endian: bool, is_64: bool) -> Option<&'static str> {
@@ -133,13 +148,15 @@ fn read_symbols<'data, E: FileHeader<Endian = Endianness>>(
 ) -> Result<Vec<Symbol<'data>>, object::Error> {
     let header = E::parse(data)?;
     let endian = header.endian()?;
-    let table = header.sections(endian, data)?.symbols(endian, data, elf::SHT_SYMTAB)?;
+    let sections = header.sections(endian, data)?;
+    let table = sections.symbols(endian, data, elf::SHT_SYMTAB)?;
+    let names = file_range(sections.section(table.string_section()).ok(), endian);
     let symbols = table.iter().filter(|symbol| {
         !symbol.is_undefined(endian) && matches!(symbol.st_type(), elf::STT_FUNC | elf::STT_OBJECT)
     });
     let symbols = symbols.filter_map(|symbol| {
         Some(Symbol {
-            name: name_of(symbol.name(endian, table.strings()).ok()?)?,
+            name: name_of(name_at(data, &names, symbol.st_name(endian).into(), NAME_LEN_MAX)?)?,
             address: symbol.st_value(endian).into(),
             size: symbol.st_size(endian).into(),
         })

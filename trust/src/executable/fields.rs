@@ -48,7 +48,10 @@ pub(super) fn differences(left: &BuildInfo, right: &BuildInfo) -> Vec<FieldDiffe
     };
     push(Field::GoVersion, Some(left.go_version.clone()), Some(right.go_version.clone()));
     push(Field::Path, Some(left.path.clone()), Some(right.path.clone()));
-    let whole = |module: &Module| format!("{} {}", described(module), module.effective().sum);
+    let whole = |module: &Module| {
+        let text = format!("{} {} {}", module.path, described(module), module.effective().sum);
+        text.trim_end().to_owned()
+    };
     push(Field::MainModule, left.main.as_ref().map(whole), right.main.as_ref().map(whole));
     for (path, (ours, theirs)) in pairs(&left.deps, &right.deps, |module| module.path.as_str()) {
         let (ours_text, theirs_text) = (ours.map(described), theirs.map(described));
@@ -126,7 +129,7 @@ mod tests {
         assert_eq!(differences(&info(), &info()), []);
         check(|i| i.go_version = "go1.27".into(), Field::GoVersion, Some("go1.26.8"), Some("go1.27"));
         check(|i| i.path = "x.test/b".into(), Field::Path, Some("x.test/a"), Some("x.test/b"));
-        check(|i| i.main = None, Field::MainModule, Some("(devel) "), None);
+        check(|i| i.main = None, Field::MainModule, Some("x.test (devel)"), None);
         let dependency = || Field::Dependency("b.test".into());
         check(|i| i.deps[0].version = "v1.1.0".into(), dependency(), Some("v1.0.0"), Some("v1.1.0"));
         check(|i| drop(i.deps.remove(0)), dependency(), Some("v1.0.0"), None);

@@ -6,7 +6,7 @@
 //! it. In a wasm module the table counts functions instead of addresses, so it is not read: there the module's own
 //! name section gives the same names.
 
-use std::fmt;
+use std::{fmt, ops::Range};
 
 use super::{
     layout::{Format, Layout, Section},
@@ -24,6 +24,8 @@ const FUNCTIONS_MAX: usize = 1 << 20;
 const NAME_LEN_MAX: usize = 2048;
 /// The longest line program that is compared, in bytes.
 const LINES_LEN_MAX: usize = 1 << 16;
+/// A function's record: words, then the number of the last ones behind it in its last byte.
+const RECORD_LEN: usize = 44;
 /// Of the runtime's module data: where the words for the first address and for the start of the code stand.
 const MODULE_MIN_PC_WORD: usize = 20;
 const MODULE_TEXT_WORD: usize = 22;
@@ -50,6 +52,7 @@ pub struct FunctionTable<'data> {
     files: Vec<&'data str>,
     raw: RawTable<'data>,
     text: u64,
+    range: Range<u64>,
 }
 
 impl fmt::Debug for FunctionTable<'_> {
@@ -88,15 +91,31 @@ impl<'data> FunctionTable<'data> {
         let raw = RawTable::read(table, layout)?;
         let address = section.address.checked_add(start as u64)?;
         let text = text_start(layout, data, symbols, &raw, address)?;
-        Some(Self { functions: raw.functions(text), files: raw.files(), raw, text })
+        let range = address..address.saturating_add(raw.len(table.len()) as u64);
+        Some(Self { functions: raw.functions(text), files: raw.files(), raw, text, range })
+    }
+
+    /// The addresses of the table itself: it may share a section with data.
+    pub(super) fn range(&self) -> Range<u64> {
+        self.range.clone()
     }
 
     /// The first function, in the table's order, whose instructions stand on other lines in `other`. Only for
     /// tables of the same functions.
     pub(super) fn first_on_other_lines(&self, other: &Self) -> Option<Function<'data>> {
-        let is_moved = |index: &usize| self.raw.lines(*index) != other.raw.lines(*index);
-        let index = (0..self.raw.count.min(FUNCTIONS_MAX)).find(is_moved)?;
-        self.raw.function(index, self.text)
+        let mut compared = 0;
+        for index in 0..self.raw.count.min(FUNCTIONS_MAX) {
+            let (ours, theirs) = (self.raw.lines(index), other.raw.lines(index));
+            if ours != theirs {
+                return self.raw.function(index, self.text);
+            }
+            // Genuine programs stand one after the other; only made-up ones overlap and come to more.
+            compared += ours.map_or(0, <[u8]>::len);
+            if compared > self.raw.programs.len() {
+                return None;
+            }
+        }
+        None
     }
 }
 
@@ -259,6 +278,18 @@ impl<'data> RawTable<'data> {
         let slot = usize::try_from(unit.checked_add(index)?).ok()?.checked_mul(4)?;
         let file = usize::try_from(self.word32(self.units, slot)?).ok()?;
         terminated(self.files.get(file..)?)
+    }
+
+    /// How long the table is, of a section that has `len` bytes from its beginning.
+    fn len(&self, len: usize) -> usize {
+        let ends = (0..self.count.min(FUNCTIONS_MAX)).filter_map(|index| {
+            let at = usize::try_from(self.word32(self.entries, index * 8 + 4)?).ok()?;
+            let record = self.entries.get(at..)?;
+            let words = usize::try_from(self.word32(record, 28)?).ok()?;
+            let more = usize::from(*record.get(RECORD_LEN - 1)?);
+            words.checked_add(more)?.checked_mul(4)?.checked_add(at + RECORD_LEN)
+        });
+        ends.max().map_or(len, |end| (len - self.entries.len()).saturating_add(end).min(len))
     }
 
     /// A function's line program: pairs of steps, of lines and of instructions, that end with a zero.

@@ -10,7 +10,7 @@ use super::{elf, macho, pe, wasm};
 /// More sections than any linker makes; a header that claims more is not read.
 pub(super) const SECTIONS_MAX: usize = 4096;
 /// The longest name of a section that is kept, in bytes.
-const SECTION_NAME_LEN_MAX: usize = 256;
+pub(super) const SECTION_NAME_LEN_MAX: usize = 256;
 
 /// The container of an executable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -200,6 +200,19 @@ impl Layout {
             Some(segment.offset.checked_add(at)?..segment.offset.checked_add(segment.size)?)
         })
     }
+}
+
+/// The text at `offset` of a table of zero-terminated names. It is looked for no further than a name may be long:
+/// a table without zeros would else be searched to its end for each of its names.
+pub(super) fn name_at<'data, R: ReadRef<'data>>(
+    data: R,
+    table: &Range<u64>,
+    offset: u64,
+    len_max: usize,
+) -> Option<&'data [u8]> {
+    let start = table.start.checked_add(offset).filter(|start| *start < table.end)?;
+    let end = table.end.min(start.saturating_add(len_max as u64 + 1));
+    data.read_bytes_at_until(start..end, 0).ok()
 }
 
 /// A rule that the container breaks.

@@ -9,8 +9,8 @@ use object::{
 };
 
 use super::{
-    layout::{ExecutableError, Format, Layout, Section, Segment, check_section_count, malformed},
-    symbol::{SYMBOLS_MAX, Symbol, name_of},
+    layout::{ExecutableError, Format, Layout, Section, Segment, check_section_count, malformed, name_at},
+    symbol::{NAME_LEN_MAX, SYMBOLS_MAX, Symbol, name_of},
 };
 
 /// What the code signature is called here; it has no section.
@@ -207,9 +207,11 @@ fn read_symbols<M: MachHeader<Endian = Endianness>>(
     let mut commands = header.load_commands(endian, data, base)?;
     while let Some(command) = commands.next()? {
         let Some(table) = command.symtab()? else { continue };
+        let start = u64::from(table.stroff.get(endian));
+        let names = start..start + u64::from(table.strsize.get(endian));
         let table = table.symbols::<M, _>(endian, member)?;
         let symbols = table.iter().filter(|symbol| symbol.is_definition()).filter_map(|symbol| {
-            let name = symbol.name(endian, table.strings()).ok()?;
+            let name = name_at(member, &names, symbol.n_strx(endian).into(), NAME_LEN_MAX)?;
             Some(Symbol {
                 name: name_of(name.strip_prefix(b"_").unwrap_or(name))?,
                 address: symbol.n_value(endian).into(),

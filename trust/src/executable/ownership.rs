@@ -10,7 +10,7 @@ use super::{
     cause::Cause,
     compare::{Region, View},
     divergence::brief,
-    function_table::Function,
+    function_table::{Function, FunctionTable},
     layout::{Format, Section},
     symbol::covering,
 };
@@ -24,6 +24,8 @@ const TIME_LEN_MAX: usize = 40;
 /// What lies at a differing byte.
 enum Owner<'v> {
     Function(Function<'v>),
+    /// A section of instructions, where no function is known.
+    Code(&'v str),
     /// A symbol, or a section where no symbol is known.
     Data(&'v str),
 }
@@ -61,6 +63,7 @@ pub(super) fn next_difference(left: &[u8], right: &[u8], from: usize) -> Option<
 
 fn by_address(left: &View<'_>, right: &View<'_>) -> Vec<Cause> {
     let mut found = Found::default();
+    let table = left.functions.as_ref().map(FunctionTable::range);
     let mut owners = 0;
     for region in left.regions.iter().filter(|region| region.address != 0 && !is_bookkeeping(&region.name)) {
         let Some(other) = right.region(region) else { continue };
@@ -72,13 +75,19 @@ fn by_address(left: &View<'_>, right: &View<'_>) -> Vec<Cause> {
                 from = hole.end - region.range.start;
                 continue;
             }
+            let address = region.address + at as u64;
+            if let Some(table) = table.as_ref().filter(|table| table.contains(&address)) {
+                from = usize::try_from(table.end - region.address).unwrap_or(usize::MAX);
+                continue;
+            }
             owners += 1;
             if owners > OWNERS_MAX {
-                return found.causes();
+                return found.causes(left.main_module());
             }
-            let (owner, end) = owner(left, region, region.address + at as u64);
+            let (owner, end) = owner(left, region, address);
             if let Owner::Data(_) = owner
                 && let (Some(ours), Some(theirs)) = (time_at(ours, at), time_at(theirs, at))
+                && ours != theirs
             {
                 found.times.push(Cause::TimeStamp { left: brief(ours), right: brief(theirs) });
             }
@@ -87,7 +96,7 @@ fn by_address(left: &View<'_>, right: &View<'_>) -> Vec<Cause> {
             from = end.max(at + 1);
         }
     }
-    found.causes()
+    found.causes(left.main_module())
 }
 
 /// Who covers an address, and where it ends.
@@ -103,6 +112,7 @@ fn owner<'v>(view: &'v View<'_>, region: &'v Region, address: u64) -> (Owner<'v>
             (Owner::Function(function), address.saturating_add(size))
         }
         Some(symbol) => (Owner::Data(symbol.name), symbol.address.saturating_add(symbol.size)),
+        None if region.is_code => (Owner::Code(&region.name), region_end),
         None => (Owner::Data(&region.name), region_end),
     }
 }
@@ -128,6 +138,7 @@ struct Found<'v> {
     times: Vec<Cause>,
     variables: BTreeSet<&'v str>,
     functions: Vec<Function<'v>>,
+    code: Vec<&'v str>,
     data: Vec<&'v str>,
 }
 
@@ -135,6 +146,7 @@ impl<'v> Found<'v> {
     fn add(&mut self, owner: &Owner<'v>) {
         match owner {
             Owner::Function(function) => self.functions.push(*function),
+            Owner::Code(section) => self.code.push(section),
             Owner::Data(name) if is_bookkeeping_symbol(name) => {}
             Owner::Data(name) => match variable_of(name) {
                 Some(variable) => drop(self.variables.insert(variable)),
@@ -144,20 +156,57 @@ impl<'v> Found<'v> {
     }
 
     /// Times, then what the linker was told, then code; data only where nothing else is seen.
-    fn causes(mut self) -> Vec<Cause> {
+    fn causes(mut self, main_module: &str) -> Vec<Cause> {
         let mut causes = Vec::new();
         self.times.dedup();
         causes.extend(self.times.into_iter().take(1));
         let variable = |name: &&str| Cause::Variable { name: brief(name) };
         causes.extend(self.variables.iter().take(NAMED_MAX).map(variable));
         // Generated files first: they are the usual reason, and what they feed differs with them.
-        self.functions.sort_by_key(|function| !function.file.is_some_and(is_generated));
+        let rank = |function: &Function<'_>| {
+            (origin(function.name, main_module), !function.file.is_some_and(is_generated))
+        };
+        self.functions.sort_by_key(rank);
+        // With one Go version, the standard library's code differs only in the addresses of what has moved.
+        if self.functions.first().is_some_and(|first| origin(first.name, main_module) < Origin::Standard) {
+            self.functions.retain(|function| origin(function.name, main_module) < Origin::Standard);
+        }
         causes.extend(self.functions.iter().take(NAMED_MAX).map(function_cause));
+        if causes.is_empty() {
+            let mut code = self.code.into_iter();
+            causes.extend(code.next().map(|place| Cause::Code { place: brief(place) }));
+        }
         if causes.is_empty() {
             let mut data = self.data.into_iter();
             causes.extend(data.next().map(|place| Cause::Data { place: brief(place) }));
         }
         causes
+    }
+}
+
+/// Whose code a function is; in this order it is worth naming.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Origin {
+    /// The main module's.
+    Own,
+    /// A dependency's.
+    Dependency,
+    /// The standard library's or the runtime's.
+    Standard,
+}
+
+fn origin(function: &str, main_module: &str) -> Origin {
+    let is_below = |path: &str| {
+        let rest = function.strip_prefix(path).unwrap_or("x");
+        !path.is_empty() && rest.starts_with(['.', '/'])
+    };
+    if is_below("main") || is_below(main_module) {
+        return Origin::Own;
+    }
+    // A module's path begins with a host, the standard library's packages do not.
+    match function.split_once('/') {
+        Some((host, _)) if host.contains('.') => Origin::Dependency,
+        _ => Origin::Standard,
     }
 }
 
@@ -195,7 +244,7 @@ fn by_name(left: &View<'_>, right: &View<'_>) -> Vec<Cause> {
     }
     // What a package declares tells more than the tables that the linker makes of it.
     found.data.sort_by_key(|name| (name.starts_with(['$']) || name.contains(':'), *name));
-    let causes = found.causes();
+    let causes = found.causes(left.main_module());
     if causes.is_empty() { moved_section(left, right).into_iter().collect() } else { causes }
 }
 
@@ -245,15 +294,24 @@ fn other_sizes<T: Copy>(left: &Sizes<'_, T>, right: &Sizes<'_, T>) -> Vec<(T, u6
     items.collect()
 }
 
-/// The first data section of another size: all that a stripped file shows of a longer constant.
+/// The first section that differs: all that a stripped file shows of a longer constant.
+///
+/// Instructions count only when they have another size, since they point at what has moved.
 fn moved_section(left: &View<'_>, right: &View<'_>) -> Option<Cause> {
-    let moved = left.regions.iter().filter(|region| !is_bookkeeping(&region.name) && !region.is_debug).find(
-        |region| {
-            right.region(region).is_none_or(|other| left.bytes(region) != right.bytes(other))
-                && !region.is_code
-        },
-    )?;
-    Some(Cause::Data { place: brief(&moved.name) })
+    let is_moved = |region: &&Region| {
+        let (ours, theirs) = (left.bytes(region), right.region(region).map(|other| right.bytes(other)));
+        if region.is_code {
+            theirs.is_none_or(|theirs| ours.len() != theirs.len())
+        } else {
+            Some(ours) != theirs
+        }
+    };
+    // What is not mapped, such as headers between sections, only follows from the rest.
+    let is_telling =
+        |region: &&Region| region.address != 0 && !is_bookkeeping(&region.name) && !region.is_debug;
+    let moved = left.regions.iter().filter(is_telling).find(is_moved)?;
+    let place = brief(&moved.name);
+    Some(if moved.is_code { Cause::Code { place } } else { Cause::Data { place } })
 }
 
 /// When nothing else differs than the lines: the file that they stand in.
@@ -315,6 +373,27 @@ mod tests {
         assert_eq!(time_at(b"x1764086056y", 5), Some("1764086056"));
         assert_eq!(time_at(b"x12345y", 3), None);
         assert_eq!(time_at(b"7722026-11-25", 9), Some("2026-11-25"));
+    }
+
+    #[test]
+    fn a_function_is_known_by_its_packages_path() {
+        let rank = |function| match origin(function, "x.test/app") {
+            Origin::Own => 0,
+            Origin::Dependency => 1,
+            Origin::Standard => 2,
+        };
+        for (function, want) in [
+            ("main.main", 0),
+            ("x.test/app.init", 0),
+            ("x.test/app/greet.(*T).Hello", 0),
+            ("x.test/apple.F", 1),
+            ("golang.org/x/text.F", 1),
+            ("net/http.(*Client).Do", 2),
+            ("runtime.main", 2),
+            ("mainly.F", 2),
+        ] {
+            assert_eq!(rank(function), want, "{function}");
+        }
     }
 
     #[test]

@@ -1,17 +1,21 @@
 //! PE: Windows.
 
+use std::ops::Range;
+
 use object::{
     LittleEndian as LE, ReadRef, pe,
     read::{
-        StringTable,
         coff::Symbol as _,
         pe::{ImageNtHeaders, ImageOptionalHeader as _, optional_header_magic},
     },
 };
 
 use super::{
-    layout::{ExecutableError, Format, Layout, Section, Segment, check_section_count, malformed},
-    symbol::{SYMBOLS_MAX, Symbol, name_of},
+    layout::{
+        ExecutableError, Format, Layout, SECTION_NAME_LEN_MAX, Section, Segment, check_section_count,
+        malformed, name_at,
+    },
+    symbol::{NAME_LEN_MAX, SYMBOLS_MAX, Symbol, name_of},
 };
 
 /// Signature, machine and number of sections stand before the header's time stamp.
@@ -59,13 +63,18 @@ where
         start.saturating_add(TIME_STAMP_OFFSET)..start.saturating_add(TIME_STAMP_OFFSET + TIME_STAMP_LEN),
     );
     let image_base = headers.optional_header().image_base();
-    let strings = string_table(file, data);
+    let names = names(file, data);
     let sections = headers.sections(data, offset).map_err(container)?;
     check_section_count(Format::Pe, sections.len())?;
     for header in sections.iter() {
         let is_in_file = header.pointer_to_raw_data.get(LE) != 0;
         let section = Section {
-            name: Section::name_of(header.name(strings).unwrap_or(header.raw_name())),
+            name: Section::name_of(match header.name_offset() {
+                Ok(Some(offset)) => {
+                    name_at(data, &names, offset.into(), SECTION_NAME_LEN_MAX).unwrap_or(header.raw_name())
+                }
+                _ => header.raw_name(),
+            }),
             address: image_base.saturating_add(header.virtual_address.get(LE).into()),
             memory_size: header.virtual_size.get(LE).into(),
             offset: header.pointer_to_raw_data.get(LE).into(),
@@ -91,16 +100,28 @@ fn is_writable_data(header: &pe::ImageSectionHeader) -> bool {
     is_wanted && header.virtual_address.get(LE) != 0 && header.size_of_raw_data.get(LE) != 0
 }
 
-/// The names that do not fit a section's header stand behind the symbols; the symbols themselves are not read.
-fn string_table<'data, R: ReadRef<'data>>(file: &pe::ImageFileHeader, data: R) -> StringTable<'data, R> {
+/// Where the names lie that do not fit a header: behind the symbols, which are not read for it.
+fn names<'data, R: ReadRef<'data>>(file: &pe::ImageFileHeader, data: R) -> Range<u64> {
     let symbols_start = u64::from(file.pointer_to_symbol_table.get(LE));
     let symbols_len = u64::from(file.number_of_symbols.get(LE)) * size_of::<pe::ImageSymbol>() as u64;
     let start = symbols_start + symbols_len;
     match data.read_bytes_at(start, 4).map(<[u8; 4]>::try_from) {
-        Ok(Ok(len)) if symbols_start != 0 => {
-            StringTable::new(data, start, start.saturating_add(u32::from_le_bytes(len).into()))
+        Ok(Ok(len)) if symbols_start != 0 => start..start + u64::from(u32::from_le_bytes(len)),
+        _ => 0..0,
+    }
+}
+
+/// A symbol's name: in the symbol when it has at most eight bytes, else behind all symbols.
+fn symbol_name<'data>(
+    symbol: &'data pe::ImageSymbol,
+    data: &'data [u8],
+    names: &Range<u64>,
+) -> Option<&'data str> {
+    match symbol.name {
+        [0, 0, 0, 0, offset @ ..] => {
+            name_of(name_at(data, names, u32::from_le_bytes(offset).into(), NAME_LEN_MAX)?)
         }
-        _ => StringTable::default(),
+        _ => name_of(symbol.name.split(|byte| *byte == 0).next()?),
     }
 }
 
@@ -110,9 +131,10 @@ fn read_symbols<P: ImageNtHeaders>(data: &[u8]) -> Result<Vec<Symbol<'_>>, objec
     let image_base = headers.optional_header().image_base();
     let sections = headers.sections(data, offset)?;
     let table = headers.symbols(data)?;
+    let names = names(headers.file_header(), data);
     let symbols = table.iter().filter(|(_, symbol)| symbol.is_definition()).filter_map(|(_, symbol)| {
         Some(Symbol {
-            name: name_of(symbol.name(table.strings()).ok()?)?,
+            name: symbol_name(symbol, data, &names)?,
             address: symbol.address(image_base, &sections).ok()??,
             size: 0,
         })

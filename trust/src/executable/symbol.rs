@@ -9,7 +9,7 @@ use super::{
 /// The most symbols that are read; what comes after is left out.
 pub(super) const SYMBOLS_MAX: usize = 1 << 20;
 /// The longest name that is read, in bytes: instantiated generics have long ones.
-const NAME_LEN_MAX: usize = 2048;
+pub(super) const NAME_LEN_MAX: usize = 2048;
 
 /// A name for a range of addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -3,7 +3,7 @@
 use meridian_trust::executable::{Cause, Divergence, Field, SectionDifference, Side, compare};
 
 use crate::{
-    go::{Program, with_dependencies},
+    go::{Program, with_c, with_dependencies},
     reading::commit,
 };
 
@@ -151,10 +151,12 @@ fn the_state_of_the_repository_is_a_cause_beside_what_it_changed() {
 fn a_changed_constant_is_found_in_the_function_that_uses_it() {
     for platform in PLATFORMS {
         for flags in [TRIM, STRIP] {
-            if platform == "wasip1/wasm" && flags == STRIP {
-                continue; // Nothing in such a module names a function by its place.
-            }
             let report = edited(platform, flags, "greet/greet.go", "factor = 3", "factor = 4");
+            if platform == "wasip1/wasm" && flags == STRIP {
+                // Nothing in such a module names a function by its place.
+                assert_eq!(report.causes, [Cause::Code { place: "code".into() }], "{report}");
+                continue;
+            }
             let (name, file, is_generated) = function(&report);
             assert!(name.ends_with("greet.Hello"), "{platform}: {report}");
             if platform != "wasip1/wasm" {
@@ -177,13 +179,23 @@ fn a_changed_function_is_named_although_everything_behind_it_moves() {
     let longer = "text += name\n\t\tif i == 2 {\n\t\t\tprintln(text, i, name, i*7)\n\t\t}";
     for platform in PLATFORMS {
         for flags in [TRIM, STRIP] {
+            let report = edited(platform, flags, "greet/greet.go", "text += name", longer);
             if platform == "wasip1/wasm" && flags == STRIP {
+                assert_eq!(report.causes, [Cause::Code { place: "code".into() }], "{report}");
                 continue;
             }
-            let report = edited(platform, flags, "greet/greet.go", "text += name", longer);
             assert!(function(&report).0.ends_with("greet.Hello"), "{platform} {flags:?}: {report}");
         }
     }
+}
+
+#[test]
+fn a_changed_function_of_c_is_named_by_its_symbol() {
+    let (Some(left), Some(right)) = (with_c(), with_c()) else { return };
+    right.edit("main.go", "1000", "1001");
+    let report = report(&left.build(LINUX, TRIM), &right.build(LINUX, TRIM));
+    let (name, file, _) = function(&report);
+    assert!(name.contains("twice") && file.is_none(), "{report}");
 }
 
 #[test]

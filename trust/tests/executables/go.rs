@@ -19,6 +19,9 @@ pub(crate) struct Program {
     env: Vec<(String, String)>,
 }
 
+/// A module's path, its version, and its files by name.
+type Served<'m> = (&'m str, &'m str, &'m [(&'m str, &'m str)]);
+
 const MAIN: &str = r#"package main
 
 import (
@@ -130,8 +133,8 @@ impl Program {
         command
     }
 
-    /// A module proxy in the file system: `(path, version, files)`.
-    pub(crate) fn serve(&mut self, modules: &[(&str, &str, &[(&str, &str)])]) {
+    /// A module proxy in the file system.
+    pub(crate) fn serve(&mut self, modules: &[Served<'_>]) {
         let root = self.home.path().join("proxy");
         for (path, version, files) in modules {
             let escaped: String = path
@@ -161,6 +164,24 @@ impl Program {
         self.set("GONOSUMCHECK", "1");
         self.set("GOSUMDB", "off");
     }
+}
+
+/// A program with C in it, which the system's linker links; `None` where there is no C compiler.
+pub(crate) fn with_c() -> Option<Program> {
+    let is_there =
+        |name: &str| Command::new(name).arg("--version").output().is_ok_and(|o| o.status.success());
+    if !is_there("gcc") {
+        return None;
+    }
+    let mut program = Program::empty("work");
+    program.set("CGO_ENABLED", "1");
+    program.file("go.mod", "module example.test/mixed\n\ngo 1.24\n");
+    program.file(
+        "main.go",
+        "package main\n\n/*\nstatic int twice(int n) {\n\treturn 2 * n + 1000;\n}\n*/\nimport \"C\"\n\n\
+         func main() { println(C.twice(21)) }\n",
+    );
+    Some(program)
 }
 
 pub(crate) fn run(mut command: Command) -> Vec<u8> {

@@ -187,3 +187,51 @@ fn build_info_that_claims_more_than_is_there_is_refused() {
     let error = Executable::parse(&bytes).unwrap().build_info().unwrap_err();
     assert_eq!(error, BuildInfoError::Encoding("version"));
 }
+
+/// An ELF file with nothing but symbols whose names have no end.
+fn endless_names(symbols: usize, names_len: usize) -> Vec<u8> {
+    let (symbols_at, names_at) = (64 + 3 * 64, 64 + 3 * 64 + symbols * 24);
+    let mut bytes = vec![b'a'; names_at + names_len];
+    bytes[..names_at].fill(0);
+    bytes[..8].copy_from_slice(b"\x7fELF\x02\x01\x01\0");
+    let mut put = |at: usize, value: u64, len: usize| {
+        bytes[at..at + len].copy_from_slice(&value.to_le_bytes()[..len]);
+    };
+    // Kind, machine, version; the place, length and number of section headers, and which holds their names.
+    for (at, value, len) in
+        [(16, 2, 2), (18, 62, 2), (20, 1, 4), (40, 64, 8), (52, 64, 2), (58, 64, 2), (60, 3, 2), (62, 2, 2)]
+    {
+        put(at, value, len);
+    }
+    // The symbol table, which names its names' section, and the names.
+    for (at, value, len) in
+        [(132, 2, 4), (152, symbols_at, 8), (160, symbols * 24, 8), (168, 2, 4), (184, 24, 8)]
+    {
+        put(at, value as u64, len);
+    }
+    for (at, value, len) in [(196, 3, 4), (216, names_at, 8), (224, names_len, 8)] {
+        put(at, value as u64, len);
+    }
+    for index in 0..symbols {
+        let at = symbols_at + index * 24;
+        put(at, index as u64, 4);
+        put(at + 4, 2, 1);
+        put(at + 6, 1, 2);
+        put(at + 8, 0x1000 + index as u64, 8);
+    }
+    bytes
+}
+
+#[test]
+fn names_without_an_end_are_not_searched_through_the_whole_file() {
+    // A search to the end for each would read ten terabytes.
+    let bytes = endless_names(300_000, 32 << 20);
+    assert_eq!(Executable::parse(&bytes).unwrap().symbols(), []);
+    let mut short = endless_names(10, 100);
+    short.extend(b"\0");
+    let len = short.len();
+    short[224..232].copy_from_slice(&101u64.to_le_bytes());
+    let symbols = Executable::parse(&short[..len]).unwrap().symbols();
+    assert_eq!(symbols.len(), 10, "the same with an end is read");
+    assert_eq!(symbols[0].name, "a".repeat(100));
+}

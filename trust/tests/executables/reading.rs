@@ -13,7 +13,7 @@ use meridian_trust::executable::{
 };
 use serde_json::Value;
 
-use crate::go::{Program, run, with_dependencies};
+use crate::go::{Program, run, with_c, with_dependencies};
 
 fn text(value: &Value, key: &str) -> String {
     value[key].as_str().unwrap_or_default().to_owned()
@@ -142,6 +142,35 @@ fn executables_for_other_systems_are_read_as_go_reads_them() {
         check(&program, platform, format, FLAGS);
         check(&program, platform, format, STRIPPED);
     }
+}
+
+#[test]
+fn the_functions_of_a_stripped_executable_are_those_of_the_whole_one() {
+    let program = Program::tiny();
+    for platform in ["linux/amd64", "linux/s390x", "darwin/arm64", "windows/amd64", "windows/386"] {
+        let whole = program.build(platform, &["-trimpath"]);
+        let stripped = program.build(platform, &["-trimpath", "-ldflags=-s -w"]);
+        let whole = Executable::parse(&whole).unwrap().functions().unwrap();
+        let stripped = Executable::parse(&stripped).unwrap().functions().unwrap();
+        assert!(whole.functions().len() > 1000, "{platform}");
+        assert_eq!(whole.functions(), stripped.functions(), "{platform}");
+        assert_eq!(whole.files(), stripped.files(), "{platform}");
+    }
+}
+
+#[test]
+fn functions_are_found_although_code_of_c_stands_before_them() {
+    let Some(program) = with_c() else { return };
+    let whole = program.build("linux/amd64", &["-trimpath"]);
+    let stripped = program.build("linux/amd64", &["-trimpath", "-ldflags=-s -w"]);
+    let whole = Executable::parse(&whole).unwrap();
+    let functions = whole.functions().unwrap();
+    let symbols = whole.symbols();
+    let symbol = symbols.iter().find(|symbol| symbol.name == "main.main").unwrap();
+    assert_eq!(functions.at(symbol.address).unwrap().name, "main.main");
+    let text = whole.sections().iter().find(|section| section.name == ".text").unwrap();
+    assert_ne!(text.address, functions.functions()[0].address, "nothing stands before Go's code");
+    assert_eq!(Executable::parse(&stripped).unwrap().functions().unwrap().functions(), functions.functions());
 }
 
 #[test]
