@@ -145,6 +145,9 @@ fn the_state_of_the_repository_is_a_cause_beside_what_it_changed() {
     let report = report(&stamped, &left.build(LINUX, TRIM));
     assert!(vcs(&report, "vcs.modified"), "{report}");
     assert_eq!(function(&report).0, "example.test/tiny/greet.Hello", "{report}");
+    // A longer module text moves data that the runtime points at: its functions differ, and say nothing.
+    let is_function = |cause: &&Cause| matches!(cause, Cause::Function { .. });
+    assert_eq!(report.causes.iter().filter(is_function).count(), 1, "{report}");
 }
 
 #[test]
