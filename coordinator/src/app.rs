@@ -128,25 +128,48 @@ impl App {
         if let Some(listener) = ports.http {
             tokio::spawn(http::serve(listener, handle.clone(), metrics, stop.clone()));
         }
-        let signing = Signing::open(
-            &config.state_dir,
-            &authority,
-            config.fleet,
-            config.local,
-            handle.clone(),
-            clock.clone(),
-        )
-        .map_err(|e| state_error(&e))?;
+        let (state_dir, local) = (&config.state_dir, config.local);
+        let signing =
+            Signing::open(state_dir, &authority, config.fleet, local, handle.clone(), clock.clone());
+        let signing = signing.map_err(|e| state_error(&e))?;
         let activity = Activity::default();
-        let services = Services {
-            fleet: FleetService {
-                name: fleet,
-                authority: authority.clone(),
-                handle: handle.clone(),
-                local: config.local,
-                started,
-                stop: stop.clone(),
-            },
+        let about = FleetService {
+            name: fleet,
+            authority: authority.clone(),
+            handle: handle.clone(),
+            local,
+            started,
+            stop: stop.clone(),
+        };
+        let shared = Shared { handle: handle.clone(), watchers, holder, history, signing: signing.clone() };
+        let services = shared.services(about, clock, config.connection_age_max);
+        // Before anybody can ask for an order. If this coordinator does not lead, the reason for that is told below.
+        let certified = signing.certify_own().await;
+        let serving = tokio::spawn(services.serve(ports.listener, activity.clone(), stop.clone()));
+        // The first answer comes when leadership is durable: a coordinator that lost the race never says ready.
+        let running =
+            Running { address, http_address, admin, authority, handle, activity, stop, serving, deciding };
+        let running = running.lead().await?;
+        certified.map_err(|e| state_error(&e))?;
+        tokio::spawn(signing.keep_certified(running.stop.clone()));
+        Ok(running)
+    }
+}
+
+/// What several services use.
+struct Shared {
+    handle: Handle,
+    watchers: Watchers,
+    holder: Holder,
+    history: JournalHistory,
+    signing: Signing,
+}
+
+impl Shared {
+    fn services(self, fleet: FleetService, clock: Clock, connection_age_max: Duration) -> Services {
+        let Self { handle, watchers, holder, history, signing } = self;
+        Services {
+            fleet,
             builds: BuildsService {
                 handle: handle.clone(),
                 watchers: watchers.clone(),
@@ -160,28 +183,12 @@ impl App {
                 results: Results { handle: handle.clone(), holder: holder.clone() },
                 signing: signing.clone(),
                 clock,
-                connection_age_max: config.connection_age_max,
+                connection_age_max,
             },
-            keys: KeysService { handle: handle.clone(), signing: signing.clone() },
+            keys: KeysService { handle: handle.clone(), signing },
             blobs: BlobsService::new(handle.clone(), holder.clone()),
-            logs: LogsService {
-                handle: handle.clone(),
-                watchers,
-                holder,
-                logs: LiveLogs::default(),
-                history,
-            },
-        };
-        // Before anybody can ask for an order. If this coordinator does not lead, the reason for that is told below.
-        let certified = signing.certify_own().await;
-        let serving = tokio::spawn(services.serve(ports.listener, activity.clone(), stop.clone()));
-        // The first answer comes when leadership is durable: a coordinator that lost the race never says ready.
-        let running =
-            Running { address, http_address, admin, authority, handle, activity, stop, serving, deciding };
-        let running = running.lead().await?;
-        certified.map_err(|e| state_error(&e))?;
-        tokio::spawn(signing.keep_certified(running.stop.clone()));
-        Ok(running)
+            logs: LogsService { handle, watchers, holder, logs: LiveLogs::default(), history },
+        }
     }
 }
 

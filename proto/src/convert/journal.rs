@@ -5,13 +5,16 @@
 
 use bytes::Bytes;
 use meridian_core::{
-    id::{Epoch, Fence, IdempotencyKey, PlacementNumber},
+    build::BuildSpec,
+    digest::Digest,
+    id::{BuildId, Epoch, Fence, IdempotencyKey, PlacementNumber},
     keyring::KeyId,
     machine::{
         event::{Event, EventKind},
-        record::Record,
+        record::{Record, TokenGrant},
     },
     time::Wall,
+    trace::Traceparent,
 };
 use prost::Message;
 
@@ -107,19 +110,33 @@ impl TryFrom<v1::Event> for Event {
     }
 }
 
+fn build_submitted(
+    build: &BuildId,
+    key: &IdempotencyKey,
+    request_digest: &Digest,
+    spec: &BuildSpec,
+    traceparent: Option<&Traceparent>,
+) -> v1::event::BuildSubmitted {
+    v1::event::BuildSubmitted {
+        build: build.to_string(),
+        key: key.as_str().to_owned(),
+        request_digest: digest_bytes(request_digest),
+        spec: Some(spec.into()),
+        traceparent: trace_text(traceparent),
+    }
+}
+
+fn token_created(hash: &Digest, grant: &TokenGrant, expires: Wall) -> v1::event::TokenCreated {
+    v1::event::TokenCreated { hash: digest_bytes(hash), grant: Some(grant.into()), expires_ms: expires.0 }
+}
+
 impl From<&EventKind> for v1::event::Kind {
     fn from(kind: &EventKind) -> Self {
         use v1::event as wire;
         match kind {
             EventKind::EpochBegan { epoch } => Self::EpochBegan(wire::EpochBegan { epoch: epoch.0 }),
             EventKind::BuildSubmitted { build, key, request_digest, spec, traceparent } => {
-                Self::BuildSubmitted(wire::BuildSubmitted {
-                    build: build.to_string(),
-                    key: key.as_str().to_owned(),
-                    request_digest: digest_bytes(request_digest),
-                    spec: Some(spec.as_ref().into()),
-                    traceparent: trace_text(traceparent.as_ref()),
-                })
+                Self::BuildSubmitted(build_submitted(build, key, request_digest, spec, traceparent.as_ref()))
             }
             EventKind::TaskPlaced { task, placement } => Self::TaskPlaced(wire::TaskPlaced {
                 task: task.to_string(),
@@ -165,11 +182,9 @@ impl From<&EventKind> for v1::event::Kind {
             EventKind::BuildForgotten { build } => {
                 Self::BuildForgotten(wire::BuildForgotten { build: build.to_string() })
             }
-            EventKind::TokenCreated { hash, grant, expires } => Self::TokenCreated(wire::TokenCreated {
-                hash: digest_bytes(hash),
-                grant: Some(grant.into()),
-                expires_ms: expires.0,
-            }),
+            EventKind::TokenCreated { hash, grant, expires } => {
+                Self::TokenCreated(token_created(hash, grant, *expires))
+            }
             EventKind::TokenRedeemed { hash } => {
                 Self::TokenRedeemed(wire::TokenRedeemed { hash: digest_bytes(hash) })
             }
