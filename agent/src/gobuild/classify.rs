@@ -54,7 +54,7 @@ const fn net(texts: &'static [&'static str], kind: FailureKind, hint: &'static s
 
 use FailureKind::{DiskFull, Infrastructure, Modules, Request};
 
-const TABLE: [Row; 28] = [
+const TABLE: [Row; 30] = [
     row(
         &["no space left on device", "disk quota exceeded"],
         DiskFull,
@@ -78,7 +78,7 @@ const TABLE: [Row; 28] = [
     row(
         &["GOTOOLCHAIN=local)"],
         Request,
-        "the source wants a newer Go: name its version in meridian.toml or with --toolchain",
+        "the source wants a newer Go: name its version in meridian.toml or with --go",
     ),
     row(
         &["missing go.sum entry", "updates to go.sum needed", "updates to go.mod needed"],
@@ -107,6 +107,12 @@ const TABLE: [Row; 28] = [
         &["contains one or more replace directives", "contains one or more exclude directives"],
         Request,
         "such a module cannot be built as package@version: build it from its git address or a directory",
+    ),
+    row(
+        &["# runtime/cgo"],
+        Request,
+        "the agent's C compiler does not compile for this platform: build without cgo, or on an agent of that \
+         platform",
     ),
     row(&["C compiler"], Request, "install a C compiler on the agent, or build without cgo"),
     row(
@@ -160,13 +166,18 @@ const TABLE: [Row; 28] = [
         "give the agent's git credentials",
     ),
     row(&["module lookup disabled by GOPROXY=off"], Modules, "set GOPROXY to a module proxy"),
+    net(&[": 403 ", ": 451 "], Modules, "the module proxy refuses to serve it: ask whoever runs the proxy"),
+    net(
+        &[": 400 "],
+        Modules,
+        "the module proxy does not understand what was asked: check the package path and the version",
+    ),
     row(
         &["unknown revision", "no matching versions", "invalid version", "does not contain package"],
         Modules,
         "check the package path and the version",
     ),
     net(&[": 404 ", ": 410 "], Modules, "check the module path and the version"),
-    net(&[": 403 ", ": 451 "], Modules, "the module proxy refuses to serve it: ask whoever runs the proxy"),
 ];
 
 /// Sorts the failure of a Go command that ended by itself with `said` on its standard error.

@@ -101,15 +101,26 @@ impl GoBuilder {
         query: &str,
         run: Run<'_>,
     ) -> Result<Resolution, Failure> {
-        let asked = self.go.proxy.proxies_only();
-        let first = self.find_with(toolchain, task, (package, query), asked.as_deref(), run).await;
-        match first {
-            Err(failure) if asked.is_some() && failure.kind == FailureKind::Modules => {
-                let second = self.find_with(toolchain, task, (package, query), None, run).await;
-                second.map_err(|other| if other.kind == FailureKind::Lost { other } else { failure })
+        let mut worst: Option<Failure> = None;
+        let mut is_known_missing = true;
+        for round in self.go.proxy.rounds() {
+            if round.is_last_resort && !is_known_missing {
+                continue;
             }
-            first => first,
+            let failure = match self.find_with(toolchain, task, (package, query), &round.list, run).await {
+                Err(failure) if failure.kind != FailureKind::Lost => failure,
+                ended => return ended,
+            };
+            let kind = failure.kind;
+            is_known_missing = kind == FailureKind::Modules;
+            // A place that could not answer may be the one that has it.
+            let says_more = kind.is_retried() && !round.is_last_resort && round.list != "direct";
+            match &worst {
+                Some(worst) if worst.kind.is_retried() || !says_more => {}
+                _ => worst = Some(failure),
+            }
         }
+        Err(worst.unwrap_or_else(|| classify::infrastructure("GOPROXY names no place to ask".to_owned())))
     }
 
     async fn find_with(
@@ -117,15 +128,13 @@ impl GoBuilder {
         toolchain: &ToolchainRef,
         task: &Task,
         (package, query): (&str, &str),
-        proxy: Option<&str>,
+        proxy: &str,
         run: Run<'_>,
     ) -> Result<Resolution, Failure> {
         let mut args = vec!["list".into(), "-m".into(), "-e".into(), "-json".into()];
         args.extend(prefixes(package).map(|path| format!("{path}@{query}").into()));
         let mut command = self.network_command(toolchain, task, Stage::Resolve, args);
-        if let Some(proxy) = proxy {
-            lineage::set(&mut command.env, "GOPROXY", proxy);
-        }
+        lineage::set(&mut command.env, "GOPROXY", proxy);
         let said = command.run(run, &mut |_| true).await.map_err(|(failure, _)| failure)?;
         let answers: Result<Vec<Listed>, _> = serde_json::Deserializer::from_str(&said).into_iter().collect();
         let answers = answers

@@ -22,6 +22,16 @@ pub enum ProxyEntry {
     Off,
 }
 
+/// A part of the list that is asked as a whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProxyRound {
+    /// The part, as a GOPROXY of its own.
+    pub list: String,
+    /// Whether this only adds the modules' own repositories to the round before, and is asked only when that one
+    /// said "not found".
+    pub is_last_resort: bool,
+}
+
 /// Why a text is not a GOPROXY.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParseProxyError {
@@ -40,11 +50,26 @@ impl ProxyList {
         self.entries.iter().map(|(entry, any)| (entry, *any))
     }
 
-    /// The list without the way to modules' own repositories, when it has both that and proxies.
+    /// The lists to ask one after the other about a package whose module is not known: a place has the package
+    /// or fails to tell only when all paths that could be its module were asked there, while Go's commands pass
+    /// on from place to place by the single path. So the list is cut where any failure passes on (`|`), and
+    /// before `direct`.
     #[must_use]
-    pub fn proxies_only(&self) -> Option<String> {
-        let (rest, _) = self.text.rsplit_once([',', '|']).filter(|(_, last)| last.trim() == "direct")?;
-        (!rest.trim().is_empty()).then(|| rest.to_owned())
+    pub fn rounds(&self) -> Vec<ProxyRound> {
+        let mut rounds = Vec::new();
+        for part in self.text.split('|').map(str::trim).filter(|part| !part.is_empty()) {
+            let mut words = part.split(',').map(str::trim);
+            let ends_here = words.any(|word| word == "direct" || word == "off");
+            let proxies = part.rsplit_once(',').filter(|(_, last)| last.trim() == "direct");
+            if let Some((proxies, _)) = proxies {
+                rounds.push(ProxyRound { list: proxies.to_owned(), is_last_resort: false });
+            }
+            rounds.push(ProxyRound { list: part.to_owned(), is_last_resort: proxies.is_some() });
+            if ends_here {
+                break;
+            }
+        }
+        rounds
     }
 
     /// The places as people may see them: without user names and passwords.
@@ -152,14 +177,25 @@ mod tests {
     }
 
     #[test]
-    fn the_proxies_alone_can_be_asked() {
-        let list = |text: &str| text.parse::<ProxyList>().unwrap().proxies_only();
+    fn the_list_is_asked_in_rounds_that_end_where_any_failure_passes_on() {
+        let rounds = |text: &str| -> Vec<_> {
+            let rounds = text.parse::<ProxyList>().unwrap().rounds();
+            rounds.into_iter().map(|round| (round.list, round.is_last_resort)).collect()
+        };
+        let round = |list: &str| (list.to_owned(), false);
+        let last_resort = |list: &str| (list.to_owned(), true);
+        assert_eq!(rounds("http://a.test"), [round("http://a.test")]);
+        assert_eq!(rounds("direct"), [round("direct")]);
+        assert_eq!(rounds("http://a.test,http://b.test"), [round("http://a.test,http://b.test")]);
         assert_eq!(
-            list("http://a.test,http://b.test|direct").as_deref(),
-            Some("http://a.test,http://b.test")
+            rounds("http://a.test,http://b.test|direct|http://never.test"),
+            [round("http://a.test,http://b.test"), round("direct")]
         );
-        assert_eq!(list("direct"), None);
-        assert_eq!(list("http://a.test"), None);
+        assert_eq!(
+            rounds("http://a.test|http://b.test,direct"),
+            [round("http://a.test"), round("http://b.test"), last_resort("http://b.test,direct")]
+        );
+        assert_eq!(rounds("http://a.test,off|http://never.test"), [round("http://a.test,off")]);
     }
 
     #[test]

@@ -12,4 +12,4 @@ mod list;
 
 pub use client::{ProxyClient, ProxyError};
 pub use environment::{DiscoverError, GoEnvironment, Setting, Variables};
-pub use list::{ParseProxyError, ProxyEntry, ProxyList};
+pub use list::{ParseProxyError, ProxyEntry, ProxyList, ProxyRound};

@@ -21,7 +21,7 @@ use prost::Message;
 use super::field::{
     ConvertError, digest, digest_bytes, digests, digests_bytes, message, required, text, trace, trace_text,
 };
-use crate::v1;
+use crate::v1::{self, event as wire};
 
 /// Why bytes are not an event or a record.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -116,8 +116,8 @@ fn build_submitted(
     request_digest: &Digest,
     spec: &BuildSpec,
     traceparent: Option<&Traceparent>,
-) -> v1::event::BuildSubmitted {
-    v1::event::BuildSubmitted {
+) -> wire::BuildSubmitted {
+    wire::BuildSubmitted {
         build: build.to_string(),
         key: key.as_str().to_owned(),
         request_digest: digest_bytes(request_digest),
@@ -126,13 +126,12 @@ fn build_submitted(
     }
 }
 
-fn token_created(hash: &Digest, grant: &TokenGrant, expires: Wall) -> v1::event::TokenCreated {
-    v1::event::TokenCreated { hash: digest_bytes(hash), grant: Some(grant.into()), expires_ms: expires.0 }
+fn token_created(hash: &Digest, grant: &TokenGrant, expires: Wall) -> wire::TokenCreated {
+    wire::TokenCreated { hash: digest_bytes(hash), grant: Some(grant.into()), expires_ms: expires.0 }
 }
 
 impl From<&EventKind> for v1::event::Kind {
     fn from(kind: &EventKind) -> Self {
-        use v1::event as wire;
         match kind {
             EventKind::EpochBegan { epoch } => Self::EpochBegan(wire::EpochBegan { epoch: epoch.0 }),
             EventKind::BuildSubmitted { build, key, request_digest, spec, traceparent } => {

@@ -51,6 +51,9 @@ fn an_unknown_module_is_told_in_the_proxys_own_words() {
     let refused = "go: a.test/x@v9.0.0: reading https://proxy.test/a.test/x/@v/v9.0.0.info: 403 Forbidden\n\tserver \
                    response: This module version is not available.\n";
     check(Stage::Modules, refused, FailureKind::Modules, "refuses to serve it");
+    let branch = "go: a.test/x@nosuchbranch: invalid version: reading https://proxy.test/a.test/x/@v/nosuchbranch.info: \
+                  403 Forbidden\n\tserver response: refused\n";
+    check(Stage::Resolve, branch, FailureKind::Modules, "refuses to serve it");
     let package = "go: a.test/x/cmd/no@v0.30.0: module a.test/x@v0.30.0 found, but does not contain package \
                    a.test/x/cmd/no\n";
     check(Stage::Resolve, package, FailureKind::Modules, "package path");
