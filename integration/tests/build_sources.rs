@@ -49,6 +49,16 @@ fn a_package_is_built_as_go_install_would() {
     assert!(stamped, "the module's version must stand in the build info, not (devel)");
 }
 
+#[test]
+fn a_proxy_that_is_down_passes_on_where_the_list_says_so() {
+    let program = Program::saying("example.test/tools", "root").below("cmd/tool", main_saying("there"));
+    let proxy = ModuleProxy::start().with("example.test/tools", "v1.0.0", &program);
+    // Nobody listens on the discard port of loopback.
+    let client = Client::local(Home::with_proxy(&format!("http://127.0.0.1:9|{}", proxy.url())));
+    let dist = client.build(&["example.test/tools/cmd/tool@latest"]).expect_success();
+    check(&dist, "tool", "1.0.0", "there");
+}
+
 fn main_saying(text: &str) -> Program {
     Program::default().file("main.go", &meridian_integration::fixture::program::saying(text))
 }
