@@ -202,7 +202,7 @@ async fn a_disk_without_the_room_that_stays_free_is_the_coordinators_trouble_and
     let full = upload(&ann, "web/shop", None, &[b"package main"]).await.unwrap_err();
     // A client gives up with `broken` on this code, and with `refused` on RESOURCE_EXHAUSTED.
     assert_eq!(full.code(), Code::Internal, "{full:?}");
-    for words in ["the coordinator has no space left under", "/blobs", "free some"] {
+    for words in ["the coordinator has no space left under", "/blobs", "free some", "free_min_mib"] {
         assert!(full.message().contains(words), "{words}: {full:?}");
     }
 }

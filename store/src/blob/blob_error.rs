@@ -34,10 +34,12 @@ pub enum BlobError {
         limit: ByteCount,
     },
     /// No space is left, and nothing unpinned can be evicted. What was stored before is intact.
-    #[error("no space left under {root}: free some or raise the blob capacity", root = root.display())]
+    #[error("no space left under {root}: {lack}", root = root.display())]
     DiskFull {
         /// Where.
         root: PathBuf,
+        /// Of what.
+        lack: Lack,
     },
     /// Another process has the directory open.
     #[error("blob directory {root} is in use by another process", root = root.display())]
@@ -57,6 +59,20 @@ pub enum BlobError {
     },
 }
 
+/// Which of the bounds on space was met.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Lack {
+    /// The file system has nothing left, or the user's quota on it.
+    #[error("free some")]
+    Disk,
+    /// This much must stay free on the file system, and does not.
+    #[error("{0} must stay free there; free some, or lower `free_min_mib`")]
+    Reserve(ByteCount),
+    /// This much may be stored, and all of it is in use.
+    #[error("all of the {0} that may be stored is in use; wait until builds end, or raise the capacity")]
+    Capacity(ByteCount),
+}
+
 impl BlobError {
     pub(crate) fn io(what: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
@@ -66,7 +82,9 @@ impl BlobError {
     /// Gives back the error that [`Self::into_io`] wrapped, or wraps the system's own.
     pub(crate) fn from_io(what: &'static str, path: PathBuf, source: io::Error) -> Self {
         match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull { root: path },
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                Self::DiskFull { root: path, lack: Lack::Disk }
+            }
             _ => match source.downcast::<Self>() {
                 Ok(inner) => inner,
                 Err(source) => Self::Io { what, path, source },

@@ -23,7 +23,7 @@ use meridian_core::{
 };
 
 use super::{
-    blob_error::BlobError,
+    blob_error::{BlobError, Lack},
     blob_index::BlobIndex,
     blob_writer::{BlobWriter, Durability},
     verified_reader::VerifiedReader,
@@ -327,7 +327,7 @@ impl DiskBlobs {
             if over > 0 {
                 // A little more than needed, so that a full store does not sort its index for each blob.
                 let slack = self.inner.config.capacity.0 / 50;
-                self.evict(&mut index, over, over + slack)?;
+                self.evict(&mut index, over, over + slack, Lack::Capacity(self.inner.config.capacity))?;
             }
             // Over an existing file, too: should that one have rotted, this heals it.
             self.rename_into(temporary, &path)?;
@@ -378,17 +378,18 @@ impl DiskBlobs {
         if lacking == 0 {
             return Ok(());
         }
-        self.evict(&mut self.lock(), lacking, lacking)
+        let lack = Lack::Reserve(self.inner.config.free_min);
+        self.evict(&mut self.lock(), lacking, lacking, lack)
     }
 
-    /// Evicts `wanted` bytes; an error when not even `needed` can go.
-    fn evict(&self, index: &mut BlobIndex, needed: u64, wanted: u64) -> Result<(), BlobError> {
+    /// Evicts `wanted` bytes; an error that tells of `lack` when not even `needed` can go.
+    fn evict(&self, index: &mut BlobIndex, needed: u64, wanted: u64, lack: Lack) -> Result<(), BlobError> {
         let before = index.total();
         for digest in index.victims(wanted) {
             self.remove_under(index, &digest)?;
         }
         if before - index.total() < needed {
-            return Err(BlobError::DiskFull { root: self.inner.root.clone() });
+            return Err(BlobError::DiskFull { root: self.inner.root.clone(), lack });
         }
         Ok(())
     }

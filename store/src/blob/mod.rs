@@ -18,7 +18,7 @@ mod hash_file;
 mod verified_reader;
 mod verifying_store;
 
-pub use blob_error::BlobError;
+pub use blob_error::{BlobError, Lack};
 pub use blob_store::{BlobSource, BlobStore};
 pub use blob_writer::{BlobWriter, Durability};
 pub use disk_blobs::{BlobConfig, BlobHandle, BlobUsage, DiskBlobs, PinGuard};

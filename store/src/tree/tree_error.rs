@@ -4,7 +4,7 @@ use std::{io, path::PathBuf};
 
 use meridian_core::quantity::ByteCount;
 
-use crate::blob::BlobError;
+use crate::blob::{BlobError, Lack};
 
 /// Why a tree is refused.
 #[derive(Debug, thiserror::Error)]
@@ -100,7 +100,7 @@ impl TreeError {
             let source = source.into();
             match source.kind() {
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                    Self::Blob(BlobError::DiskFull { root: path })
+                    Self::Blob(BlobError::DiskFull { root: path, lack: Lack::Disk })
                 }
                 _ => Self::Io { what, path, source },
             }

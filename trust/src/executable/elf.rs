@@ -91,7 +91,9 @@ where
     }
     let headers = header.section_headers(endian, data)?;
     check_section_count(Format::Elf, headers.len())?;
-    let names = file_range(headers.get(header.section_strings_index(endian, data)?.0), endian);
+    // An executable needs no table of names, nor any section.
+    let names = header.section_strings_index(endian, data).ok().and_then(|index| headers.get(index.0));
+    let names = file_range(names, endian);
     for section in headers {
         if section.sh_type(endian) == elf::SHT_NULL {
             continue;
