@@ -227,15 +227,16 @@ impl Kept {
         let state = config.state_dir.clone();
         let blobs = BlobConfig { capacity: config.blob_capacity, free_min: config.free_min };
         let opening = tokio::task::spawn_blocking(move || {
-            let journal = SegmentJournal::open(&state.join("journal"), SegmentConfig::default())
-                .map_err(|e| state_error(&e))?;
+            let journal_dir = state.join("journal");
+            let journal =
+                SegmentJournal::open(&journal_dir, SegmentConfig::default()).map_err(|e| state_error(&e))?;
             let durable = recover(&journal).map_err(|e| state_error(&e))?;
             let last = durable.last_index();
             let next = JournalIndex(last.0 + 1);
             let commit = GroupCommit::start(Box::new(journal), next, BATCHES_QUEUED_MAX)
                 .map_err(|e| state_error(&e))?;
-            let history =
-                JournalHistory::open(&state.join("history"), commit.reader()).map_err(|e| state_error(&e))?;
+            let history = JournalHistory::open(&state.join("history"), &journal_dir, commit.reader())
+                .map_err(|e| state_error(&e))?;
             let key =
                 ReceiptKey::open(&state.join("receipt.key"), "coordinator").map_err(|e| state_error(&e))?;
             let holder = Holder::open(&state, blobs, key).map_err(|e| state_error(&e))?;

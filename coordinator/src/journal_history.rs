@@ -30,6 +30,9 @@ const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// Why history does not answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum HistoryError {
+    /// The index does not open.
+    #[error(transparent)]
+    Open(#[from] meridian_store::history::HistoryError),
     /// The index failed.
     #[error("the history index: {0}")]
     Index(String),
@@ -64,12 +67,13 @@ pub(crate) struct JournalHistory {
 }
 
 impl JournalHistory {
-    /// Opens the index in `directory`, or an empty one when it does not open.
-    pub(crate) fn open(directory: &Path, journal: JournalReader) -> Result<Self, HistoryError> {
-        let end = journal.progress().borrow().durable;
-        let index = History::open(directory, end).map_err(|e| HistoryError::Index(e.to_string()))?;
+    /// Opens the index in `history`, or an empty one when it does not open, over the journal in `journal` that
+    /// `reader` reads. Refuses when the journal has lost what the index knows.
+    pub(crate) fn open(history: &Path, journal: &Path, reader: JournalReader) -> Result<Self, HistoryError> {
+        let end = reader.progress().borrow().durable;
+        let index = History::open(history, journal, end)?;
         let reached = Arc::new(watch::Sender::new(index.cursor()));
-        Ok(Self { index: Arc::new(index), journal, reached })
+        Ok(Self { index: Arc::new(index), journal: reader, reached })
     }
 
     /// The last event that would survive in the index. The journal is never compacted past it.

@@ -6,11 +6,16 @@ use std::{
     io::{self, Read as _, Seek as _, Write as _},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
 };
 
 const VERSION: &str = "VERSION";
 const VERSION_STAGED: &str = "VERSION.tmp";
 const LOCK: &str = "LOCK";
+/// How long an owner that is about to let go is waited for.
+const LOCK_WAIT_MAX: Duration = Duration::from_secs(2);
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// The user's directories for this program, after the XDG base directory rules.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,7 +125,7 @@ pub struct StateDir {
 
 impl StateDir {
     /// Opens the directory, making it (mode 0700) and its `VERSION` when it is new. Open it before writing
-    /// anything else there.
+    /// anything else there. Blocks for up to two seconds while another process owns it.
     ///
     /// # Errors
     /// When another process owns it, it is of another layout or somebody else's, or the file system refuses.
@@ -179,7 +184,7 @@ fn lock(dir: &Path) -> Result<File, StateDirError> {
         .mode(0o600)
         .open(&path)
         .map_err(at(&path))?;
-    match lock.try_lock() {
+    match lock_soon(&lock) {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
             return Err(StateDirError::Locked { path: dir.to_owned(), pid: read_pid(&mut lock) });
@@ -191,6 +196,18 @@ fn lock(dir: &Path) -> Result<File, StateDirError> {
         .and_then(|()| writeln!(lock, "{}", std::process::id()))
         .map_err(at(&path))?;
     Ok(lock)
+}
+
+/// Locks `file`. A lock belongs to the open file, and every child has that file open between its fork and its exec, so
+/// an owner that is gone can seem to be there for a moment: that is waited for.
+fn lock_soon(file: &File) -> Result<(), TryLockError> {
+    let started = Instant::now();
+    loop {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) if started.elapsed() < LOCK_WAIT_MAX => thread::sleep(LOCK_PAUSE),
+            ended => return ended,
+        }
+    }
 }
 
 fn read_pid(lock: &mut File) -> String {
@@ -273,6 +290,21 @@ mod tests {
         drop(owned);
         assert_eq!(StateDir::owner(&path).unwrap(), None);
         StateDir::open(&path, 1).unwrap();
+    }
+
+    #[test]
+    fn an_owner_that_is_about_to_let_go_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(StateDir::open(dir.path(), 1).unwrap());
+        let owner = File::open(dir.path().join(LOCK)).unwrap();
+        owner.lock().unwrap();
+        thread::scope(|scope| {
+            let opened = scope.spawn(|| StateDir::open(dir.path(), 1));
+            // As long as a child stands between its fork and its exec.
+            thread::sleep(Duration::from_millis(100));
+            owner.unlock().unwrap();
+            opened.join().unwrap().unwrap();
+        });
     }
 
     #[test]

@@ -3,10 +3,13 @@
 //! It is a reader of the journal with a cursor of its own, written in the same batch as the events, so after a
 //! crash it simply reads on from where it is. Nothing in it is the only copy of anything still in the journal.
 //!
+//! It is given durable events only, so it can never know more than its journal. Where it does, the journal has lost
+//! events that were acknowledged, and that is not passed over.
+//!
 //! Not here: what an event means. Builds are opaque keys, events opaque bytes.
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
 };
 
@@ -17,6 +20,31 @@ use crate::index_db::{IndexDb, IndexError, VALUE_BYTES_MAX};
 
 const CURSOR_KEY: &[u8] = b"c";
 const EVENT_PREFIX: u8 = b'e';
+
+/// Why history does not open.
+#[derive(Debug, thiserror::Error)]
+pub enum HistoryError {
+    /// Not even an empty index can be made.
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    /// History has read events that the journal no longer has.
+    #[error(
+        "the journal in {journal} ends at record {journal_end}, but the history in {history} has read on to record \
+         {cursor}: acknowledged records are lost; restore the journal from a backup, or, to go on without them, \
+         remove {history} by hand",
+        journal = journal.display(), history = history.display()
+    )]
+    JournalLost {
+        /// The journal's directory.
+        journal: PathBuf,
+        /// The last record that it has.
+        journal_end: JournalIndex,
+        /// The history's directory.
+        history: PathBuf,
+        /// The last record that history has read.
+        cursor: JournalIndex,
+    },
+}
 
 /// An event as the index takes it in.
 #[derive(Debug, Clone)]
@@ -38,19 +66,22 @@ pub struct History {
 }
 
 impl History {
-    /// Opens the index in `directory`. One that does not open, or that knows events beyond `journal_end` (it
-    /// is of another journal), is deleted and will be read anew.
+    /// Opens the index in `directory` over the journal in `journal`, whose last durable record is `journal_end`.
+    /// One that does not open is deleted and will be read anew.
     ///
     /// # Errors
-    /// When even an empty index cannot be made.
-    pub fn open(directory: &Path, journal_end: JournalIndex) -> Result<Self, IndexError> {
-        let mut index = IndexDb::open(directory)?;
-        let mut cursor = read_cursor(&index)?;
+    /// [`HistoryError::JournalLost`] when the index knows events beyond `journal_end`; then nothing was changed.
+    /// Otherwise when even an empty index cannot be made.
+    pub fn open(directory: &Path, journal: &Path, journal_end: JournalIndex) -> Result<Self, HistoryError> {
+        let index = IndexDb::open(directory)?;
+        let cursor = read_cursor(&index)?;
         if cursor > journal_end.0 {
-            tracing::warn!(cursor, %journal_end, "history is ahead of its journal; it is rebuilt");
-            drop(index);
-            index = IndexDb::recreate(directory)?;
-            cursor = 0;
+            return Err(HistoryError::JournalLost {
+                journal: journal.to_owned(),
+                journal_end,
+                history: directory.to_owned(),
+                cursor: JournalIndex(cursor),
+            });
         }
         Ok(Self { index, cursor: AtomicU64::new(cursor), persisted: AtomicU64::new(cursor) })
     }
@@ -165,7 +196,7 @@ mod tests {
     #[test]
     fn a_builds_events_come_back_in_order_and_whole_however_long() {
         let dir = tempfile::tempdir().unwrap();
-        let history = History::open(dir.path(), JournalIndex(0)).unwrap();
+        let history = History::open(dir.path(), Path::new("journal"), JournalIndex(0)).unwrap();
         let long = vec![7u8; 3 * VALUE_BYTES_MAX + 1];
         history
             .append(&[
@@ -186,27 +217,34 @@ mod tests {
     #[test]
     fn what_was_taken_in_before_is_skipped_and_the_cursor_survives() {
         let dir = tempfile::tempdir().unwrap();
-        let history = History::open(dir.path(), JournalIndex(0)).unwrap();
+        let history = History::open(dir.path(), Path::new("journal"), JournalIndex(0)).unwrap();
         history.append(&[event(1, Some("a/b/1"), "one")]).unwrap();
         history.append(&[event(1, Some("a/b/1"), "other"), event(2, Some("a/b/1"), "two")]).unwrap();
         assert_eq!(history.persisted(), JournalIndex(0));
         history.persist().unwrap();
         assert_eq!(history.persisted(), JournalIndex(2));
         drop(history);
-        let history = History::open(dir.path(), JournalIndex(2)).unwrap();
+        let history = History::open(dir.path(), Path::new("journal"), JournalIndex(2)).unwrap();
         assert_eq!(history.cursor(), JournalIndex(2));
         assert_eq!(history.events_of("a/b/1").unwrap()[0].1, "one");
     }
 
     #[test]
-    fn an_index_that_is_ahead_of_its_journal_is_rebuilt() {
+    fn a_journal_that_ends_before_its_history_is_refused_and_the_proof_is_kept() {
         let dir = tempfile::tempdir().unwrap();
-        let history = History::open(dir.path(), JournalIndex(0)).unwrap();
+        let open = |end| History::open(dir.path(), Path::new("state/journal"), JournalIndex(end));
+        let history = open(0).unwrap();
         history.append(&[event(9, Some("a/b/1"), "nine")]).unwrap();
         history.persist().unwrap();
         drop(history);
-        let history = History::open(dir.path(), JournalIndex(8)).unwrap();
-        assert_eq!(history.cursor(), JournalIndex(0));
-        assert!(history.events_of("a/b/1").unwrap().is_empty());
+        for _ in 0..2 {
+            let error = open(8).unwrap_err().to_string();
+            for told in ["state/journal", &dir.path().display().to_string(), "record 8", "record 9"] {
+                assert!(error.contains(told), "{error}");
+            }
+        }
+        assert_eq!(open(9).unwrap().events_of("a/b/1").unwrap().len(), 1);
+        std::fs::remove_dir_all(dir.path()).unwrap();
+        assert_eq!(open(8).unwrap().cursor(), JournalIndex(0), "removed by hand, it is read anew");
     }
 }

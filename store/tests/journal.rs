@@ -290,3 +290,23 @@ fn after_a_failed_append_nothing_more_is_taken() {
     assert!(matches!(journal.append(JournalIndex(2), &batch(2, 2)), Err(JournalError::Io { .. })));
     assert!(matches!(journal.append(JournalIndex(2), &batch(2, 2)), Err(JournalError::Stopped)));
 }
+
+#[test]
+fn records_that_a_killed_process_did_not_sync_are_durable_once_the_journal_has_opened() {
+    for seed in 0..32 {
+        let disk = LossyDisk::new();
+        let mut journal = open(&disk).unwrap();
+        journal.append(JournalIndex(1), &batch(1, 1)).unwrap();
+        disk.cut_power_after(1);
+        journal.append(JournalIndex(2), &batch(2, 2)).unwrap_err();
+        drop(journal);
+        // Only the process ended: the machine still has what was written.
+        disk.cut_power_after(u64::MAX);
+        let journal = open(&disk).unwrap();
+        let next = journal.next();
+        assert!(next > JournalIndex(2), "the write had reached the file");
+        drop(journal);
+        disk.crash(seed);
+        assert_eq!(open(&disk).unwrap().next(), next, "seed {seed}");
+    }
+}

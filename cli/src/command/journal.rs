@@ -55,7 +55,7 @@ fn print_text(report: &Report) -> Result<(), Trouble> {
     ))?;
     if let Some(torn) = &report.torn {
         print::line(&format!(
-            "{} at byte {}: record {} was cut off by a crash ({}); harmless, it was never acknowledged",
+            "{} at byte {}: record {} is not whole ({}), as a crash within an append leaves it; a start cuts it away",
             torn.file, torn.offset, torn.index, torn.what
         ))?;
     }

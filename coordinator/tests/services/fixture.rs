@@ -2,11 +2,12 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    fs::File,
     path::Path,
     time::Duration,
 };
 
-use meridian_coordinator::{App, CoordinatorConfig, Running};
+use meridian_coordinator::{App, AppError, CoordinatorConfig, Running};
 use meridian_core::{
     attestation::{Attestation, Document},
     build::{Artifact, Receipt},
@@ -60,13 +61,21 @@ impl Fixture {
 
     /// A coordinator whose configuration is changed before it starts.
     pub(crate) async fn start_as(state: TempDir, change: impl FnOnce(&mut CoordinatorConfig)) -> Self {
+        let stop = CancellationToken::new();
+        let running = Self::try_start(&state, change, stop.clone()).await.unwrap();
+        Self { running, stop, state }
+    }
+
+    async fn try_start(
+        state: &TempDir,
+        change: impl FnOnce(&mut CoordinatorConfig),
+        stop: CancellationToken,
+    ) -> Result<Running, AppError> {
         tls::install_crypto();
         let mut config = CoordinatorConfig::new(FleetName::new("acme").unwrap(), state.path().to_owned());
         change(&mut config);
         config.http_listen = Some("127.0.0.1:0".parse().unwrap());
-        let stop = CancellationToken::new();
-        let running = App::start(config, Clock::system(), stop.clone()).await.unwrap();
-        Self { running, stop, state }
+        App::start(config, Clock::system(), stop).await
     }
 
     /// Stops the coordinator and starts another one on the same state.
@@ -81,6 +90,33 @@ impl Fixture {
         running.ended().await.unwrap();
         meanwhile();
         Self::start_in(state, limits).await
+    }
+
+    /// Stops the coordinator and waits until nobody has its state open.
+    pub(crate) async fn stop(self) -> TempDir {
+        let Self { running, stop, state } = self;
+        stop.cancel();
+        running.ended().await.unwrap();
+        // The history's follower ends by itself, a little after the rest.
+        let index = File::open(state.path().join("history/db")).unwrap();
+        tokio::task::spawn_blocking(move || index.lock()).await.unwrap().unwrap();
+        state
+    }
+
+    /// Why no coordinator starts on `state`.
+    pub(crate) async fn refusal(state: &TempDir) -> String {
+        let stop = CancellationToken::new();
+        match Self::try_start(state, |_| {}, stop.clone()).await {
+            Ok(_) => {
+                stop.cancel();
+                panic!("it starts");
+            }
+            Err(error) => error.to_string(),
+        }
+    }
+
+    pub(crate) async fn start_on(state: TempDir) -> Self {
+        Self::start_in(state, Limits::default()).await
     }
 
     pub(crate) fn state(&self) -> &Path {

@@ -7,4 +7,5 @@ mod builds;
 mod fixture;
 mod fleet;
 mod keys;
+mod lost_state;
 mod signed;

@@ -123,7 +123,7 @@ impl SegmentJournal {
             Some((name, len, result)) => {
                 if let Tail::Torn { what } = result.tail {
                     tracing::warn!(file = %name, offset = result.end, index = %result.next, what,
-                        "cut a torn append off the journal; it was never acknowledged");
+                        "cut an unfinished append off the journal");
                 }
                 let mut active =
                     disk.open(&name, OpenMode::Existing).map_err(JournalError::io("open", &name))?;
@@ -131,6 +131,9 @@ impl SegmentJournal {
                 let torn = result.tail != Tail::Clean;
                 let zero_from = if torn { result.end as u64 } else { (len as u64).max(result.end as u64) };
                 write_zeros(active.as_mut(), &name, zero_from, size)?;
+                // A process that was killed before its sync left records that can be read and are not durable yet.
+                // From here on they count as durable.
+                active.sync().map_err(JournalError::io("sync", &name))?;
                 (active, result.end as u64, size)
             }
             None => {

@@ -26,7 +26,7 @@ use super::{
 pub(super) enum Tail {
     /// Zeros, or the end of the file.
     Clean,
-    /// Part of an append that was never acknowledged.
+    /// Part of the last append, which a crash leaves only before it is acknowledged.
     Torn {
         /// What was found there.
         what: &'static str,

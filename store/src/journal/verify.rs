@@ -23,20 +23,22 @@ pub struct Report {
     pub last: JournalIndex,
     /// What the newest snapshot was taken after.
     pub snapshot: Option<JournalIndex>,
-    /// An append that a crash cut off. Harmless: it was never acknowledged, and opening cuts it away.
+    /// Where the last segment's records end in something else than zeros. Opening cuts that away. A crash within an
+    /// append leaves it, and then nothing is lost; a file that was cut short later looks the same, and only the history
+    /// beside the journal knows the difference.
     pub torn: Option<TornTail>,
     /// Every damage, in order. Empty means that the journal opens.
     pub damage: Vec<Damage>,
 }
 
-/// An append that a crash cut off.
+/// What follows the last whole record and is none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TornTail {
     /// The file's name.
     pub file: String,
     /// The byte at which it begins.
     pub offset: u64,
-    /// The first record that is lost.
+    /// The record that is not whole.
     pub index: JournalIndex,
     /// What is found there.
     pub what: String,
