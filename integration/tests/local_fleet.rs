@@ -1,8 +1,13 @@
 //! The local fleet: started by the first build, shared by all terminals, gone when idle.
 
-use std::time::Duration;
+use std::{fs, time::Duration};
 
-use meridian_integration::{client::Client, fixture::program::Program, home::Home, process::Running};
+use meridian_integration::{
+    client::Client,
+    fixture::program::Program,
+    home::Home,
+    process::{Daemon, Running},
+};
 
 fn client() -> (Client, String) {
     let client = Client::local(Home::with_proxy("off"));
@@ -10,6 +15,13 @@ fn client() -> (Client, String) {
     Program::saying("example.test/p", "hello").write(&directory).expect("a directory can be written");
     let source = directory.display().to_string();
     (client, source)
+}
+
+/// The process of the local fleet that answers.
+#[track_caller]
+fn running_fleet(client: &Client) -> u64 {
+    let status = client.run(&["local", "status", "--json"]).expect_code(0);
+    status.json_values()[0]["pid"].as_u64().unwrap_or_else(|| panic!("no fleet answers: {status}"))
 }
 
 #[test]
@@ -42,6 +54,22 @@ fn an_idle_fleet_is_gone() {
     let home = Home::with_proxy("off");
     let run = Running::start(home.meridian(["local", "run", "--idle", "1s"])).finish(Duration::from_secs(30));
     run.expect_code(0);
+}
+
+#[test]
+fn a_fleet_whose_state_was_moved_away_ends_without_hiding_the_one_that_took_its_place() {
+    let client = Client::local(Home::with_proxy("off"));
+    let log = client.home.path().join("first.log");
+    let mut first =
+        Daemon::start("the first fleet", client.home.meridian(["local", "run"]), &log).expect("a fleet");
+    first.wait_for_log("the local fleet serves", Duration::from_secs(60));
+    let local = client.home.state().join("local");
+    fs::rename(&local, client.home.path().join("away")).expect("the state can be moved");
+    client.run(&["local", "start"]).expect_code(0);
+    let second = running_fleet(&client);
+    assert_ne!(second, u64::from(first.id()));
+    assert!(first.terminate(Duration::from_secs(30)).success());
+    assert_eq!(running_fleet(&client), second);
 }
 
 #[test]

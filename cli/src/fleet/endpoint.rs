@@ -48,6 +48,15 @@ impl Endpoint {
         fs::rename(&partial, path)
     }
 
+    /// Removes the file at `path` if it is still about this process's fleet: whoever moved a state directory
+    /// away under a running fleet may have started another one in its place.
+    pub fn remove_own(path: &Path) {
+        if Self::read(path).is_some_and(|endpoint| endpoint.pid == std::process::id()) {
+            // One that stays names a process that is gone, which every reader has to expect.
+            let _ = fs::remove_file(path);
+        }
+    }
+
     /// Whether its process is alive, as far as can be told: a number may have been given to another.
     #[must_use]
     pub fn may_be_alive(&self) -> bool {
@@ -76,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_endpoint_survives_its_file_and_a_damaged_file_is_no_endpoint() {
+    fn an_endpoint_survives_its_file_is_removed_by_its_own_fleet_alone_and_damaged_is_none() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("endpoint.json");
         let endpoint = Endpoint {
@@ -90,7 +99,13 @@ mod tests {
         endpoint.write(&path).unwrap();
         assert_eq!(Endpoint::read(&path), Some(endpoint.clone()));
         assert!(endpoint.may_be_alive());
-        assert!(!Endpoint { pid: u32::MAX, ..endpoint }.may_be_alive());
+        assert!(!Endpoint { pid: u32::MAX, ..endpoint.clone() }.may_be_alive());
+        Endpoint::remove_own(&path);
+        assert_eq!(Endpoint::read(&path), None);
+        let others = Endpoint { pid: u32::MAX, ..endpoint };
+        others.write(&path).unwrap();
+        Endpoint::remove_own(&path);
+        assert_eq!(Endpoint::read(&path), Some(others), "another fleet's file stays");
         fs::write(&path, "{\"address\":").unwrap();
         assert_eq!(Endpoint::read(&path), None);
     }

@@ -63,7 +63,7 @@ pub async fn run(context: &Context, idle: Duration) -> Result<(), Trouble> {
         _ = &mut agent => agent_fell = true,
     }
     // From here on nobody new should find us.
-    let _ = fs::remove_file(paths.endpoint());
+    Endpoint::remove_own(&paths.endpoint());
     agent_stop.cancel();
     if !agent.is_finished() && tokio::time::timeout(AGENT_ENDS_WITHIN, &mut agent).await.is_err() {
         tracing::warn!("the agent did not end in time");
