@@ -13,6 +13,7 @@ pub mod goproxy;
 mod keep;
 pub mod logs;
 pub mod process;
+pub mod sandbox;
 mod session;
 pub mod source;
 mod spans;

@@ -12,7 +12,7 @@ use tracing::Instrument as _;
 
 use crate::{
     args::{
-        Cli, Command, JournalCommand, TokenCommand,
+        Cli, Command, JournalCommand, SandboxEnterArgs, TokenCommand,
         role::{LocalArgs, LocalCommand},
     },
     build::flow,
@@ -35,9 +35,13 @@ pub fn main() -> ProcessExitCode {
             return if is_mistake { ExitCode::Usage.into() } else { ExitCode::Done.into() };
         }
     };
-    // The Go command starts this for every build and waits for its first line: no runtime, no telemetry.
-    if let Command::Cacheprog(args) = &cli.command {
-        return meridian_agent::cache::shim::run(&args.socket);
+    // These are started for every build or test, and the sandbox is entered by a single thread: no runtime, no
+    // telemetry.
+    match &cli.command {
+        Command::Cacheprog(args) => return meridian_agent::cache::shim::run(&args.socket),
+        Command::SandboxEnter(args) => return enter_sandbox(args),
+        Command::SandboxExec(args) => return meridian_agent::sandbox::exec(&args.socket, &args.command),
+        _ => {}
     }
     let as_json = cli.command.json();
     match start(cli.command) {
@@ -46,6 +50,14 @@ pub fn main() -> ProcessExitCode {
             tell(&trouble, as_json);
             trouble.exit.into()
         }
+    }
+}
+
+fn enter_sandbox(args: &SandboxEnterArgs) -> ProcessExitCode {
+    match (&args.try_one, args.order, args.line) {
+        (Some(name), ..) => meridian_agent::sandbox::try_one(name),
+        (None, Some(order), Some(line)) => meridian_agent::sandbox::enter(order, line),
+        _ => ExitCode::Usage.into(),
     }
 }
 
@@ -139,7 +151,12 @@ async fn run(command: Command) -> Result<(), Trouble> {
             LocalCommand::Stop { when_idle, json } => local::stop(&context, when_idle, json).await,
             LocalCommand::Run { idle, .. } => Box::pin(role::local::run(&context, idle)).await,
         },
-        Command::Coordinator(_) | Command::Agent(_) | Command::Journal(_) | Command::Cacheprog(_) => Ok(()),
+        Command::Coordinator(_)
+        | Command::Agent(_)
+        | Command::Journal(_)
+        | Command::Cacheprog(_)
+        | Command::SandboxEnter(_)
+        | Command::SandboxExec(_) => Ok(()),
     }
 }
 

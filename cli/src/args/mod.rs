@@ -9,5 +9,5 @@ pub mod role;
 
 pub use commands::{
     BuildRef, BuildsArgs, CacheprogArgs, Cli, Command, FleetArgs, JoinArgs, JournalArgs, JournalCommand,
-    LogsArgs, TokenArgs, TokenCommand, TokenCreateArgs, parse_span,
+    LogsArgs, SandboxEnterArgs, SandboxExecArgs, TokenArgs, TokenCommand, TokenCreateArgs, parse_span,
 };
