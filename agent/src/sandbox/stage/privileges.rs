@@ -17,6 +17,9 @@ use super::{
 /// Linux numbers its capabilities from 0 and has room for so many.
 const CAPABILITIES_MAX: u32 = 64;
 
+/// How much sooner than others a process is ended for want of memory; 1000 is the most.
+const FIRST_TO_GO: &str = "500";
+
 /// Becomes the build user, when there is one, in a user namespace of its own where that is allowed.
 pub(super) fn become_builder(order: &Order, proc: &MachineProc) -> Result<(), StageError> {
     const STEP: &str = "become the build user";
@@ -39,6 +42,8 @@ pub(super) fn become_builder(order: &Order, proc: &MachineProc) -> Result<(), St
 pub(super) fn give_up(order: &Order, proc: &MachineProc) -> Result<(), StageError> {
     // The filter on system calls forbids the same; where /proc/sys is read-only only that one does.
     let _ = proc.write("sys/user/max_user_namespaces", "0");
+    // When the whole machine is short of memory a build goes before the agent does.
+    let _ = proc.write("self/oom_score_adj", FIRST_TO_GO);
     limit(order).during("set its limits")?;
     drop_bounding_set().during("drop capabilities")?;
     let none = CapabilitySets {
