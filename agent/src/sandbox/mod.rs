@@ -49,6 +49,8 @@ pub use broker::{ExecBroker, ExecTemplate};
 #[cfg(target_os = "linux")]
 pub use exec::run as exec;
 #[cfg(target_os = "linux")]
+pub(crate) use host::interpreter;
+#[cfg(target_os = "linux")]
 pub use host::{loader_mounts, system_mounts};
 #[cfg(target_os = "linux")]
 pub use launcher::{Launcher, LauncherConfig};

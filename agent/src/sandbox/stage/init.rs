@@ -6,7 +6,6 @@
 use std::{
     io,
     os::fd::{AsFd as _, OwnedFd},
-    path::PathBuf,
     process::Command,
 };
 
@@ -144,20 +143,15 @@ fn ended(status: WaitStatus, order: &Order) -> Report {
     Report::Ended {
         code,
         signal: status.terminating_signal(),
-        scratch_full: failed && scratches(order).iter().any(is_full),
+        scratch_full: failed && order.plan.mounts.iter().any(is_full),
     }
 }
 
-fn scratches(order: &Order) -> Vec<PathBuf> {
-    let scratch = |mount: &Mount| match mount {
-        Mount::Scratch { target, .. } => Some(target.clone()),
-        _ => None,
-    };
-    order.plan.mounts.iter().filter_map(scratch).collect()
-}
-
-/// Whether less than one buffered write fits.
-fn is_full(path: &PathBuf) -> bool {
+/// Whether a mount is a scratch directory in which less than one buffered write fits.
+fn is_full(mount: &Mount) -> bool {
     const WRITE_LEN: u64 = 32 << 10;
-    rustix::fs::statvfs(path).is_ok_and(|room| room.f_bavail.saturating_mul(room.f_frsize) < WRITE_LEN)
+    let Mount::Scratch { target, bytes_max, .. } = mount else { return false };
+    // A small one counts as full only when it is nearly so.
+    let wanted = WRITE_LEN.min(bytes_max / 2);
+    rustix::fs::statvfs(target).is_ok_and(|room| room.f_bavail.saturating_mul(room.f_frsize) < wanted)
 }
