@@ -5,7 +5,7 @@
 //! Everything lies where it lies outside: Go's cache keys hold paths.
 
 use std::{
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
     sync::Arc,
 };
 
@@ -19,8 +19,8 @@ use super::{classify, request::CacheAccess};
 use crate::{
     process::{Exit, Invocation, Output},
     sandbox::{
-        Access, DiskLimit, Launcher, Limits, Mount, Network, Outcome, Plan, SandboxError, loader_mounts,
-        system_mounts,
+        Access, DiskLimit, Launcher, LauncherConfig, Limits, Mount, Network, NoSandbox, Outcome, Plan,
+        SandboxError, SandboxPolicy, State, Verdict, loader_mounts, system_mounts,
     },
 };
 
@@ -52,6 +52,36 @@ pub(crate) struct CommandSandbox {
 }
 
 impl Sandboxing {
+    /// Decides how this agent builds: asks the machine, unless the policy needs no answer. `None` builds bare,
+    /// after a warning where the policy wants one.
+    ///
+    /// # Errors
+    /// When the policy requires a sandbox and the machine has none.
+    pub async fn by_policy(
+        policy: SandboxPolicy,
+        config: &LauncherConfig,
+        limits: Limits,
+    ) -> Result<Option<Self>, NoSandbox> {
+        if policy == SandboxPolicy::Off {
+            return Ok(None);
+        }
+        let launcher = Launcher::open(config).map_err(|error| NoSandbox {
+            reason: error.to_string(),
+            remedy: "give the agent a state directory that it can use".to_owned(),
+        })?;
+        let findings = launcher.probe().await;
+        for finding in findings.iter().filter(|finding| finding.state == State::Weaker) {
+            tracing::warn!(name = finding.name, remedy = finding.remedy, "{}", finding.meaning);
+        }
+        match policy.decide(&findings)? {
+            Verdict::Sandboxed => Ok(Some(Self { launcher: Arc::new(launcher), limits })),
+            Verdict::Bare(warning) => {
+                tracing::warn!("{warning}");
+                Ok(None)
+            }
+        }
+    }
+
     /// The sandbox of one compile.
     ///
     /// # Errors
@@ -173,7 +203,8 @@ pub(super) fn is_plain_output(task: &Path, path: &Path) -> bool {
     let mut place = PathBuf::from(task);
     let mut parts = below.components().peekable();
     while let Some(part) = parts.next() {
-        place.push(part);
+        let Component::Normal(name) = part else { return false };
+        place.push(name);
         let Ok(found) = std::fs::symlink_metadata(&place) else { return false };
         let fits = if parts.peek().is_some() { found.is_dir() } else { found.is_file() };
         if !fits {
@@ -200,6 +231,17 @@ mod tests {
         for wrong in ["out/link", "behind/program", "out", "out/missing", "../secret"] {
             assert!(!is_plain_output(&task, &task.join(wrong)), "{wrong}");
         }
+    }
+
+    #[tokio::test]
+    async fn an_agent_whose_sandbox_cannot_be_entered_builds_bare_only_if_it_may() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = LauncherConfig::new("/nonexistent/meridian".into(), dir.path().to_owned());
+        let by = |policy| Sandboxing::by_policy(policy, &config, Limits::default());
+        assert!(by(SandboxPolicy::Off).await.unwrap().is_none());
+        assert!(by(SandboxPolicy::WhenPossible).await.unwrap().is_none());
+        let refusal = by(SandboxPolicy::Required).await.unwrap_err().to_string();
+        assert!(refusal.contains("/nonexistent/meridian"), "{refusal}");
     }
 
     #[test]

@@ -37,7 +37,8 @@ const BUILD_USER: u32 = 65_533;
 pub struct LauncherConfig {
     /// The program with the hidden command `sandbox-enter`: `meridian` itself.
     pub program: PathBuf,
-    /// A directory of this agent's own. Nothing is written there; it tells its control groups from others'.
+    /// A directory of this agent's own. Nothing is written there; it tells its control groups from others'. No
+    /// two launchers may have the same one at once: the later would end what the earlier runs.
     pub dir: PathBuf,
     /// The user that builds run as when the agent is root.
     pub build_user: u32,
