@@ -14,6 +14,7 @@ mod keep;
 pub mod logs;
 pub mod process;
 pub mod redaction;
+pub mod sandbox;
 mod session;
 pub mod signer;
 pub mod source;

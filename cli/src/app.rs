@@ -16,7 +16,7 @@ use tracing::Instrument as _;
 
 use crate::{
     args::{
-        Cli, Command, JournalCommand, TokenCommand,
+        Cli, Command, JournalCommand, SandboxEnterArgs, TokenCommand,
         role::{LocalArgs, LocalCommand},
     },
     build::flow,
@@ -42,9 +42,13 @@ pub fn main() -> ProcessExitCode {
             };
         }
     };
-    // The Go command starts this for every build and waits for its first line: no runtime, no telemetry.
-    if let Command::Cacheprog(args) = &cli.command {
-        return meridian_agent::cache::shim::run(&args.socket);
+    // These are started for every build or test, and the sandbox is entered by a single thread: no runtime, no
+    // telemetry.
+    match &cli.command {
+        Command::Cacheprog(args) => return meridian_agent::cache::shim::run(&args.socket),
+        Command::SandboxEnter(args) => return enter_sandbox(args),
+        Command::SandboxExec(args) => return meridian_agent::sandbox::exec(&args.socket, &args.command),
+        _ => {}
     }
     // Whoever holds a key runs as little else as can be, too.
     if let Command::Signer(args) = &cli.command {
@@ -69,6 +73,14 @@ fn signer(state: &std::path::Path) -> ProcessExitCode {
             print::aside(&format!("the signer ends: {error}"));
             ExitCode::Broken.into()
         }
+    }
+}
+
+fn enter_sandbox(args: &SandboxEnterArgs) -> ProcessExitCode {
+    match (&args.try_one, args.order, args.line) {
+        (Some(name), ..) => meridian_agent::sandbox::try_one(name),
+        (None, Some(order), Some(line)) => meridian_agent::sandbox::enter(order, line),
+        _ => ExitCode::Usage.into(),
     }
 }
 
@@ -168,7 +180,9 @@ async fn run(command: Command) -> Result<(), Trouble> {
         | Command::Agent(_)
         | Command::Journal(_)
         | Command::Cacheprog(_)
-        | Command::Signer(_) => Ok(()),
+        | Command::Signer(_)
+        | Command::SandboxEnter(_)
+        | Command::SandboxExec(_) => Ok(()),
     }
 }
 

@@ -80,6 +80,11 @@ impl Bodies {
         Ok(bodies)
     }
 
+    /// Where all of them are.
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// Where the body named `digest` is, or would be.
     pub(super) fn path(&self, digest: &Digest) -> PathBuf {
         let name = digest.to_hex();

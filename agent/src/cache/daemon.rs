@@ -198,6 +198,12 @@ impl CacheDaemon {
         self.shared.counters.read()
     }
 
+    /// The directory of the files whose paths are answered, for whoever decides what a task can open.
+    #[must_use]
+    pub fn bodies_dir(&self) -> &Path {
+        self.shared.bodies.dir()
+    }
+
     /// How many bytes of bodies are held.
     #[must_use]
     pub fn held(&self) -> ByteCount {

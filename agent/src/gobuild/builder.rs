@@ -25,6 +25,7 @@ use super::{
     notes::Notes,
     outputs::Outputs,
     request::Run,
+    sandboxed::Sandboxing,
 };
 use crate::{
     goproxy::GoEnvironment,
@@ -56,6 +57,7 @@ pub struct GoBuilder {
     pub(super) outputs: Arc<Outputs>,
     pub(super) notes: Notes,
     pub(super) flights: KeyedLock<meridian_core::digest::Digest>,
+    pub(super) sandboxing: Option<Sandboxing>,
 }
 
 /// The private directory of one task or one step.
@@ -93,7 +95,15 @@ impl GoBuilder {
         let sources = Sources::open(dir.join("sources"), config.source_bytes_max).map_err(failed)?;
         let outputs = Arc::new(Outputs::open(dir.join("outputs")).map_err(failed)?);
         let notes = Notes::open(dir.join("notes")).map_err(failed)?;
-        Ok(Self { dir, go, toolchains, sources, outputs, notes, flights: KeyedLock::default() })
+        let flights = KeyedLock::default();
+        Ok(Self { dir, go, toolchains, sources, outputs, notes, flights, sandboxing: None })
+    }
+
+    /// The same builder with its compiles in sandboxes. What the policy says has been decided by the caller.
+    #[must_use]
+    pub fn sandboxed(mut self, sandboxing: Sandboxing) -> Self {
+        self.sandboxing = Some(sandboxing);
+        self
     }
 
     /// The source trees, for whoever fetches them.
@@ -180,6 +190,7 @@ impl GoBuilder {
             deadline: MODULES_MAX,
             shown_as: self.shown_as(toolchain, task.dir.path()),
             downloads_to: Some(self.modcache()),
+            sandbox: None,
         }
     }
 

@@ -54,11 +54,16 @@ const fn net(texts: &'static [&'static str], kind: FailureKind, hint: &'static s
 
 use FailureKind::{DiskFull, Infrastructure, Modules, Request};
 
-const TABLE: [Row; 30] = [
+const TABLE: [Row; 31] = [
     row(
         &["no space left on device", "disk quota exceeded"],
         DiskFull,
         "free space in the agent's state directory",
+    ),
+    row(
+        &["file too large"],
+        DiskFull,
+        "a file of the build would be larger than the agent's builds may write",
     ),
     row(
         &["signal: killed", "cannot allocate memory", "out of memory"],

@@ -13,6 +13,7 @@ use super::{
     damage::drop_damaged,
     lineage::Env,
     request::Run,
+    sandboxed::CommandSandbox,
 };
 use crate::{
     process::{Exit, Invocation, Output, run},
@@ -39,6 +40,8 @@ pub(crate) struct GoCommand<'a> {
     pub(crate) shown_as: Vec<(String, String)>,
     /// The module cache that the command downloads into, if it does.
     pub(crate) downloads_to: Option<PathBuf>,
+    /// Where it runs, if not bare.
+    pub(crate) sandbox: Option<CommandSandbox>,
 }
 
 /// A command that ended by itself, well or not.
@@ -111,10 +114,16 @@ impl GoCommand<'_> {
                 }
                 Output::Stderr => lines.push(piece, &mut take),
             };
-            run(&invocation, run_as.cancel, &mut hear).await
+            match &self.sandbox {
+                Some(sandbox) => Box::pin(sandbox.run(&invocation, run_as.cancel, &mut hear)).await,
+                None => {
+                    let exit = run(&invocation, run_as.cancel, &mut hear).await;
+                    exit.map_err(|error| classify::process(&error))
+                }
+            }
         };
         lines.end(&mut take);
-        let exit = exit.map_err(|error| classify::process(&error))?;
+        let exit = exit?;
         let stdout = String::from_utf8_lossy(&stdout).into_owned();
         if let Some(modcache) = self.downloads_to.as_deref().filter(|_| !exit.is_success()) {
             let dropped = drop_damaged(modcache, &raw) + drop_damaged(modcache, &stdout);

@@ -27,6 +27,7 @@ use super::{
     lineage::{self, Places},
     modules::{Named, Site, in_dir, package_of},
     request::{BuildRequest, BuiltFile, BuiltTask, Run, SourceRef},
+    sandboxed::{CommandSandbox, View, is_plain_output},
 };
 use crate::{spans::step_span, toolchain::ToolchainRef};
 
@@ -144,7 +145,7 @@ impl Compile<'_> {
                 .await?;
         }
         for target in &targets {
-            if !target.path.is_file() {
+            if !is_plain_output(self.task.dir.path(), &target.path) {
                 let message = format!("{} is not a main package", target.package);
                 return Err(alone(classify::request(message, "only `package main` makes a program")));
             }
@@ -222,7 +223,7 @@ impl Compile<'_> {
         let mut env = lineage::offline_env(&Places {
             modcache: &builder.modcache(),
             gopath: &task.place("gopath"),
-            gocache: &builder.gocache(self.toolchain),
+            gocache: &self.gocache(),
             home: &task.place("home"),
             tmp: &task.place("tmp"),
         });
@@ -252,7 +253,29 @@ impl Compile<'_> {
             deadline: COMPILE_MAX,
             shown_as,
             downloads_to: None,
+            sandbox: self.sandbox()?,
         })
+    }
+
+    /// In a sandbox a task has one of its own: what it writes there no other task may meet.
+    fn gocache(&self) -> PathBuf {
+        match self.builder.sandboxing {
+            Some(_) => self.task.place("gocache"),
+            None => self.builder.gocache(self.toolchain),
+        }
+    }
+
+    fn sandbox(&self) -> Result<Option<CommandSandbox>, Failure> {
+        let Some(sandboxing) = &self.builder.sandboxing else { return Ok(None) };
+        let view = View {
+            goroot: self.toolchain.goroot(),
+            modcache: &self.builder.modcache(),
+            source: self.site.as_ref().map(|site| site.root.as_path()),
+            task: self.task.dir.path(),
+            cache: self.request.cache.as_ref(),
+            cgo: self.work().spec.flags.cgo,
+        };
+        sandboxing.of(&view).map(Some)
     }
 
     async fn restore(&self, targets: &[Target]) {

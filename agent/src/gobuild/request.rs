@@ -34,6 +34,12 @@ pub struct Run<'a> {
 pub struct CacheAccess {
     /// The value of GOCACHEPROG: the shim's command with the socket of this task's own.
     pub command: String,
+    /// The shim in that command.
+    pub program: PathBuf,
+    /// The socket in that command.
+    pub socket: PathBuf,
+    /// Where the files lie whose names the cache answers.
+    pub bodies: PathBuf,
 }
 
 /// The files to build from.

@@ -164,7 +164,7 @@ impl Drop for EndOnDrop {
 
 /// Reads both pipes until the process has ended. Tells whether both pipes were closed by then: if not, some
 /// process of the tree still holds one.
-async fn follow(
+pub(crate) async fn follow(
     child: &mut Child,
     on_output: &mut (dyn FnMut(Output, &[u8]) + Send),
 ) -> io::Result<(ExitStatus, bool)> {
@@ -206,9 +206,14 @@ fn exit_of(status: ExitStatus) -> Exit {
 
 type StartJob = Box<dyn FnOnce() + Send>;
 
-/// Starts the child on a thread that lives as long as the agent. The kernel sends the parent-death signal
-/// when the *thread* that forked ends, and the runtime's own threads come and go.
 async fn start(invocation: &Invocation, mark: &str) -> Result<Child, ProcessError> {
+    let failed = |source| ProcessError::Start { program: invocation.program.clone(), source };
+    spawn(command_for(invocation, mark)).await.map_err(failed)
+}
+
+/// Starts a child on a thread that lives as long as the agent. The kernel sends the parent-death signal
+/// when the *thread* that forked ends, and the runtime's own threads come and go.
+pub(crate) async fn spawn(mut command: tokio::process::Command) -> io::Result<Child> {
     static STARTER: OnceLock<mpsc::SyncSender<StartJob>> = OnceLock::new();
     let starter = STARTER.get_or_init(|| {
         let (sender, jobs) = mpsc::sync_channel::<StartJob>(256);
@@ -219,7 +224,6 @@ async fn start(invocation: &Invocation, mark: &str) -> Result<Child, ProcessErro
         });
         sender
     });
-    let mut command = command_for(invocation, mark);
     let (answer, started) = tokio::sync::oneshot::channel();
     let runtime = tokio::runtime::Handle::current();
     let job: StartJob = Box::new(move || {
@@ -227,9 +231,8 @@ async fn start(invocation: &Invocation, mark: &str) -> Result<Child, ProcessErro
         // The caller may be gone; the child is then dropped here, which ends it.
         let _ = answer.send(command.spawn());
     });
-    let failed = |source| ProcessError::Start { program: invocation.program.clone(), source };
-    starter.send(job).map_err(|_| failed(io::Error::other("the starting thread is gone")))?;
-    started.await.map_err(io::Error::other).and_then(|spawned| spawned).map_err(failed)
+    starter.send(job).map_err(|_| io::Error::other("the starting thread is gone"))?;
+    started.await.map_err(io::Error::other).and_then(|spawned| spawned)
 }
 
 fn command_for(invocation: &Invocation, mark: &str) -> tokio::process::Command {
@@ -244,12 +247,13 @@ fn command_for(invocation: &Invocation, mark: &str) -> tokio::process::Command {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true);
-    die_with_parent(&mut command);
+    tie_to_agent(&mut command);
     command
 }
 
+/// Puts a child into a session of its own and lets it die with the agent.
 #[expect(unsafe_code, reason = "code between fork and exec is unsafe by nature; it makes three system calls")]
-fn die_with_parent(command: &mut tokio::process::Command) {
+pub(crate) fn tie_to_agent(command: &mut tokio::process::Command) {
     let agent = std::process::id();
     // SAFETY: only async-signal-safe system calls are made, and nothing is allocated.
     unsafe {

@@ -222,7 +222,12 @@ impl Steps<'_> {
         if command.is_none() {
             tracing::warn!(shim = %shim.display(), "built without the build cache: its program cannot be started");
         }
-        command.map(|command| CacheAccess { command })
+        command.map(|command| CacheAccess {
+            command,
+            program: shim.clone(),
+            socket: cache.socket_path().to_owned(),
+            bodies: self.worker.parts.cache.bodies_dir().to_owned(),
+        })
     }
 
     async fn source(&self) -> Result<SourceRef, Failure> {

@@ -61,6 +61,12 @@ pub enum Command {
     /// Sign what one agent built. Started by the agent, not by people.
     #[command(hide = true)]
     Signer(SignerArgs),
+    /// Enter a sandbox. Started by the agent, not by people.
+    #[command(hide = true)]
+    SandboxEnter(SandboxEnterArgs),
+    /// Run a test binary in a sandbox of its own. Started by the Go command, not by people.
+    #[command(hide = true)]
+    SandboxExec(SandboxExecArgs),
 }
 
 impl Command {
@@ -79,7 +85,12 @@ impl Command {
             Self::Journal(JournalArgs { command: JournalCommand::Verify { json, .. } }) => *json,
             Self::Verify(args) => args.json,
             Self::Keyring(args) => args.command.json(),
-            Self::Coordinator(_) | Self::Agent(_) | Self::Cacheprog(_) | Self::Signer(_) => false,
+            Self::Coordinator(_)
+            | Self::Signer(_)
+            | Self::Agent(_)
+            | Self::Cacheprog(_)
+            | Self::SandboxEnter(_)
+            | Self::SandboxExec(_) => false,
         }
     }
 }
@@ -308,6 +319,31 @@ pub struct CacheprogArgs {
     /// The task's socket.
     #[arg(long)]
     pub socket: std::path::PathBuf,
+}
+
+/// Arguments of the hidden `meridian sandbox-enter`.
+#[derive(Debug, Args)]
+pub struct SandboxEnterArgs {
+    /// The number of the file descriptor with the order.
+    #[arg(long, required_unless_present = "try_one", requires = "line")]
+    pub order: Option<i32>,
+    /// The number of the file descriptor for reports.
+    #[arg(long)]
+    pub line: Option<i32>,
+    /// Only try one capability of the machine.
+    #[arg(long = "try", value_name = "NAME", conflicts_with_all = ["order", "line"])]
+    pub try_one: Option<String>,
+}
+
+/// Arguments of the hidden `meridian sandbox-exec`.
+#[derive(Debug, Args)]
+pub struct SandboxExecArgs {
+    /// The task's socket.
+    #[arg(long)]
+    pub socket: std::path::PathBuf,
+    /// The binary and its arguments.
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    pub command: Vec<std::ffi::OsString>,
 }
 
 /// Reads `90s`, `15m`, `2h` or `7d`.

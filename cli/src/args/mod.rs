@@ -9,6 +9,6 @@ pub mod role;
 
 pub use commands::{
     BuildRef, BuildsArgs, CacheprogArgs, Cli, Command, FleetArgs, JoinArgs, JournalArgs, JournalCommand,
-    KeyringArgs, KeyringCommand, KeyringRevokeArgs, LogsArgs, SignerArgs, TokenArgs, TokenCommand,
-    TokenCreateArgs, VerifyArgs, parse_span,
+    KeyringArgs, KeyringCommand, KeyringRevokeArgs, LogsArgs, SandboxEnterArgs, SandboxExecArgs, SignerArgs,
+    TokenArgs, TokenCommand, TokenCreateArgs, VerifyArgs, parse_span,
 };
