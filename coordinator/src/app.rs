@@ -5,6 +5,7 @@
 
 use std::{
     net::SocketAddr,
+    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -37,7 +38,7 @@ use crate::{
     journal_history::JournalHistory,
     live_logs::LiveLogs,
     metrics::Metrics,
-    own_identity::{OwnIdentity, admin_identity},
+    own_identity::{OwnIdentity, admin_identity, open_authority},
     receipts::ReceiptKey,
     recovery::recover,
     retention,
@@ -63,6 +64,19 @@ pub enum AppError {
     /// A port cannot be had.
     #[error("{0}")]
     Port(String),
+    /// The fleet's authority is gone, though the coordinator has run before.
+    #[error(
+        "{file} is missing, but the journal in {journal} has been begun: a new authority would make every certificate, \
+         token and signature of the fleet worthless; restore the file from a backup, or start a new fleet in an empty \
+         directory",
+        file = file.display(), journal = journal.display()
+    )]
+    AuthorityLost {
+        /// The file that is missing.
+        file: PathBuf,
+        /// The journal's directory.
+        journal: PathBuf,
+    },
     /// The state directory is not as it should be.
     #[error("{0}")]
     State(String),
@@ -101,8 +115,7 @@ impl App {
     ) -> Result<Running, AppError> {
         let started = Instant::now();
         let fleet: Arc<str> = config.fleet.as_str().into();
-        let authority = Authority::open_or_create(&config.state_dir.join("authority"), &fleet);
-        let authority = Arc::new(authority.map_err(|e| state_error(&e))?);
+        let authority = Arc::new(open_authority(&config.state_dir, &fleet)?);
         // Before the ports: whoever finds them open may use it at once.
         let admin = admin_identity(&authority, &config.state_dir.join("admin"))?;
         let own = OwnIdentity::new(authority.clone(), config.names.clone())?;

@@ -1,4 +1,4 @@
-//! The identities that the coordinator issues to itself: its own, and the administrator's.
+//! The fleet's authority, and the identities that the coordinator issues to itself: its own, and the administrator's.
 
 use std::{
     path::Path,
@@ -7,6 +7,7 @@ use std::{
 };
 
 use meridian_runtime::identity::{Authority, Identity, LiveIdentity, SpiffeId, new_key_and_csr};
+use meridian_store::journal::SegmentJournal;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -50,6 +51,18 @@ impl OwnIdentity {
             }
         }
     }
+}
+
+/// Opens the fleet's authority, and makes one only where the coordinator has never run: agents and clients trust the one
+/// that they joined, so another in its place would shut them all out.
+pub(crate) fn open_authority(state: &Path, fleet: &str) -> Result<Authority, AppError> {
+    let (directory, journal) = (state.join("authority"), state.join("journal"));
+    let file = Authority::file_in(&directory);
+    let is_there = file.try_exists().map_err(|e| state_error(&format_args!("{}: {e}", file.display())))?;
+    if !is_there && SegmentJournal::is_begun(&journal).map_err(|e| state_error(&e))? {
+        return Err(AppError::AuthorityLost { file, journal });
+    }
+    Authority::open_or_create(&directory, fleet).map_err(|e| state_error(&e))
 }
 
 /// The administrator's identity lies beside the authority: whoever can read it could read the authority too.

@@ -27,7 +27,7 @@ use crate::{
 
 const ANN: &str = "team/web/member/ann";
 
-fn root(fleet: &Fixture) -> Root {
+pub(crate) fn root(fleet: &Fixture) -> Root {
     let spki =
         meridian_runtime::identity::public_key_spki(fleet.running.authority.certificate_der()).unwrap();
     Root::new(VerifyingKey::from_spki(&spki).unwrap(), None).unwrap()

@@ -2,10 +2,16 @@
 
 use std::{fs, path::PathBuf};
 
-use meridian_proto::v1::builds_client::BuildsClient;
+use meridian_core::{keyring::KeyUse, time::Wall};
+use meridian_proto::v1::{self, agents_client::AgentsClient, builds_client::BuildsClient};
+use meridian_runtime::clock::Clock;
+use meridian_trust::{dsse::Envelope, keyring::Keyring, order::Order};
 use tempfile::TempDir;
 
-use crate::fixture::{Fixture, module_build};
+use crate::{
+    fixture::{Fixture, module_build, upload},
+    keys::root,
+};
 
 const ANN: &str = "team/web/member/ann";
 /// Where the records of a segment begin, in bytes.
@@ -48,4 +54,46 @@ async fn a_journal_that_lost_acknowledged_records_is_refused_until_its_history_i
         fs::remove_dir_all(history).unwrap();
         Fixture::start_on(state).await.stop().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_authority_is_asked_for_and_never_replaced_once_the_journal_has_begun() {
+    let state = state_with_a_build().await;
+    let file = state.path().join("authority/authority.pem");
+    let kept = fs::read(&file).unwrap();
+    let aside = state.path().join("aside");
+    fs::rename(state.path().join("authority"), &aside).unwrap();
+    for _ in 0..2 {
+        let error = Fixture::refusal(&state).await;
+        assert!(error.contains(&format!("{} is missing", file.display())), "{error}");
+        assert!(error.contains("restore the file from a backup"), "{error}");
+        assert!(!file.exists());
+    }
+    fs::rename(&aside, state.path().join("authority")).unwrap();
+    let state = Fixture::start_on(state).await.stop().await;
+    assert_eq!(fs::read(&file).unwrap(), kept);
+    drop(state);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lost_receipt_and_signing_keys_are_made_anew_and_the_fleet_goes_on() {
+    let state = state_with_a_build().await;
+    fs::remove_file(state.path().join("receipt.key")).unwrap();
+    fs::remove_dir_all(state.path().join("signing")).unwrap();
+    let fleet = Fixture::start_on(state).await;
+    let mut agent = fleet.agent("a1").await;
+    agent.work_off(1).await;
+    let (work, fence) = agent.take().await;
+    let lease = v1::Lease { task: work.task.to_string(), fence: fence.0 };
+    let request = v1::OrderRequest { lease: Some(lease) };
+    let answer = AgentsClient::new(agent.channel.clone()).order(request).await.unwrap().into_inner();
+    let keyring = Keyring::open(&Envelope::parse(&answer.keyring).unwrap(), &root(&fleet)).unwrap();
+    let now = Wall(Clock::system().now().wall_ms);
+    let envelope = Envelope::parse(&answer.order).unwrap();
+    assert_eq!(Order::open(&envelope, &keyring, &agent.signer.agent, now).unwrap().task, work.task);
+    let count = keyring.entries().filter(|entry| entry.key_use == KeyUse::Order).count();
+    assert_eq!(count, 2, "the key that is gone still vouches for what it signed");
+    let scope = v1::Scope { task: work.task.to_string(), fence: fence.0 };
+    let receipts = upload(&agent.channel, "web/shop", Some(scope), &[b"content"]).await.unwrap();
+    assert_eq!(receipts.len(), 1);
 }

@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    path::Path,
+    path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
@@ -35,6 +35,12 @@ pub struct Authority {
 }
 
 impl Authority {
+    /// The file in which the authority of `dir` is kept.
+    #[must_use]
+    pub fn file_in(dir: &Path) -> PathBuf {
+        dir.join(FILE)
+    }
+
     /// Opens the authority of `fleet` in `dir`, making it first when there is none.
     ///
     /// # Errors

@@ -12,6 +12,7 @@ use std::{
     cell::RefCell,
     collections::hash_map::RandomState,
     hash::{BuildHasher as _, Hasher as _},
+    io,
     path::Path,
     sync::Arc,
 };
@@ -90,6 +91,21 @@ impl SegmentJournal {
     /// As [`Self::open_on`], and [`JournalError::Locked`].
     pub fn open(dir: &Path, config: SegmentConfig) -> Result<Self, JournalError> {
         Self::open_on(Arc::new(FileDisk::open(dir)?), config)
+    }
+
+    /// Whether a journal was ever begun in `dir`. Takes no lock and changes nothing.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    pub fn is_begun(dir: &Path) -> Result<bool, JournalError> {
+        match FileDisk::unlocked(dir).list() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            names => {
+                Ok(names.map_err(JournalError::io("list", &dir.display().to_string()))?.iter().any(|name| {
+                    parse_segment_name(name).is_some() || snapshot_file::parse_snapshot_name(name).is_some()
+                }))
+            }
+        }
     }
 
     /// Opens the journal on `disk`. A torn last append is cut away, with a line in the log.
