@@ -1,7 +1,8 @@
 //! The fleet of this machine: found, joined, started and stopped.
 //!
 //! It is one background process, shared by every terminal of the user. A command finds it by its endpoint
-//! file, and starts it when there is none. Two commands that both find none are kept apart by a lock on a
+//! file, and starts it when there is none. One whose agent has other Go settings than the command is started
+//! anew when it is idle, so that setting GOPROXY right is enough. Two commands that both find none are kept apart by a lock on a
 //! file beside the state directory; whoever gets it second finds the fleet that the first one started.
 
 use std::{
@@ -9,6 +10,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::Once,
     time::{Duration, Instant},
 };
 
@@ -19,9 +21,10 @@ use meridian_runtime::{
 };
 
 use crate::{
+    command::print,
     fleet::{
         client::{Client, ask},
-        endpoint::{Endpoint, WIRE_VERSION, binary_fingerprint},
+        endpoint::{Endpoint, WIRE_VERSION, binary_fingerprint, go_fingerprint},
     },
     trouble::Trouble,
 };
@@ -43,6 +46,11 @@ const GREETING_DEADLINE: Duration = Duration::from_secs(5);
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// A log that has grown beyond this is begun anew, in bytes.
 const LOG_LEN_MAX: u64 = 16 << 20;
+
+/// Said once a command, however often it connects.
+static OTHER_GO_SETTINGS: Once = Once::new();
+const SAYS_OTHER_GO_SETTINGS: &str = "the local fleet is busy and goes on with the Go settings (such as GOPROXY) \
+                                      that it was started with; `meridian local stop` lets the next build use yours";
 
 /// Where a local fleet keeps what it has.
 #[derive(Debug, Clone)]
@@ -154,19 +162,28 @@ pub async fn ensure(paths: &LocalPaths) -> Result<Client, Trouble> {
     start(paths).await
 }
 
-/// Joins the running fleet when it can be shared. `None` when there is none, or when it was of another
-/// binary, idle, and ends now.
+/// Joins the running fleet when it can be shared. `None` when there is none, or when it was of another binary
+/// or had other Go settings, was idle, and ends now.
 async fn join(paths: &LocalPaths, binary: &str) -> Result<Option<Client>, Trouble> {
     let Some(found) = find(paths).await? else { return Ok(None) };
-    if found.endpoint.binary == binary {
+    let same_binary = found.endpoint.binary == binary;
+    // Where our own environment names no proxy, that of the fleet is as good as any.
+    let same_go = go_fingerprint().is_none_or(|ours| ours == found.endpoint.go);
+    if same_binary && same_go {
         return Ok(Some(found.client));
     }
     let stop = v1::StopRequest { only_when_idle: true };
-    if ask("stop the local fleet of another version", found.client.fleet().stop(stop)).await?.stopping {
+    if ask("stop the local fleet of another version or other settings", found.client.fleet().stop(stop))
+        .await?
+        .stopping
+    {
         wait_until_ended(paths).await?;
         return Ok(None);
     }
     if found.endpoint.wire == WIRE_VERSION {
+        if !same_go {
+            OTHER_GO_SETTINGS.call_once(|| print::aside(SAYS_OTHER_GO_SETTINGS));
+        }
         return Ok(Some(found.client));
     }
     let message = format_args!(
