@@ -14,6 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use meridian_core::quantity::ByteCount;
 use meridian_proto::v1;
 use meridian_runtime::{
     identity::Identity,
@@ -44,6 +45,8 @@ const END_DEADLINE: Duration = Duration::from_secs(30);
 const GREETING_DEADLINE: Duration = Duration::from_secs(5);
 /// How often a file is looked at while a process starts or ends.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// A fleet that does not start where less than this is free has most likely failed for that.
+const FREE_MIN: ByteCount = ByteCount::mib(16);
 /// A log that has grown beyond this is begun anew, in bytes.
 const LOG_LEN_MAX: u64 = 16 << 20;
 
@@ -237,7 +240,7 @@ async fn start(paths: &LocalPaths) -> Result<Client, Trouble> {
         }
         if let Some(status) = child.try_wait().map_err(Trouble::broken)? {
             let log = tail(&paths.log, log_from);
-            return Err(Trouble::broken(format_args!("the local fleet did not start ({status}):\n{log}")));
+            return Err(did_not_start(paths, &status.to_string(), &log, free_space(&paths.state)));
         }
         if started.elapsed() > READY_DEADLINE {
             let waited = READY_DEADLINE.as_secs();
@@ -248,6 +251,34 @@ async fn start(paths: &LocalPaths) -> Result<Client, Trouble> {
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }
+}
+
+/// Why a process ended instead of serving. On a full disk it could not even write that down.
+fn did_not_start(paths: &LocalPaths, status: &str, log: &str, free: Option<ByteCount>) -> Trouble {
+    let full = free.filter(|free| *free < FREE_MIN);
+    let trouble = match (log.is_empty(), full) {
+        (false, _) => Trouble::broken(format_args!("the local fleet did not start ({status}):\n{log}")),
+        (true, None) => Trouble::broken(format_args!(
+            "the local fleet did not start ({status}), and wrote no reason to {}",
+            paths.log.display()
+        )),
+        (true, Some(_)) => {
+            Trouble::broken(format_args!("the local fleet did not start ({status}): its disk is full"))
+        }
+    };
+    match full {
+        Some(free) => trouble.hint(format_args!(
+            "only {free} are free under {}: free some, or set XDG_STATE_HOME to a directory on another disk",
+            paths.state.display()
+        )),
+        None => trouble,
+    }
+}
+
+/// How much a user may still write where `path` is or would be.
+fn free_space(path: &Path) -> Option<ByteCount> {
+    let stat = path.ancestors().find_map(|path| rustix::fs::statvfs(path).ok())?;
+    Some(ByteCount(stat.f_bavail.saturating_mul(stat.f_frsize)))
 }
 
 /// Starts the process, and says where in the log its own lines begin.
@@ -299,4 +330,32 @@ fn tail(path: &Path, from: u64) -> String {
     let text = String::from_utf8_lossy(&bytes[from..]);
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(10)..].join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fleet_that_could_not_even_write_its_reason_is_told_by_its_full_disk() {
+        let state = PathBuf::from("/srv/small");
+        let dirs = UserDirs { state: state.clone(), config: state.clone(), cache: state };
+        let told =
+            |log: &str, free| did_not_start(&LocalPaths::of(&dirs), "exit status: 4", log, free).to_string();
+        let full = told("", Some(ByteCount(0)));
+        assert!(full.contains("disk is full") && full.contains("under /srv/small/local"), "{full}");
+        assert!(full.contains("hint: ") && full.contains("free some"), "{full}");
+        let half = told("error: no room", Some(ByteCount::kib(4)));
+        assert!(half.contains("error: no room") && half.contains("free some"), "{half}");
+        let other = told("error: no GOPROXY", Some(ByteCount::gib(4)));
+        assert!(other.ends_with("error: no GOPROXY"), "{other}");
+        let silent = told("", None);
+        assert!(silent.contains("wrote no reason to /srv/small/local.log"), "{silent}");
+    }
+
+    #[test]
+    fn free_space_is_that_of_the_nearest_directory_that_is_there() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(free_space(&dir.path().join("not/yet/there")).is_some());
+    }
 }
