@@ -4,7 +4,10 @@ use std::{fs, time::Duration};
 
 use meridian_integration::{
     client::Client,
-    fixture::program::Program,
+    fixture::{
+        module_proxy::{Misbehaviour, ModuleProxy},
+        program::Program,
+    },
     home::Home,
     process::{Daemon, Running},
 };
@@ -70,6 +73,35 @@ fn a_fleet_whose_state_was_moved_away_ends_without_hiding_the_one_that_took_its_
     assert_ne!(second, u64::from(first.id()));
     assert!(first.terminate(Duration::from_secs(30)).success());
     assert_eq!(running_fleet(&client), second);
+}
+
+#[test]
+fn an_idle_fleet_takes_the_go_settings_of_the_next_build() {
+    let proxy =
+        ModuleProxy::start().with("example.test/p", "v1.0.0", &Program::saying("example.test/p", "hi"));
+    let mut client = Client::local(Home::with_proxy("off"));
+    client.build(&["example.test/p@v1.0.0"]).expect_failure(1, &["set GOPROXY"]);
+    let first = running_fleet(&client);
+    client.home.set("GOPROXY", proxy.url());
+    client.build(&["example.test/p@v1.0.0"]).expect_success();
+    let second = running_fleet(&client);
+    assert_ne!(first, second);
+    client.run(&["local", "start"]).expect_code(0);
+    assert_eq!(running_fleet(&client), second, "the same settings share one fleet");
+}
+
+#[test]
+fn a_busy_fleet_keeps_its_go_settings_and_says_so() {
+    let proxy = ModuleProxy::start();
+    proxy.misbehave("example.test", Misbehaviour::Hold);
+    let mut client = Client::local(Home::with_proxy(&proxy.url()));
+    let build = ["build", "example.test/p@v1.0.0", "--detach", "--toolchain", "local"];
+    client.run(&build).expect_code(0);
+    let busy = running_fleet(&client);
+    client.home.set("GOPROXY", "off");
+    let other = client.run(&["local", "start"]).expect_code(0);
+    assert!(other.stderr.contains("Go settings") && other.stderr.contains("meridian local stop"), "{other}");
+    assert_eq!(running_fleet(&client), busy);
 }
 
 #[test]

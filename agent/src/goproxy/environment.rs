@@ -5,6 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use meridian_core::digest::Digest;
+
 use super::list::{ParseProxyError, ProxyList};
 
 /// The settings of Go's that decide where modules come from and what is trusted.
@@ -31,6 +33,9 @@ const NETWORK: [&str; 17] = [
     "SSH_AUTH_SOCK",
     "GIT_CONFIG_GLOBAL",
 ];
+
+/// Of these, what belongs to one login or one editor's terminal: two terminals of one user differ in it.
+const OF_A_SESSION: [&str; 3] = ["GIT_ASKPASS", "SSH_ASKPASS", "SSH_AUTH_SOCK"];
 
 /// The process environment, as a value.
 pub type Variables = BTreeMap<String, String>;
@@ -126,6 +131,19 @@ impl GoEnvironment {
             .collect();
         let proxy_origin = proxy.origin.clone();
         Ok(Self { proxy: parsed, proxy_origin, settings, network, home, installed })
+    }
+
+    /// Names what is set here, for telling whether another process would set the same. A digest, since values may
+    /// hold credentials. Who made a setting does not count, nor does what belongs to one session of the user.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        let settings: BTreeMap<_, _> =
+            self.settings.iter().map(|(name, setting)| (name, &setting.value)).collect();
+        let network: BTreeMap<_, _> =
+            self.network.iter().filter(|(name, _)| !OF_A_SESSION.contains(&name.as_str())).collect();
+        // The debug form quotes, so that no value can pass for two.
+        let text = format!("{settings:?} {network:?} {:?} {:?}", self.home, self.installed);
+        Digest::of(text.as_bytes()).to_hex()
     }
 
     /// What weakens the check of modules, for the log: empty when nothing does.
@@ -277,6 +295,24 @@ mod tests {
             (found.proxy.to_string().as_str(), found.proxy_origin.as_str()),
             ("http://first.test", "environment")
         );
+    }
+
+    #[test]
+    fn the_fingerprint_follows_every_value_but_neither_its_origin_nor_the_session() {
+        let mut machine = Machine::new();
+        machine.write("home/.config/go/env", "GOPROXY=http://u:secret@a.test\n");
+        let first = machine.discover(&[]).unwrap().fingerprint();
+        assert_eq!(first.len(), 64);
+        machine.variables.insert("GOPROXY".into(), "http://u:secret@a.test".into());
+        machine.variables.insert("SSH_AUTH_SOCK".into(), "/tmp/agent.1".into());
+        assert_eq!(machine.discover(&[]).unwrap().fingerprint(), first);
+        let mut seen = std::collections::BTreeSet::from([first]);
+        for name in SETTINGS.iter().chain(&NETWORK).filter(|name| !OF_A_SESSION.contains(name)) {
+            machine.variables.insert((*name).to_owned(), "http://other.test".into());
+            assert!(seen.insert(machine.discover(&[]).unwrap().fingerprint()), "{name}");
+        }
+        let root = machine.goroot("");
+        assert!(seen.insert(machine.discover(&[root]).unwrap().fingerprint()), "an installed Go");
     }
 
     #[test]

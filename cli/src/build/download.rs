@@ -18,7 +18,7 @@ use crate::{
         patience::Patience,
         report::Report,
         sidecars::{self, Attested},
-        watch::wait_and_reconnect,
+        watch::{Doing, wait_and_reconnect},
     },
     dist::{Dist, DistError},
     fleet::{client::explain_status, root::pinned_root, select::Fleet},
@@ -67,7 +67,7 @@ pub async fn artifacts(
         match downloader.fetch(digests.iter().copied()).await {
             Ok(()) => break,
             Err(TransferError::GaveUp { status, .. }) => {
-                wait_and_reconnect(fleet, report, &mut patience, &status).await?;
+                wait_and_reconnect(fleet, Doing::Fetching, report, &mut patience, &status).await?;
             }
             Err(TransferError::Refused { status, .. }) => {
                 return Err(explain_status("fetch the artifacts", &status));

@@ -21,7 +21,7 @@ use crate::{
         patience::Patience,
         report::Report,
         request,
-        watch::{cancel, until_cancelled, wait_and_reconnect},
+        watch::{Doing, cancel, until_cancelled, wait_and_reconnect},
     },
     exit_code::ExitCode,
     fleet::{
@@ -199,7 +199,7 @@ async fn give_source(
         match held.await {
             Ok(receipts) => break receipts,
             Err(upload::UploadError::Away(status)) => {
-                wait_and_reconnect(fleet, report, &mut patience, &status).await?;
+                wait_and_reconnect(fleet, Doing::Uploading, report, &mut patience, &status).await?;
             }
             Err(upload::UploadError::Trouble(trouble)) => return Err(trouble),
         }
@@ -227,7 +227,7 @@ async fn submit(
         match fleet.client.builds().submit(request).await {
             Ok(answer) => return Ok(answer.into_inner().build),
             Err(status) if is_away(&status) => {
-                wait_and_reconnect(fleet, report, &mut patience, &status).await?;
+                wait_and_reconnect(fleet, Doing::Submitting, report, &mut patience, &status).await?;
             }
             Err(status) => return Err(explain_status("submit the build", &status)),
         }

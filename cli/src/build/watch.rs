@@ -1,6 +1,6 @@
 //! Follows a build to its end, through restarts of the coordinator and past Ctrl-C.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use meridian_proto::v1::{self, BuildState};
 use tonic::Status;
@@ -18,6 +18,30 @@ use crate::{
     },
     trouble::Trouble,
 };
+
+/// What a command was doing when the coordinator went away.
+#[derive(Debug, Clone, Copy)]
+pub enum Doing<'a> {
+    /// Giving the source to the fleet.
+    Uploading,
+    /// Asking for a build.
+    Submitting,
+    /// Following this build, which the coordinator has.
+    Following(&'a str),
+    /// Getting what was built.
+    Fetching,
+}
+
+impl Doing<'_> {
+    const fn words(self) -> &'static str {
+        match self {
+            Self::Uploading => "upload the source",
+            Self::Submitting => "submit the build",
+            Self::Following(_) => "follow the build",
+            Self::Fetching => "fetch the artifacts",
+        }
+    }
+}
 
 /// How a build was left.
 #[derive(Debug)]
@@ -55,7 +79,7 @@ pub async fn follow(
             Err(status) if is_away(&status) => status,
             Err(status) => return Err(explain_status("watch the build", &status)),
         };
-        let reconnect = wait_and_reconnect(fleet, report, &mut patience, &status);
+        let reconnect = wait_and_reconnect(fleet, Doing::Following(build), report, &mut patience, &status);
         tokio::select! {
             reconnected = reconnect => reconnected?,
             () = until_cancelled(build, interrupts) => {
@@ -103,6 +127,7 @@ pub fn has_ended(build: &v1::Build) -> bool {
 /// When the coordinator has been away for too long.
 pub async fn wait_and_reconnect(
     fleet: &mut Fleet,
+    doing: Doing<'_>,
     report: &mut Report,
     patience: &mut Patience,
     status: &Status,
@@ -111,12 +136,7 @@ pub async fn wait_and_reconnect(
         report.say("coordinator away, reconnecting…");
     }
     let Some(wait) = patience.next_wait(Instant::now()) else {
-        let minutes = patience.away_max().as_secs() / 60;
-        let trouble = explain_status("follow the build", status);
-        return Err(trouble.hint(format_args!(
-            "no answer for {minutes} min; is the address right? A build that was submitted goes on when the coordinator \
-             is back"
-        )));
+        return Err(stayed_away(doing, patience.away_max(), &fleet.place(), status));
     };
     tokio::time::sleep(wait).await;
     // A local fleet that cannot be started right now is one more absence, not the end.
@@ -124,6 +144,18 @@ pub async fn wait_and_reconnect(
         tracing::debug!(%error, "the local fleet is not back yet");
     }
     Ok(())
+}
+
+/// The coordinator at `place` did not answer for as long as `waited`.
+fn stayed_away(doing: Doing<'_>, waited: Duration, place: &str, status: &Status) -> Trouble {
+    let minutes = waited.as_secs() / 60;
+    let trouble = explain_status(doing.words(), status);
+    let away = format!("no answer for {minutes} min from {place}");
+    match doing {
+        Doing::Following(build) => trouble
+            .hint(format_args!("{build} was submitted, and goes on when the coordinator is back; {away}")),
+        _ => trouble.hint(away),
+    }
 }
 
 /// Returns when the user really wants `builds` to be cancelled.
@@ -141,4 +173,28 @@ pub async fn until_cancelled(builds: &str, interrupts: &mut Interrupts) {
 pub async fn cancel(fleet: &Fleet, build: &str) -> Result<(), Trouble> {
     let request = v1::CancelBuildRequest { build: build.to_owned() };
     ask("cancel the build", fleet.client.builds().cancel(request)).await.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_coordinator_that_stays_away_is_told_with_what_was_being_done_and_what_goes_on() {
+        let status = Status::unavailable("refused");
+        let told =
+            |doing| stayed_away(doing, Duration::from_secs(60), "the fleet `demo`", &status).to_string();
+        for (doing, words) in [
+            (Doing::Uploading, "cannot upload the source: refused"),
+            (Doing::Submitting, "cannot submit the build: refused"),
+            (Doing::Fetching, "cannot fetch the artifacts: refused"),
+        ] {
+            let text = told(doing);
+            assert!(text.contains(words) && text.contains("1 min from the fleet `demo`"), "{text}");
+            assert!(!text.contains("submitted"), "{text}");
+        }
+        let text = told(Doing::Following("a/x/1"));
+        assert!(text.contains("cannot follow the build: refused"), "{text}");
+        assert!(text.contains("a/x/1 was submitted, and goes on"), "{text}");
+    }
 }

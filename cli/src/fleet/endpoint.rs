@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use meridian_agent::goproxy::GoEnvironment;
 use serde::{Deserialize, Serialize};
 
 /// Which protocol this program speaks. Programs of one number can share a fleet; it changes when a message
@@ -26,6 +27,9 @@ pub struct Endpoint {
     pub wire: u32,
     /// Its version, for people.
     pub version: String,
+    /// Which of Go's settings its agent has; empty where the program that wrote this did not say.
+    #[serde(default)]
+    pub go: String,
 }
 
 impl Endpoint {
@@ -80,6 +84,13 @@ pub fn binary_fingerprint() -> io::Result<String> {
     Ok(format!("{}-{}-{modified}.{nanoseconds}", env!("CARGO_PKG_VERSION"), metadata.len()))
 }
 
+/// Names the Go settings of this process's environment and the user's files, such as GOPROXY. `None` when they
+/// say nothing that an agent could use.
+#[must_use]
+pub fn go_fingerprint() -> Option<String> {
+    GoEnvironment::discover().ok().map(|go| go.fingerprint())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -94,6 +105,7 @@ mod tests {
             binary: binary_fingerprint().unwrap(),
             wire: WIRE_VERSION,
             version: "0.1.0".to_owned(),
+            go: go_fingerprint().unwrap_or_default(),
         };
         assert_eq!(Endpoint::read(&path), None);
         endpoint.write(&path).unwrap();

@@ -1,7 +1,8 @@
 //! The fleet of this machine: found, joined, started and stopped.
 //!
 //! It is one background process, shared by every terminal of the user. A command finds it by its endpoint
-//! file, and starts it when there is none. Two commands that both find none are kept apart by a lock on a
+//! file, and starts it when there is none. One whose agent has other Go settings than the command is started
+//! anew when it is idle, so that setting GOPROXY right is enough. Two commands that both find none are kept apart by a lock on a
 //! file beside the state directory; whoever gets it second finds the fleet that the first one started.
 
 use std::{
@@ -9,9 +10,11 @@ use std::{
     io,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::Once,
     time::{Duration, Instant},
 };
 
+use meridian_core::quantity::ByteCount;
 use meridian_proto::v1;
 use meridian_runtime::{
     identity::Identity,
@@ -19,9 +22,10 @@ use meridian_runtime::{
 };
 
 use crate::{
+    command::print,
     fleet::{
         client::{Client, ask},
-        endpoint::{Endpoint, WIRE_VERSION, binary_fingerprint},
+        endpoint::{Endpoint, WIRE_VERSION, binary_fingerprint, go_fingerprint},
     },
     trouble::Trouble,
 };
@@ -41,8 +45,15 @@ const END_DEADLINE: Duration = Duration::from_secs(30);
 const GREETING_DEADLINE: Duration = Duration::from_secs(5);
 /// How often a file is looked at while a process starts or ends.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// A fleet that does not start where less than this is free has most likely failed for that.
+const FREE_MIN: ByteCount = ByteCount::mib(16);
 /// A log that has grown beyond this is begun anew, in bytes.
 const LOG_LEN_MAX: u64 = 16 << 20;
+
+/// Said once a command, however often it connects.
+static OTHER_GO_SETTINGS: Once = Once::new();
+const SAYS_OTHER_GO_SETTINGS: &str = "the local fleet is busy and goes on with the Go settings (such as GOPROXY) \
+                                      that it was started with; `meridian local stop` lets the next build use yours";
 
 /// Where a local fleet keeps what it has.
 #[derive(Debug, Clone)]
@@ -154,19 +165,28 @@ pub async fn ensure(paths: &LocalPaths) -> Result<Client, Trouble> {
     start(paths).await
 }
 
-/// Joins the running fleet when it can be shared. `None` when there is none, or when it was of another
-/// binary, idle, and ends now.
+/// Joins the running fleet when it can be shared. `None` when there is none, or when it was of another binary
+/// or had other Go settings, was idle, and ends now.
 async fn join(paths: &LocalPaths, binary: &str) -> Result<Option<Client>, Trouble> {
     let Some(found) = find(paths).await? else { return Ok(None) };
-    if found.endpoint.binary == binary {
+    let same_binary = found.endpoint.binary == binary;
+    // Where our own environment names no proxy, that of the fleet is as good as any.
+    let same_go = go_fingerprint().is_none_or(|ours| ours == found.endpoint.go);
+    if same_binary && same_go {
         return Ok(Some(found.client));
     }
     let stop = v1::StopRequest { only_when_idle: true };
-    if ask("stop the local fleet of another version", found.client.fleet().stop(stop)).await?.stopping {
+    if ask("stop the local fleet of another version or other settings", found.client.fleet().stop(stop))
+        .await?
+        .stopping
+    {
         wait_until_ended(paths).await?;
         return Ok(None);
     }
     if found.endpoint.wire == WIRE_VERSION {
+        if !same_go {
+            OTHER_GO_SETTINGS.call_once(|| print::aside(SAYS_OTHER_GO_SETTINGS));
+        }
         return Ok(Some(found.client));
     }
     let message = format_args!(
@@ -220,7 +240,7 @@ async fn start(paths: &LocalPaths) -> Result<Client, Trouble> {
         }
         if let Some(status) = child.try_wait().map_err(Trouble::broken)? {
             let log = tail(&paths.log, log_from);
-            return Err(Trouble::broken(format_args!("the local fleet did not start ({status}):\n{log}")));
+            return Err(did_not_start(paths, &status.to_string(), &log, free_space(&paths.state)));
         }
         if started.elapsed() > READY_DEADLINE {
             let waited = READY_DEADLINE.as_secs();
@@ -231,6 +251,34 @@ async fn start(paths: &LocalPaths) -> Result<Client, Trouble> {
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }
+}
+
+/// Why a process ended instead of serving. On a full disk it could not even write that down.
+fn did_not_start(paths: &LocalPaths, status: &str, log: &str, free: Option<ByteCount>) -> Trouble {
+    let full = free.filter(|free| *free < FREE_MIN);
+    let trouble = match (log.is_empty(), full) {
+        (false, _) => Trouble::broken(format_args!("the local fleet did not start ({status}):\n{log}")),
+        (true, None) => Trouble::broken(format_args!(
+            "the local fleet did not start ({status}), and wrote no reason to {}",
+            paths.log.display()
+        )),
+        (true, Some(_)) => {
+            Trouble::broken(format_args!("the local fleet did not start ({status}): its disk is full"))
+        }
+    };
+    match full {
+        Some(free) => trouble.hint(format_args!(
+            "only {free} are free under {}: free some, or set XDG_STATE_HOME to a directory on another disk",
+            paths.state.display()
+        )),
+        None => trouble,
+    }
+}
+
+/// How much a user may still write where `path` is or would be.
+fn free_space(path: &Path) -> Option<ByteCount> {
+    let stat = path.ancestors().find_map(|path| rustix::fs::statvfs(path).ok())?;
+    Some(ByteCount(stat.f_bavail.saturating_mul(stat.f_frsize)))
 }
 
 /// Starts the process, and says where in the log its own lines begin.
@@ -282,4 +330,32 @@ fn tail(path: &Path, from: u64) -> String {
     let text = String::from_utf8_lossy(&bytes[from..]);
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(10)..].join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fleet_that_could_not_even_write_its_reason_is_told_by_its_full_disk() {
+        let state = PathBuf::from("/srv/small");
+        let dirs = UserDirs { state: state.clone(), config: state.clone(), cache: state };
+        let told =
+            |log: &str, free| did_not_start(&LocalPaths::of(&dirs), "exit status: 4", log, free).to_string();
+        let full = told("", Some(ByteCount(0)));
+        assert!(full.contains("disk is full") && full.contains("under /srv/small/local"), "{full}");
+        assert!(full.contains("hint: ") && full.contains("free some"), "{full}");
+        let half = told("error: no room", Some(ByteCount::kib(4)));
+        assert!(half.contains("error: no room") && half.contains("free some"), "{half}");
+        let other = told("error: no GOPROXY", Some(ByteCount::gib(4)));
+        assert!(other.ends_with("error: no GOPROXY"), "{other}");
+        let silent = told("", None);
+        assert!(silent.contains("wrote no reason to /srv/small/local.log"), "{silent}");
+    }
+
+    #[test]
+    fn free_space_is_that_of_the_nearest_directory_that_is_there() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(free_space(&dir.path().join("not/yet/there")).is_some());
+    }
 }

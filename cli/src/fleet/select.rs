@@ -4,6 +4,8 @@
 //! the fleet that was joined last; the local fleet. The last one is a convenience for people: a CI job that
 //! fell back to it in silence would release what the fleet never saw, so with `CI=true` it is refused.
 
+use std::path::{Path, PathBuf};
+
 use meridian_proto::v1;
 use meridian_runtime::{
     identity::{Identity, new_key_and_csr},
@@ -26,14 +28,36 @@ use crate::{
 pub struct Fleet {
     /// The connection.
     pub client: Client,
-    local: Option<LocalPaths>,
+    home: FleetHome,
+}
+
+/// What this machine has of a fleet.
+#[derive(Debug)]
+enum FleetHome {
+    /// All of it.
+    Local(LocalPaths),
+    /// The identity that was got by joining it, in this directory.
+    Joined(PathBuf),
 }
 
 impl Fleet {
     /// Whether it is this machine's own.
     #[must_use]
     pub const fn is_local(&self) -> bool {
-        self.local.is_some()
+        matches!(self.home, FleetHome::Local(_))
+    }
+
+    /// Which fleet this is and why it was taken, for a person who waits for it in vain.
+    #[must_use]
+    pub fn place(&self) -> String {
+        match &self.home {
+            FleetHome::Local(paths) => {
+                format!("the local fleet; {} says what it does", paths.log.display())
+            }
+            FleetHome::Joined(directory) => {
+                joined_place(self.client.id().fleet(), self.client.address(), directory)
+            }
+        }
     }
 
     /// Makes the connection good again after the coordinator was away. A remote one is dialled again by
@@ -42,7 +66,7 @@ impl Fleet {
     /// # Errors
     /// When the local fleet cannot be started.
     pub async fn reconnect(&mut self) -> Result<(), Trouble> {
-        if let Some(paths) = &self.local {
+        if let FleetHome::Local(paths) = &self.home {
             self.client = local::ensure(paths).await?;
         }
         Ok(())
@@ -111,10 +135,21 @@ pub async fn connect(
     match choose(args, directories, config)? {
         Choice::Local => {
             let paths = LocalPaths::of(directories);
-            Ok(Fleet { client: local::ensure(&paths).await?, local: Some(paths) })
+            Ok(Fleet { client: local::ensure(&paths).await?, home: FleetHome::Local(paths) })
         }
-        Choice::Remote(saved) => Ok(Fleet { client: connect_saved(*saved).await?, local: None }),
+        Choice::Remote(saved) => {
+            let home = FleetHome::Joined(saved.directory.clone());
+            Ok(Fleet { client: connect_saved(*saved).await?, home })
+        }
     }
+}
+
+fn joined_place(fleet: &str, address: &str, directory: &Path) -> String {
+    format!(
+        "{address}, is the address right? It was taken for the fleet `{fleet}`, joined in {}; `--local` uses this \
+         machine's",
+        directory.display()
+    )
 }
 
 async fn connect_saved(saved: SavedFleet) -> Result<Client, Trouble> {
@@ -132,7 +167,7 @@ async fn connect_saved(saved: SavedFleet) -> Result<Client, Trouble> {
     Ok(client)
 }
 
-async fn renew(client: &Client, directory: &std::path::Path) -> Result<(), Trouble> {
+async fn renew(client: &Client, directory: &Path) -> Result<(), Trouble> {
     let (key, request) = new_key_and_csr().map_err(Trouble::broken)?;
     let message = v1::RenewRequest { certificate_request: request.into() };
     let answer = ask("renew our certificate", client.fleet().renew(message)).await?;
@@ -169,6 +204,14 @@ mod tests {
         let args = FleetArgs { local: true, ..FleetArgs::default() };
         let config = UserConfig { coordinator: Some("h.example:1".to_owned()) };
         assert!(matches!(choose(&args, &directories, &config), Ok(Choice::Local)));
+    }
+
+    #[test]
+    fn a_joined_fleet_is_named_with_its_directory_and_the_way_around_it() {
+        let told = joined_place("demo", "h.example:1", Path::new("/s/fleets/demo"));
+        for part in ["h.example:1", "the fleet `demo`, joined in /s/fleets/demo", "`--local`"] {
+            assert!(told.contains(part), "{told}");
+        }
     }
 
     #[test]

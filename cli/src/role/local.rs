@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     command::context::Context,
     fleet::{
-        endpoint::{Endpoint, WIRE_VERSION, binary_fingerprint},
+        endpoint::{Endpoint, WIRE_VERSION, binary_fingerprint, go_fingerprint},
         local::{FLEET_NAME, LAYOUT, LocalPaths},
     },
     trouble::Trouble,
@@ -44,6 +44,8 @@ pub async fn run(context: &Context, idle: Duration) -> Result<(), Trouble> {
     let stop = CancellationToken::new();
     let coordinator = start_coordinator(&paths, &stop).await?;
     let agent_stop = CancellationToken::new();
+    // Before the agent reads them: what changes in between shows as a difference later, not as the same.
+    let go = go_fingerprint().unwrap_or_default();
     let mut agent = match start_agent(&paths, &coordinator, &agent_stop).await {
         Ok(agent) => agent,
         Err(trouble) => {
@@ -53,7 +55,7 @@ pub async fn run(context: &Context, idle: Duration) -> Result<(), Trouble> {
             return Err(trouble);
         }
     };
-    publish(&paths, &coordinator)?;
+    publish(&paths, &coordinator, go)?;
     tracing::info!(address = %coordinator.address, "the local fleet serves");
     let mut agent_fell = false;
     tokio::select! {
@@ -107,13 +109,14 @@ fn make(directory: &Path) -> Result<std::path::PathBuf, Trouble> {
     Ok(directory.to_owned())
 }
 
-fn publish(paths: &LocalPaths, coordinator: &Running) -> Result<(), Trouble> {
+fn publish(paths: &LocalPaths, coordinator: &Running, go: String) -> Result<(), Trouble> {
     let endpoint = Endpoint {
         address: coordinator.address.to_string(),
         pid: std::process::id(),
         binary: binary_fingerprint().map_err(Trouble::broken)?,
         wire: WIRE_VERSION,
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        go,
     };
     let path = paths.endpoint();
     endpoint.write(&path).map_err(|error| Trouble::broken(format_args!("{}: {error}", path.display())))
