@@ -11,7 +11,7 @@ use std::{
 use meridian_agent::sandbox::{Access, Limits, Mount, Network, Plan};
 use serde_json::{Value, json};
 
-use crate::machine::{Job, Place, Who, attacker, processes_with, sandbox_program, shared};
+use crate::machine::{Job, Place, Who, attacker, has_sandbox, processes_with, sandbox_program, shared};
 
 /// Where the second sandbox is asked for, in the first one.
 const EXEC_SOCKET: &str = "/run/meridian/exec";
@@ -214,6 +214,9 @@ fn a_test_runs_in_a_second_sandbox_that_has_nothing_of_the_first() {
 
 #[test]
 fn codes_and_signals_of_a_test_reach_the_go_command() {
+    if !has_sandbox() {
+        return;
+    }
     let ends = |end: &str| Demo::new(Who::Own).test("TestEnds", &[("DEMO_END", end)], Limits::default());
     let (outcome, said) = ends("exit");
     assert!(said.contains("exit status 3"), "{said}");
@@ -225,6 +228,9 @@ fn codes_and_signals_of_a_test_reach_the_go_command() {
 /// cmd/go sends SIGQUIT to a test that takes too long, and kills it a while later.
 #[test]
 fn signals_to_the_helper_reach_the_test_and_its_end_comes_back() {
+    if !has_sandbox() {
+        return;
+    }
     let demo = Demo::new(Who::Own);
     let mut job = demo.go(&[], &[], Limits::default());
     let binary = demo.place.path("task/tmp/go-build1/b001/demo.test");
@@ -250,6 +256,9 @@ fn signals_to_the_helper_reach_the_test_and_its_end_comes_back() {
 
 #[test]
 fn a_test_has_limits_of_its_own() {
+    if !has_sandbox() {
+        return;
+    }
     let wall = Limits { wall: Duration::from_secs(1), ..Limits::default() };
     let (_, said) = Demo::new(Who::Own).test("TestEnds", &[("DEMO_END", "sleep")], wall);
     assert!(said.contains("the test was still running after 1s"), "{said}");
@@ -262,6 +271,9 @@ fn a_test_has_limits_of_its_own() {
 
 #[test]
 fn the_helper_runs_nothing_from_elsewhere() {
+    if !has_sandbox() {
+        return;
+    }
     let demo = Demo::new(Who::Own);
     let mut job = demo.go(&[], &[], Limits::default());
     job.plan.program = sandbox_program().to_owned();

@@ -26,8 +26,11 @@ pub(crate) enum Who {
 }
 
 impl Who {
-    /// Everybody who can be had here.
+    /// Everybody who can be had here; nobody where there is no sandbox.
     pub(crate) fn all() -> Vec<Self> {
+        if !has_sandbox() {
+            return Vec::new();
+        }
         if rustix::process::geteuid().is_root() { vec![Self::Own, Self::Nobody] } else { vec![Self::Own] }
     }
 
@@ -74,6 +77,21 @@ pub(crate) fn sandbox_program() -> &'static Path {
         program
     });
     &PROGRAM
+}
+
+/// Whether this machine lets anybody make a sandbox at all. Where it does not, nothing about one can be tested.
+pub(crate) fn has_sandbox() -> bool {
+    static FOUND: LazyLock<bool> = LazyLock::new(|| {
+        let state = tempfile::tempdir().unwrap();
+        let doctor = Command::new(sandbox_program()).arg("doctor").arg(state.path()).output().unwrap();
+        let text = String::from_utf8_lossy(&doctor.stdout).into_owned();
+        let found = doctor.status.success() && !text.lines().any(|line| line.starts_with("MISSING"));
+        if !found {
+            eprintln!("NOT CHECKED: this machine has no sandbox\n{text}");
+        }
+        found
+    });
+    *FOUND
 }
 
 /// The attacker, a static program.
