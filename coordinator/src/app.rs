@@ -23,7 +23,7 @@ use meridian_runtime::{
 };
 use meridian_store::{
     blob::BlobConfig,
-    journal::{GroupCommit, SegmentConfig, SegmentJournal},
+    journal::{GroupCommit, JournalError, SegmentConfig, SegmentJournal},
 };
 use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -74,6 +74,14 @@ pub enum AppError {
     AuthorityLost {
         /// The file that is missing.
         file: PathBuf,
+        /// The journal's directory.
+        journal: PathBuf,
+    },
+    /// The journal is not what was written.
+    #[error("{what}; `meridian journal verify {journal}` says where each file is damaged", journal = journal.display())]
+    Journal {
+        /// What the start met.
+        what: String,
         /// The journal's directory.
         journal: PathBuf,
     },
@@ -241,9 +249,16 @@ impl Kept {
         let blobs = BlobConfig { capacity: config.blob_capacity, free_min: config.free_min };
         let opening = tokio::task::spawn_blocking(move || {
             let journal_dir = state.join("journal");
-            let journal =
-                SegmentJournal::open(&journal_dir, SegmentConfig::default()).map_err(|e| state_error(&e))?;
-            let durable = recover(&journal).map_err(|e| state_error(&e))?;
+            let unreadable = |error: &dyn std::fmt::Display| AppError::Journal {
+                what: error.to_string(),
+                journal: journal_dir.clone(),
+            };
+            let opened = SegmentJournal::open(&journal_dir, SegmentConfig::default());
+            let journal = opened.map_err(|error| match error {
+                JournalError::Damaged(_) => unreadable(&error),
+                _ => state_error(&error),
+            })?;
+            let durable = recover(&journal).map_err(|e| unreadable(&e))?;
             let last = durable.last_index();
             let next = JournalIndex(last.0 + 1);
             let commit = GroupCommit::start(Box::new(journal), next, BATCHES_QUEUED_MAX)

@@ -17,7 +17,7 @@ pub(crate) enum RecoveryError {
     #[error("the journal cannot be read: {0}")]
     Journal(String),
     /// The snapshot does not decode or does not fit together.
-    #[error("the snapshot at {at} is damaged: {what}; `meridian journal verify` tells more")]
+    #[error("the snapshot at {at} is damaged: {what}")]
     Snapshot {
         /// Its index.
         at: JournalIndex,
@@ -25,7 +25,7 @@ pub(crate) enum RecoveryError {
         what: String,
     },
     /// An event does not decode or does not follow from those before it.
-    #[error("event {at} of the journal cannot be applied: {what}; `meridian journal verify` tells more")]
+    #[error("event {at} of the journal cannot be applied: {what}")]
     Event {
         /// Its index.
         at: JournalIndex,

@@ -226,6 +226,24 @@ fn a_segment_with_a_successor_has_no_torn_tail() {
 }
 
 #[test]
+fn a_check_tells_the_first_damage_of_every_file_and_no_more() {
+    let disk = many_segments();
+    let names = segments(&disk);
+    for name in &names[..2] {
+        disk.tamper(name, |bytes| {
+            let end = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+            // The last byte of the last record, and one of the first record's header.
+            bytes[end] ^= 1;
+            bytes[4096] ^= 1;
+        })
+        .unwrap();
+    }
+    let damage = verify(&disk).unwrap().damage;
+    let found: Vec<_> = damage.iter().map(|damage| (damage.file.as_str(), damage.offset)).collect();
+    assert_eq!(found, [(names[0].as_str(), 4096), (names[1].as_str(), 4096)]);
+}
+
+#[test]
 fn a_missing_segment_is_named() {
     use meridian_store::journal::Disk as _;
     for gone in 0..segments(&many_segments()).len() - 1 {

@@ -227,7 +227,7 @@ pub struct JournalArgs {
 /// What can be done with a journal on disk.
 #[derive(Debug, Subcommand)]
 pub enum JournalCommand {
-    /// Read every record and say exactly where the first damage lies, if there is any.
+    /// Read every segment and the snapshot, and say exactly where the first damage in each lies, if there is any.
     Verify {
         /// The journal's directory, or a coordinator's state directory.
         dir: std::path::PathBuf,

@@ -97,3 +97,16 @@ async fn lost_receipt_and_signing_keys_are_made_anew_and_the_fleet_goes_on() {
     let receipts = upload(&agent.channel, "web/shop", Some(scope), &[b"content"]).await.unwrap();
     assert_eq!(receipts.len(), 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_journal_is_refused_with_the_command_that_tells_more() {
+    let state = state_with_a_build().await;
+    let segment = only_segment(&state);
+    let mut bytes = fs::read(&segment).unwrap();
+    bytes[RECORDS_START] ^= 1;
+    fs::write(&segment, bytes).unwrap();
+    let error = Fixture::refusal(&state).await;
+    let journal = state.path().join("journal");
+    assert!(error.contains(segment.file_name().unwrap().to_str().unwrap()), "{error}");
+    assert!(error.contains(&format!("`meridian journal verify {}`", journal.display())), "{error}");
+}

@@ -81,7 +81,7 @@ pub enum JournalError {
         found: JournalIndex,
     },
     /// The journal is not what was written. Nothing is guessed and nothing is changed.
-    #[error("journal is damaged: {0}; run `meridian journal verify`, then restore the directory from a copy")]
+    #[error("journal is damaged: {0}; restore its directory from a copy")]
     Damaged(Damage),
     /// Another process has the directory open.
     #[error("journal directory {dir} is in use by {holder}; stop that coordinator first", dir = dir.display())]

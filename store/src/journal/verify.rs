@@ -1,4 +1,4 @@
-//! `meridian journal verify`: reads everything, changes nothing, and says exactly where the trouble is.
+//! `meridian journal verify`: reads every file, changes nothing, and says exactly where the first damage of each is.
 
 use std::path::Path;
 
@@ -19,7 +19,7 @@ pub struct Report {
     pub segments: usize,
     /// The oldest record; 0 in an empty journal.
     pub first: JournalIndex,
-    /// The last whole record before any damage; 0 in an empty journal.
+    /// The last whole record before the last segment's first damage; 0 in an empty journal.
     pub last: JournalIndex,
     /// What the newest snapshot was taken after.
     pub snapshot: Option<JournalIndex>,
@@ -27,7 +27,8 @@ pub struct Report {
     /// append leaves it, and then nothing is lost; a file that was cut short later looks the same, and only the history
     /// beside the journal knows the difference.
     pub torn: Option<TornTail>,
-    /// Every damage, in order. Empty means that the journal opens.
+    /// The first damage in each segment and each snapshot, and what is missing between them. Behind the first damage of
+    /// a file nothing can be told apart. Empty means that the journal opens.
     pub damage: Vec<Damage>,
 }
 
