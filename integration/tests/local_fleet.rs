@@ -1,6 +1,6 @@
 //! The local fleet: started by the first build, shared by all terminals, gone when idle.
 
-use std::{fs, time::Duration};
+use std::{ffi::OsStr, fs, os::unix::ffi::OsStrExt as _, time::Duration};
 
 use meridian_integration::{
     client::Client,
@@ -57,6 +57,17 @@ fn an_idle_fleet_is_gone() {
     let home = Home::with_proxy("off");
     let run = Running::start(home.meridian(["local", "run", "--idle", "1s"])).finish(Duration::from_secs(30));
     run.expect_code(0);
+}
+
+#[test]
+fn a_variable_that_is_no_text_keeps_no_fleet_from_starting() {
+    let mut home = Home::with_proxy("off");
+    home.set("ODD", OsStr::from_bytes(b"\xff"));
+    let client = Client::local(home);
+    client.run(&["local", "start"]).expect_code(0);
+    let fleet = running_fleet(&client);
+    client.run(&["local", "start"]).expect_code(0);
+    assert_eq!(running_fleet(&client), fleet);
 }
 
 #[test]

@@ -94,7 +94,10 @@ impl GoEnvironment {
     /// # Errors
     /// When no GOPROXY is found, or one that cannot be read.
     pub fn discover() -> Result<Self, DiscoverError> {
-        Self::discover_in(&std::env::vars().collect(), &common_goroots())
+        // None of what is looked up can be anything but text, and a variable that is not may be anybody's.
+        let text = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        Self::discover_in(&text.collect(), &common_goroots())
     }
 
     /// The same from a given environment, with given places of installed Go.
