@@ -182,7 +182,7 @@ async fn write_dist(
 ) -> Result<PathBuf, Trouble> {
     let mut dist = Dist::open(out).map_err(Trouble::broken)?;
     let ids: Vec<&str> = ended.iter().map(|(_, build)| build.id.as_str()).collect();
-    let keyring = sidecars::keyring(&fleet.client, &ids).await?;
+    let keyring = sidecars::keyring(fleet, &ids, report).await?;
     let mut attested = Vec::new();
     for (one, build) in ended {
         let wanted = artifacts(build);

@@ -18,9 +18,19 @@ use meridian_trust::{
     verify::{Files, Policy, Report, Verifier},
 };
 
+use tonic::Status;
+
 use crate::{
+    build::{
+        patience::Patience,
+        report,
+        watch::{Doing, wait_and_reconnect},
+    },
     dist::Dist,
-    fleet::client::{Client, ask},
+    fleet::{
+        client::{ANSWER_DEADLINE, explain_status, is_away},
+        select::Fleet,
+    },
     trouble::Trouble,
 };
 
@@ -61,22 +71,47 @@ impl Attested {
     }
 }
 
-/// The keyring file of a command's builds.
+/// The keyring file of a command's builds. A coordinator that is away is waited for, as for the artifacts.
 ///
 /// # Errors
 /// When the coordinator does not give it.
-pub async fn keyring(client: &Client, builds: &[&str]) -> Result<KeyringFile, Trouble> {
+pub async fn keyring(
+    fleet: &mut Fleet,
+    builds: &[&str],
+    report: &mut report::Report,
+) -> Result<KeyringFile, Trouble> {
     let mut whole: Option<KeyringFile> = None;
     for build in builds {
-        let request = v1::BuildKeyringRequest { build: (*build).to_owned() };
-        let answer = ask("fetch the keyring", client.builds().keyring(request)).await?;
-        let mut file = KeyringFile::parse(&answer.file).map_err(Trouble::broken)?;
+        let mut file = keyring_of(fleet, build, report).await?;
         if let Some(earlier) = whole {
             file.acceptances.splice(0..0, earlier.acceptances);
         }
         whole = Some(file);
     }
     whole.ok_or_else(|| Trouble::broken("there is no build to fetch a keyring for"))
+}
+
+async fn keyring_of(
+    fleet: &mut Fleet,
+    build: &str,
+    report: &mut report::Report,
+) -> Result<KeyringFile, Trouble> {
+    let mut patience = Patience::default();
+    loop {
+        let request = v1::BuildKeyringRequest { build: build.to_owned() };
+        let mut client = fleet.client.builds();
+        let status = match tokio::time::timeout(ANSWER_DEADLINE, client.keyring(request)).await {
+            Ok(Ok(answer)) => {
+                return KeyringFile::parse(&answer.into_inner().file).map_err(Trouble::broken);
+            }
+            Ok(Err(status)) => status,
+            Err(_) => Status::deadline_exceeded("no answer in time"),
+        };
+        if !is_away(&status) {
+            return Err(explain_status("fetch the keyring", &status));
+        }
+        wait_and_reconnect(fleet, Doing::Fetching, report, &mut patience, &status).await?;
+    }
 }
 
 /// Writes the files beside each artifact and `keyring.json`.

@@ -15,7 +15,7 @@ use tonic::{Response, Status, transport::Channel};
 use crate::trouble::Trouble;
 
 /// How long one question may take to be answered.
-const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
+pub const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
 
 /// A coordinator and who we are to it.
 #[derive(Debug)]
