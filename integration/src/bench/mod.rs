@@ -12,4 +12,5 @@ pub mod memory;
 pub mod speed;
 pub mod storm;
 pub mod timing;
+pub mod trust;
 pub mod world;

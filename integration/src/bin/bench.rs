@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, bail};
 use clap::{Parser, ValueEnum};
-use meridian_integration::bench::main_job::{self, Plan};
+use meridian_integration::bench::{main_job, trust::parts as trust};
 
 /// Measures Meridian against what people use today. Figures go to standard output, progress to standard error.
 #[derive(Debug, Parser)]
@@ -18,12 +18,17 @@ struct Arguments {
     /// Measure only these keys.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
+    /// Throw away what an earlier run kept, and measure all of it again.
+    #[arg(long)]
+    fresh: bool,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Bench {
     /// One command builds a real Go program through coordinator and agent.
     MainJob,
+    /// Signed artifacts: sandbox, signer, verifiers, reproducibility, redaction.
+    Trust,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -34,14 +39,20 @@ fn main() -> anyhow::Result<()> {
     if arguments.rounds == 0 {
         bail!("--rounds must be at least 1");
     }
-    if let Some(unknown) = arguments.only.iter().find(|key| !main_job::KEYS.contains(&key.as_str())) {
-        bail!("there is no figure {unknown:?}; there are: {}", main_job::KEYS.join(", "));
+    let keys = match arguments.bench {
+        Bench::MainJob => main_job::KEYS.to_vec(),
+        Bench::Trust => trust::keys(),
+    };
+    if let Some(unknown) = arguments.only.iter().find(|key| !keys.contains(&key.as_str())) {
+        bail!("there is no figure {unknown:?}; there are: {}", keys.join(", "));
     }
-    let figures = match arguments.bench {
-        Bench::MainJob => main_job::measure(&Plan { rounds: arguments.rounds, only: arguments.only }),
+    let Arguments { bench, rounds, only, fresh, json } = arguments;
+    let figures = match bench {
+        Bench::MainJob => main_job::measure(&main_job::Plan { rounds, only }),
+        Bench::Trust => trust::measure(&trust::Plan { rounds, only, fresh }),
     }
     .context("the bench could not be completed")?;
-    if arguments.json {
+    if json {
         println!("{}", figures.to_json());
     } else {
         print!("{}", figures.to_text());
