@@ -3,7 +3,7 @@
 //! The format is the Dead Simple Signing Envelope, version 1. What is signed is the *pre-authentication
 //! encoding* of type and payload, so a signed order can never pass as a keyring. The format allows many
 //! signatures and optional key ids; here it is exactly one signature with the id of its key, as Sigstore
-//! bundles want it, and nobody gets at the payload but through [`Envelope::open`], which verifies first.
+//! bundles want it, and nobody gets at the payload as a fact but through [`Envelope::open`], which verifies first.
 
 use serde::{Deserialize, Serialize};
 
@@ -101,6 +101,13 @@ impl Envelope {
     pub fn key_id(&self) -> KeyId {
         let [signature] = &self.signatures;
         signature.keyid
+    }
+
+    /// The payload as a mere claim: nothing says who made it. For whoever makes its checks one by one, the signature
+    /// among them.
+    #[must_use]
+    pub fn claim(&self) -> &[u8] {
+        &self.payload
     }
 
     /// The payload, once it is certain that it is a `payload_type` and signed by `key`.

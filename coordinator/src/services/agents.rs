@@ -192,7 +192,7 @@ impl Session {
             AgentSaid::Report { task, fence, outcome } => {
                 let outcome = self.holder.check_outcome(&task, outcome).await;
                 let outcome = outcome.map_err(|error| internal("the report cannot be checked", error))?;
-                let evidence = self.results.evidence(&task, &outcome).await;
+                let evidence = self.results.evidence(&task, fence, &outcome).await;
                 Input::Report { session, task, fence, outcome, evidence }
             }
             said => said
