@@ -14,8 +14,11 @@ use crate::{
     digest::Digest,
     id::{AgentId, BuildId, Epoch, Fence, IdempotencyKey, JournalIndex, ProjectId, TaskId},
     keyring::{CertifiedKey, KeyId},
-    machine::record::{
-        BuildRecord, BuildState, Counters, ProjectRecord, Record, TaskRecord, TaskState, TokenRecord,
+    machine::{
+        record::{
+            BuildRecord, BuildState, Counters, ProjectRecord, Record, TaskRecord, TaskState, TokenRecord,
+        },
+        standing::{self, Standing},
     },
     time::Wall,
 };
@@ -139,8 +142,7 @@ impl Durable {
     /// Whether this agent's lease of this task is the current one.
     #[must_use]
     pub fn holds_lease(&self, agent: &AgentId, task: &TaskId, fence: Fence) -> bool {
-        matches!(self.task(task).map(|t| &t.state),
-            Some(TaskState::Leased { agent: a, fence: f }) if a == agent && *f == fence)
+        self.task(task).is_some_and(|task| standing::check(&Standing { state: &task.state, agent, fence }))
     }
 
     /// A signing key that is not forgotten.
