@@ -2,6 +2,7 @@
 //!
 //! Each part is a file here. The long ones keep a [`ledger::Ledger`] and resume where they stopped.
 
+pub mod forgeries;
 pub mod ledger;
 pub mod parts;
 pub mod redaction;
