@@ -3,6 +3,9 @@
 use std::{path::PathBuf, time::Duration};
 
 use meridian_core::{attempt::AttemptLimits, id::FleetName, quantity::ByteCount};
+use meridian_runtime::telemetry::Masking;
+
+use crate::secrets::DeclaredSecrets;
 
 /// What an agent needs to know. Who it is stands in its identity.
 #[derive(Debug, Clone)]
@@ -27,6 +30,10 @@ pub struct AgentConfig {
     pub drain_within: Duration,
     /// The spans of each attempt.
     pub limits: AttemptLimits,
+    /// What the operator declares to be secret, besides what the agent itself uses to reach modules.
+    pub secrets: DeclaredSecrets,
+    /// The masking of the process's own log, which is told what is secret.
+    pub masking: Masking,
 }
 
 impl AgentConfig {
@@ -44,6 +51,8 @@ impl AgentConfig {
             shim,
             drain_within: Duration::from_secs(15 * 60),
             limits: AttemptLimits::default(),
+            secrets: DeclaredSecrets::default(),
+            masking: Masking::default(),
         }
     }
 }

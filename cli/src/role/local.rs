@@ -13,6 +13,7 @@ use meridian_runtime::{
     identity::{Identity, SpiffeId, new_key_and_csr},
     shutdown::Signals,
     state_dir::StateDir,
+    telemetry::Masking,
 };
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -37,7 +38,7 @@ const AGENT_ENDS_WITHIN: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// When another process owns the state directory, or a part does not start.
-pub async fn run(context: &Context, idle: Duration) -> Result<(), Trouble> {
+pub async fn run(context: &Context, idle: Duration, masking: Masking) -> Result<(), Trouble> {
     let paths = LocalPaths::of(&context.directories);
     let _owned = StateDir::open(&paths.state, LAYOUT).map_err(Trouble::broken)?;
     let mut signals = Signals::listen().map_err(Trouble::broken)?;
@@ -46,7 +47,7 @@ pub async fn run(context: &Context, idle: Duration) -> Result<(), Trouble> {
     let agent_stop = CancellationToken::new();
     // Before the agent reads them: what changes in between shows as a difference later, not as the same.
     let go = go_fingerprint().unwrap_or_default();
-    let mut agent = match start_agent(&paths, &coordinator, &agent_stop).await {
+    let mut agent = match start_agent(&paths, &coordinator, &agent_stop, masking).await {
         Ok(agent) => agent,
         Err(trouble) => {
             stop.cancel();
@@ -89,6 +90,7 @@ async fn start_agent(
     paths: &LocalPaths,
     coordinator: &Running,
     stop: &CancellationToken,
+    masking: Masking,
 ) -> Result<JoinHandle<()>, Trouble> {
     let id = SpiffeId::new(FLEET_NAME, &AGENT).map_err(Trouble::broken)?;
     let (key, request) = new_key_and_csr().map_err(Trouble::broken)?;
@@ -98,6 +100,7 @@ async fn start_agent(
     let fleet = FleetName::new(FLEET_NAME).map_err(Trouble::broken)?;
     let shim = std::env::current_exe().map_err(Trouble::broken)?;
     let config = AgentConfig::new(fleet, coordinator.address.to_string(), make(&paths.agent())?, shim);
+    let config = AgentConfig { masking, ..config };
     let app = AgentApp::build(config, identity, None, Clock::system()).await.map_err(Trouble::broken)?;
     // A local fleet that stops gives its tasks up: they are placed anew when it starts again.
     Ok(tokio::spawn(app.run(CancellationToken::new(), stop.clone())))
