@@ -179,6 +179,18 @@ impl Fleet {
         Running::start(command).finish(Duration::from_secs(30))
     }
 
+    /// Takes a signing key back, with the coordinator's own administrator identity.
+    ///
+    /// # Panics
+    /// When it is not revoked.
+    #[track_caller]
+    pub fn revoke_key(&self, key: &str) {
+        let mut command = self.home.meridian(["keyring", "revoke", key]);
+        command.arg("--state").arg(self.coordinator_state());
+        command.args(["--coordinator", &self.address()]);
+        Running::start(command).finish(Duration::from_secs(30)).expect_code(0).expect_words(&["revoked"]);
+    }
+
     /// Joins an agent with `slots` slots, in a home of its own.
     ///
     /// # Panics
@@ -209,6 +221,11 @@ impl Fleet {
         let mut command = agent.home.meridian(["agent", "--coordinator", &address, "--state"]);
         command.arg(agent.home.path().join("agent"));
         command.args(["--slots", &agent.slots.to_string()]);
+        // What a test has written there.
+        let config = agent.home.path().join("agent.toml");
+        if config.is_file() {
+            command.arg("--config").arg(config);
+        }
         if let Some(token) = token {
             command.env("MERIDIAN_TOKEN", token);
         }
