@@ -5,6 +5,7 @@
 
 pub mod build;
 mod commands;
+pub mod rebuild;
 pub mod role;
 
 pub use commands::{

@@ -1,0 +1,31 @@
+//! The commands that the reproducibility bench builds: public, pure Go, at pinned versions, each of another module.
+
+/// Import path of a command, and its module's version.
+pub const MODULES: &[(&str, &str)] = &[
+    ("golang.org/x/tools/cmd/stringer", "v0.52.0"),
+    ("golang.org/x/perf/cmd/benchstat", "v0.0.0-20260908200009-22c9c6c9d4da"),
+    ("mvdan.cc/sh/v3/cmd/shfmt", "v3.14.1"),
+    ("mvdan.cc/gofumpt", "v0.12.0"),
+    ("honnef.co/go/tools/cmd/structlayout", "v0.8.2"),
+    ("github.com/junegunn/fzf", "v0.65.2"),
+    ("github.com/google/go-jsonnet/cmd/jsonnet", "v0.22.0"),
+    ("github.com/BurntSushi/toml/cmd/tomlv", "v1.6.0"),
+    ("github.com/pelletier/go-toml/v2/cmd/tomljson", "v2.4.3"),
+    ("github.com/fatih/gomodifytags", "v1.17.0"),
+    ("github.com/kisielk/errcheck", "v1.30.0"),
+    ("github.com/gordonklaus/ineffassign", "v0.2.0"),
+    ("github.com/client9/misspell/cmd/misspell", "v0.3.4"),
+    ("github.com/golangci/misspell/cmd/misspell", "v0.8.0"),
+    ("github.com/fzipp/gocyclo/cmd/gocyclo", "v0.6.0"),
+    ("github.com/uudashr/gocognit/cmd/gocognit", "v1.3.0"),
+    ("github.com/mdempsky/unconvert", "v0.0.0-20260816212528-33842c47157a"),
+    ("github.com/segmentio/golines", "v0.13.0"),
+    ("filippo.io/age/cmd/age-keygen", "v1.3.2"),
+    ("github.com/klauspost/compress/s2/cmd/s2c", "v1.20.4"),
+    ("github.com/google/addlicense", "v1.1.1"),
+    ("github.com/google/wire/cmd/wire", "v0.7.0"),
+    ("go.uber.org/mock/mockgen", "v0.6.0"),
+    ("google.golang.org/protobuf/cmd/protoc-gen-go", "v1.36.12"),
+    ("google.golang.org/grpc/cmd/protoc-gen-go-grpc", "v1.6.2"),
+    ("github.com/planetscale/vtprotobuf/cmd/protoc-gen-go-vtproto", "v0.6.0"),
+];
