@@ -23,7 +23,7 @@ use crate::{
     command::{ask, context::Context, journal, keyring, local, logs, membership, print, verify},
     exit_code::ExitCode,
     fleet::local::LocalPaths,
-    role,
+    rebuild, role,
     trouble::Trouble,
 };
 
@@ -156,6 +156,10 @@ async fn run(command: Command) -> Result<(), Trouble> {
                 propagation::join(&span, &traceparent);
             }
             Box::pin(flow::run(&context, &args)).instrument(span).await
+        }
+        Command::Rebuild(args) => {
+            let span = tracing::info_span!("rebuild", otel.kind = "client");
+            Box::pin(rebuild::flow::run(&context, &args)).instrument(span).await
         }
         Command::Builds(args) => ask::builds(&context, &args).await,
         Command::Logs(args) => logs::logs(&context, &args).await,

@@ -114,7 +114,8 @@ fn check_arguments(args: &BuildArgs) -> Result<(), Trouble> {
     Ok(())
 }
 
-fn cancelled(what: &str) -> Trouble {
+/// The trouble of a command that the user gave up.
+pub(crate) fn cancelled(what: &str) -> Trouble {
     Trouble { exit: ExitCode::Cancelled, ..Trouble::broken(format_args!("cancelled: {what}")) }
 }
 
@@ -156,7 +157,7 @@ fn check(args: &BuildArgs, plan: Plan) -> Result<(Plan, BuildSpec), Trouble> {
 }
 
 /// Success, or the one trouble that stands for all builds.
-fn check_outcome(builds: &[&v1::Build]) -> Result<(), Trouble> {
+pub(crate) fn check_outcome(builds: &[&v1::Build]) -> Result<(), Trouble> {
     let with = |state| builds.iter().filter(move |build| build.state() == state);
     let names = |state| with(state).map(|build| build.id.as_str()).collect::<Vec<_>>().join(", ");
     if with(BuildState::Failed).next().is_some() {
@@ -174,7 +175,7 @@ fn check_outcome(builds: &[&v1::Build]) -> Result<(), Trouble> {
 }
 
 /// Fetches and checks every artifact.
-async fn write_dist(
+pub(crate) async fn write_dist(
     fleet: &mut Fleet,
     ended: &[(Submitted, Box<v1::Build>)],
     out: &Path,

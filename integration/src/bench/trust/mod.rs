@@ -5,3 +5,5 @@
 pub mod ledger;
 pub mod parts;
 pub mod redaction;
+pub mod repro_modules;
+pub mod reproducible;
