@@ -178,7 +178,7 @@ async fn run(command: Command) -> Result<(), Trouble> {
             LocalCommand::Stop { when_idle, json } => local::stop(&context, when_idle, json).await,
             LocalCommand::Run { idle, .. } => Box::pin(role::local::run(&context, idle)).await,
         },
-        Command::Verify(args) => verify::verify(&context, &args),
+        Command::Verify(args) => verify::run::verify(&context, &args),
         Command::Keyring(args) => keyring::run(&context, &args.command).await,
         Command::Coordinator(_)
         | Command::Agent(_)

@@ -7,3 +7,4 @@ pub mod parts;
 pub mod redaction;
 pub mod repro_modules;
 pub mod reproducible;
+pub mod verifiers;
