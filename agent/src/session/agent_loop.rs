@@ -202,6 +202,9 @@ impl AgentLoop {
             self.renew_every = millis(renew_every).max(Duration::from_millis(100));
             return;
         }
+        if matches!(order, Order::Settled { accepted: false, .. }) {
+            self.worker.ask_about_key();
+        }
         let Some((task, input)) = AttemptInput::of_order(order) else { return };
         if matches!(input, AttemptInput::Offered { .. }) {
             let limits = self.config.limits.clone();
