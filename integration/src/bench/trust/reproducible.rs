@@ -40,7 +40,7 @@ use crate::{bench::figures::Figures, client::Client, fleet::Fleet, home::Home};
 /// The figures of this part.
 pub const KEYS: &[&str] = &["repro_modules", "repro_targets", "repro_diverged", "repro_unexplained"];
 
-/// The platforms of every module: three containers, three architectures, five systems' worth of linker.
+/// The platforms of every module: four systems with three kinds of executable, and two architectures.
 pub const PLATFORMS: [&str; 5] =
     ["linux/amd64", "linux/arm64", "darwin/arm64", "windows/amd64", "freebsd/amd64"];
 
