@@ -13,6 +13,7 @@ pub mod fleet;
 pub mod goreleaser;
 pub mod out_dir;
 pub mod project;
+pub mod release;
 pub mod role;
 pub mod settings;
 pub mod source;

@@ -4,6 +4,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::args::{
     build::BuildArgs,
+    release::ReleaseArgs,
     role::{AgentArgs, CoordinatorArgs, LocalArgs},
 };
 
@@ -27,6 +28,8 @@ pub struct Cli {
 pub enum Command {
     /// Build a directory, a module or a git repository for one or more platforms.
     Build(Box<BuildArgs>),
+    /// Make the archives and checksums of a release from a GoReleaser configuration.
+    Release(Box<ReleaseArgs>),
     /// List the builds of a project, newest first.
     Builds(BuildsArgs),
     /// Show what the tools of a build wrote.
@@ -75,6 +78,7 @@ impl Command {
     pub fn json(&self) -> bool {
         match self {
             Self::Build(args) => args.fleet.json,
+            Self::Release(args) => args.fleet.json,
             Self::Builds(args) => args.fleet.json,
             Self::Logs(args) => args.fleet.json,
             Self::Explain(args) | Self::Cancel(args) => args.fleet.json,

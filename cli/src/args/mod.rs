@@ -5,6 +5,7 @@
 
 pub mod build;
 mod commands;
+pub mod release;
 pub mod role;
 
 pub use commands::{
