@@ -5,6 +5,7 @@
 
 pub mod build;
 mod commands;
+mod forms;
 pub mod release;
 pub mod role;
 

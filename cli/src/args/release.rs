@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
 
-use crate::args::{FleetArgs, parse_span};
+use crate::args::{FleetArgs, forms::project, parse_span};
 
 const AFTER_HELP: &str = "\
 The configuration is GoReleaser's: .goreleaser.yaml of version 2, as far as docs/GORELEASER.md says. What is in
@@ -62,7 +62,7 @@ pub struct ReleaseArgs {
     #[arg(long, value_name = "REGION/NAME", env = "MERIDIAN_AGENT")]
     pub agent: Option<String>,
     /// Whose builds they are. Default: your team, and the last word of the module's path.
-    #[arg(long, value_name = "TEAM/PROJECT", env = "MERIDIAN_PROJECT")]
+    #[arg(long, value_name = "TEAM/PROJECT", env = "MERIDIAN_PROJECT", value_parser = project)]
     pub project: Option<String>,
     /// Which fleet.
     #[command(flatten)]
