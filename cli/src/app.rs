@@ -23,7 +23,7 @@ use crate::{
     command::{ask, context::Context, journal, keyring, local, logs, membership, print, verify},
     exit_code::ExitCode,
     fleet::local::LocalPaths,
-    rebuild, role,
+    rebuild, release, role,
     trouble::Trouble,
 };
 
@@ -159,7 +159,17 @@ async fn run(command: Command) -> Result<(), Trouble> {
         }
         Command::Rebuild(args) => {
             let span = tracing::info_span!("rebuild", otel.kind = "client");
+            if let Ok(traceparent) = std::env::var("TRACEPARENT") {
+                propagation::join(&span, &traceparent);
+            }
             Box::pin(rebuild::flow::run(&context, &args)).instrument(span).await
+        }
+        Command::Release(args) => {
+            let span = tracing::info_span!("release", otel.kind = "client");
+            if let Ok(traceparent) = std::env::var("TRACEPARENT") {
+                propagation::join(&span, &traceparent);
+            }
+            Box::pin(release::flow::run(&context, &args)).instrument(span).await
         }
         Command::Builds(args) => ask::builds(&context, &args).await,
         Command::Logs(args) => logs::logs(&context, &args).await,

@@ -6,6 +6,7 @@ use crate::args::{
     build::BuildArgs,
     forms::{address, project},
     rebuild::RebuildArgs,
+    release::ReleaseArgs,
     role::{AgentArgs, CoordinatorArgs, LocalArgs},
 };
 
@@ -31,6 +32,8 @@ pub enum Command {
     Build(Box<BuildArgs>),
     /// Build again, elsewhere and from scratch, what a build built, and compare bit by bit.
     Rebuild(Box<RebuildArgs>),
+    /// Make the archives and checksums of a release from a GoReleaser configuration.
+    Release(Box<ReleaseArgs>),
     /// List the builds of a project, newest first.
     Builds(BuildsArgs),
     /// Show what the tools of a build wrote.
@@ -80,6 +83,7 @@ impl Command {
         match self {
             Self::Build(args) => args.fleet.json,
             Self::Rebuild(args) => args.fleet.json,
+            Self::Release(args) => args.fleet.json,
             Self::Builds(args) => args.fleet.json,
             Self::Logs(args) => args.fleet.json,
             Self::Explain(args) | Self::Cancel(args) => args.fleet.json,

@@ -2,6 +2,7 @@
 //!
 //! Each part is a file here. The long ones keep a [`ledger::Ledger`] and resume where they stopped.
 
+pub mod asset_names;
 pub mod ledger;
 pub mod parts;
 pub mod redaction;
