@@ -2,7 +2,6 @@
 
 use std::{
     io::{self, Write as _},
-    os::fd::AsFd as _,
     process::ExitCode as ProcessExitCode,
 };
 
@@ -63,11 +62,7 @@ pub fn main() -> ProcessExitCode {
 
 /// Signs for the agent at the other end of standard input, until that hangs up.
 fn signer(state: &std::path::Path) -> ProcessExitCode {
-    let served =
-        std::io::stdin().as_fd().try_clone_to_owned().map_err(|error| error.to_string()).and_then(|socket| {
-            meridian_agent::signer::serve(socket.into(), state).map_err(|error| error.to_string())
-        });
-    match served {
+    match meridian_agent::signer::run(state) {
         Ok(()) => ExitCode::Done.into(),
         Err(error) => {
             print::aside(&format!("the signer ends: {error}"));

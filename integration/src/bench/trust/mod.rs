@@ -9,3 +9,4 @@ pub mod redaction;
 pub mod repro_modules;
 pub mod reproducible;
 pub mod verifiers;
+pub mod signing;

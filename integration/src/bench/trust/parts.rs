@@ -1,6 +1,6 @@
 //! The parts of the bench, their keys, and the order in which they run.
 
-use super::{asset_names, redaction, reproducible, verifiers::measure as verifiers};
+use super::{asset_names, redaction, reproducible, signing, verifiers::measure as verifiers};
 use crate::bench::figures::Figures;
 
 /// What to measure, and how often.
@@ -26,6 +26,7 @@ const PARTS: &[Part] = &[
     Part { keys: reproducible::KEYS, measure: reproducible::measure },
     Part { keys: verifiers::KEYS, measure: verifiers::measure },
     Part { keys: asset_names::KEYS, measure: asset_names::measure },
+    Part { keys: signing::KEYS, measure: signing::measure },
 ];
 
 /// Every figure that can be asked for by `--only`, in the order in which they are taken.
