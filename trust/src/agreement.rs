@@ -192,7 +192,8 @@ fn toolchain_asked(Sides { provenance, .. }: &Sides<'_>) -> Result<(), Disagreem
         (ToolchainUsed::Installed { version, .. }, _) => format!("{version} of the agent's machine"),
         (ToolchainUsed::Module { version, .. }, _) => version.clone(),
     };
-    let wanted = asked.map_or_else(|| "the one installed on the agent".to_owned(), |asked| format!("go{asked}"));
+    let wanted =
+        asked.map_or_else(|| "the one installed on the agent".to_owned(), |asked| format!("go{asked}"));
     Err(Disagreement::Toolchain { found, wanted })
 }
 

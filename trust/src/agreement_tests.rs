@@ -140,7 +140,10 @@ impl Case {
 
     fn broken_rules(&self) -> Vec<&'static str> {
         let sides = Sides { provenance: &self.provenance, info: &self.info };
-        assert_eq!(check(&self.provenance, &self.info).is_ok(), RULES.iter().all(|(_, rule)| rule(&sides).is_ok()));
+        assert_eq!(
+            check(&self.provenance, &self.info).is_ok(),
+            RULES.iter().all(|(_, rule)| rule(&sides).is_ok())
+        );
         RULES.iter().filter(|(_, rule)| rule(&sides).is_err()).map(|(name, _)| *name).collect()
     }
 

@@ -107,7 +107,10 @@ impl Signing {
                 }
                 Err(CertifyFailure::Refused(why)) => {
                     self.certified.send_replace(false);
-                    tracing::error!(why, "the signer's key counts no more: nothing that is built here is accepted");
+                    tracing::error!(
+                        why,
+                        "the signer's key counts no more: nothing that is built here is accepted"
+                    );
                     PAUSE_REFUSED
                 }
                 Err(CertifyFailure::Trouble(why)) => {

@@ -78,8 +78,13 @@ fn source() -> SourceModules {
 }
 
 fn info() -> BuildInfo {
-    let settings =
-        [("-trimpath", "true"), ("CGO_ENABLED", "0"), ("GOARCH", "amd64"), ("GOOS", "linux"), ("GOAMD64", "v1")];
+    let settings = [
+        ("-trimpath", "true"),
+        ("CGO_ENABLED", "0"),
+        ("GOARCH", "amd64"),
+        ("GOOS", "linux"),
+        ("GOAMD64", "v1"),
+    ];
     let module = |path: &str, version: &str, sum: String| Module {
         path: path.to_owned(),
         version: version.to_owned(),
@@ -177,12 +182,8 @@ impl Case {
             receipts: vec![receipt(digest)],
             attestation: Some(attestation),
         };
-        let subject = Subject {
-            name: NAME.to_owned(),
-            digest,
-            size: artifact.size,
-            build_info: info.clone(),
-        };
+        let subject =
+            Subject { name: NAME.to_owned(), digest, size: artifact.size, build_info: info.clone() };
         let offer =
             AgentOffer { host: "linux/amd64".to_owned(), slots: 1, cores: 1, version: "0.1.0".to_owned() };
         Self {
@@ -269,7 +270,9 @@ const FORGERIES: &[(&str, Forgery)] = &[
             c.bundle = EnvelopeBundle { envelope: c.provenance.sign(&other).unwrap() };
         })
     }),
-    ("the statement agrees with the executable", || Case::stating(|p| p.external.flags.tags.push("evil".into()))),
+    ("the statement agrees with the executable", || {
+        Case::stating(|p| p.external.flags.tags.push("evil".into()))
+    }),
     ("the report names the Go of the executable", || forged(|c| c.go_version = "go1.26.0".to_owned())),
     ("the modules are those of the source", || {
         with_sources("module a.test/web\n", &format!("a.test/dep v1.0.0 {}\n", H1::of_go_mod(&[2])))
@@ -287,7 +290,9 @@ const FORGERIES: &[(&str, Forgery)] = &[
     ("the receipts of the provenance are the holder's", || {
         forged(|c| c.attestation().provenance.receipts[0].mac[0] ^= 1)
     }),
-    ("the receipts of the SBOM are the holder's", || forged(|c| c.attestation().sbom.receipts[0].mac[0] ^= 1)),
+    ("the receipts of the SBOM are the holder's", || {
+        forged(|c| c.attestation().sbom.receipts[0].mac[0] ^= 1)
+    }),
     ("the build lies within its lease", || Case::stating(|p| p.started = Wall(1_000_000 - 60_001))),
     ("the builder's version is the agent's", || Case::stating(|p| p.builder_version = "0.2.0".to_owned())),
     ("the toolchain is for the agent's host", || {

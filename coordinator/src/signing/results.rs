@@ -17,14 +17,8 @@ use meridian_core::{
 use meridian_runtime::clock::Clock;
 use meridian_store::blob::DiskBlobs;
 use meridian_trust::{
-    bundle::EnvelopeBundle,
-    dsse::ENVELOPE_LEN_MAX,
-    executable::read_build_info,
-    keys::VerifyingKey,
-    message::Content,
-    modfiles::SourceModules,
-    sbom::Sbom,
-    statement::Provenance,
+    bundle::EnvelopeBundle, dsse::ENVELOPE_LEN_MAX, executable::read_build_info, keys::VerifyingKey,
+    message::Content, modfiles::SourceModules, sbom::Sbom, statement::Provenance,
 };
 
 use super::{

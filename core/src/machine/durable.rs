@@ -160,7 +160,8 @@ impl Durable {
     /// `at`. An agent that has had no key yet is not barred.
     #[must_use]
     pub fn is_barred(&self, agent: &AgentId, at: Wall) -> bool {
-        let own = |key: &&CertifiedKey| matches!(&key.claim.holder, KeyHolder::Agent(holder) if holder == agent);
+        let own =
+            |key: &&CertifiedKey| matches!(&key.claim.holder, KeyHolder::Agent(holder) if holder == agent);
         let is_revoked = self.keys.values().filter(own).any(|key| key.revoked.is_some());
         is_revoked && !self.keys.values().filter(own).any(|key| key.is_live(at))
     }

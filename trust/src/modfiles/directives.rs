@@ -139,7 +139,9 @@ mod tests {
 
     #[test]
     fn nonsense_says_nothing() {
-        for text in ["replace => \n", "replace a b c => d\n", "module\n", "replace (\n", "use \"\n", "\"", "((("] {
+        for text in
+            ["replace => \n", "replace a b c => d\n", "module\n", "replace (\n", "use \"\n", "\"", "((("]
+        {
             let found = Directives::read(text);
             assert!(found.replaces.is_empty() && found.module.is_none(), "{text}: {found:?}");
         }

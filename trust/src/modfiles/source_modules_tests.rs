@@ -135,8 +135,7 @@ fn the_modules_of_a_workspace_need_no_hash_and_its_sums_count_together() {
 #[test]
 fn vendored_modules_have_no_hash_and_must_be_listed() {
     let modules = "# a.test/dep v1.0.0\n## explicit\na.test/dep\n# a.test/old v1.0.0 => b.test/fork v1.2.0\n";
-    let source =
-        source(&[("go.mod", "module a.test/app\n"), ("vendor/modules.txt", modules)], "", false);
+    let source = source(&[("go.mod", "module a.test/app\n"), ("vendor/modules.txt", modules)], "", false);
     let good = [from_tree("a.test/dep", "v1.0.0", ""), from_tree("a.test/old", "v1.0.0", "b.test/fork")];
     assert_eq!(source.check(&good), Ok(()));
     check_refused(&source, &from_tree("a.test/dep", "v1.0.1", ""), &["does not hold it"]);

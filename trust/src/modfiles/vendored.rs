@@ -13,7 +13,9 @@ impl Vendored {
             let words: Vec<&str> = line.split_ascii_whitespace().collect();
             let entry = match words.as_slice() {
                 ["#", path, version] => (path, version, None),
-                ["#", path, version, "=>", by] | ["#", path, version, "=>", by, _] => (path, version, Some(by)),
+                ["#", path, version, "=>", by] | ["#", path, version, "=>", by, _] => {
+                    (path, version, Some(by))
+                }
                 _ => continue,
             };
             let (path, version, by) = entry;
