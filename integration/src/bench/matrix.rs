@@ -8,14 +8,11 @@ use std::{
 
 use anyhow::Context as _;
 
-use crate::{
-    bench::{
-        figures::Figures,
-        peers,
-        timing::{run, seconds},
-        world::{PLATFORMS, World},
-    },
-    home::{Home, go_env},
+use crate::bench::{
+    figures::Figures,
+    peers,
+    timing::seconds,
+    world::{PLATFORMS, World},
 };
 
 /// Pinned, so that two runs compare with the same peer; newer ones depend on modules that not every proxy serves.

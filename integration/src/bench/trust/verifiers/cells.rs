@@ -75,6 +75,8 @@ pub enum Expected {
     Accepts(&'static str),
     /// It is refused.
     Rejects(&'static str),
+    /// It is refused although it is genuine, in these words: a verifier that is broken would refuse everything.
+    RejectsSaying(&'static str, &'static str),
     /// The verifier does not do this.
     DoesNotApply(&'static str),
 }
@@ -205,12 +207,25 @@ impl Cell {
 
 /// Where a verifier differs from what one would think.
 fn exception(
-    _verifier: Verifier,
-    _algorithm: Algorithm,
-    _form: Form,
-    _alteration: Alteration,
+    verifier: Verifier,
+    algorithm: Algorithm,
+    form: Form,
+    alteration: Alteration,
 ) -> Option<Expected> {
-    None
+    use Alteration as A;
+    Some(match (verifier, algorithm, form, alteration) {
+        (Verifier::Npm, Algorithm::Ed25519, Form::Message, A::Genuine) => Expected::RejectsSaying(
+            "the library hashes the artifact first, which pure Ed25519 does not; it takes the same key's provenance",
+            "signature verification failed",
+        ),
+        (Verifier::CosignV2, _, Form::Message, A::DigestBit) => Expected::Accepts(
+            "it takes the digest in the bundle for a hint and hashes the artifact itself, which is the one that was signed",
+        ),
+        (Verifier::SigstoreVerify, _, Form::Message, A::SecondSignature) => Expected::Accepts(
+            "its reader takes the first kind of content that it finds; that one is good, and about this artifact",
+        ),
+        _ => return None,
+    })
 }
 
 impl fmt::Display for Cell {

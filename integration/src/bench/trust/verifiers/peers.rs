@@ -44,12 +44,13 @@ impl Peers {
         Self { programs }
     }
 
-    /// Those that need no compiling of others' code, and those that were installed before.
+    /// Those that nobody has to install, and cosign where it was installed before.
     #[must_use]
     pub fn at_hand() -> Self {
         let is_at_hand = |verifier: &Verifier| match verifier {
             Verifier::OpenSsl | Verifier::Go => true,
-            other => kept(*other).is_ok_and(|path| path.exists()),
+            Verifier::CosignV2 | Verifier::CosignV3 => kept(*verifier).is_ok_and(|path| path.exists()),
+            Verifier::SigstoreVerify | Verifier::Npm => false,
         };
         let here = Verifier::ALL.into_iter().filter(is_at_hand);
         Self { programs: here.filter_map(|verifier| Some((verifier, install(verifier).ok()?))).collect() }

@@ -6,6 +6,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use anyhow::{Context as _, ensure};
@@ -37,7 +38,7 @@ pub struct Sample {
     /// `X.intoto.sigstore.json`.
     pub provenance: String,
     /// Whoever else has a key of the same algorithm.
-    other: SigningKey,
+    other: Arc<SigningKey>,
 }
 
 /// Where a sample's files lie.
@@ -78,7 +79,7 @@ fn read(artifact: &Path) -> anyhow::Result<Sample> {
         signature: beside(Sidecar::Signature)?,
         message: beside(Sidecar::MessageBundle)?,
         provenance: beside(Sidecar::Provenance)?,
-        other: SigningKey::generate(Algorithm::EcdsaP256)?,
+        other: Arc::new(SigningKey::generate(Algorithm::EcdsaP256)?),
     })
 }
 
@@ -98,7 +99,7 @@ impl Sample {
             signature: signature_text(&signature),
             message: text(MessageBundle::new(key.public(), message.digest(), &signature).to_json())?,
             provenance: text(EnvelopeBundle { envelope }.to_json())?,
-            other: SigningKey::generate(Algorithm::Ed25519)?,
+            other: Arc::new(SigningKey::generate(Algorithm::Ed25519)?),
         })
     }
 
@@ -139,7 +140,7 @@ impl Sample {
     }
 
     fn alter_bundle(&mut self, form: Form, alteration: Alteration) -> anyhow::Result<()> {
-        let bundle = if form == Form::Message { &mut self.message } else { &mut self.provenance };
+        let bundle = if form == Form::Message { &self.message } else { &self.provenance };
         let mut value: Value = serde_json::from_str(bundle)?;
         let envelope = &mut value["dsseEnvelope"];
         match (form, alteration) {
@@ -172,6 +173,7 @@ impl Sample {
             }
             _ => anyhow::bail!("{alteration:?} is no alteration of {form:?}"),
         }
+        let bundle = if form == Form::Message { &mut self.message } else { &mut self.provenance };
         *bundle = value.to_string();
         Ok(())
     }
