@@ -98,6 +98,56 @@ fn done(program: &str, arguments: &[&str], directory: &Path) -> String {
     String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
 }
 
+/// The archive for the machine that most people test on.
+const ARCHIVE: &str = "tool_1.2.3_linux_amd64";
+
+fn can_be_read_by_anybodys_tools(client: &Client, project: &Path) {
+    let dist = project.join("dist");
+    done("sha256sum", &["--check", "--quiet", "checksums.txt"], &dist);
+    let unpacked = client.home.path().join("unpacked");
+    fs::create_dir_all(&unpacked).expect("a directory");
+    let tar = dist.join(format!("{ARCHIVE}.tar.gz")).display().to_string();
+    done("tar", &["-xzf", &tar], &unpacked);
+    let notes = fs::read_to_string(unpacked.join(ARCHIVE).join("docs/notes.txt")).expect("the hook's file");
+    assert_eq!(notes, "vanilla 1.2.3\n");
+    let binary = unpacked.join(ARCHIVE).join("tool");
+    if host_platform() == "linux/amd64" {
+        let commit = git_in(project, &["rev-parse", "HEAD"]);
+        let said = done(&binary.display().to_string(), &[], &unpacked);
+        assert!(said.starts_with(&format!("1.2.3 {commit} 20")), "{said}");
+    }
+    // The executable in the archive is the one that the fleet signed.
+    let signed = dist.join("signed/tool_1.2.3_linux_amd64");
+    assert_eq!(fs::read(&binary).expect("unpacked"), fs::read(&signed).expect("signed"));
+    client.run(&["verify", &signed.display().to_string()]).expect_code(0).expect_words(&["trusted"]);
+    let own = fs::read(dist.join("signed/tool_1.2.3_linux_amd64.sig")).expect("its signature");
+    assert_eq!(fs::read(dist.join("tool_linux_amd64.sig")).expect("under the configured name"), own);
+    assert_eq!(
+        fs::read(dist.join("tool_linux_amd64_v1/tool")).expect("where GoReleaser keeps it"),
+        fs::read(&binary).expect("unpacked")
+    );
+}
+
+/// What comes after a release finds what GoReleaser leaves it.
+fn leaves_what_goreleaser_leaves(dist: &Path, made: &BTreeMap<String, String>) {
+    let read = |name: &str| -> Value {
+        serde_json::from_slice(&fs::read(dist.join(name)).expect("a list")).expect("JSON")
+    };
+    let (artifacts, metadata) = (read("artifacts.json"), read("metadata.json"));
+    let packed = format!("{ARCHIVE}.tar.gz");
+    let row = artifacts
+        .as_array()
+        .expect("a list")
+        .iter()
+        .find(|row| row["name"] == packed.as_str())
+        .expect("its row");
+    assert_eq!((&row["internal_type"], &row["type"]), (&Value::from(1), &Value::from("Archive")), "{row}");
+    assert_eq!((&row["goos"], &row["goamd64"]), (&Value::from("linux"), &Value::from("v1")), "{row}");
+    assert_eq!(row["path"], format!("dist/{packed}"), "{row}");
+    assert_eq!(row["extra"]["Checksum"], format!("sha256:{}", made[&packed]), "{row}");
+    assert_eq!((&metadata["version"], &metadata["tag"]), (&Value::from("1.2.3"), &Value::from("v1.2.3")));
+}
+
 #[test]
 fn a_release_is_packed_verified_and_the_same_bytes_in_another_place() {
     let client = Client::local(Home::with_proxy("off"));
@@ -105,7 +155,6 @@ fn a_release_is_packed_verified_and_the_same_bytes_in_another_place() {
     let run = release(&client, &first, &["--json"]).expect_code(0);
     let made = assets(&run);
     let names: Vec<&str> = made.keys().map(String::as_str).collect();
-    let archive = "tool_1.2.3_linux_amd64";
     assert_eq!(
         names,
         [
@@ -125,49 +174,8 @@ fn a_release_is_packed_verified_and_the_same_bytes_in_another_place() {
     let ignored = run.json_values()[0]["ignored"].to_string();
     assert!(ignored.contains("\"brews\"") && run.stderr.contains("`brews`"), "{run}");
 
-    // Anybody's tools read it.
-    let dist = first.join("dist");
-    done("sha256sum", &["--check", "--quiet", "checksums.txt"], &dist);
-    let unpacked = client.home.path().join("unpacked");
-    fs::create_dir_all(&unpacked).expect("a directory");
-    let tar = dist.join(format!("{archive}.tar.gz")).display().to_string();
-    done("tar", &["-xzf", &tar], &unpacked);
-    let notes = fs::read_to_string(unpacked.join(archive).join("docs/notes.txt")).expect("the hook's file");
-    assert_eq!(notes, "vanilla 1.2.3\n");
-    let binary = unpacked.join(archive).join("tool");
-    if host_platform() == "linux/amd64" {
-        let commit = git_in(&first, &["rev-parse", "HEAD"]);
-        let said = done(&binary.display().to_string(), &[], &unpacked);
-        assert!(said.starts_with(&format!("1.2.3 {commit} 20")), "{said}");
-    }
-    // The executable in the archive is the one that the fleet signed.
-    let signed = dist.join("signed/tool_1.2.3_linux_amd64");
-    assert_eq!(fs::read(&binary).expect("unpacked"), fs::read(&signed).expect("signed"));
-    client.run(&["verify", &signed.display().to_string()]).expect_code(0).expect_words(&["trusted"]);
-    let own = fs::read(dist.join("signed/tool_1.2.3_linux_amd64.sig")).expect("its signature");
-    assert_eq!(fs::read(dist.join("tool_linux_amd64.sig")).expect("under the configured name"), own);
-    assert_eq!(
-        fs::read(dist.join("tool_linux_amd64_v1/tool")).expect("where GoReleaser keeps it"),
-        fs::read(&binary).expect("unpacked")
-    );
-
-    // What comes after a release finds what GoReleaser leaves it.
-    let read = |name: &str| -> Value {
-        serde_json::from_slice(&fs::read(dist.join(name)).expect("a list")).expect("JSON")
-    };
-    let (artifacts, metadata) = (read("artifacts.json"), read("metadata.json"));
-    let packed = format!("{archive}.tar.gz");
-    let row = artifacts
-        .as_array()
-        .expect("a list")
-        .iter()
-        .find(|row| row["name"] == packed.as_str())
-        .expect("its row");
-    assert_eq!((&row["internal_type"], &row["type"]), (&Value::from(1), &Value::from("Archive")), "{row}");
-    assert_eq!((&row["goos"], &row["goamd64"]), (&Value::from("linux"), &Value::from("v1")), "{row}");
-    assert_eq!(row["path"], format!("dist/{packed}"), "{row}");
-    assert_eq!(row["extra"]["Checksum"], format!("sha256:{}", made[&packed]), "{row}");
-    assert_eq!((&metadata["version"], &metadata["tag"]), (&Value::from("1.2.3"), &Value::from("v1.2.3")));
+    can_be_read_by_anybodys_tools(&client, &first);
+    leaves_what_goreleaser_leaves(&first.join("dist"), &made);
 
     // A clone elsewhere, made by somebody whose files have other modes, gives the same bytes.
     let second = client.home.path().join("elsewhere/second");
