@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use meridian_core::{attempt::AttemptLimits, id::FleetName, quantity::ByteCount};
 use meridian_runtime::telemetry::Masking;
 
-use crate::secrets::DeclaredSecrets;
+use crate::{secrets::DeclaredSecrets, signer::SignerSettings};
 
 /// What an agent needs to know. Who it is stands in its identity.
 #[derive(Debug, Clone)]
@@ -34,6 +34,8 @@ pub struct AgentConfig {
     pub secrets: DeclaredSecrets,
     /// The masking of the process's own log, which is told what is secret.
     pub masking: Masking,
+    /// How its signer is set up.
+    pub signer: SignerSettings,
 }
 
 impl AgentConfig {
@@ -53,6 +55,7 @@ impl AgentConfig {
             limits: AttemptLimits::default(),
             secrets: DeclaredSecrets::default(),
             masking: Masking::default(),
+            signer: SignerSettings::default(),
         }
     }
 }

@@ -279,6 +279,16 @@ impl Holder {
         .await
     }
 
+    /// Keeps blobs of a project for an hour.
+    pub(crate) async fn keep_blobs(
+        &self,
+        project: &ProjectId,
+        digests: Vec<Digest>,
+    ) -> Result<(), HolderError> {
+        let project = project.clone();
+        self.blocking(move |inner| inner.keep_held(&project, &digests)).await
+    }
+
     /// Keeps a small blob for a project.
     pub(crate) async fn put(&self, project: &ProjectId, bytes: Bytes) -> Result<Digest, HolderError> {
         let project = project.clone();

@@ -46,6 +46,8 @@ pub struct SigningOrder {
     pub name: Option<String>,
     /// The version in names and stamps; empty for a module source.
     pub version: String,
+    /// Whether it is compiled from nothing.
+    pub from_scratch: bool,
 }
 
 /// A source that is resolved: it means one set of bytes.
@@ -214,6 +216,7 @@ pub const RULES: &[Rule] = &[
     ("the flags", |a| same(a, "set of flags", a.evidence.order.flags == a.order.flags)),
     ("the base name", |a| same(a, "base name", a.evidence.order.name == a.order.name)),
     ("the version", |a| same(a, "version", a.evidence.order.version == a.order.version)),
+    ("from scratch", |a| same(a, "start", a.evidence.order.from_scratch == a.order.from_scratch)),
 ];
 
 /// Whether an attested artifact keeps every rule.

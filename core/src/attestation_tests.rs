@@ -40,6 +40,7 @@ impl Case {
             flags: BuildFlags::default(),
             name: None,
             version: "v1.2.3".to_owned(),
+            from_scratch: false,
         };
         let claim = KeyClaim {
             algorithm: KeyAlgorithm::EcdsaP256,
@@ -128,6 +129,7 @@ const FORGERIES: &[(&str, Forgery)] = &[
     ("the flags", |c| c.evidence.order.flags.cgo = true),
     ("the base name", |c| c.evidence.order.name = Some("x".to_owned())),
     ("the version", |c| c.evidence.order.version = "v9".to_owned()),
+    ("from scratch", |c| c.evidence.order.from_scratch = true),
 ];
 
 #[test]

@@ -191,7 +191,7 @@ impl Fleet {
         Running::start(command).finish(Duration::from_secs(30)).expect_code(0).expect_words(&["revoked"]);
     }
 
-    /// Joins an agent with `slots` slots, in a home of its own.
+    /// Joins an agent with `slots` slots, in a home of its own. A file `agent.toml` in there is its configuration.
     ///
     /// # Panics
     /// When it has not attached in time.
@@ -221,9 +221,8 @@ impl Fleet {
         let mut command = agent.home.meridian(["agent", "--coordinator", &address, "--state"]);
         command.arg(agent.home.path().join("agent"));
         command.args(["--slots", &agent.slots.to_string()]);
-        // What a test has written there.
         let config = agent.home.path().join("agent.toml");
-        if config.is_file() {
+        if config.exists() {
             command.arg("--config").arg(config);
         }
         if let Some(token) = token {

@@ -191,7 +191,9 @@ impl Steps<'_> {
         );
         let (source, toolchain) = (source?, toolchain?);
         let order = order.map_err(|error| trouble("the result could not be signed", &error))?;
-        let cache = self.open_cache(toolchain.identity());
+        // From scratch there is nothing to look up, and nothing that is left for others.
+        let is_shared = !self.work.spec.from_scratch;
+        let cache = is_shared.then(|| self.open_cache(toolchain.identity())).flatten();
         let access = cache.as_ref().and_then(|cache| self.cache_access(cache));
         let built =
             parts.builder.build(BuildRequest { work: self.work, source, cache: access }, self.run).await;

@@ -18,7 +18,10 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     args::role::AgentArgs,
     fleet::join::{Token, enroll},
-    role::set,
+    role::{
+        set,
+        signer_table::{self, SignerTable},
+    },
     trouble::Trouble,
 };
 
@@ -37,6 +40,7 @@ struct AgentFile {
     sources_gib: u64,
     free_min_mib: u64,
     redaction: RedactionFile,
+    signer: SignerTable,
 }
 
 /// What is secret on this agent's machine, by name: values never stand in the file.
@@ -61,6 +65,7 @@ impl Default for AgentFile {
             sources_gib: 5,
             free_min_mib: 1024,
             redaction: RedactionFile::default(),
+            signer: SignerTable::default(),
         }
     }
 }
@@ -74,12 +79,14 @@ impl ConfigType for AgentFile {
         Key::optional("sources_gib", Kind::Integer { min: 1, max: 1_000_000 }),
         Key::optional("free_min_mib", Kind::Integer { min: 0, max: 1_000_000_000 }),
         Key::optional("redaction", Kind::Table(REDACTION)),
+        Key::optional("signer", Kind::Table(signer_table::KEYS)),
     ];
 
     fn check(&self) -> Vec<Problem> {
         let lacks = self.coordinator.is_empty();
         let advice = "where is it? say --coordinator HOST:PORT, or set it in agent.toml";
-        lacks.then(|| Problem::new(&["coordinator"], advice)).into_iter().collect()
+        let lacks = lacks.then(|| Problem::new(&["coordinator"], advice));
+        lacks.into_iter().chain(self.signer.problems()).collect()
     }
 }
 
@@ -93,6 +100,7 @@ impl AgentFile {
             source_capacity: ByteCount::gib(self.sources_gib),
             free_min: ByteCount::mib(self.free_min_mib),
             secrets: DeclaredSecrets { variables: self.redaction.variables, files: self.redaction.files },
+            signer: self.signer.settings(),
             ..config
         }
     }

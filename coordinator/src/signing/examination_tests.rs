@@ -121,6 +121,7 @@ fn order() -> SigningOrder {
         flags: BuildFlags::default(),
         name: None,
         version: "v1.2.3".to_owned(),
+        from_scratch: false,
     }
 }
 
@@ -140,6 +141,7 @@ fn provenance(order: &SigningOrder) -> Provenance {
             },
             toolchain: order.toolchain.clone(),
             version: order.version.clone(),
+            from_scratch: order.from_scratch,
         },
         internal: InternalParameters {
             fence: order.fence,

@@ -20,6 +20,7 @@ pub mod limits;
 mod observed;
 mod order;
 mod placement;
+pub mod rebuild;
 pub mod record;
 mod replay;
 mod report;

@@ -68,6 +68,7 @@ impl SigningOrder {
             flags: spec.flags.clone(),
             name: spec.name.clone(),
             version: spec.version.clone(),
+            from_scratch: spec.from_scratch,
         })
     }
 }

@@ -154,6 +154,7 @@ fn refusal(id: &AgentId, agent: &AttachedAgent, busy: u32, limits: &Limits, dema
         0 => "it offers no slots".to_owned(),
         1 if busy >= 1 => "its only slot busy".to_owned(),
         slots if busy >= slots => format!("all {slots} slots busy"),
+        _ if demand.first.as_ref() == Some(id) => "built it the first time".to_owned(),
         _ => "failed this task before".to_owned(),
     }
 }

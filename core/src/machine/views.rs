@@ -190,7 +190,13 @@ impl Machine {
             (0 | 1, 1) => "the only agent is busy".to_owned(),
             (0, all) => format!("all {all} agents busy"),
             (others, all) if others == all => format!("all {all} agents busy"),
+            (1, _) if demand.first.is_some() => {
+                "the only agent that did not build it before is busy".to_owned()
+            }
             (1, _) => "the only agent that has not failed it is busy".to_owned(),
+            (others, _) if demand.first.is_some() => {
+                format!("all {others} agents that did not build it before are busy")
+            }
             (others, _) => format!("all {others} agents that have not failed it are busy"),
         }
     }

@@ -468,5 +468,7 @@ fn spec(kind: Kind, source: Source) -> BuildSpec {
         name: (kind == Kind::Tree).then(|| "web".to_owned()),
         version: version.to_owned(),
         wishes: Wishes::default(),
+        from_scratch: false,
+        rebuild: None,
     }
 }
