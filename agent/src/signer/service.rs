@@ -18,6 +18,7 @@ use meridian_core::{
     digest::Digest,
     id::{AgentId, FleetName},
     quantity::ByteCount,
+    sandbox::Sandbox,
     time::Wall,
 };
 use meridian_trust::{
@@ -29,7 +30,7 @@ use meridian_trust::{
     keyring::{Keyring, Root},
     keys::{Signer as _, SigningKey, VerifyingKey},
     message::{Content, Message},
-    order::Order,
+    order::{Order, SandboxWanted},
     proof::proof_text,
     sbom,
     statement::{InternalParameters, Provenance, Source, Subject},
@@ -184,6 +185,9 @@ impl Service {
         };
         if !is_ordered {
             return Err(SignerError::new(format_args!("package {:?} is not ordered", ask.package)));
+        }
+        if order.sandbox == SandboxWanted::Required && Sandbox::from(&ask.sandbox).is_none() {
+            return Err(SignerError::new("the order demands a sandbox, and there was none"));
         }
         Ok(order)
     }

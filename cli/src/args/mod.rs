@@ -8,7 +8,7 @@ mod commands;
 pub mod role;
 
 pub use commands::{
-    BuildRef, BuildsArgs, CacheprogArgs, Cli, Command, FleetArgs, JoinArgs, JournalArgs, JournalCommand,
-    KeyringArgs, KeyringCommand, KeyringRevokeArgs, LogsArgs, SandboxEnterArgs, SandboxExecArgs, SignerArgs,
-    TokenArgs, TokenCommand, TokenCreateArgs, VerifyArgs, parse_span,
+    BuildRef, BuildsArgs, CacheprogArgs, Cli, Command, DoctorArgs, FleetArgs, JoinArgs, JournalArgs,
+    JournalCommand, KeyringArgs, KeyringCommand, KeyringRevokeArgs, LogsArgs, SandboxEnterArgs,
+    SandboxExecArgs, SignerArgs, TokenArgs, TokenCommand, TokenCreateArgs, VerifyArgs, parse_span,
 };

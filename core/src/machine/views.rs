@@ -200,6 +200,12 @@ impl Machine {
         if let Some((id, off)) = off {
             return format!("no agent is fit: the clock of {id} is off by {} s", off / 1_000);
         }
+        let demand = self.limits.sandbox;
+        if matching.iter().all(|(_, agent)| !agent.offer.sandbox.meets(demand)) {
+            return "no agent is fit: this fleet demands a sandbox, and none of them has one; run `meridian doctor` \
+                    there"
+                .to_owned();
+        }
         if matching.iter().all(|(_, agent)| agent.is_draining) {
             return format!("all {} agents are draining", matching.len());
         }

@@ -1,6 +1,9 @@
 //! One artifact's checks, each made as far as what it rests on holds.
 
-use meridian_core::digest::Digest;
+use meridian_core::{
+    digest::Digest,
+    sandbox::{Sandbox, SandboxDemand},
+};
 
 use super::{Check, CheckName, Files, Outcome, Pattern, Report, Verifier, verifier::Ring};
 use crate::{
@@ -84,6 +87,7 @@ impl<'a> Examination<'a> {
                         provenance.internal.task.build.project.to_string()
                     })
                 }
+                CheckName::Sandbox => self.sandbox(),
             };
             let required = name.is_always_required() || self.verifier.policy.require.contains(&name);
             self.checks.push(Check { name, outcome, required });
@@ -267,6 +271,19 @@ impl<'a> Examination<'a> {
             return Outcome::Passed(format!("a {} key", entry.grade));
         }
         Outcome::Failed(format!("a {} key, and the policy asks for {wanted}", entry.grade))
+    }
+
+    fn sandbox(&self) -> Outcome {
+        let demand = self.verifier.policy.sandbox;
+        if demand == SandboxDemand::Any {
+            return Outcome::NotApplicable("no policy demands a sandbox".to_owned());
+        }
+        let Some(provenance) = &self.provenance else { return rests_on_failed(CheckName::Provenance) };
+        let sandbox = Sandbox::from(&provenance.internal.sandbox);
+        if sandbox.meets(demand) {
+            return Outcome::Passed(sandbox.to_string());
+        }
+        Outcome::Failed("it was built without a sandbox, and the policy demands one".to_owned())
     }
 
     fn allowed(

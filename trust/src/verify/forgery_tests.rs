@@ -18,6 +18,7 @@ use crate::{
     keys::{Algorithm, Signer as _},
     message::Message,
     sidecar::signature_text,
+    statement::Sandbox,
 };
 
 const ALGORITHMS: [Algorithm; 2] = [Algorithm::EcdsaP256, Algorithm::Ed25519];
@@ -65,6 +66,7 @@ fn what_is_genuine_is_trusted_and_the_report_says_what_it_is() {
             builders = ["spiffe://acme/agent/*"]
             sources = ["https://git.example.org/acme/*"]
             projects = ["acme/web"]
+            sandbox = "required"
             require = ["fleet", "public-key", "message-bundle"]
             "#,
         );
@@ -307,6 +309,11 @@ fn a_policy_allows_what_it_names_and_nothing_else() {
     ] {
         check(&dist.verify(policy), &[name], part);
     }
+    let mut bare = plan();
+    bare.provenance.internal.sandbox = Sandbox { kind: "none".to_owned(), features: Vec::new() };
+    let bare = bare.make();
+    assert!(bare.verify("").is_trusted() && bare.verify("sandbox = \"any\"").is_trusted());
+    check(&bare.verify("sandbox = \"required\""), &[CheckName::Sandbox], "without a sandbox");
     // A rule that cannot be judged is not met.
     let mut dist = plan().make();
     dist.provenance = None;

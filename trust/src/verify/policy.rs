@@ -6,6 +6,7 @@
 //! builders = ["spiffe://acme/agent/*"]
 //! sources = ["https://git.example.org/acme/*", "golang.org/x/tools/cmd/stringer"]
 //! projects = ["acme/*"]
+//! sandbox = "required"
 //! require = ["message-bundle"]
 //! ```
 //!
@@ -14,7 +15,7 @@
 
 use std::{collections::BTreeSet, fmt, str::FromStr};
 
-use meridian_core::{golang::nearness, id::FleetName};
+use meridian_core::{golang::nearness, id::FleetName, sandbox::SandboxDemand};
 use toml::{Spanned, de::DeTable, de::DeValue};
 
 use super::CheckName;
@@ -33,6 +34,8 @@ pub struct Policy {
     pub sources: Option<Vec<Pattern>>,
     /// Only these projects, as `TEAM/PROJECT`.
     pub projects: Option<Vec<Pattern>>,
+    /// What must have stood around the compiler.
+    pub sandbox: SandboxDemand,
     /// Checks that must have been made and passed, beyond those that always must.
     pub require: BTreeSet<CheckName>,
 }
@@ -71,7 +74,7 @@ impl fmt::Display for PolicyError {
     }
 }
 
-const KEYS: [&str; 6] = ["fleet", "grade", "builders", "sources", "projects", "require"];
+const KEYS: [&str; 7] = ["fleet", "grade", "builders", "sources", "projects", "sandbox", "require"];
 const POLICY_LEN_MAX: usize = 1 << 20;
 
 impl Pattern {
@@ -141,6 +144,10 @@ impl Policy {
             "builders" => self.builders = Some(reader.list("builders", value)),
             "sources" => self.sources = Some(reader.list("sources", value)),
             "projects" => self.projects = Some(reader.list("projects", value)),
+            "sandbox" => {
+                self.sandbox =
+                    reader.text("sandbox", value).map_or(SandboxDemand::Any, |DemandText(demand)| demand);
+            }
             "require" => {
                 let names: Vec<CheckText> = reader.list("require", value);
                 self.require = names.into_iter().map(|CheckText(name)| name).collect();
@@ -211,6 +218,20 @@ impl FromStr for GradeText {
     }
 }
 
+struct DemandText(SandboxDemand);
+
+impl FromStr for DemandText {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "any" => Ok(Self(SandboxDemand::Any)),
+            "required" => Ok(Self(SandboxDemand::Required)),
+            _ => Err(format!("{:?} is not any or required", brief(text))),
+        }
+    }
+}
+
 struct CheckText(CheckName);
 
 impl FromStr for CheckText {
@@ -239,6 +260,7 @@ mod tests {
             builders = ["spiffe://acme/agent/*"]
             sources = ["https://git.example.org/acme/*", "golang.org/x/tools/cmd/stringer"]
             projects = ["acme/web"]
+            sandbox = "required"
             require = ["message-bundle", "public-key"]
             "#,
         )
@@ -248,6 +270,7 @@ mod tests {
         assert_eq!(policy.builders.unwrap()[0].to_string(), "spiffe://acme/agent/*");
         assert_eq!(policy.sources.unwrap()[1].to_string(), "golang.org/x/tools/cmd/stringer");
         assert_eq!(policy.projects.unwrap().len(), 1);
+        assert_eq!(policy.sandbox, SandboxDemand::Required);
         assert_eq!(policy.require, BTreeSet::from([CheckName::MessageBundle, CheckName::PublicKey]));
         assert_eq!(Policy::parse(""), Ok(Policy::default()));
     }
@@ -256,7 +279,7 @@ mod tests {
     fn every_mistake_is_told_at_once_with_its_line() {
         let error = Policy::parse(
             "fleet = 1\ngrade = \"prod\"\nbuilder = []\nsources = \"x\"\nprojects = [\"a*b\", 7]\n\
-             require = [\"signatures\"]\nbuilders = []\n\n[section]\n",
+             require = [\"signatures\"]\nbuilders = []\nsandbox = \"vm\"\n\n[section]\n",
         )
         .unwrap_err();
         let told = error.to_string();
@@ -270,7 +293,8 @@ mod tests {
             "line 5: projects: expected a text",
             "line 6: require: \"signatures\": no such check; there are keyring,",
             "line 7: builders: an empty list allows nothing",
-            "line 9: unknown key \"section\": ",
+            "line 8: sandbox: \"vm\" is not any or required",
+            "line 10: unknown key \"section\": ",
         ];
         assert_eq!(lines.len(), expected.len(), "{told}");
         for (line, start) in lines.iter().zip(expected) {

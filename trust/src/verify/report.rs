@@ -37,6 +37,8 @@ pub enum CheckName {
     AllowedSource,
     /// The project is one that the policy allows.
     AllowedProject,
+    /// A sandbox stood around the compiler where the policy demands one.
+    Sandbox,
 }
 
 /// What became of a check. Each says in a sentence what was found.
@@ -79,7 +81,7 @@ pub struct Report {
 
 impl CheckName {
     /// All of them, in order.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Keyring,
         Self::Fleet,
         Self::Provenance,
@@ -94,6 +96,7 @@ impl CheckName {
         Self::AllowedBuilder,
         Self::AllowedSource,
         Self::AllowedProject,
+        Self::Sandbox,
     ];
 
     /// The name in reports and policies.
@@ -114,6 +117,7 @@ impl CheckName {
             Self::AllowedBuilder => "allowed-builder",
             Self::AllowedSource => "allowed-source",
             Self::AllowedProject => "allowed-project",
+            Self::Sandbox => "sandbox",
         }
     }
 
@@ -135,7 +139,8 @@ impl CheckName {
             | Self::MessageBundle
             | Self::AllowedBuilder
             | Self::AllowedSource
-            | Self::AllowedProject => false,
+            | Self::AllowedProject
+            | Self::Sandbox => false,
         }
     }
 }

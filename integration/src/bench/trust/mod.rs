@@ -5,3 +5,4 @@
 pub mod ledger;
 pub mod parts;
 pub mod redaction;
+pub mod sandbox;

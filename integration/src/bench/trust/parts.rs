@@ -1,6 +1,6 @@
 //! The parts of the bench, their keys, and the order in which they run.
 
-use super::redaction;
+use super::{redaction, sandbox};
 use crate::bench::figures::Figures;
 
 /// What to measure, and how often.
@@ -21,7 +21,10 @@ struct Part {
     measure: Measure,
 }
 
-const PARTS: &[Part] = &[Part { keys: redaction::KEYS, measure: redaction::measure }];
+const PARTS: &[Part] = &[
+    Part { keys: sandbox::KEYS, measure: sandbox::measure },
+    Part { keys: redaction::KEYS, measure: redaction::measure },
+];
 
 /// Every figure that can be asked for by `--only`, in the order in which they are taken.
 #[must_use]
