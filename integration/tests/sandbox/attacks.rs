@@ -76,7 +76,14 @@ fn nothing_of_the_machine_is_within_reach_of_a_compile() {
             );
         }
         // The signer's socket has no name and comes along under no number; another task's is in another directory.
-        assert_eq!(said.to("list ${SOCKETS}").trim(), "said: ok: cache");
+        // With Landlock not even the directories on the way can be listed; without it they hold its own and no other.
+        for own in ["list ${SOCKETS}", &state] {
+            let seen = said.to(own);
+            assert!(
+                seen.contains("permission denied") || seen.split_whitespace().count() == 3,
+                "{own}: {seen}"
+            );
+        }
         let open = said.to("list /proc/self/fd").replace("said: ok: ", "");
         assert!(open.split_whitespace().all(|number| number.parse().is_ok_and(|n: u32| n < 8)), "{open}");
         let pids = said.to("pids");
@@ -92,8 +99,6 @@ fn nothing_of_the_machine_is_within_reach_of_a_compile() {
             assert!(status.contains(fact), "{who:?}: {fact}: {status}");
         }
         assert!(said.to("trace").contains("error: operation not permitted"), "{}", said.to("trace"));
-        // Of all tasks it sees its own.
-        assert_eq!(said.to(&state).split_whitespace().count(), 3, "{}", said.to(&state));
         assert!(!scene.goroot().join("planted").exists() && !scene.goroot().join("bin/planted").exists());
     }
 }
