@@ -23,6 +23,7 @@ use meridian_core::{
     digest::Digest,
     id::{AgentId, FleetName},
     quantity::ByteCount,
+    sandbox::Sandbox,
     time::Wall,
 };
 use meridian_trust::{
@@ -34,7 +35,7 @@ use meridian_trust::{
     keyring::{Keyring, Root},
     keys::{Algorithm, SignError, Signer, VerifyingKey},
     message::{Content, Message},
-    order::Order,
+    order::{Order, SandboxWanted},
     proof::proof_text,
     sbom,
     statement::{InternalParameters, Provenance, ProvenanceError, Source, Subject},
@@ -239,6 +240,9 @@ impl Service {
         };
         if !is_ordered {
             return Err(SignerError::new(format_args!("package {:?} is not ordered", ask.package)));
+        }
+        if order.sandbox == SandboxWanted::Required && Sandbox::from(&ask.sandbox).is_none() {
+            return Err(SignerError::new("the order demands a sandbox, and there was none"));
         }
         Ok(order)
     }
