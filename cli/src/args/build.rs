@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::args::FleetArgs;
+use crate::args::{FleetArgs, forms::project};
 
 const AFTER_HELP: &str = "\
 SOURCE is, in this order:
@@ -68,7 +68,7 @@ pub struct BuildArgs {
     pub agent: Option<String>,
     /// Whose build it is. Default: your team, and the last word of the module's path, or of the package's in
     /// package@query.
-    #[arg(long, value_name = "TEAM/PROJECT", env = "MERIDIAN_PROJECT")]
+    #[arg(long, value_name = "TEAM/PROJECT", env = "MERIDIAN_PROJECT", value_parser = project)]
     pub project: Option<String>,
     /// Where the artifacts go: a directory of its own, which is never part of the source.
     #[arg(

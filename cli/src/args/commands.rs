@@ -4,6 +4,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::args::{
     build::BuildArgs,
+    forms::{address, project},
     role::{AgentArgs, CoordinatorArgs, LocalArgs},
 };
 
@@ -99,7 +100,7 @@ impl Command {
 #[derive(Debug, Clone, Default, Args)]
 pub struct FleetArgs {
     /// The coordinator's address, HOST:PORT. Needs an identity saved by `meridian join`.
-    #[arg(long, value_name = "ADDR", env = "MERIDIAN_COORDINATOR")]
+    #[arg(long, value_name = "ADDR", env = "MERIDIAN_COORDINATOR", value_parser = address)]
     pub coordinator: Option<String>,
     /// Use the local fleet, whatever is configured.
     #[arg(long)]
@@ -124,7 +125,7 @@ pub struct BuildRef {
 #[command(after_help = "Examples:\n  meridian builds --project acme/web\n  meridian builds --limit 5 --json")]
 pub struct BuildsArgs {
     /// Whose builds: TEAM/PROJECT. Default: the project of the current directory.
-    #[arg(long, value_name = "TEAM/PROJECT", env = "MERIDIAN_PROJECT")]
+    #[arg(long, value_name = "TEAM/PROJECT", env = "MERIDIAN_PROJECT", value_parser = project)]
     pub project: Option<String>,
     /// At most so many.
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
@@ -163,7 +164,7 @@ pub struct JoinArgs {
     /// The token that an administrator made with `meridian token create --member`.
     pub token: String,
     /// The coordinator's address, HOST:PORT.
-    #[arg(long, value_name = "ADDR", env = "MERIDIAN_COORDINATOR")]
+    #[arg(long, value_name = "ADDR", env = "MERIDIAN_COORDINATOR", value_parser = address)]
     pub coordinator: String,
     /// Print JSON instead of text.
     #[arg(long)]

@@ -5,6 +5,7 @@
 
 pub mod build;
 mod commands;
+mod forms;
 pub mod role;
 
 pub use commands::{

@@ -162,7 +162,30 @@ pub fn explain_status(doing: &str, status: &Status) -> Trouble {
 #[must_use]
 pub fn is_away(status: &Status) -> bool {
     use tonic::Code;
+    // Who answers without TLS, or with another certificate, is no coordinator that is about to come back.
+    if let Some(ConnectError::Untrusted { source, .. }) = status.source().and_then(|s| ConnectError::of(s))
+        && source.kind() == std::io::ErrorKind::InvalidData
+    {
+        return false;
+    }
     // A broken transport without a status of its own shows as unknown.
     matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Aborted | Code::DeadlineExceeded)
         || (matches!(status.code(), Code::Internal | Code::Cancelled) && status.source().is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Error, ErrorKind};
+
+    use super::*;
+
+    #[test]
+    fn a_server_that_speaks_no_tls_is_not_waited_for_and_one_that_was_killed_is() {
+        let status = |kind| {
+            let source = Error::from(kind);
+            Status::from_error(Box::new(ConnectError::Untrusted { target: "h.example:1".into(), source }))
+        };
+        assert!(!is_away(&status(ErrorKind::InvalidData)));
+        assert!(is_away(&status(ErrorKind::UnexpectedEof)));
+    }
 }

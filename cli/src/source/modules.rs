@@ -49,6 +49,18 @@ pub enum ModulesError {
     /// There is no module.
     #[error("no go.mod in {} or above it; `go mod init` makes one", .0.display())]
     NoModule(PathBuf),
+    /// There is a workspace and no module.
+    #[error(
+        "{} is a workspace's directory and no module; build one of the modules that its go.work uses{}",
+        directory.display(),
+        used.first().map(|first| format!(", such as {first}")).unwrap_or_default()
+    )]
+    OnlyWorkspace {
+        /// Where the `go.work` is.
+        directory: PathBuf,
+        /// What it uses.
+        used: Vec<String>,
+    },
     /// A workspace uses a module that is not below it.
     #[error("{} uses {used}, which is not below it; only modules below a go.work can be built with it (GOWORK=off builds without it)", work.display())]
     OutsideWorkspace {
@@ -129,7 +141,7 @@ fn find_unbounded(boundary: &Path, source: &Path, gowork: Option<&str>) -> Resul
         .take_while(|directory| directory.starts_with(&boundary))
         .find(|directory| directory.join("go.mod").is_file())
         .map(Path::to_owned)
-        .ok_or_else(|| ModulesError::NoModule(source.clone()))?;
+        .ok_or_else(|| no_module(&boundary, &source))?;
     let package = match slashed(source.strip_prefix(&module).unwrap_or(Path::new("")))? {
         below if below.is_empty() => ".".to_owned(),
         below => format!("./{below}"),
@@ -191,6 +203,16 @@ fn in_workspace(work: &Path, module: PathBuf, package: String) -> Result<ModuleS
 }
 
 /// The `go.work` that applies to `module`: one that uses it, as the Go command would find it.
+/// Why there is no module at `source`: a workspace alone is told apart, since it needs no `go mod init`.
+fn no_module(boundary: &Path, source: &Path) -> ModulesError {
+    let within = source.ancestors().take_while(|directory| directory.starts_with(boundary));
+    let work = within.map(|directory| directory.join("go.work")).find_map(|file| {
+        let used = directive(&read(&file).ok()?, "use");
+        Some(ModulesError::OnlyWorkspace { directory: file.parent()?.to_owned(), used })
+    });
+    work.unwrap_or_else(|| ModulesError::NoModule(source.to_owned()))
+}
+
 fn find_workspace(
     boundary: &Path,
     module: &Path,
@@ -392,6 +414,9 @@ mod tests {
             tree(&[("a/x.go", ""), ("b/go.mod", "replace x => ../gone\n"), ("w/go.work", "use ../b\n")]);
         let message = |name: &str| find(&dir.path().join(name), None).unwrap_err().to_string();
         assert!(message("a").contains("no go.mod"));
+        assert!(
+            message("w").contains("no module; build one of the modules that its go.work uses, such as ../b")
+        );
         assert!(message("b").contains("../gone"));
         assert!(message("a/x.go").contains("not a directory"));
         assert!(message("nowhere").contains("cannot read"));
