@@ -115,7 +115,7 @@ fn serve(socket: UnixStream, state: &Path) -> Result<(), SignerError> {
             (Ask::Begin(_), Some(_)) => {
                 Err(SignerError::new("the signer was told already whom it belongs to"))
             }
-            (Ask::Begin(begin), None) => Service::begin(begin, state).and_then(|begun| {
+            (Ask::Begin(begin), None) => Service::begin(*begin, state).and_then(|begun| {
                 let ready = begun.public_key()?;
                 service = Some(begun);
                 Ok(Answer::Ready(ready))
