@@ -193,6 +193,12 @@ pub const RULES: &[Rule] = &[
     ("the key's time is not over", |a| key(a, |refusal| matches!(refusal, KeyRefusal::Expired(_)))),
     ("the key is not revoked", |a| key(a, |refusal| matches!(refusal, KeyRefusal::Revoked(_)))),
     ("the attestation names the key that signed", named_key),
+    ("the artifact is held", |a| {
+        let Artifact { name, digest, size, receipts, .. } = a.artifact;
+        let is_held = receipts.iter().any(|receipt| receipt.digest == *digest && receipt.size == *size);
+        let lacks = || AttestationError::NotHeld { document: "content", artifact: name.clone() };
+        is_held.then_some(()).ok_or_else(lacks)
+    }),
     ("the provenance is held", |a| held(a, "provenance", |attestation| &attestation.provenance)),
     ("the SBOM is held", |a| held(a, "SBOM", |attestation| &attestation.sbom)),
     ("the statement is about this content", |a| same(a, "digest", a.evidence.digest == a.artifact.digest)),

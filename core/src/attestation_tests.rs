@@ -107,6 +107,7 @@ const FORGERIES: &[(&str, Forgery)] = &[
     ("the key's time is not over", |c| c.key().not_after = Wall(150)),
     ("the key is not revoked", |c| c.key().revoked = Some(Wall(150))),
     ("the attestation names the key that signed", |c| c.attestation().key = KeyId::of(b"other")),
+    ("the artifact is held", |c| c.artifact.receipts[0].size = ByteCount(2)),
     ("the provenance is held", |c| c.attestation().provenance.receipts.clear()),
     ("the SBOM is held", |c| c.attestation().sbom.size = ByteCount(2)),
     ("the statement is about this content", |c| c.evidence.digest = Digest::of(b"other")),

@@ -108,6 +108,11 @@ impl Worker {
         }
     }
 
+    /// Asks whether the signing key still counts: a result was not accepted.
+    pub(crate) fn ask_about_key(&self) {
+        self.parts.signing.ask_again();
+    }
+
     /// Fetches what a placed task will need. Failures are not told: the run meets them again and tells them.
     pub(crate) async fn prefetch(&self, work: &Work) {
         let cancel = CancellationToken::new();

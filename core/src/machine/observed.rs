@@ -28,6 +28,8 @@ pub(super) struct AttachedAgent {
     pub(super) offer: AgentOffer,
     pub(super) observation: Observation,
     pub(super) is_draining: bool,
+    /// Whether its signing keys were revoked, so that nothing it makes would be accepted.
+    pub(super) is_barred: bool,
     pub(super) since: Mono,
 }
 
@@ -74,7 +76,7 @@ impl AttachedAgent {
 
     /// Whether it may get work at all once a slot is free.
     pub(super) fn is_willing(&self, limits: &Limits) -> bool {
-        !self.is_draining && self.slots() > 0 && self.clock_off(limits).is_none()
+        !self.is_draining && !self.is_barred && self.slots() > 0 && self.clock_off(limits).is_none()
     }
 }
 

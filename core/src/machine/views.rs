@@ -206,6 +206,9 @@ impl Machine {
         if let Some((id, off)) = off {
             return format!("no agent is fit: the clock of {id} is off by {} s", off / 1_000);
         }
+        if let Some((id, _)) = matching.iter().find(|(_, agent)| agent.is_barred) {
+            return format!("no agent is fit: the signing keys of {id} were revoked");
+        }
         if matching.iter().all(|(_, agent)| agent.is_draining) {
             return format!("all {} agents are draining", matching.len());
         }
