@@ -45,6 +45,10 @@ archives:
       - src: gen/*.txt
         dst: docs
         strip_parent: true
+source:
+  enabled: true
+  format: zip
+  prefix_template: "{{ .ProjectName }}/"
 checksum:
   name_template: checksums.txt
 sboms:
@@ -100,7 +104,7 @@ fn done(program: &str, arguments: &[&str], directory: &Path) -> String {
 
 #[test]
 fn a_release_is_packed_verified_and_the_same_bytes_in_another_place() {
-    let client = Client::local(Home::with_proxy("off"));
+    let mut client = Client::local(Home::with_proxy("off"));
     let first = project(&client.home.path().join("first"), CONFIG);
     let run = release(&client, &first, &["--json"]).expect_code(0);
     let made = assets(&run);
@@ -111,6 +115,7 @@ fn a_release_is_packed_verified_and_the_same_bytes_in_another_place() {
         [
             "checksums.txt",
             "checksums.txt.sig",
+            "tool-1.2.3.zip",
             "tool.exe_windows_amd64.sig",
             "tool_1.2.3_darwin_all.tar.gz",
             "tool_1.2.3_darwin_all.tar.gz.sbom.json",
@@ -169,7 +174,9 @@ fn a_release_is_packed_verified_and_the_same_bytes_in_another_place() {
     assert_eq!(row["extra"]["Checksum"], format!("sha256:{}", made[&packed]), "{row}");
     assert_eq!((&metadata["version"], &metadata["tag"]), (&Value::from("1.2.3"), &Value::from("v1.2.3")));
 
-    // A clone elsewhere, made by somebody whose files have other modes, gives the same bytes.
+    // A clone elsewhere, by somebody whose files have other modes and whose clock another zone, gives the same bytes.
+    client.home.set("TZ", "Asia/Singapore");
+    client.home.set("LC_ALL", "C.UTF-8");
     let second = client.home.path().join("elsewhere/second");
     fs::create_dir_all(second.parent().expect("a parent")).expect("a directory");
     done(
@@ -222,6 +229,33 @@ fn a_snapshot_needs_no_tag_and_says_the_same_names_before_and_after() {
     assert!(!dist.join("left").exists());
 }
 
+#[test]
+fn a_dry_run_asks_no_fleet_and_knows_what_is_left_out() {
+    let home = Home::with_proxy("off");
+    let project = project(&home.path().join("project"), CONFIG);
+    let dir = project.display().to_string();
+    let planned = |more: &[&str]| {
+        let arguments = [&["release", &dir, "--dry-run", "--coordinator", "127.0.0.1:1"], more].concat();
+        Running::start(home.meridian(&arguments)).finish(Duration::from_secs(60)).expect_code(0)
+    };
+    let all = planned(&[]);
+    assert_eq!(all.stdout.lines().count(), 11, "{all}");
+    let bare = planned(&["--skip=sbom,sign,publish"]);
+    let names = "checksums.txt\ntool-1.2.3.zip\ntool_1.2.3_darwin_all.tar.gz\n\
+                 tool_1.2.3_linux_amd64.tar.gz\ntool_1.2.3_windows_amd64.zip\n";
+    assert_eq!(bare.stdout, names, "{bare}");
+    if host_platform() == "linux/amd64" {
+        let one = planned(&["--skip=sbom,sign", "--single-target"]);
+        let names = "checksums.txt\ntool-1.2.3.zip\ntool_1.2.3_linux_amd64.tar.gz\n";
+        assert_eq!(one.stdout, names, "{one}");
+    }
+    let other = home.path().join("other.yaml");
+    fs::write(&other, "version: 2\nproject_name: other\nbuilds: [{targets: [plan9_386]}]\n").expect("a file");
+    let told = planned(&["--config", &other.display().to_string()]);
+    assert!(told.stdout.contains("other_1.2.3_plan9_386.tar.gz"), "{told}");
+    assert!(!project.join("dist").exists() && !project.join("gen").exists(), "nothing was made");
+}
+
 /// Refused before a fleet is asked for anything: there is none.
 #[track_caller]
 fn refused(config: &str, more: &[&str], words: &[&str]) -> Run {
@@ -262,6 +296,7 @@ fn what_is_wrong_with_a_configuration_is_told_before_anything_runs() {
         (&of("archives: [{files: ['../../etc/passwd']}]"), &["leaves the project's directory"]),
         (&of("archives: [{files: [{src: README.md, dst: ../../up}]}]"), &["would leave the directory"]),
         (&of("archives: [{wrap_in_directory: '../up'}]"), &["would leave the directory"]),
+        (&of("source: {enabled: true, prefix_template: '../up/'}"), &["would leave the directory"]),
         (&of("archives: [{name_template: '../up'}]"), &["not one of a file in the output directory"]),
         (&of("checksum: {algorithm: crc32}"), &["\"crc32\" is not made", "sha512"]),
         (
