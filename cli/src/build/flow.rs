@@ -10,6 +10,7 @@ use meridian_core::{
     digest::Digest,
     id::IdempotencyKey,
     quantity::{ByteCount, Millis},
+    time::Wall,
 };
 use meridian_proto::v1::{self, BuildState, task::State};
 use serde_json::json;
@@ -133,6 +134,7 @@ fn check_arguments(args: &BuildArgs) -> Result<(), Trouble> {
     Ok(())
 }
 
+/// The trouble of a command that the user gave up.
 pub(crate) fn cancelled(what: &str) -> Trouble {
     Trouble { exit: ExitCode::Cancelled, ..Trouble::broken(format_args!("cancelled: {what}")) }
 }
@@ -202,6 +204,7 @@ pub(crate) async fn write_dist(
     let mut dist = Dist::open(out).map_err(Trouble::broken)?;
     let ids: Vec<&str> = ended.iter().map(|(_, build)| build.id.as_str()).collect();
     let keyring = sidecars::keyring(fleet, &ids, report).await?;
+    fleet.remember(&keyring.keyring);
     let mut attested = Vec::new();
     for (one, build) in ended {
         let wanted = artifacts(build);
@@ -214,7 +217,7 @@ pub(crate) async fn write_dist(
     let directory = out.to_owned();
     let sealed = tokio::task::spawn_blocking(move || {
         dist.seal().map_err(Trouble::broken)?;
-        sidecars::verify_all(&directory, &attested, root)
+        sidecars::verify_all(&directory, &attested, root, Wall(print::now_ms()))
     });
     sealed.await.map_err(Trouble::broken)??;
     Ok(out.to_owned())

@@ -53,6 +53,8 @@ pub fn spec(
             region: mistakes.parse("--region", args.region.as_deref()),
             agent: mistakes.parse("--agent", args.agent.as_deref()),
         },
+        from_scratch: args.from_scratch,
+        rebuild: None,
         source,
     };
     spec.normalise();

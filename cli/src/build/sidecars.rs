@@ -1,31 +1,34 @@
 //! Writes what stands beside each artifact, and verifies all of it as anybody could.
 //!
 //! The files are those that stock tools take ([`meridian_trust::sidecar`]); the keyring and the acceptances of all builds
-//! of the command come together in one `keyring.json`. **Nothing is called done that `meridian verify` would refuse**: the
+//! of the directory come together in one `keyring.json` ([`super::keyring_file`]). **Nothing is called done that `meridian verify` would refuse**: the
 //! same verification runs here, over the files that were written, against the root that was pinned on joining.
 
 use std::{fs, io, path::Path};
 
-use meridian_core::{attestation::Attestation, digest::Digest};
+use meridian_core::{attestation::Attestation, digest::Digest, time::Wall};
 use meridian_proto::v1;
 use meridian_store::blob::{BlobError, DiskBlobs, hash_file};
 use meridian_trust::{
     bundle::MessageBundle,
-    keyring::{KeyringFile, Root},
+    executable::read_build_info,
+    keyring::{Keyring, KeyringFile, Root},
     keys::Signature,
     message::{Content, Message},
     sidecar::{KEYRING_FILE, Sidecar, signature_text},
-    verify::{Files, Policy, Report, Verifier},
+    verify::{Bill, Files, Policy, Report, Verifier},
 };
 
 use tonic::Status;
 
 use crate::{
     build::{
+        keyring_file,
         patience::Patience,
         report,
         watch::{Doing, wait_and_reconnect},
     },
+    command::print,
     dist::Dist,
     fleet::{
         client::{ANSWER_DEADLINE, explain_status, is_away},
@@ -123,12 +126,10 @@ pub fn write(
     blobs: &DiskBlobs,
     attested: &[Attested],
     keyring: &KeyringFile,
-    root: Root,
+    root: &Root,
 ) -> Result<(), Trouble> {
-    let json = keyring.to_json();
-    let verifier = Verifier::new(root, Some(&json), Policy::default());
-    let ring = verifier.keyring().ok_or_else(|| {
-        Trouble::broken("the coordinator's keyring is not signed by the fleet's root")
+    let ring = Keyring::open(&keyring.keyring, root).map_err(|error| {
+        Trouble::broken(format_args!("the coordinator's keyring cannot be used: {error}"))
             .hint("join the fleet again")
     })?;
     for artifact in attested {
@@ -153,7 +154,13 @@ pub fn write(
             dist.place(&sidecar.file_name(name), &content).map_err(Trouble::broken)?;
         }
     }
-    dist.place(KEYRING_FILE, &json).map_err(Trouble::broken)
+    // Another build may write here at the same time; each takes over what the other has left.
+    let _alone = dist.alone().map_err(Trouble::broken)?;
+    let gathered = keyring_file::gather(dist.directory(), keyring, root).map_err(Trouble::broken)?;
+    if let Some(told) = gathered.replaced {
+        print::aside(&told);
+    }
+    dist.place(KEYRING_FILE, &gathered.file.to_json()).map_err(Trouble::broken)
 }
 
 /// Verifies an artifact of a directory with what stands beside it there.
@@ -169,17 +176,18 @@ pub fn verify(verifier: &Verifier, artifact: &Path) -> io::Result<Report> {
             Err(error) => Err(error),
         }
     };
-    let (digest, _) = hash_file(artifact)?;
+    let (digest, size) = hash_file(artifact)?;
     let content = OnDisk(artifact);
-    let [signature, public_key, message_bundle, provenance] =
-        [Sidecar::Signature, Sidecar::PublicKey, Sidecar::MessageBundle, Sidecar::Provenance].map(beside);
-    let (signature, public_key) = (signature?, public_key?);
-    let (message_bundle, provenance) = (message_bundle?, provenance?);
+    let (signature, public_key) = (beside(Sidecar::Signature)?, beside(Sidecar::PublicKey)?);
+    let (message_bundle, provenance) = (beside(Sidecar::MessageBundle)?, beside(Sidecar::Provenance)?);
+    let sbom = beside(Sidecar::Sbom)?;
+    let build_info = read_build_info(fs::File::open(artifact)?);
     let files = Files {
         signature: signature.as_deref(),
         public_key: public_key.as_deref(),
         message_bundle: message_bundle.as_deref(),
         provenance: provenance.as_deref(),
+        sbom: sbom.as_deref().map(|json| Bill { json, size, build_info: build_info.as_ref() }),
     };
     Ok(verifier.verify(&name, &Message::told(digest, &content), &files))
 }
@@ -188,12 +196,12 @@ pub fn verify(verifier: &Verifier, artifact: &Path) -> io::Result<Report> {
 ///
 /// # Errors
 /// When one is not to be trusted, with the first reason.
-pub fn verify_all(directory: &Path, attested: &[Attested], root: Root) -> Result<(), Trouble> {
+pub fn verify_all(directory: &Path, attested: &[Attested], root: Root, now: Wall) -> Result<(), Trouble> {
     if attested.is_empty() {
         return Ok(());
     }
     let keyring = fs::read(directory.join(KEYRING_FILE)).map_err(Trouble::broken)?;
-    let verifier = Verifier::new(root, Some(&keyring), Policy::default());
+    let verifier = Verifier::new(root, Some(&keyring), Policy::default(), now);
     for artifact in attested {
         let report = verify(&verifier, &directory.join(&artifact.name)).map_err(Trouble::broken)?;
         if let Some(check) = report.unmet().next() {

@@ -145,6 +145,8 @@ fn request(
         name: Some(group.name),
         version: version.to_owned(),
         wishes,
+        from_scratch: false,
+        rebuild: None,
     };
     spec.normalise();
     if let Err(found) = spec.check() {

@@ -6,15 +6,18 @@
 //! builders = ["spiffe://acme/agent/*"]
 //! sources = ["https://git.example.org/acme/*", "golang.org/x/tools/cmd/stringer"]
 //! projects = ["acme/*"]
-//! require = ["message-bundle"]
+//! sandbox = ["network", "seccomp"]
+//! keyring_max_age = "30d"
+//! require = ["message-bundle", "sbom"]
 //! ```
 //!
-//! Every key is optional; a list that is there allows what it names and nothing else. A misspelt key would
+//! Every key is optional. `builders`, `sources` and `projects` allow what they name and nothing else; `sandbox` and
+//! `require` name what must be there at least. A misspelt key would
 //! silently ask for less, so an unknown one is a mistake, and all mistakes are told at once.
 
 use std::{collections::BTreeSet, fmt, str::FromStr};
 
-use meridian_core::{golang::nearness, id::FleetName};
+use meridian_core::{golang::nearness, id::FleetName, quantity::Millis};
 use toml::{Spanned, de::DeTable, de::DeValue};
 
 use super::CheckName;
@@ -33,6 +36,10 @@ pub struct Policy {
     pub sources: Option<Vec<Pattern>>,
     /// Only these projects, as `TEAM/PROJECT`.
     pub projects: Option<Vec<Pattern>>,
+    /// What the sandbox must have confined, at least: features as the provenance names them.
+    pub sandbox: Option<Vec<Feature>>,
+    /// How old the keyring may be by which keys are judged: an older one may not know of a revocation.
+    pub keyring_max_age: Option<Millis>,
     /// Checks that must have been made and passed, beyond those that always must.
     pub require: BTreeSet<CheckName>,
 }
@@ -44,6 +51,10 @@ pub struct Pattern {
     text: String,
     below: bool,
 }
+
+/// Something that a sandbox confines, such as `network`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Feature(String);
 
 /// One mistake in a policy.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -71,7 +82,8 @@ impl fmt::Display for PolicyError {
     }
 }
 
-const KEYS: [&str; 6] = ["fleet", "grade", "builders", "sources", "projects", "require"];
+const KEYS: [&str; 8] =
+    ["fleet", "grade", "builders", "sources", "projects", "sandbox", "keyring_max_age", "require"];
 const POLICY_LEN_MAX: usize = 1 << 20;
 
 impl Pattern {
@@ -103,6 +115,26 @@ impl FromStr for Pattern {
 impl fmt::Display for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}{}", self.text, if self.below { "/*" } else { "" })
+    }
+}
+
+impl Feature {
+    /// As the provenance names it.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Feature {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        let is_word = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+        if text.is_empty() || text.len() > 63 || !text.bytes().all(is_word) {
+            return Err("a feature of a sandbox is a word such as network, in small letters");
+        }
+        Ok(Self(text.to_owned()))
     }
 }
 
@@ -141,6 +173,11 @@ impl Policy {
             "builders" => self.builders = Some(reader.list("builders", value)),
             "sources" => self.sources = Some(reader.list("sources", value)),
             "projects" => self.projects = Some(reader.list("projects", value)),
+            "sandbox" => self.sandbox = Some(reader.list("sandbox", value)),
+            "keyring_max_age" => {
+                let age: Option<AgeText> = reader.text("keyring_max_age", value);
+                self.keyring_max_age = age.map(|AgeText(age)| age);
+            }
             "require" => {
                 let names: Vec<CheckText> = reader.list("require", value);
                 self.require = names.into_iter().map(|CheckText(name)| name).collect();
@@ -190,10 +227,7 @@ impl Reader<'_> {
             return Vec::new();
         };
         if items.is_empty() {
-            self.mistake(
-                value.span().start,
-                format!("{key}: an empty list allows nothing; leave the key out"),
-            );
+            self.mistake(value.span().start, format!("{key}: an empty list says nothing; leave the key out"));
         }
         items.iter().filter_map(|item| self.text(key, item)).collect()
     }
@@ -208,6 +242,27 @@ impl FromStr for GradeText {
         let grades = [Grade::Dev, Grade::Production];
         let grade = grades.into_iter().find(|grade| grade.to_string() == text);
         grade.map(Self).ok_or_else(|| format!("{:?} is not dev or production", brief(text)))
+    }
+}
+
+/// A whole number and its unit.
+struct AgeText(Millis);
+
+impl FromStr for AgeText {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("{:?} is not an age such as 12h or 30d", brief(text));
+        let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+        let unit_ms: u64 = match &text[digits.len()..] {
+            "m" => Millis::minutes(1).0,
+            "h" => Millis::minutes(60).0,
+            "d" => Millis::days(1).0,
+            _ => return Err(wrong()),
+        };
+        let count: u64 = digits.parse().map_err(|_| wrong())?;
+        let age = count.checked_mul(unit_ms).filter(|age| *age > 0).ok_or_else(wrong)?;
+        Ok(Self(Millis(age)))
     }
 }
 
@@ -239,6 +294,8 @@ mod tests {
             builders = ["spiffe://acme/agent/*"]
             sources = ["https://git.example.org/acme/*", "golang.org/x/tools/cmd/stringer"]
             projects = ["acme/web"]
+            sandbox = ["network"]
+            keyring_max_age = "30d"
             require = ["message-bundle", "public-key"]
             "#,
         )
@@ -248,6 +305,8 @@ mod tests {
         assert_eq!(policy.builders.unwrap()[0].to_string(), "spiffe://acme/agent/*");
         assert_eq!(policy.sources.unwrap()[1].to_string(), "golang.org/x/tools/cmd/stringer");
         assert_eq!(policy.projects.unwrap().len(), 1);
+        assert_eq!(policy.sandbox.unwrap()[0].as_str(), "network");
+        assert_eq!(policy.keyring_max_age, Some(Millis::days(30)));
         assert_eq!(policy.require, BTreeSet::from([CheckName::MessageBundle, CheckName::PublicKey]));
         assert_eq!(Policy::parse(""), Ok(Policy::default()));
     }
@@ -269,12 +328,40 @@ mod tests {
             "line 5: projects: a pattern is",
             "line 5: projects: expected a text",
             "line 6: require: \"signatures\": no such check; there are keyring,",
-            "line 7: builders: an empty list allows nothing",
+            "line 7: builders: an empty list says nothing",
             "line 9: unknown key \"section\": ",
         ];
         assert_eq!(lines.len(), expected.len(), "{told}");
         for (line, start) in lines.iter().zip(expected) {
             assert!(line.starts_with(start), "{line}\n{start}");
+        }
+    }
+
+    #[test]
+    fn an_age_has_a_unit_and_a_sandbox_s_feature_is_a_word() {
+        for (text, ms) in [("90m", 5_400_000), ("12h", 43_200_000), ("1d", 86_400_000)] {
+            let policy = Policy::parse(&format!("keyring_max_age = {text:?}")).unwrap();
+            assert_eq!(policy.keyring_max_age, Some(Millis(ms)), "{text}");
+        }
+        for bad in [
+            "",
+            "d",
+            "30",
+            "0d",
+            "-1d",
+            "1.5h",
+            "1 d",
+            "1w",
+            "١d",
+            "99999999999999999999d",
+            "9999999999999999d",
+        ] {
+            let told = Policy::parse(&format!("keyring_max_age = {bad:?}")).unwrap_err().to_string();
+            assert!(told.contains("is not an age such as 12h or 30d"), "{bad}: {told}");
+        }
+        for bad in ["", "Network", "a b", "*"] {
+            let told = Policy::parse(&format!("sandbox = [{bad:?}]")).unwrap_err().to_string();
+            assert!(told.contains("a feature of a sandbox is a word"), "{bad}: {told}");
         }
     }
 
