@@ -127,7 +127,7 @@ fn what_a_fleet_built_is_trusted_elsewhere_and_no_file_of_it_can_be_altered() {
     let directory = text(dist.path());
     world.verify(&[&directory]).expect_code(0).expect_words(&[": trusted", "as the artifact says itself"]);
     let told = world.verify(&["--json", &directory]).expect_code(0).json_values().remove(0);
-    let found = &told["files"][0]["found"];
+    let found = &told["files"][0]["artifact"];
     assert_eq!(found["builder"], "spiffe://proving/agent/eu/a1", "{told}");
     assert_eq!(
         (&found["grade"], &found["project"]),

@@ -143,7 +143,7 @@ fn to_json(judged: &Judged<'_>, verifier: &Verifier) -> Value {
     else {
         return value;
     };
-    value["found"] = json!({
+    value["artifact"] = json!({
         "fleet": keyring.fleet().as_str(),
         "keyring_version": keyring.version().0,
         "digest": provenance.subject.digest.to_string(),
