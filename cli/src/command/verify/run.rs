@@ -92,7 +92,9 @@ fn verifier_for(
     policy: &Policy,
     now: Wall,
 ) -> Result<Verifier, Trouble> {
-    let keyring = fs::read(directory.join(KEYRING_FILE)).ok();
+    let path = directory.join(KEYRING_FILE);
+    let keyring = sidecars::read(&path)
+        .map_err(|error| Trouble::broken(format_args!("{}: {error}", path.display())))?;
     let mut first = None;
     for one in trusted {
         let verifier = one.verifier(keyring.as_deref(), policy, now)?;
