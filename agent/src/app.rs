@@ -1,13 +1,12 @@
 //! The agent's composition root: from a configuration and an identity to a running agent.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use meridian_core::machine::input::AgentOffer;
 use meridian_proto::v1;
 use meridian_runtime::{
     clock::Clock,
     identity::{Identity, LiveIdentity, SpiffeId, new_key_and_csr, public_key_spki},
-    secret_file,
     tls::{self, ChannelOptions, ClientTls, Profile},
 };
 use meridian_store::{
@@ -22,6 +21,7 @@ use crate::{
     config::{AgentConfig, cores},
     gobuild::{BuilderConfig, GoBuilder},
     goproxy::GoEnvironment,
+    sandbox::LauncherConfig,
     session::{AgentLoop, LoopConfig, Signing, Worker, WorkerParts},
     signer::{Signer, SignerConfig},
     toolchain::host_platform,
@@ -132,12 +132,11 @@ impl App {
 fn signer_config(config: &AgentConfig, authority: &[u8], id: &SpiffeId) -> Result<SignerConfig, AppError> {
     let state = |error: &dyn std::fmt::Display| AppError::State(error.to_string());
     let agent = id.segments().skip(1).collect::<Vec<_>>().join("/");
-    let state_dir = config.state_dir.join("signer");
-    secret_file::make_dir(&state_dir).map_err(|e| state(&e))?;
     Ok(SignerConfig {
         program: config.shim.clone(),
-        state_dir,
-        run_as: None,
+        state_dir: config.state_dir.join("signer"),
+        settings: config.signer.clone(),
+        build_user: LauncherConfig::new(PathBuf::new(), PathBuf::new()).build_user,
         root: public_key_spki(authority).map_err(|e| state(&e))?,
         fleet: config.fleet.as_str().to_owned(),
         agent,

@@ -4,6 +4,8 @@ use std::{path::PathBuf, time::Duration};
 
 use meridian_core::{attempt::AttemptLimits, id::FleetName, quantity::ByteCount};
 
+use crate::signer::SignerSettings;
+
 /// What an agent needs to know. Who it is stands in its identity.
 #[derive(Debug, Clone)]
 pub struct AgentConfig {
@@ -27,6 +29,8 @@ pub struct AgentConfig {
     pub drain_within: Duration,
     /// The spans of each attempt.
     pub limits: AttemptLimits,
+    /// How its signer is set up.
+    pub signer: SignerSettings,
 }
 
 impl AgentConfig {
@@ -44,6 +48,7 @@ impl AgentConfig {
             shim,
             drain_within: Duration::from_secs(15 * 60),
             limits: AttemptLimits::default(),
+            signer: SignerSettings::default(),
         }
     }
 }

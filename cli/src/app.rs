@@ -2,7 +2,6 @@
 
 use std::{
     io::{self, Write as _},
-    os::fd::AsFd as _,
     process::ExitCode as ProcessExitCode,
 };
 
@@ -23,7 +22,7 @@ use crate::{
     command::{ask, context::Context, journal, keyring, local, logs, membership, print, verify},
     exit_code::ExitCode,
     fleet::local::LocalPaths,
-    role,
+    rebuild, release, role,
     trouble::Trouble,
 };
 
@@ -63,11 +62,7 @@ pub fn main() -> ProcessExitCode {
 
 /// Signs for the agent at the other end of standard input, until that hangs up.
 fn signer(state: &std::path::Path) -> ProcessExitCode {
-    let served =
-        std::io::stdin().as_fd().try_clone_to_owned().map_err(|error| error.to_string()).and_then(|socket| {
-            meridian_agent::signer::serve(socket.into(), state).map_err(|error| error.to_string())
-        });
-    match served {
+    match meridian_agent::signer::run(state) {
         Ok(()) => ExitCode::Done.into(),
         Err(error) => {
             print::aside(&format!("the signer ends: {error}"));
@@ -156,6 +151,20 @@ async fn run(command: Command) -> Result<(), Trouble> {
                 propagation::join(&span, &traceparent);
             }
             Box::pin(flow::run(&context, &args)).instrument(span).await
+        }
+        Command::Rebuild(args) => {
+            let span = tracing::info_span!("rebuild", otel.kind = "client");
+            if let Ok(traceparent) = std::env::var("TRACEPARENT") {
+                propagation::join(&span, &traceparent);
+            }
+            Box::pin(rebuild::flow::run(&context, &args)).instrument(span).await
+        }
+        Command::Release(args) => {
+            let span = tracing::info_span!("release", otel.kind = "client");
+            if let Ok(traceparent) = std::env::var("TRACEPARENT") {
+                propagation::join(&span, &traceparent);
+            }
+            Box::pin(release::flow::run(&context, &args)).instrument(span).await
         }
         Command::Builds(args) => ask::builds(&context, &args).await,
         Command::Logs(args) => logs::logs(&context, &args).await,

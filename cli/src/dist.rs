@@ -64,6 +64,12 @@ struct Partial(PathBuf);
 pub struct Scratch(PathBuf);
 
 impl Scratch {
+    /// A directory that may be made there.
+    #[must_use]
+    pub const fn new(path: PathBuf) -> Self {
+        Self(path)
+    }
+
     /// Where it is.
     #[must_use]
     pub fn path(&self) -> &Path {

@@ -179,7 +179,7 @@ impl Fleet {
         Running::start(command).finish(Duration::from_secs(30))
     }
 
-    /// Joins an agent with `slots` slots, in a home of its own.
+    /// Joins an agent with `slots` slots, in a home of its own. A file `agent.toml` in there is its configuration.
     ///
     /// # Panics
     /// When it has not attached in time.
@@ -209,6 +209,10 @@ impl Fleet {
         let mut command = agent.home.meridian(["agent", "--coordinator", &address, "--state"]);
         command.arg(agent.home.path().join("agent"));
         command.args(["--slots", &agent.slots.to_string()]);
+        let config = agent.home.path().join("agent.toml");
+        if config.exists() {
+            command.arg("--config").arg(config);
+        }
         if let Some(token) = token {
             command.env("MERIDIAN_TOKEN", token);
         }

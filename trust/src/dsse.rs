@@ -3,7 +3,8 @@
 //! The format is the Dead Simple Signing Envelope, version 1. What is signed is the *pre-authentication
 //! encoding* of type and payload, so a signed order can never pass as a keyring. The format allows many
 //! signatures and optional key ids; here it is exactly one signature with the id of its key (a Sigstore bundle
-//! says the id in its own place, see [`crate::bundle`]), and nobody gets at the payload but through [`Envelope::open`], which verifies first.
+//! says the id in its own place, see [`crate::bundle`]), and nobody gets at the payload as a fact but through
+//! [`Envelope::open`], which verifies first.
 
 use serde::{Deserialize, Serialize};
 
@@ -112,6 +113,13 @@ impl Envelope {
     pub(crate) fn parts(&self) -> (&[u8], &str, &[u8]) {
         let [signature] = &self.signatures;
         (&self.payload, &self.payload_type, &signature.sig)
+    }
+
+    /// The payload as a mere claim: nothing says who made it. For whoever makes its checks one by one, the signature
+    /// among them.
+    #[must_use]
+    pub fn claim(&self) -> &[u8] {
+        &self.payload
     }
 
     /// The payload, once it is certain that it is a `payload_type` and signed by `key`.

@@ -69,6 +69,7 @@ impl Order {
             issued,
             parameters: ExternalParameters {
                 flags: order.flags.clone(),
+                from_scratch: order.from_scratch,
                 name: order.name.clone(),
                 packages: order.packages.clone(),
                 platform: order.platform.clone(),
@@ -117,6 +118,7 @@ impl Provenance {
                 flags: external.flags,
                 name: external.name,
                 version: external.version,
+                from_scratch: external.from_scratch,
             },
         })
     }

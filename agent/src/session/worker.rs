@@ -108,6 +108,11 @@ impl Worker {
         }
     }
 
+    /// Asks whether the signing key still counts: a result was not accepted.
+    pub(crate) fn ask_about_key(&self) {
+        self.parts.signing.ask_again();
+    }
+
     /// Fetches what a placed task will need. Failures are not told: the run meets them again and tells them.
     pub(crate) async fn prefetch(&self, work: &Work) {
         let cancel = CancellationToken::new();
@@ -184,7 +189,9 @@ impl Steps<'_> {
         );
         let (source, toolchain) = (source?, toolchain?);
         let order = order.map_err(|error| trouble("the result could not be signed", &error))?;
-        let cache = self.open_cache(toolchain.identity());
+        // From scratch there is nothing to look up, and nothing that is left for others.
+        let is_shared = !self.work.spec.from_scratch;
+        let cache = is_shared.then(|| self.open_cache(toolchain.identity())).flatten();
         let access = cache.as_ref().and_then(|cache| self.cache_access(cache));
         let built =
             parts.builder.build(BuildRequest { work: self.work, source, cache: access }, self.run).await;

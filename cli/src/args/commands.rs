@@ -5,6 +5,8 @@ use clap::{Args, Parser, Subcommand};
 use crate::args::{
     build::BuildArgs,
     forms::{address, project},
+    rebuild::RebuildArgs,
+    release::ReleaseArgs,
     role::{AgentArgs, CoordinatorArgs, LocalArgs},
 };
 
@@ -15,7 +17,7 @@ use crate::args::{
 #[command(
     name = "meridian",
     version,
-    after_help = "Exit codes: 0 done, 1 build failed, 2 usage, 3 request refused, 4 infrastructure broken, 130 cancelled."
+    after_help = "Exit codes: 0 done, 1 build failed, 2 usage, 3 request refused, 4 infrastructure broken, 5 a rebuild diverged, 130 cancelled."
 )]
 pub struct Cli {
     /// What to do.
@@ -28,6 +30,10 @@ pub struct Cli {
 pub enum Command {
     /// Build a directory, a module or a git repository for one or more platforms.
     Build(Box<BuildArgs>),
+    /// Build again, elsewhere and from scratch, what a build built, and compare bit by bit.
+    Rebuild(Box<RebuildArgs>),
+    /// Make the archives and checksums of a release from a GoReleaser configuration.
+    Release(Box<ReleaseArgs>),
     /// List the builds of a project, newest first.
     Builds(BuildsArgs),
     /// Show what the tools of a build wrote.
@@ -76,6 +82,8 @@ impl Command {
     pub fn json(&self) -> bool {
         match self {
             Self::Build(args) => args.fleet.json,
+            Self::Rebuild(args) => args.fleet.json,
+            Self::Release(args) => args.fleet.json,
             Self::Builds(args) => args.fleet.json,
             Self::Logs(args) => args.fleet.json,
             Self::Explain(args) | Self::Cancel(args) => args.fleet.json,

@@ -17,7 +17,10 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     args::role::AgentArgs,
     fleet::join::{Token, enroll},
-    role::set,
+    role::{
+        set,
+        signer_table::{self, SignerTable},
+    },
     trouble::Trouble,
 };
 
@@ -35,6 +38,7 @@ struct AgentFile {
     cache_gib: u64,
     sources_gib: u64,
     free_min_mib: u64,
+    signer: SignerTable,
 }
 
 impl Default for AgentFile {
@@ -46,6 +50,7 @@ impl Default for AgentFile {
             cache_gib: 20,
             sources_gib: 5,
             free_min_mib: 1024,
+            signer: SignerTable::default(),
         }
     }
 }
@@ -58,12 +63,14 @@ impl ConfigType for AgentFile {
         Key::optional("cache_gib", Kind::Integer { min: 1, max: 1_000_000 }),
         Key::optional("sources_gib", Kind::Integer { min: 1, max: 1_000_000 }),
         Key::optional("free_min_mib", Kind::Integer { min: 0, max: 1_000_000_000 }),
+        Key::optional("signer", Kind::Table(signer_table::KEYS)),
     ];
 
     fn check(&self) -> Vec<Problem> {
         let lacks = self.coordinator.is_empty();
         let advice = "where is it? say --coordinator HOST:PORT, or set it in agent.toml";
-        lacks.then(|| Problem::new(&["coordinator"], advice)).into_iter().collect()
+        let lacks = lacks.then(|| Problem::new(&["coordinator"], advice));
+        lacks.into_iter().chain(self.signer.problems()).collect()
     }
 }
 
@@ -76,6 +83,7 @@ impl AgentFile {
             cache_capacity: ByteCount::gib(self.cache_gib),
             source_capacity: ByteCount::gib(self.sources_gib),
             free_min: ByteCount::mib(self.free_min_mib),
+            signer: self.signer.settings(),
             ..config
         }
     }

@@ -1,6 +1,6 @@
 //! The parts of the bench, their keys, and the order in which they run.
 
-use super::{redaction, verifiers::measure as verifiers};
+use super::{asset_names, forgeries, redaction, reproducible, signing, verifiers::measure as verifiers};
 use crate::bench::figures::Figures;
 
 /// What to measure, and how often.
@@ -23,7 +23,11 @@ struct Part {
 
 const PARTS: &[Part] = &[
     Part { keys: redaction::KEYS, measure: redaction::measure },
+    Part { keys: signing::KEYS, measure: signing::measure },
+    Part { keys: forgeries::KEYS, measure: forgeries::measure },
     Part { keys: verifiers::KEYS, measure: verifiers::measure },
+    Part { keys: asset_names::KEYS, measure: asset_names::measure },
+    Part { keys: reproducible::KEYS, measure: reproducible::measure },
 ];
 
 /// Every figure that can be asked for by `--only`, in the order in which they are taken.
