@@ -370,7 +370,9 @@ fn check_sbom(name: &str, digest: Digest, bill: Bill<'_>) -> Finding {
     let info = bill.build_info.map_err(|error| format!("no bill can be made from the artifact: {error}"))?;
     let subject = Subject { name: name.to_owned(), digest, size: bill.size, build_info: info.clone() };
     found.matches_subject(&subject).map_err(|error| error.to_string())?;
-    Ok(format!("{} components, as the artifact says itself", found.components().count()))
+    let components = found.components().count();
+    let noun = if components == 1 { "component" } else { "components" };
+    Ok(format!("{components} {noun}, as the artifact says itself"))
 }
 
 fn list(words: &[String]) -> String {
