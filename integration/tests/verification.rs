@@ -1,4 +1,5 @@
 //! `meridian verify` on what real builds left: what is genuine, what was altered, and what a keyring knows.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
     fs,
@@ -127,7 +128,7 @@ fn what_a_fleet_built_is_trusted_elsewhere_and_no_file_of_it_can_be_altered() {
     let directory = text(dist.path());
     world.verify(&[&directory]).expect_code(0).expect_words(&[": trusted", "as the artifact says itself"]);
     let told = world.verify(&["--json", &directory]).expect_code(0).json_values().remove(0);
-    let found = &told["files"][0]["found"];
+    let found = &told["files"][0]["artifact"];
     assert_eq!(found["builder"], "spiffe://proving/agent/eu/a1", "{told}");
     assert_eq!(
         (&found["grade"], &found["project"]),
@@ -342,11 +343,19 @@ fn a_revocation_reaches_whoever_has_seen_it_or_is_given_it_and_an_old_keyring_hi
     bob.run(&["verify", &directory]).expect_code(REFUSED).expect_words(&["was revoked"]);
 
     // A key for acceptances takes all that it ever said along.
-    let other = World::start();
+    let mut other = World::start();
     let dist = other.build("dist", "hello");
     other.revoke(&other.key_for("acceptances"));
     let run = other.verify(&["--keyring", &other.export("after.json"), "--json", &text(dist.path())]);
     let run = run.expect_code(REFUSED);
     assert_eq!(failed(&run), ["acceptance"], "{run}");
     run.expect_words(&["no time that it says counts"]);
+    // The coordinator makes another one; what is built from then on counts, also in the same directory.
+    other.fleet.kill_coordinator();
+    fs::remove_file(other.fleet.coordinator_state().join("signing/acceptance.pem")).unwrap();
+    other.fleet.start_coordinator();
+    let dist = other.build("dist", "again");
+    other.verify(&[&text(&dist.path().join("again_1.0.0_linux_amd64"))]).expect_code(0);
+    let run = other.verify(&[&text(dist.path())]).expect_code(REFUSED);
+    run.expect_words(&["hello_1.0.0_linux_amd64: NOT TRUSTED", "again_1.0.0_linux_amd64: trusted"]);
 }

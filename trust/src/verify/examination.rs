@@ -343,6 +343,9 @@ impl<'a> Examination<'a> {
         };
         let Some(provenance) = &self.provenance else { return rests_on_failed(CheckName::Provenance) };
         let sandbox = &provenance.internal.sandbox;
+        if sandbox.kind == "none" {
+            return Outcome::Failed("it was built without a sandbox, and the policy asks for one".to_owned());
+        }
         let told = format!("a sandbox of kind {} that confines {}", sandbox.kind, list(&sandbox.features));
         let is_there = |feature: &&Feature| sandbox.features.iter().any(|there| there == feature.as_str());
         match wanted.iter().find(|feature| !is_there(feature)) {
@@ -367,7 +370,9 @@ fn check_sbom(name: &str, digest: Digest, bill: Bill<'_>) -> Finding {
     let info = bill.build_info.map_err(|error| format!("no bill can be made from the artifact: {error}"))?;
     let subject = Subject { name: name.to_owned(), digest, size: bill.size, build_info: info.clone() };
     found.matches_subject(&subject).map_err(|error| error.to_string())?;
-    Ok(format!("{} components, as the artifact says itself", found.components().count()))
+    let components = found.components().count();
+    let noun = if components == 1 { "component" } else { "components" };
+    Ok(format!("{components} {noun}, as the artifact says itself"))
 }
 
 fn list(words: &[String]) -> String {

@@ -92,7 +92,9 @@ fn verifier_for(
     policy: &Policy,
     now: Wall,
 ) -> Result<Verifier, Trouble> {
-    let keyring = fs::read(directory.join(KEYRING_FILE)).ok();
+    let path = directory.join(KEYRING_FILE);
+    let keyring = sidecars::read(&path)
+        .map_err(|error| Trouble::broken(format_args!("{}: {error}", path.display())))?;
     let mut first = None;
     for one in trusted {
         let verifier = one.verifier(keyring.as_deref(), policy, now)?;
@@ -143,7 +145,7 @@ fn to_json(judged: &Judged<'_>, verifier: &Verifier) -> Value {
     else {
         return value;
     };
-    value["found"] = json!({
+    value["artifact"] = json!({
         "fleet": keyring.fleet().as_str(),
         "keyring_version": keyring.version().0,
         "digest": provenance.subject.digest.to_string(),

@@ -1,12 +1,15 @@
 //! By what artifacts are judged: the roots that are trusted beforehand, and the keyrings that are known besides the one
 //! that lies in `dist/`.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use meridian_core::time::Wall;
 use meridian_trust::{
     dsse::Envelope,
-    keyring::{KeyringFile, Root},
+    keyring::{Keyring, KeyringFile, Root},
     verify::{Policy, Verifier},
 };
 
@@ -23,8 +26,8 @@ pub struct Trusted {
     root: Root,
     /// Where the fleet's latest keyring is kept; `None` for a root that is no joined fleet's.
     directory: Option<PathBuf>,
-    /// The keyrings that are known: the one that is kept, and the one that was given.
-    keyrings: Vec<Envelope>,
+    /// The keyring that was given.
+    given: Option<Envelope>,
 }
 
 impl Trusted {
@@ -40,7 +43,7 @@ impl Trusted {
                 let joined = joined(context).unwrap_or_default();
                 let directory = joined.into_iter().find(|one| one.root.key() == root.key());
                 let directory = directory.and_then(|one| one.directory);
-                vec![Self { root, directory, keyrings: Vec::new() }]
+                vec![Self { root, directory, given: None }]
             }
             None => joined(context)?,
         };
@@ -48,12 +51,6 @@ impl Trusted {
             return Err(Trouble::usage("nothing is trusted beforehand: no fleet was joined here").hint(
                 "give the fleet's root with --trust fleet.pub; whoever runs the fleet gets it by `meridian keyring root`",
             ));
-        }
-        for one in &mut trusted {
-            if let Some(directory) = &one.directory {
-                let kept = seen_keyring::recall(directory, &one.root).map_err(Trouble::broken)?;
-                one.keyrings.extend(kept);
-            }
         }
         if let Some(path) = &args.keyring {
             supply(&mut trusted, path)?;
@@ -64,10 +61,18 @@ impl Trusted {
     /// A verifier for the artifacts beside a keyring file. A keyring that is new to this machine is kept.
     ///
     /// # Errors
-    /// When it cannot be kept, or a known keyring is none.
+    /// When the keyring that is kept of this fleet cannot be used.
     pub fn verifier(&self, beside: Option<&[u8]>, policy: &Policy, now: Wall) -> Result<Verifier, Trouble> {
         let mut verifier = Verifier::new(self.root.clone(), beside, policy.clone(), now);
-        for keyring in &self.keyrings {
+        if verifier.keyring().is_none() {
+            // Not this root's, or nobody's: no other keyring stands in for it.
+            return Ok(verifier);
+        }
+        let kept = match &self.directory {
+            Some(directory) => seen_keyring::recall(directory, &self.root).map_err(Trouble::broken)?,
+            None => None,
+        };
+        for keyring in kept.iter().chain(&self.given) {
             verifier = verifier.with_keyring(keyring).map_err(Trouble::broken)?;
         }
         let seen = beside.and_then(|bytes| KeyringFile::parse(bytes).ok());
@@ -88,15 +93,15 @@ fn joined(context: &Context) -> Result<Vec<Trusted>, Trouble> {
     for fleet in saved::all(&context.directories.state).map_err(Trouble::broken)? {
         let identity = fleet.identity;
         let root = root::root_of(identity.authority_der(), identity.id().fleet())?;
-        joined.push(Trusted { root, directory: Some(fleet.directory), keyrings: Vec::new() });
+        joined.push(Trusted { root, directory: Some(fleet.directory), given: None });
     }
     let local = root::local_root(&context.directories)?;
-    joined.extend(local.map(|root| Trusted { root, directory: None, keyrings: Vec::new() }));
+    joined.extend(local.map(|root| Trusted { root, directory: None, given: None }));
     Ok(joined)
 }
 
 /// Adds the keyring in a file to the root that signed it.
-fn supply(trusted: &mut [Trusted], path: &std::path::Path) -> Result<(), Trouble> {
+fn supply(trusted: &mut [Trusted], path: &Path) -> Result<(), Trouble> {
     let shown = path.display();
     let bytes = fs::read(path).map_err(|error| Trouble::usage(format_args!("{shown}: {error}")))?;
     let file = KeyringFile::parse(&bytes).map_err(|error| {
@@ -109,8 +114,8 @@ fn supply(trusted: &mut [Trusted], path: &std::path::Path) -> Result<(), Trouble
             "{shown}: this keyring is of no fleet that is trusted here"
         )));
     };
-    meridian_trust::keyring::Keyring::open(&file.keyring, &one.root)
+    Keyring::open(&file.keyring, &one.root)
         .map_err(|error| Trouble::usage(format_args!("{shown}: {error}")))?;
-    one.keyrings.push(file.keyring);
+    one.given = Some(file.keyring);
     Ok(())
 }

@@ -218,10 +218,12 @@ fn exception(
             "the library hashes the artifact first, which pure Ed25519 does not; it takes the same key's provenance",
             "signature verification failed",
         ),
-        (Verifier::CosignV2, _, Form::Message, A::DigestBit) => Expected::Accepts(
+        (Verifier::CosignV2, _, Form::Message, A::DigestBit)
+        | (Verifier::Npm, Algorithm::EcdsaP256, Form::Message, A::DigestBit) => Expected::Accepts(
             "it takes the digest in the bundle for a hint and hashes the artifact itself, which is the one that was signed",
         ),
-        (Verifier::SigstoreVerify, _, Form::Message, A::SecondSignature) => Expected::Accepts(
+        (Verifier::SigstoreVerify, _, Form::Message, A::SecondSignature)
+        | (Verifier::Npm, Algorithm::EcdsaP256, Form::Message, A::SecondSignature) => Expected::Accepts(
             "its reader takes the first kind of content that it finds; that one is good, and about this artifact",
         ),
         _ => return None,

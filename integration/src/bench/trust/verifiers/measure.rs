@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 
 use anyhow::Context as _;
-use meridian_trust::keys::Algorithm;
 
 use super::{
     cells::{self, Cell, Expected},
     judge::{can_cut_off, judge},
     peers::Peers,
-    samples::{Sample, built},
+    samples::built,
 };
 use crate::bench::{figures::Figures, trust::parts::Plan};
 
@@ -45,9 +44,7 @@ pub fn measure(_plan: &Plan, figures: &mut Figures) -> anyhow::Result<()> {
 /// # Errors
 /// When there is nothing to verify, or a verifier cannot be run.
 pub fn run(peers: &Peers, is_wanted: fn(&Cell) -> bool) -> anyhow::Result<Outcome> {
-    let built = built()?;
-    let samples = [(Algorithm::EcdsaP256, &built), (Algorithm::Ed25519, &built.under_ed25519()?)];
-    let samples: BTreeMap<Algorithm, &Sample> = samples.into();
+    let samples = built()?;
     let scratch = tempfile::Builder::new().prefix("mrdmatrix").tempdir()?;
     let is_cut_off = can_cut_off();
     if !is_cut_off {

@@ -1,9 +1,7 @@
-//! Genuine files of both algorithms, and what is altered in them.
-//!
-//! The ECDSA files are those of a real build. The Ed25519 files are the same artifact under another key, made by the
-//! functions that a signer calls.
+//! Genuine files of both algorithms, as two agents of a real fleet left them, and what is altered in them.
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     sync::Arc,
@@ -12,9 +10,8 @@ use std::{
 use anyhow::{Context as _, ensure};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use meridian_trust::{
-    bundle::{EnvelopeBundle, MessageBundle},
-    dsse::{Envelope, pre_authentication_encoding},
-    keys::{Algorithm, Signer as _, SigningKey},
+    dsse::pre_authentication_encoding,
+    keys::{Algorithm, Signer as _, SigningKey, VerifyingKey},
     message::Message,
     sidecar::{Sidecar, signature_text},
     statement::PAYLOAD_TYPE,
@@ -22,7 +19,9 @@ use meridian_trust::{
 use serde_json::{Value, json};
 
 use super::cells::{Alteration, Form};
-use crate::{client::Client, fixture::program::Program, home::Home};
+use crate::{fixture::program::Program, fleet::Fleet, home::Home};
+
+const ALGORITHMS: [Algorithm; 2] = [Algorithm::EcdsaP256, Algorithm::Ed25519];
 
 /// The files of one artifact, as a verifier is given them.
 #[derive(Debug, Clone)]
@@ -54,61 +53,52 @@ pub struct Paths {
     pub bundle: PathBuf,
 }
 
-/// What a real build leaves beside an artifact of a small program.
+/// What real builds leave beside an artifact of a small program, by the algorithm of their agent's signer.
 ///
 /// # Errors
 /// When it cannot be built.
-pub fn built() -> anyhow::Result<Sample> {
-    let client = Client::local(Home::with_proxy("off"));
+pub fn built() -> anyhow::Result<BTreeMap<Algorithm, Sample>> {
+    let mut fleet = Fleet::start();
+    for algorithm in ALGORITHMS {
+        let home = Home::with_proxy("off");
+        let table = format!("[signer]\nalgorithm = \"{algorithm}\"\n");
+        fs::write(home.path().join("agent.toml"), table)?;
+        fleet.join_agent(&agent(algorithm), 1, home);
+    }
+    let client = fleet.member("alice");
     let source = client.home.path().join("hello");
     Program::saying("example.com/hello", "hello").write(&source)?;
     let source = source.display().to_string();
-    let dist = client.build(&[source.as_str(), "--version", "1.0.0"]).expect_success();
-    let artifact = dist.only();
-    let sample = read(&artifact);
-    client.run(&["local", "stop"]);
-    sample
+    let build = |algorithm: Algorithm| {
+        let agent = agent(algorithm);
+        let arguments = [source.as_str(), "--version", "1.0.0", "--agent", agent.as_str()];
+        let dist = client.build_into(algorithm.name(), &arguments).expect_success();
+        Ok((algorithm, read(&dist.only(), algorithm)?))
+    };
+    ALGORITHMS.into_iter().map(build).collect()
 }
 
-fn read(artifact: &Path) -> anyhow::Result<Sample> {
+fn agent(algorithm: Algorithm) -> String {
+    format!("eu/{algorithm}")
+}
+
+fn read(artifact: &Path, algorithm: Algorithm) -> anyhow::Result<Sample> {
     let name = artifact.file_name().context("an artifact has a name")?.to_string_lossy();
     let beside = |sidecar: Sidecar| fs::read_to_string(artifact.with_file_name(sidecar.file_name(&name)));
+    let public_key = beside(Sidecar::PublicKey)?;
+    let found = VerifyingKey::from_pem(&public_key)?.algorithm();
+    ensure!(found == algorithm, "an agent that should sign with {algorithm} signed with {found}");
     Ok(Sample {
         artifact: fs::read(artifact)?,
-        public_key: beside(Sidecar::PublicKey)?,
+        public_key,
         signature: beside(Sidecar::Signature)?,
         message: beside(Sidecar::MessageBundle)?,
         provenance: beside(Sidecar::Provenance)?,
-        other: Arc::new(SigningKey::generate(Algorithm::EcdsaP256)?),
+        other: Arc::new(SigningKey::generate(algorithm)?),
     })
 }
 
 impl Sample {
-    /// The same artifact and statement, signed with a fresh Ed25519 key.
-    ///
-    /// # Errors
-    /// When nothing can be signed.
-    pub fn under_ed25519(&self) -> anyhow::Result<Self> {
-        let key = SigningKey::generate(Algorithm::Ed25519)?;
-        let message = Message::of(&self.artifact);
-        let signature = key.sign(&message)?;
-        let envelope = Envelope::sign(&key, PAYLOAD_TYPE, self.statement()?)?;
-        Ok(Self {
-            artifact: self.artifact.clone(),
-            public_key: key.public().to_pem(),
-            signature: signature_text(&signature),
-            message: text(MessageBundle::new(key.public(), message.digest(), &signature).to_json())?,
-            provenance: text(EnvelopeBundle { envelope }.to_json())?,
-            other: Arc::new(SigningKey::generate(Algorithm::Ed25519)?),
-        })
-    }
-
-    fn statement(&self) -> anyhow::Result<Vec<u8>> {
-        let bundle: Value = serde_json::from_str(&self.provenance)?;
-        let payload = bundle["dsseEnvelope"]["payload"].as_str().context("a payload")?;
-        Ok(STANDARD.decode(payload)?)
-    }
-
     /// Alters it.
     ///
     /// # Errors
@@ -216,8 +206,4 @@ fn flipped(text: &str, at: impl Fn(&[u8]) -> Option<usize>) -> anyhow::Result<St
     let at = at(&bytes).context("a place to flip a bit at")?;
     *bytes.get_mut(at).context("a byte")? ^= 1;
     Ok(STANDARD.encode(bytes))
-}
-
-fn text(bytes: Vec<u8>) -> anyhow::Result<String> {
-    Ok(String::from_utf8(bytes)?)
 }
