@@ -173,7 +173,14 @@ impl Stage {
             change(&mut outcome);
         }
         self.before = Some((claim, fence));
-        self.agent.report(&work.task, fence, outcome).await
+        match self.agent.report(&work.task, fence, outcome).await {
+            // Not even a message: the coordinator ended the stream.
+            Err(error) if is_malformed(&error) => {
+                self.agent.attach_again().await?;
+                Ok(false)
+            }
+            answered => answered,
+        }
     }
 
     /// Ends everything.
@@ -382,6 +389,11 @@ impl Stage {
             |entry: &&meridian_trust::keyring::Entry| entry.key_use == meridian_core::keyring::KeyUse::Order;
         Ok(keyring.entries().find(is_order).context("no key for orders")?.key.id())
     }
+}
+
+fn is_malformed(error: &anyhow::Error) -> bool {
+    let status = error.downcast_ref::<tonic::Status>();
+    status.is_some_and(|status| status.code() == tonic::Code::InvalidArgument)
 }
 
 async fn tick(clock: Clock) {

@@ -46,6 +46,7 @@ pub struct Scripted {
     from: Streaming<v1::CoordinatorMessage>,
     waiting: VecDeque<Order>,
     placements: BTreeMap<Fence, PlacementNumber>,
+    slots: u32,
     salt: u64,
 }
 
@@ -63,13 +64,19 @@ impl Scripted {
     ) -> anyhow::Result<Self> {
         let signer = Signer::new(algorithm, fleet, agent)?;
         signer.certify(&channel).await?;
-        let (to, messages) = mpsc::channel(QUEUED_MAX);
-        let (host, version, sandbox) = (HOST.into(), VERSION.into(), Sandbox::default());
-        let offer = AgentOffer { host, slots, cores: 1, version, sandbox };
-        to.send((&AgentSaid::Hello { offer, held: Vec::new() }).into()).await?;
-        let from =
-            AgentsClient::new(channel.clone()).attach(ReceiverStream::new(messages)).await?.into_inner();
-        Ok(Self { channel, signer, to, from, waiting: VecDeque::new(), placements: BTreeMap::new(), salt: 0 })
+        let (to, from) = open(&channel, slots).await?;
+        let (waiting, placements) = (VecDeque::new(), BTreeMap::new());
+        Ok(Self { channel, signer, to, from, waiting, placements, slots, salt: 0 })
+    }
+
+    /// Opens a new stream in the place of one that the coordinator ended. What was leased before is not held any more.
+    ///
+    /// # Errors
+    /// When the coordinator refuses.
+    pub async fn attach_again(&mut self) -> anyhow::Result<()> {
+        (self.to, self.from) = open(&self.channel, self.slots).await?;
+        self.waiting.clear();
+        Ok(())
     }
 
     async fn say(&self, said: &AgentSaid) -> anyhow::Result<()> {
@@ -196,6 +203,19 @@ impl Scripted {
             }),
         })
     }
+}
+
+/// A stream on which the hello was said.
+async fn open(
+    channel: &Channel,
+    slots: u32,
+) -> anyhow::Result<(mpsc::Sender<v1::AgentMessage>, Streaming<v1::CoordinatorMessage>)> {
+    let (to, messages) = mpsc::channel(QUEUED_MAX);
+    let (host, version, sandbox) = (HOST.into(), VERSION.into(), Sandbox::default());
+    let offer = AgentOffer { host, slots, cores: 1, version, sandbox };
+    to.send((&AgentSaid::Hello { offer, held: Vec::new() }).into()).await?;
+    let from = AgentsClient::new(channel.clone()).attach(ReceiverStream::new(messages)).await?;
+    Ok((to, from.into_inner()))
 }
 
 /// A result of one artifact.
