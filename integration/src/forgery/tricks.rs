@@ -1,5 +1,6 @@
 //! Signatures, keys, leases and results that are not what they are shown as.
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use meridian_core::keyring::KeyId;
 
 use super::catalogue::{Change, Forgery};
@@ -113,9 +114,10 @@ const CLAIMS: &[(&str, OnClaim)] = &[
         rewrite(claim, |text| text.replace("\"tlogEntries\":[]", "\"tlogEntries\":[{}]"))
     }),
     ("another media type", |claim, _, _| rewrite(claim, |text| text.replace("v0.3", "v0.2"))),
-    ("another key in the envelope", |claim, own, _| {
-        let own = own.key().to_string();
-        rewrite(claim, |text| text.replace(&own, &KeyId::of(b"other").to_string()))
+    ("another key as the bundle's hint", |claim, own, _| {
+        let hint = |key: KeyId| STANDARD.encode(key.digest().as_bytes());
+        let (own, other) = (hint(own.key()), hint(KeyId::of(b"other")));
+        rewrite(claim, |text| text.replace(&own, &other))
     }),
     ("white space", |claim, _, _| rewrite(claim, |text| text.replacen(':', ": ", 1))),
     ("a member that nobody knows", |claim, _, _| rewrite(claim, |text| text.replacen('{', "{\"x\":1,", 1))),
