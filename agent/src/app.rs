@@ -20,8 +20,10 @@ use crate::{
     cache::CacheDaemon,
     config::{AgentConfig, cores},
     gobuild::{BuilderConfig, GoBuilder, Sandboxing},
-    goproxy::GoEnvironment,
+    goproxy::{GoEnvironment, process_environment},
+    redaction::Redaction,
     sandbox::{LauncherConfig, NoSandbox},
+    secrets,
     session::{AgentLoop, LoopConfig, Signing, Worker, WorkerParts},
     signer::{Signer, SignerConfig},
     toolchain::host_platform,
@@ -44,6 +46,9 @@ pub enum AppError {
     /// A directory cannot be used.
     #[error("{0}")]
     State(String),
+    /// What is declared to be secret cannot be masked.
+    #[error(transparent)]
+    Secrets(#[from] crate::secrets::SecretsError),
     /// The connection cannot be set up.
     #[error("cannot set up the connection to the coordinator: {0}")]
     Connection(String),
@@ -76,6 +81,9 @@ impl App {
         clock: Clock,
     ) -> Result<Self, AppError> {
         let go = GoEnvironment::discover()?;
+        let redaction = secrets::gather(&config.secrets, &process_environment(), &go)?;
+        let masked = redaction.clone();
+        config.masking.set(Box::new(move |text| masked.text(text)));
         tracing::info!(origin = %go.proxy_origin, "modules come through the GOPROXY found here");
         let connection = |error: &dyn std::fmt::Display| AppError::Connection(error.to_string());
         let authority = identity.authority_der().to_vec();
@@ -103,9 +111,9 @@ impl App {
         let signer = signer.map_err(|error| AppError::State(error.to_string()))?;
         let signing = Signing::new(signer, control.clone());
         let (opened, signs) = (config.clone(), signing.clone());
-        let worker = tokio::task::spawn_blocking(move || open_worker(&opened, go, bulk, signs, sandboxing))
-            .await
-            .map_err(|error| AppError::State(error.to_string()))??;
+        let open = move || open_worker(&opened, go, bulk, signs, (sandboxing, redaction));
+        let worker =
+            tokio::task::spawn_blocking(open).await.map_err(|error| AppError::State(error.to_string()))??;
         let offer = AgentOffer {
             host: host_platform(),
             slots: config.slots,
@@ -159,7 +167,7 @@ fn open_worker(
     go: GoEnvironment,
     bulk: Channel,
     signing: Signing,
-    sandboxing: Option<Sandboxing>,
+    (sandboxing, redaction): (Option<Sandboxing>, Redaction),
 ) -> Result<Worker, AppError> {
     let state = |error: &dyn std::fmt::Display| AppError::State(error.to_string());
     let builder = GoBuilder::open(
@@ -185,7 +193,7 @@ fn open_worker(
     }
     std::fs::create_dir_all(&spool).map_err(|e| state(&e))?;
     let shim = config.shim.clone();
-    Ok(Worker::new(WorkerParts { builder, cache, partials, bulk, shim, spool, signing }))
+    Ok(Worker::new(WorkerParts { builder, cache, partials, bulk, shim, spool, signing, redaction }))
 }
 
 impl Renewal {

@@ -3,9 +3,11 @@
 use std::{path::PathBuf, time::Duration};
 
 use meridian_core::{attempt::AttemptLimits, id::FleetName, quantity::ByteCount};
+use meridian_runtime::telemetry::Masking;
 
 use crate::{
     sandbox::{Limits, SandboxPolicy},
+    secrets::DeclaredSecrets,
     signer::SignerSettings,
 };
 
@@ -32,6 +34,10 @@ pub struct AgentConfig {
     pub drain_within: Duration,
     /// The spans of each attempt.
     pub limits: AttemptLimits,
+    /// What the operator declares to be secret, besides what the agent itself uses to reach modules.
+    pub secrets: DeclaredSecrets,
+    /// The masking of the process's own log, which is told what is secret.
+    pub masking: Masking,
     /// How its signer is set up.
     pub signer: SignerSettings,
     /// Whether builds must be sandboxed.
@@ -56,6 +62,8 @@ impl AgentConfig {
             shim,
             drain_within: Duration::from_secs(15 * 60),
             limits: AttemptLimits::default(),
+            secrets: DeclaredSecrets::default(),
+            masking: Masking::default(),
             signer: SignerSettings::default(),
             sandbox: SandboxPolicy::Required,
             build_limits: Limits::of_machine(),

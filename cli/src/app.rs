@@ -6,9 +6,10 @@ use std::{
 };
 
 use clap::Parser as _;
+use meridian_agent::redaction::Redaction;
 use meridian_runtime::{
     state_dir::UserDirs,
-    telemetry::{self, LogTarget, TelemetryConfig, propagation},
+    telemetry::{self, LogTarget, Masking, TelemetryConfig, propagation},
     tls::install_crypto,
 };
 use tracing::Instrument as _;
@@ -87,7 +88,8 @@ fn start(command: Command) -> Result<(), Trouble> {
         rustix::process::setsid()
             .map_err(|error| Trouble::broken(format_args!("cannot leave the terminal: {error}")))?;
     }
-    let _telemetry = telemetry::init(telemetry_config(&command)).map_err(Trouble::usage)?;
+    let masking = masking();
+    let _telemetry = telemetry::init(telemetry_config(&command, &masking)).map_err(Trouble::usage)?;
     // A role serves many at once; a command waits for one answer, and its overhead is felt.
     let runtime = if is_role(&command) {
         tokio::runtime::Builder::new_multi_thread().enable_all().build()
@@ -95,10 +97,18 @@ fn start(command: Command) -> Result<(), Trouble> {
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()
     };
     let runtime = runtime.map_err(|error| Trouble::broken(format_args!("cannot start: {error}")))?;
-    let result = runtime.block_on(run(command));
+    let result = runtime.block_on(run(command, masking));
     // Whatever still waits on a thread of its own must not keep the command from ending.
     runtime.shutdown_background();
     result
+}
+
+/// What looks like a secret is taken out of the log of every process from its first line on; an agent adds what it knows.
+fn masking() -> Masking {
+    let masking = Masking::default();
+    let shapes = Redaction::default();
+    masking.set(Box::new(move |text| shapes.text(text)));
+    masking
 }
 
 const fn is_role(command: &Command) -> bool {
@@ -110,14 +120,14 @@ const fn is_role(command: &Command) -> bool {
     )
 }
 
-fn telemetry_config(command: &Command) -> TelemetryConfig {
+fn telemetry_config(command: &Command, masking: &Masking) -> TelemetryConfig {
     let service = match command {
         Command::Coordinator(_) => "meridian-coordinator",
         Command::Agent(_) => "meridian-agent",
         Command::Local(LocalArgs { command: LocalCommand::Run { .. } }) => "meridian-local",
         _ => "meridian",
     };
-    let mut config = TelemetryConfig::from_env(service);
+    let mut config = TelemetryConfig { masking: masking.clone(), ..TelemetryConfig::from_env(service) };
     if let Command::Local(LocalArgs { command: LocalCommand::Run { detached: true, .. } }) = command
         && let Ok(directories) = UserDirs::from_env()
     {
@@ -131,11 +141,11 @@ fn telemetry_config(command: &Command) -> TelemetryConfig {
     config
 }
 
-async fn run(command: Command) -> Result<(), Trouble> {
+async fn run(command: Command, masking: Masking) -> Result<(), Trouble> {
     // The roles have configurations of their own.
     match command {
         Command::Coordinator(args) => return Box::pin(role::coordinator::run(&args)).await,
-        Command::Agent(args) => return Box::pin(role::agent::run(&args)).await,
+        Command::Agent(args) => return Box::pin(role::agent::run(&args, masking)).await,
         Command::Journal(args) => {
             let JournalCommand::Verify { dir, json } = args.command;
             return journal::verify(&dir, json);
@@ -182,7 +192,7 @@ async fn run(command: Command) -> Result<(), Trouble> {
             LocalCommand::Start { json } => local::start(&context, json).await,
             LocalCommand::Status { json } => local::status(&context, json).await,
             LocalCommand::Stop { when_idle, json } => local::stop(&context, when_idle, json).await,
-            LocalCommand::Run { idle, .. } => Box::pin(role::local::run(&context, idle)).await,
+            LocalCommand::Run { idle, .. } => Box::pin(role::local::run(&context, idle, masking)).await,
         },
         Command::Verify(args) => verify::run::verify(&context, &args),
         Command::Keyring(args) => keyring::run(&context, &args.command).await,
@@ -198,8 +208,9 @@ async fn run(command: Command) -> Result<(), Trouble> {
 }
 
 /// Says what went wrong, once: as an object on standard output for programs, as text on standard error for
-/// people.
+/// people. A tool or an address that is repeated in it may hold a password.
 fn end(trouble: &Trouble, as_json: bool) -> ProcessExitCode {
+    let trouble = &trouble.masked(&Redaction::default());
     if !trouble.is_said {
         // What happened first decides how the command ends, also where it can be told on one stream only.
         if as_json

@@ -180,6 +180,18 @@ impl Fleet {
         Running::start(command).finish(Duration::from_secs(30))
     }
 
+    /// Takes a signing key back, with the coordinator's own administrator identity.
+    ///
+    /// # Panics
+    /// When it is not revoked.
+    #[track_caller]
+    pub fn revoke_key(&self, key: &str) {
+        let mut command = self.home.meridian(["keyring", "revoke", key]);
+        command.arg("--state").arg(self.coordinator_state());
+        command.args(["--coordinator", &self.address()]);
+        Running::start(command).finish(Duration::from_secs(30)).expect_code(0).expect_words(&["revoked"]);
+    }
+
     /// Joins an agent with `slots` slots, in a home of its own. A file `agent.toml` in there is its configuration.
     ///
     /// # Panics

@@ -67,6 +67,8 @@ pub(crate) struct WorkerParts {
     pub(crate) spool: PathBuf,
     /// Has results signed.
     pub(crate) signing: Signing,
+    /// What is secret here.
+    pub(crate) redaction: Redaction,
 }
 
 /// Carries attempts out. One for each agent.
@@ -120,8 +122,8 @@ impl Worker {
         let (_, ()) = tokio::join!(steps.source(), self.parts.builder.prefetch(work, quiet));
     }
 
-    /// Runs an attempt to its end. Cancelling ends its whole process tree first. What the outcome says and the
-    /// log holds is masked.
+    /// Runs an attempt to its end. Cancelling ends its whole process tree first. What the outcome and the progress say
+    /// and the log holds is masked.
     pub(crate) async fn run(
         &self,
         work: Work,
@@ -129,8 +131,8 @@ impl Worker {
         progress: Box<ProgressSink<'static>>,
         cancel: CancellationToken,
     ) -> Outcome {
-        // Projects have no secrets to declare yet.
-        let redaction = Redaction::default();
+        let redaction = self.parts.redaction.clone();
+        let progress = masked_progress(progress, redaction.clone());
         let outcome = self.run_with(work, fence, progress, cancel, &redaction).await;
         masked(outcome, &redaction)
     }
@@ -367,6 +369,15 @@ fn quoted(text: &str) -> Option<String> {
     Some(format!("{quote}{text}{quote}"))
 }
 
+/// Hears the same without secrets in what it says.
+fn masked_progress(progress: Box<ProgressSink<'static>>, redaction: Redaction) -> Box<ProgressSink<'static>> {
+    Box::new(move |said: Progress| {
+        // Most of it says nothing.
+        let detail = if said.detail.is_empty() { said.detail } else { redaction.text(&said.detail) };
+        progress(Progress { detail, ..said });
+    })
+}
+
 /// The outcome without secrets in what it says of a failure.
 fn masked(outcome: Outcome, redaction: &Redaction) -> Outcome {
     match outcome {
@@ -412,6 +423,20 @@ mod tests {
         };
         assert_eq!(failure.message, "reading https://ci:***@git.example/lib: 403 Forbidden");
         assert_eq!(failure.hint, "try git ls-remote https://ci:***@git.example/lib");
+    }
+
+    #[test]
+    fn progress_is_told_without_the_secret_in_its_detail() {
+        let (heard, said) = std::sync::mpsc::channel();
+        let secret = crate::redaction::Secret::new("S", b"s3cret-name").unwrap();
+        let sink = masked_progress(
+            Box::new(move |progress: Progress| heard.send(progress.detail).unwrap()),
+            Redaction::new(&[secret]).unwrap(),
+        );
+        for detail in ["", "compiling example.test/s3cret-name/cmd"] {
+            sink(Progress { phase: Phase::Compile, done: 1, total: 2, detail: detail.to_owned() });
+        }
+        assert_eq!(said.try_iter().collect::<Vec<_>>(), ["", "compiling example.test/***/cmd"]);
     }
 
     #[test]

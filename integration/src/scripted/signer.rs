@@ -1,7 +1,7 @@
 //! What an honest signer makes of a build that is made up, in parts that can be altered one by one.
 
 use meridian_core::{
-    build::{Source as Asked, artifact_name, executable_name},
+    build::{Source as Asked, Toolchain, artifact_name, executable_name},
     digest::Digest,
     golang::{
         h1::H1,
@@ -190,6 +190,17 @@ impl Signer {
         };
         let base = work.spec.name.clone().unwrap_or_else(|| executable_name(&info.path));
         let pin: H1 = default_pin(HOST).unwrap_or_default().parse()?;
+        let toolchain = match &work.spec.toolchain {
+            Toolchain::Local => ToolchainUsed::Installed {
+                version: format!("go{DEFAULT_VERSION}"),
+                go_command: Digest::of(b"go"),
+            },
+            Toolchain::Default | Toolchain::Version { .. } => ToolchainUsed::Module {
+                version: format!("v0.0.1-go{DEFAULT_VERSION}.{}", HOST.replace('/', "-")),
+                h1: pin,
+                zip: None,
+            },
+        };
         let provenance = Provenance {
             subject: Subject {
                 name: artifact_name(&base, &version, platform),
@@ -204,11 +215,7 @@ impl Signer {
                 sandbox: Sandbox { kind: "none".into(), features: Vec::new() },
                 task: work.task.clone(),
             },
-            toolchain: ToolchainUsed::Module {
-                version: format!("v0.0.1-go{DEFAULT_VERSION}.{}", HOST.replace('/', "-")),
-                h1: pin,
-                zip: None,
-            },
+            toolchain,
             modules: modules_of(&info)?,
             builder: Holder::new(&format!("spiffe://{}/agent/{}", self.fleet, self.agent))?,
             builder_version: VERSION.into(),
