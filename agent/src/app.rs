@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use meridian_core::machine::input::AgentOffer;
+use meridian_core::{machine::input::AgentOffer, sandbox::Sandbox};
 use meridian_proto::v1;
 use meridian_runtime::{
     clock::Clock,
@@ -19,9 +19,9 @@ use tonic::transport::Channel;
 use crate::{
     cache::CacheDaemon,
     config::{AgentConfig, cores},
-    gobuild::{BuilderConfig, GoBuilder},
+    gobuild::{BuilderConfig, GoBuilder, Sandboxing},
     goproxy::GoEnvironment,
-    sandbox::LauncherConfig,
+    sandbox::{LauncherConfig, NoSandbox},
     session::{AgentLoop, LoopConfig, Signing, Worker, WorkerParts},
     signer::{Signer, SignerConfig},
     toolchain::host_platform,
@@ -38,6 +38,9 @@ pub enum AppError {
     /// There is nowhere to get modules and toolchains from.
     #[error(transparent)]
     Proxy(#[from] crate::goproxy::DiscoverError),
+    /// It may build only in a sandbox, and the machine has none.
+    #[error(transparent)]
+    Sandbox(#[from] NoSandbox),
     /// A directory cannot be used.
     #[error("{0}")]
     State(String),
@@ -64,7 +67,8 @@ impl App {
     /// saved in `save_identity_to`, when given.
     ///
     /// # Errors
-    /// When GOPROXY cannot be found, or a directory or the identity cannot be used.
+    /// When GOPROXY cannot be found, a directory or the identity cannot be used, or a sandbox is required and there is
+    /// none.
     pub async fn build(
         config: AgentConfig,
         identity: Identity,
@@ -89,11 +93,17 @@ impl App {
                 .map_err(|e| connection(&e))
         };
         let (control, bulk) = (dial(Profile::Control)?, dial(Profile::Bulk)?);
-        let signer = Signer::start(signer_config(&config, &authority, &agent)?).await;
+        let launcher = LauncherConfig::new(config.shim.clone(), config.state_dir.clone());
+        let sandboxing = Sandboxing::by_policy(config.sandbox, &launcher, config.build_limits.clone());
+        let signer = Signer::start(signer_config(&config, &authority, &agent)?);
+        let (signer, sandboxing) = tokio::join!(signer, sandboxing);
+        let sandboxing = sandboxing?;
+        let sandbox = sandboxing.as_ref().map_or_else(Sandbox::default, |sandboxing| sandboxing.has.clone());
+        tracing::info!(%sandbox, "what stands around builds here");
         let signer = signer.map_err(|error| AppError::State(error.to_string()))?;
         let signing = Signing::new(signer, control.clone());
         let (opened, signs) = (config.clone(), signing.clone());
-        let worker = tokio::task::spawn_blocking(move || open_worker(&opened, go, bulk, signs))
+        let worker = tokio::task::spawn_blocking(move || open_worker(&opened, go, bulk, signs, sandboxing))
             .await
             .map_err(|error| AppError::State(error.to_string()))??;
         let offer = AgentOffer {
@@ -101,6 +111,7 @@ impl App {
             slots: config.slots,
             cores: cores(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            sandbox,
         };
         let loop_config = LoopConfig {
             offer,
@@ -148,13 +159,19 @@ fn open_worker(
     go: GoEnvironment,
     bulk: Channel,
     signing: Signing,
+    sandboxing: Option<Sandboxing>,
 ) -> Result<Worker, AppError> {
     let state = |error: &dyn std::fmt::Display| AppError::State(error.to_string());
     let builder = GoBuilder::open(
         BuilderConfig { dir: config.state_dir.join("go"), source_bytes_max: config.source_capacity },
         go,
     )
-    .map_err(|failure| AppError::State(failure.message))?;
+    .map_err(|failure| AppError::State(failure.message))?
+    .compiles_within(config.build_limits.wall);
+    let builder = match sandboxing {
+        Some(sandboxing) => builder.sandboxed(sandboxing),
+        None => builder,
+    };
     let cache =
         CacheDaemon::open(&config.state_dir.join("cache"), config.cache_capacity).map_err(|e| state(&e))?;
     let blobs = BlobConfig { capacity: config.source_capacity, free_min: config.free_min };

@@ -4,7 +4,10 @@ use std::{path::PathBuf, time::Duration};
 
 use meridian_core::{attempt::AttemptLimits, id::FleetName, quantity::ByteCount};
 
-use crate::signer::SignerSettings;
+use crate::{
+    sandbox::{Limits, SandboxPolicy},
+    signer::SignerSettings,
+};
 
 /// What an agent needs to know. Who it is stands in its identity.
 #[derive(Debug, Clone)]
@@ -31,10 +34,15 @@ pub struct AgentConfig {
     pub limits: AttemptLimits,
     /// How its signer is set up.
     pub signer: SignerSettings,
+    /// Whether builds must be sandboxed.
+    pub sandbox: SandboxPolicy,
+    /// What one build may use. Only its time is bounded where there is no sandbox.
+    pub build_limits: Limits,
 }
 
 impl AgentConfig {
-    /// The defaults: as many slots as cores, 20 GiB of build cache, 5 GiB of sources, 1 GiB left free.
+    /// The defaults: as many slots as cores, 20 GiB of build cache, 5 GiB of sources, 1 GiB left free, no build without
+    /// a sandbox, and the bounds of [`Limits::of_machine`].
     #[must_use]
     pub fn new(fleet: FleetName, coordinator: String, state_dir: PathBuf, shim: PathBuf) -> Self {
         Self {
@@ -49,6 +57,8 @@ impl AgentConfig {
             drain_within: Duration::from_secs(15 * 60),
             limits: AttemptLimits::default(),
             signer: SignerSettings::default(),
+            sandbox: SandboxPolicy::Required,
+            build_limits: Limits::of_machine(),
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::{
         role::{LocalArgs, LocalCommand},
     },
     build::flow,
-    command::{ask, context::Context, journal, keyring, local, logs, membership, print, verify},
+    command::{ask, context::Context, doctor, journal, keyring, local, logs, membership, print, verify},
     exit_code::ExitCode,
     fleet::local::LocalPaths,
     rebuild, release, role,
@@ -140,6 +140,7 @@ async fn run(command: Command) -> Result<(), Trouble> {
             let JournalCommand::Verify { dir, json } = args.command;
             return journal::verify(&dir, json);
         }
+        Command::Doctor(args) => return doctor::doctor(&args).await,
         _ => {}
     }
     let context = Context::of_user()?;
@@ -188,6 +189,7 @@ async fn run(command: Command) -> Result<(), Trouble> {
         Command::Coordinator(_)
         | Command::Agent(_)
         | Command::Journal(_)
+        | Command::Doctor(_)
         | Command::Cacheprog(_)
         | Command::Signer(_)
         | Command::SandboxEnter(_)

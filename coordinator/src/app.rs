@@ -137,6 +137,7 @@ impl App {
         let metrics = Metrics::new();
         let watchers = Watchers::default();
         let (history, holder) = (kept.history, kept.holder);
+        let demand = config.limits.sandbox;
         let machine = Machine::new(kept.durable, config.limits);
         let outlets =
             Outlets { watchers: watchers.clone(), metrics: metrics.clone(), history: history.clone() };
@@ -150,8 +151,9 @@ impl App {
             tokio::spawn(http::serve(listener, handle.clone(), metrics, stop.clone()));
         }
         let (state_dir, local) = (&config.state_dir, config.local);
+        let (own_handle, own_clock) = (handle.clone(), clock.clone());
         let signing =
-            Signing::open(state_dir, &authority, config.fleet, local, handle.clone(), clock.clone());
+            Signing::open(state_dir, &authority, config.fleet, local, demand, own_handle, own_clock);
         let signing = signing.map_err(|e| state_error(&e))?;
         let activity = Activity::default();
         let about = FleetService {

@@ -13,6 +13,7 @@ use crate::{
     id::{AgentId, Fence, PlacementNumber, TaskId},
     keyring::{CertifiedKey, KeyHolder, KeyId, KeyRefusal, KeyUse},
     quantity::ByteCount,
+    sandbox::{Sandbox, SandboxDemand},
     time::Wall,
 };
 
@@ -131,6 +132,8 @@ pub struct Evidence {
     pub package: String,
     /// The order under which the statement says it was built.
     pub order: SigningOrder,
+    /// What the statement says stood around the compiler.
+    pub sandbox: Sandbox,
 }
 
 /// An artifact with what is known of it, as the rules see it.
@@ -142,6 +145,10 @@ pub struct Attested<'a> {
     pub artifact: &'a Artifact,
     /// What its signer says.
     pub evidence: &'a Evidence,
+    /// What must stand around the compiler.
+    pub demand: SandboxDemand,
+    /// What the agent said that it has.
+    pub offered: &'a Sandbox,
     /// The key in the fleet's keyring, if it is there.
     pub key: Option<&'a CertifiedKey>,
     /// When.
@@ -170,6 +177,19 @@ pub enum AttestationError {
         document: &'static str,
         /// Of which artifact.
         artifact: String,
+    },
+    /// It was built bare.
+    #[error("{0} was built without a sandbox, and the fleet demands one")]
+    Unsandboxed(String),
+    /// The statement promises a sandbox that the agent never said it had.
+    #[error("{artifact} claims the sandbox {said}, and the agent has {offered}")]
+    SandboxClaimed {
+        /// Of which artifact.
+        artifact: String,
+        /// What the statement says.
+        said: Sandbox,
+        /// What the agent's offer says.
+        offered: Sandbox,
     },
     /// The statement differs from what is known.
     #[error("the provenance of {artifact} names another {what}")]
@@ -217,6 +237,8 @@ pub const RULES: &[Rule] = &[
     ("the base name", |a| same(a, "base name", a.evidence.order.name == a.order.name)),
     ("the version", |a| same(a, "version", a.evidence.order.version == a.order.version)),
     ("from scratch", |a| same(a, "start", a.evidence.order.from_scratch == a.order.from_scratch)),
+    ("a sandbox where one is demanded", sandboxed),
+    ("no more of a sandbox than the agent has", claimed),
 ];
 
 /// Whether an attested artifact keeps every rule.
@@ -264,6 +286,22 @@ fn held(
         }
         _ => Ok(()),
     }
+}
+
+fn sandboxed(attested: &Attested<'_>) -> Result<(), AttestationError> {
+    if attested.evidence.sandbox.meets(attested.demand) {
+        return Ok(());
+    }
+    Err(AttestationError::Unsandboxed(attested.artifact.name.clone()))
+}
+
+fn claimed(attested: &Attested<'_>) -> Result<(), AttestationError> {
+    let (said, offered) = (&attested.evidence.sandbox, attested.offered);
+    if said.is_within(offered) {
+        return Ok(());
+    }
+    let artifact = attested.artifact.name.clone();
+    Err(AttestationError::SandboxClaimed { artifact, said: said.clone(), offered: offered.clone() })
 }
 
 fn same(attested: &Attested<'_>, what: &'static str, is_same: bool) -> Result<(), AttestationError> {

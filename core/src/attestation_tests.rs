@@ -16,6 +16,8 @@ struct Case {
     order: SigningOrder,
     artifact: Artifact,
     evidence: Evidence,
+    demand: SandboxDemand,
+    offered: Sandbox,
     key: Option<CertifiedKey>,
     at: Wall,
 }
@@ -71,8 +73,10 @@ impl Case {
             digest,
             package: ".".to_owned(),
             order: order.clone(),
+            sandbox: Sandbox::new("namespaces", vec!["network".to_owned()]),
         };
-        Self { order, artifact, evidence, key: Some(key), at: Wall(150) }
+        let (demand, offered) = (SandboxDemand::Required, evidence.sandbox.clone());
+        Self { order, artifact, evidence, demand, offered, key: Some(key), at: Wall(150) }
     }
 
     fn broken_rules(&self) -> Vec<&'static str> {
@@ -80,6 +84,8 @@ impl Case {
             order: &self.order,
             artifact: &self.artifact,
             evidence: &self.evidence,
+            demand: self.demand,
+            offered: &self.offered,
             key: self.key.as_ref(),
             at: self.at,
         };
@@ -130,6 +136,8 @@ const FORGERIES: &[(&str, Forgery)] = &[
     ("the base name", |c| c.evidence.order.name = Some("x".to_owned())),
     ("the version", |c| c.evidence.order.version = "v9".to_owned()),
     ("from scratch", |c| c.evidence.order.from_scratch = true),
+    ("a sandbox where one is demanded", |c| c.evidence.sandbox = Sandbox::default()),
+    ("no more of a sandbox than the agent has", |c| c.evidence.sandbox.features.push("vm".to_owned())),
 ];
 
 #[test]

@@ -16,5 +16,6 @@ pub mod id;
 pub mod keyring;
 pub mod machine;
 pub mod quantity;
+pub mod sandbox;
 pub mod time;
 pub mod trace;

@@ -41,6 +41,7 @@ pub struct Agent {
     /// `REGION/NAME`.
     pub name: String,
     slots: u32,
+    settings: Vec<String>,
     // Ends before the home that holds its log goes.
     process: Option<Daemon>,
     home: Home,
@@ -185,8 +186,20 @@ impl Fleet {
     /// When it has not attached in time.
     #[track_caller]
     pub fn join_agent(&mut self, name: &str, slots: u32, home: Home) -> usize {
+        self.join_agent_with(name, slots, home, &[])
+    }
+
+    /// The same with settings, each `KEY=VALUE` of `agent.toml`. What is said of the sandbox there counts; otherwise it
+    /// builds bare where this machine has none.
+    ///
+    /// # Panics
+    /// When it has not attached in time.
+    #[track_caller]
+    pub fn join_agent_with(&mut self, name: &str, slots: u32, home: Home, settings: &[&str]) -> usize {
         let token = self.token("--agent", name);
-        self.agents.push(Agent { name: name.to_owned(), home, slots, process: None });
+        let settings =
+            ["sandbox=when-possible"].iter().chain(settings).map(|text| (*text).to_owned()).collect();
+        self.agents.push(Agent { name: name.to_owned(), home, slots, settings, process: None });
         let index = self.agents.len() - 1;
         self.spawn_agent(index, Some(&token));
         self.wait_until_attached(index);
@@ -212,6 +225,9 @@ impl Fleet {
         let config = agent.home.path().join("agent.toml");
         if config.exists() {
             command.arg("--config").arg(config);
+        }
+        for setting in &agent.settings {
+            command.args(["--set", setting]);
         }
         if let Some(token) = token {
             command.env("MERIDIAN_TOKEN", token);

@@ -164,6 +164,22 @@ impl Home {
         Ok(())
     }
 
+    /// Starts every `meridian` from here on where no namespace can be made and no other user exists, as in a container
+    /// with its runtime's defaults. Says why when this machine cannot.
+    ///
+    /// # Errors
+    /// The reason.
+    pub fn forbid_namespaces(&mut self) -> Result<(), String> {
+        let script = "echo 0 >/proc/sys/user/max_user_namespaces && exec \"$0\" \"$@\"";
+        let words = ["unshare", "--user", "--map-root-user", "sh", "-c", script];
+        let tried = Command::new(words[0]).args(&words[1..]).arg("true").output();
+        if !tried.is_ok_and(|output| output.status.success()) {
+            return Err("there is no unshare, or it may not be used".to_owned());
+        }
+        self.starter.extend(words.map(OsString::from));
+        Ok(())
+    }
+
     /// Gives this home to the user `nobody`, as whom every `meridian` is started from here on. Says why when
     /// this machine cannot.
     ///

@@ -45,6 +45,10 @@ archives:
       - src: gen/*.txt
         dst: docs
         strip_parent: true
+source:
+  enabled: true
+  format: zip
+  prefix_template: "{{ .ProjectName }}/"
 checksum:
   name_template: checksums.txt
 sboms:
@@ -98,10 +102,51 @@ fn done(program: &str, arguments: &[&str], directory: &Path) -> String {
     String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
 }
 
-/// The archive for the machine that most people test on.
 const ARCHIVE: &str = "tool_1.2.3_linux_amd64";
+const ASSETS: [&str; 11] = [
+    "checksums.txt",
+    "checksums.txt.sig",
+    "tool-1.2.3.zip",
+    "tool.exe_windows_amd64.sig",
+    "tool_1.2.3_darwin_all.tar.gz",
+    "tool_1.2.3_darwin_all.tar.gz.sbom.json",
+    "tool_1.2.3_linux_amd64.tar.gz",
+    "tool_1.2.3_linux_amd64.tar.gz.sbom.json",
+    "tool_1.2.3_windows_amd64.zip",
+    "tool_1.2.3_windows_amd64.zip.sbom.json",
+    "tool_linux_amd64.sig",
+];
 
-fn can_be_read_by_anybodys_tools(client: &Client, project: &Path) {
+#[test]
+fn a_release_is_packed_verified_and_the_same_bytes_in_another_place() {
+    let mut client = Client::local(Home::with_proxy("off"));
+    let first = project(&client.home.path().join("first"), CONFIG);
+    let run = release(&client, &first, &["--json"]).expect_code(0);
+    let made = assets(&run);
+    assert_eq!(made.keys().collect::<Vec<_>>(), ASSETS, "{run}");
+    let ignored = run.json_values()[0]["ignored"].to_string();
+    assert!(ignored.contains("\"brews\"") && run.stderr.contains("`brews`"), "{run}");
+    anybodys_tools_read(&client, &first);
+    what_comes_after_finds_what_goreleaser_leaves(&first.join("dist"), &made);
+
+    // A clone elsewhere, by somebody whose files have other modes and whose clock another zone, gives the same bytes.
+    client.home.set("TZ", "Asia/Singapore");
+    client.home.set("LC_ALL", "C.UTF-8");
+    let second = client.home.path().join("elsewhere/second");
+    fs::create_dir_all(second.parent().expect("a parent")).expect("a directory");
+    let clone = format!("umask 077; git clone --quiet {} {}", first.display(), second.display());
+    done("sh", &["-c", &clone], client.home.path());
+    let again = assets(&release(&client, &second, &["--json"]).expect_code(0));
+    // What a signer signs is signed anew; all else is the same.
+    let is_packed = |name: &str| !name.ends_with(".sig") || name.starts_with("checksums");
+    let packed = |all: BTreeMap<String, String>| {
+        all.into_iter().filter(|(name, _)| is_packed(name)).collect::<BTreeMap<_, _>>()
+    };
+    assert_eq!(packed(made), packed(again));
+}
+
+#[track_caller]
+fn anybodys_tools_read(client: &Client, project: &Path) {
     let dist = project.join("dist");
     done("sha256sum", &["--check", "--quiet", "checksums.txt"], &dist);
     let unpacked = client.home.path().join("unpacked");
@@ -116,84 +161,37 @@ fn can_be_read_by_anybodys_tools(client: &Client, project: &Path) {
         let said = done(&binary.display().to_string(), &[], &unpacked);
         assert!(said.starts_with(&format!("1.2.3 {commit} 20")), "{said}");
     }
+    let zip = fs::File::open(dist.join("tool_1.2.3_windows_amd64.zip")).expect("an archive");
+    let zip = zip::ZipArchive::new(zip).expect("a zip");
+    let inner =
+        ["README.md", "docs/notes.txt", "tool.exe"].map(|name| format!("tool_1.2.3_windows_amd64/{name}"));
+    let names: Vec<_> = zip.file_names().map(|name| name.expect("a name").into_owned()).collect();
+    assert_eq!(names, inner);
+
     // The executable in the archive is the one that the fleet signed.
+    let read = |path: PathBuf| fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let signed = dist.join("signed/tool_1.2.3_linux_amd64");
-    assert_eq!(fs::read(&binary).expect("unpacked"), fs::read(&signed).expect("signed"));
-    client.run(&["verify", &signed.display().to_string()]).expect_code(0).expect_words(&["trusted"]);
-    let own = fs::read(dist.join("signed/tool_1.2.3_linux_amd64.sig")).expect("its signature");
-    assert_eq!(fs::read(dist.join("tool_linux_amd64.sig")).expect("under the configured name"), own);
-    assert_eq!(
-        fs::read(dist.join("tool_linux_amd64_v1/tool")).expect("where GoReleaser keeps it"),
-        fs::read(&binary).expect("unpacked")
-    );
+    let content = read(binary);
+    assert!(content == read(signed.clone()) && content == read(dist.join("tool_linux_amd64_v1/tool")));
+    client.run(&["verify", &signed.display().to_string()]).expect_code(0);
+    let own = read(dist.join("signed/tool_1.2.3_linux_amd64.sig"));
+    assert_eq!(read(dist.join("tool_linux_amd64.sig")), own);
 }
 
-/// What comes after a release finds what GoReleaser leaves it.
-fn leaves_what_goreleaser_leaves(dist: &Path, made: &BTreeMap<String, String>) {
+#[track_caller]
+fn what_comes_after_finds_what_goreleaser_leaves(dist: &Path, made: &BTreeMap<String, String>) {
     let read = |name: &str| -> Value {
         serde_json::from_slice(&fs::read(dist.join(name)).expect("a list")).expect("JSON")
     };
     let (artifacts, metadata) = (read("artifacts.json"), read("metadata.json"));
     let packed = format!("{ARCHIVE}.tar.gz");
-    let row = artifacts
-        .as_array()
-        .expect("a list")
-        .iter()
-        .find(|row| row["name"] == packed.as_str())
-        .expect("its row");
+    let mut rows = artifacts.as_array().expect("a list").iter();
+    let row = rows.find(|row| row["name"] == packed.as_str()).expect("its row");
     assert_eq!((&row["internal_type"], &row["type"]), (&Value::from(1), &Value::from("Archive")), "{row}");
     assert_eq!((&row["goos"], &row["goamd64"]), (&Value::from("linux"), &Value::from("v1")), "{row}");
     assert_eq!(row["path"], format!("dist/{packed}"), "{row}");
     assert_eq!(row["extra"]["Checksum"], format!("sha256:{}", made[&packed]), "{row}");
     assert_eq!((&metadata["version"], &metadata["tag"]), (&Value::from("1.2.3"), &Value::from("v1.2.3")));
-}
-
-#[test]
-fn a_release_is_packed_verified_and_the_same_bytes_in_another_place() {
-    let client = Client::local(Home::with_proxy("off"));
-    let first = project(&client.home.path().join("first"), CONFIG);
-    let run = release(&client, &first, &["--json"]).expect_code(0);
-    let made = assets(&run);
-    let names: Vec<&str> = made.keys().map(String::as_str).collect();
-    assert_eq!(
-        names,
-        [
-            "checksums.txt",
-            "checksums.txt.sig",
-            "tool.exe_windows_amd64.sig",
-            "tool_1.2.3_darwin_all.tar.gz",
-            "tool_1.2.3_darwin_all.tar.gz.sbom.json",
-            "tool_1.2.3_linux_amd64.tar.gz",
-            "tool_1.2.3_linux_amd64.tar.gz.sbom.json",
-            "tool_1.2.3_windows_amd64.zip",
-            "tool_1.2.3_windows_amd64.zip.sbom.json",
-            "tool_linux_amd64.sig",
-        ],
-        "{run}"
-    );
-    let ignored = run.json_values()[0]["ignored"].to_string();
-    assert!(ignored.contains("\"brews\"") && run.stderr.contains("`brews`"), "{run}");
-
-    can_be_read_by_anybodys_tools(&client, &first);
-    leaves_what_goreleaser_leaves(&first.join("dist"), &made);
-
-    // A clone elsewhere, made by somebody whose files have other modes, gives the same bytes.
-    let second = client.home.path().join("elsewhere/second");
-    fs::create_dir_all(second.parent().expect("a parent")).expect("a directory");
-    done(
-        "sh",
-        &["-c", &format!("umask 077; git clone --quiet {} {}", first.display(), second.display())],
-        client.home.path(),
-    );
-    let again = assets(&release(&client, &second, &["--json"]).expect_code(0));
-    let is_packed = |name: &&String| !name.ends_with(".sig") || name.starts_with("checksums");
-    let packed = |all: &BTreeMap<String, String>| {
-        all.iter()
-            .filter(|(name, _)| is_packed(name))
-            .map(|(n, d)| (n.clone(), d.clone()))
-            .collect::<BTreeMap<_, _>>()
-    };
-    assert_eq!(packed(&made), packed(&again));
 }
 
 #[test]
@@ -228,6 +226,33 @@ fn a_snapshot_needs_no_tag_and_says_the_same_names_before_and_after() {
     fs::write(dist.join("left"), "").expect("a file");
     release(&client, &project, &["--snapshot", "--clean"]).expect_code(0);
     assert!(!dist.join("left").exists());
+}
+
+#[test]
+fn a_dry_run_asks_no_fleet_and_knows_what_is_left_out() {
+    let home = Home::with_proxy("off");
+    let project = project(&home.path().join("project"), CONFIG);
+    let dir = project.display().to_string();
+    let planned = |more: &[&str]| {
+        let arguments = [&["release", &dir, "--dry-run", "--coordinator", "127.0.0.1:1"], more].concat();
+        Running::start(home.meridian(&arguments)).finish(Duration::from_secs(60)).expect_code(0)
+    };
+    let all = planned(&[]);
+    assert_eq!(all.stdout.lines().count(), 11, "{all}");
+    let bare = planned(&["--skip=sbom,sign,publish"]);
+    let names = "checksums.txt\ntool-1.2.3.zip\ntool_1.2.3_darwin_all.tar.gz\n\
+                 tool_1.2.3_linux_amd64.tar.gz\ntool_1.2.3_windows_amd64.zip\n";
+    assert_eq!(bare.stdout, names, "{bare}");
+    if host_platform() == "linux/amd64" {
+        let one = planned(&["--skip=sbom,sign", "--single-target"]);
+        let names = "checksums.txt\ntool-1.2.3.zip\ntool_1.2.3_linux_amd64.tar.gz\n";
+        assert_eq!(one.stdout, names, "{one}");
+    }
+    let other = home.path().join("other.yaml");
+    fs::write(&other, "version: 2\nproject_name: other\nbuilds: [{targets: [plan9_386]}]\n").expect("a file");
+    let told = planned(&["--config", &other.display().to_string()]);
+    assert!(told.stdout.contains("other_1.2.3_plan9_386.tar.gz"), "{told}");
+    assert!(!project.join("dist").exists() && !project.join("gen").exists(), "nothing was made");
 }
 
 /// Refused before a fleet is asked for anything: there is none.
@@ -270,6 +295,7 @@ fn what_is_wrong_with_a_configuration_is_told_before_anything_runs() {
         (&of("archives: [{files: ['../../etc/passwd']}]"), &["leaves the project's directory"]),
         (&of("archives: [{files: [{src: README.md, dst: ../../up}]}]"), &["would leave the directory"]),
         (&of("archives: [{wrap_in_directory: '../up'}]"), &["would leave the directory"]),
+        (&of("source: {enabled: true, prefix_template: '../up/'}"), &["would leave the directory"]),
         (&of("archives: [{name_template: '../up'}]"), &["not one of a file in the output directory"]),
         (&of("checksum: {algorithm: crc32}"), &["\"crc32\" is not made", "sha512"]),
         (

@@ -6,6 +6,7 @@ use meridian_core::{
     golang::h1::H1Error,
     id::{AgentId, FleetName},
     keyring::{CertifiedKey, KeyHolder, KeyId},
+    sandbox::{self, SandboxDemand},
     time::Wall,
 };
 
@@ -14,7 +15,7 @@ use crate::{
     keyring::Entry,
     keys::{KeyError, VerifyingKey},
     order::{Order, SandboxWanted},
-    statement::{ExternalParameters, Provenance, Source},
+    statement::{ExternalParameters, Provenance, Sandbox, Source},
 };
 
 /// Why a fact has no document, or a document no fact.
@@ -120,7 +121,29 @@ impl Provenance {
                 version: external.version,
                 from_scratch: external.from_scratch,
             },
+            sandbox: (&self.internal.sandbox).into(),
         })
+    }
+}
+
+impl From<&Sandbox> for sandbox::Sandbox {
+    fn from(said: &Sandbox) -> Self {
+        Self { kind: said.kind.clone(), features: said.features.clone() }
+    }
+}
+
+impl From<sandbox::Sandbox> for Sandbox {
+    fn from(stood: sandbox::Sandbox) -> Self {
+        Self { kind: stood.kind, features: stood.features }
+    }
+}
+
+impl From<SandboxDemand> for SandboxWanted {
+    fn from(demand: SandboxDemand) -> Self {
+        match demand {
+            SandboxDemand::Any => Self::WherePossible,
+            SandboxDemand::Required => Self::Required,
+        }
     }
 }
 

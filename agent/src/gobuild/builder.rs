@@ -38,6 +38,8 @@ use crate::{
 
 /// How long naming and downloading modules may take.
 const MODULES_MAX: Duration = Duration::from_secs(20 * 60);
+/// How long one compile may take unless the agent's owner says otherwise.
+const COMPILE_MAX: Duration = Duration::from_secs(2 * 60 * 60);
 
 /// Where a builder keeps its things.
 #[derive(Debug, Clone)]
@@ -58,6 +60,7 @@ pub struct GoBuilder {
     pub(super) notes: Notes,
     pub(super) flights: KeyedLock<meridian_core::digest::Digest>,
     pub(super) sandboxing: Option<Sandboxing>,
+    pub(super) compile_max: Duration,
 }
 
 /// The private directory of one task or one step.
@@ -96,13 +99,30 @@ impl GoBuilder {
         let outputs = Arc::new(Outputs::open(dir.join("outputs")).map_err(failed)?);
         let notes = Notes::open(dir.join("notes")).map_err(failed)?;
         let flights = KeyedLock::default();
-        Ok(Self { dir, go, toolchains, sources, outputs, notes, flights, sandboxing: None })
+        Ok(Self {
+            dir,
+            go,
+            toolchains,
+            sources,
+            outputs,
+            notes,
+            flights,
+            sandboxing: None,
+            compile_max: COMPILE_MAX,
+        })
     }
 
     /// The same builder with its compiles in sandboxes. What the policy says has been decided by the caller.
     #[must_use]
     pub fn sandboxed(mut self, sandboxing: Sandboxing) -> Self {
         self.sandboxing = Some(sandboxing);
+        self
+    }
+
+    /// The same builder with another bound on the time of one compile; two hours when nothing is said.
+    #[must_use]
+    pub fn compiles_within(mut self, compile_max: Duration) -> Self {
+        self.compile_max = compile_max;
         self
     }
 

@@ -4,7 +4,7 @@
 //! (`unexpected EOF` is a compile error as well as a broken download), so rows about the network want a URL
 //! or a dial on the same line.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use meridian_core::machine::input::{Failure, FailureKind};
 
@@ -52,7 +52,7 @@ const fn net(texts: &'static [&'static str], kind: FailureKind, hint: &'static s
     Row { texts, place: Where::Network, kind, hint }
 }
 
-use FailureKind::{DiskFull, Infrastructure, Modules, Request};
+use FailureKind::{DiskFull, Infrastructure, Modules, OutOfMemory, Request};
 
 const TABLE: [Row; 31] = [
     row(
@@ -61,17 +61,17 @@ const TABLE: [Row; 31] = [
         "free space in the agent's state directory",
     ),
     row(
-        &["file too large"],
+        &["file too large", "file size limit exceeded"],
         DiskFull,
         "a file of the build would be larger than the agent's builds may write",
     ),
     row(
         &["signal: killed", "cannot allocate memory", "out of memory"],
-        Infrastructure,
-        "the agent ran out of memory: give it more, or fewer slots",
+        OutOfMemory,
+        "the agent has too little memory for it: give it more, or fewer slots",
     ),
     row(
-        &["too many open files", "resource temporarily unavailable"],
+        &["too many open files", "resource temporarily unavailable", "failed to create new OS thread"],
         Infrastructure,
         "the agent's limits on files or processes are too low",
     ),
@@ -206,7 +206,8 @@ pub(crate) fn classify(stage: Stage, exit: Exit, said: &str) -> Failure {
 impl Row {
     fn matches(&self, stage: Stage, message: &str) -> bool {
         // What a compiler says about a place in the source may quote anything, and is never the machine's trouble.
-        let spares_source = stage == Stage::Compile && matches!(self.kind, DiskFull | Infrastructure);
+        let spares_source =
+            stage == Stage::Compile && matches!(self.kind, DiskFull | OutOfMemory | Infrastructure);
         message.lines().filter(|line| !(spares_source && has_position(line))).any(|line| {
             let here = self.place == Where::Anywhere || line.contains("://") || line.contains("dial ");
             here && self.texts.iter().any(|text| line.contains(text))
@@ -289,7 +290,17 @@ pub(crate) fn process(error: &ProcessError) -> Failure {
     match error {
         ProcessError::Cancelled => lost(),
         ProcessError::Start { source, .. } => io(&error.to_string(), source),
-        ProcessError::Deadline(_) | ProcessError::Lost(_) => infrastructure(format!("go: {error}")),
+        ProcessError::Deadline(after) => timed_out(*after),
+        ProcessError::Lost(_) => infrastructure(format!("go: {error}")),
+    }
+}
+
+/// A command that was still running after the time that it may take.
+pub(crate) fn timed_out(after: Duration) -> Failure {
+    Failure {
+        kind: FailureKind::TimedOut,
+        message: format!("go was still running after {} s and was ended", after.as_secs()),
+        hint: "where a build does need longer: `limits.wall_seconds` in agent.toml".to_owned(),
     }
 }
 

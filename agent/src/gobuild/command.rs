@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use meridian_core::machine::input::Failure;
+use meridian_core::{machine::input::Failure, sandbox::Sandbox};
 
 use super::{
     classify::{self, Stage},
@@ -49,9 +49,11 @@ pub(crate) struct Ended {
     pub(crate) exit: Exit,
     pub(crate) stdout: String,
     /// Standard error as it came.
-    raw: String,
+    pub(crate) raw: String,
     /// Standard error with the agent's own paths replaced.
     clean: String,
+    /// What stood around it.
+    pub(crate) sandbox: Sandbox,
 }
 
 impl GoCommand<'_> {
@@ -107,7 +109,7 @@ impl GoCommand<'_> {
                 (run_as.log)(line.as_bytes());
             }
         };
-        let exit = {
+        let ended = {
             let mut hear = |from, piece: &[u8]| match from {
                 Output::Stdout => {
                     stdout.extend_from_slice(&piece[..piece.len().min(STDOUT_MAX - stdout.len())])
@@ -118,12 +120,12 @@ impl GoCommand<'_> {
                 Some(sandbox) => Box::pin(sandbox.run(&invocation, run_as.cancel, &mut hear)).await,
                 None => {
                     let exit = run(&invocation, run_as.cancel, &mut hear).await;
-                    exit.map_err(|error| classify::process(&error))
+                    exit.map(|exit| (exit, Sandbox::default())).map_err(|error| classify::process(&error))
                 }
             }
         };
         lines.end(&mut take);
-        let exit = exit?;
+        let (exit, sandbox) = ended?;
         let stdout = String::from_utf8_lossy(&stdout).into_owned();
         if let Some(modcache) = self.downloads_to.as_deref().filter(|_| !exit.is_success()) {
             let dropped = drop_damaged(modcache, &raw) + drop_damaged(modcache, &stdout);
@@ -131,7 +133,7 @@ impl GoCommand<'_> {
                 tracing::warn!(dropped, "the module cache had modules that cannot be unpacked");
             }
         }
-        Ok(Ended { exit, stdout, raw, clean })
+        Ok(Ended { exit, stdout, raw, clean, sandbox })
     }
 
     /// A text without this agent's own paths.

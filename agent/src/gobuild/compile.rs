@@ -5,7 +5,6 @@ use std::{
     ffi::OsString,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
 };
 
 use meridian_core::{
@@ -17,6 +16,7 @@ use meridian_core::{
         input::{Failure, Phase, Progress},
         record::TaskKind,
     },
+    sandbox::Sandbox,
 };
 use tracing::Instrument as _;
 
@@ -31,8 +31,17 @@ use super::{
 };
 use crate::{spans::step_span, toolchain::ToolchainRef};
 
-/// How long one compile may take.
-const COMPILE_MAX: Duration = Duration::from_secs(2 * 60 * 60);
+/// What one compile made and what stood around it, or its failure with what it said.
+type Compiled = Result<(Vec<BuiltFile>, Sandbox), (Failure, String)>;
+
+/// Whether something was run in the task's directory before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Try {
+    /// Nothing: it is as the agent made it.
+    First,
+    /// A compile, which may have left links where the agent would write. Only what is in the sandbox writes there now.
+    Again,
+}
 
 /// What the steps of one compile share.
 struct Compile<'a> {
@@ -62,9 +71,9 @@ impl GoBuilder {
         };
         let compile =
             Compile { builder: self, toolchain: &toolchain, request: &request, platform, task: &task, site };
-        let files = compile.both_phases(run).await?;
+        let (files, sandbox) = compile.both_phases(run).await?;
         let go_version = toolchain.version().to_owned();
-        Ok(BuiltTask { files, go_version, dir: task.dir })
+        Ok(BuiltTask { files, go_version, sandbox, dir: task.dir })
     }
 }
 
@@ -73,15 +82,15 @@ impl Compile<'_> {
         self.request.work
     }
 
-    async fn both_phases(&self, run: Run<'_>) -> Result<Vec<BuiltFile>, Failure> {
+    async fn both_phases(&self, run: Run<'_>) -> Result<(Vec<BuiltFile>, Sandbox), Failure> {
         let named = self.names(run).await?;
-        match self.compile(&named, run).await {
-            Ok(files) => Ok(files),
+        match self.compile(&named, Try::First, run).await {
+            Ok(built) => Ok(built),
             Err((_, said)) if self.misses_modules(&said) => {
                 tracing::info!("modules that were known to be here are gone; asking for them again");
                 self.forget();
                 let named = self.names(run).await?;
-                self.compile(&named, run).await.map_err(|(failure, _)| failure)
+                self.compile(&named, Try::Again, run).await.map_err(|(failure, _)| failure)
             }
             Err((failure, _)) => Err(failure),
         }
@@ -121,41 +130,47 @@ impl Compile<'_> {
         said.contains(&lineage::offline_proxy_prefix(&self.builder.modcache()))
     }
 
-    async fn compile(&self, named: &Named, run: Run<'_>) -> Result<Vec<BuiltFile>, (Failure, String)> {
+    async fn compile(&self, named: &Named, which: Try, run: Run<'_>) -> Compiled {
         let span = step_span(Phase::Compile, self.work(), run.fence);
-        self.compile_all(named, run).instrument(span).await
+        self.compile_all(named, which, run).instrument(span).await
     }
 
-    async fn compile_all(&self, named: &Named, run: Run<'_>) -> Result<Vec<BuiltFile>, (Failure, String)> {
+    async fn compile_all(&self, named: &Named, which: Try, run: Run<'_>) -> Compiled {
         let alone = |failure: Failure| (failure, String::new());
         let targets = self.targets(named).map_err(alone)?;
-        if !self.work().spec.from_scratch {
+        if which == Try::First && !self.work().spec.from_scratch {
             self.restore(&targets).await;
         }
-        let mut done = 0;
+        let (mut done, mut sandbox) = (0, None::<Sandbox>);
         for group in groups(&targets) {
             let args = self.args(&group).map_err(alone)?;
-            self.command(args)
-                .map_err(alone)?
-                .run(run, &mut |line| {
-                    let Some(package) = classify::package_of(line) else { return true };
-                    done += 1;
-                    let (phase, detail) = (Phase::Compile, package.to_owned());
-                    (run.progress)(Progress { phase, done, total: named.count.max(done), detail });
-                    false
-                })
-                .await?;
+            let command = self.command(args).map_err(alone)?;
+            let mut hear = |line: &str| {
+                let Some(package) = classify::package_of(line) else { return true };
+                done += 1;
+                let (phase, detail) = (Phase::Compile, package.to_owned());
+                (run.progress)(Progress { phase, done, total: named.count.max(done), detail });
+                false
+            };
+            let ended = command.run_to_end(run, &mut hear).await.map_err(alone)?;
+            if !ended.exit.is_success() {
+                return Err((command.failure_of(&ended), ended.raw));
+            }
+            sandbox = Some(match sandbox {
+                Some(weakest) => weakest.and(&ended.sandbox),
+                None => ended.sandbox,
+            });
         }
         for target in &targets {
             if !is_plain_output(self.task.dir.path(), &target.path) {
-                let message = format!("{} is not a main package", target.package);
-                return Err(alone(classify::request(message, "only `package main` makes a program")));
+                return Err(alone(no_output(target)));
             }
         }
         if !self.work().spec.from_scratch {
             self.keep(&targets).await;
         }
-        Ok(targets.into_iter().map(|target| self.built(target)).collect())
+        let files = targets.into_iter().map(|target| self.built(target)).collect();
+        Ok((files, sandbox.unwrap_or_default()))
     }
 
     /// Where go will put each executable.
@@ -254,7 +269,7 @@ impl Compile<'_> {
             env,
             dir,
             owner: &builder.dir,
-            deadline: COMPILE_MAX,
+            deadline: builder.compile_max,
             shown_as,
             downloads_to: None,
             sandbox: self.sandbox()?,
@@ -283,6 +298,7 @@ impl Compile<'_> {
             modcache: &self.builder.modcache(),
             source: self.site.as_ref().map(|site| site.root.as_path()),
             task: self.task.dir.path(),
+            gocache: &self.gocache(),
             cache: self.cache(),
             cgo: self.work().spec.flags.cgo,
         };
@@ -319,6 +335,17 @@ impl Compile<'_> {
         let name = artifact_name(name, version, self.platform);
         BuiltFile { package: target.package, name, path: target.path }
     }
+}
+
+/// Why there is no executable where one was ordered.
+fn no_output(target: &Target) -> Failure {
+    if std::fs::symlink_metadata(&target.path).is_err() {
+        let message = format!("{} is not a main package", target.package);
+        return classify::request(message, "only `package main` makes a program");
+    }
+    let message =
+        format!("the build of {} left something at its output that is no plain file", target.package);
+    classify::request(message, "no Go command does this: look at what the source or the toolchain runs")
 }
 
 /// One executable to be made.

@@ -5,6 +5,7 @@ use std::{path::PathBuf, sync::Arc};
 use meridian_core::{
     id::Fence,
     machine::{effect::Work, input::Progress},
+    sandbox::Sandbox,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -69,6 +70,8 @@ pub struct BuiltTask {
     pub files: Vec<BuiltFile>,
     /// The toolchain's version as it reports itself, such as `go1.27.3`.
     pub go_version: String,
+    /// What stood around every command of the compile.
+    pub sandbox: Sandbox,
     /// The task's own directory, which holds the files. Dropping it deletes them.
     pub dir: tempfile::TempDir,
 }

@@ -12,6 +12,7 @@ use std::{
 use meridian_core::{
     machine::input::{Failure, FailureKind},
     quantity::ByteCount,
+    sandbox::Sandbox,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -19,10 +20,13 @@ use super::{classify, request::CacheAccess};
 use crate::{
     process::{Exit, Invocation, Output},
     sandbox::{
-        Access, DiskLimit, Launcher, LauncherConfig, Limits, Mount, Network, NoSandbox, Outcome, Plan,
-        SandboxError, SandboxPolicy, State, Verdict, loader_mounts, system_mounts,
+        Access, Around, DiskLimit, Launcher, LauncherConfig, Limits, Mount, Network, NoSandbox, Outcome,
+        Plan, SandboxError, SandboxPolicy, State, Verdict, loader_mounts, system_mounts,
     },
 };
+
+/// Room in cmd/go's own cache directory where another cache answers: for empty directories and two notes.
+const OWN_CACHE_BYTES: u64 = 16 << 20;
 
 /// Runs compiles in sandboxes with given limits. The wall limit is the command's own deadline.
 #[derive(Debug, Clone)]
@@ -31,6 +35,8 @@ pub struct Sandboxing {
     pub launcher: Arc<Launcher>,
     /// What each may use.
     pub limits: Limits,
+    /// What was found to stand around a program when the agent started.
+    pub has: Sandbox,
 }
 
 /// What one compile sees beside its own directory.
@@ -41,6 +47,8 @@ pub(super) struct View<'a> {
     pub(super) source: Option<&'a Path>,
     /// The task's own directory, which it may write.
     pub(super) task: &'a Path,
+    /// Go's own cache directory, below the task's.
+    pub(super) gocache: &'a Path,
     pub(super) cache: Option<&'a CacheAccess>,
     pub(super) cgo: bool,
 }
@@ -69,12 +77,16 @@ impl Sandboxing {
             reason: error.to_string(),
             remedy: "give the agent a state directory that it can use".to_owned(),
         })?;
-        let findings = launcher.probe().await;
+        let (findings, around) = launcher.assess().await;
         for finding in findings.iter().filter(|finding| finding.state == State::Weaker) {
             tracing::warn!(name = finding.name, remedy = finding.remedy, "{}", finding.meaning);
         }
         match policy.decide(&findings)? {
-            Verdict::Sandboxed => Ok(Some(Self { launcher: Arc::new(launcher), limits })),
+            Verdict::Sandboxed => {
+                let memory = around.memory && limits.memory_bytes_max.is_some();
+                let has = Around { memory, ..around }.described();
+                Ok(Some(Self { launcher: Arc::new(launcher), limits, has }))
+            }
             Verdict::Bare(warning) => {
                 tracing::warn!("{warning}");
                 Ok(None)
@@ -106,13 +118,17 @@ impl Sandboxing {
             // Bodies on their way in have names that can be guessed.
             let incoming = cache.bodies.join("incoming");
             mounts.push(Mount::Scratch { target: incoming, bytes_max: 4 << 10, run: false });
+            // Where a cache answers, cmd/go keeps nothing in its own, but makes 256 directories for it at each start: in
+            // memory that takes a tenth of the time.
+            let target = view.gocache.to_owned();
+            mounts.push(Mount::Scratch { target, bytes_max: OWN_CACHE_BYTES, run: false });
         }
         Ok(CommandSandbox { sandboxing: self.clone(), mounts })
     }
 }
 
 impl CommandSandbox {
-    /// Runs a command as [`crate::process::run`] does, but for what it sees and may use.
+    /// Runs a command as [`crate::process::run`] does, but for what it sees and may use. Tells what stood around it.
     ///
     /// # Errors
     /// When there is no sandbox for it, when it is stopped, and when it passes one of its limits.
@@ -121,7 +137,7 @@ impl CommandSandbox {
         invocation: &Invocation,
         cancel: &CancellationToken,
         on_output: &mut (dyn FnMut(Output, &[u8]) + Send),
-    ) -> Result<Exit, Failure> {
+    ) -> Result<(Exit, Sandbox), Failure> {
         if cancel.is_cancelled() {
             return Err(classify::lost());
         }
@@ -136,9 +152,11 @@ impl CommandSandbox {
             limits,
         };
         let ended = self.sandboxing.launcher.run(&plan, cancel, on_output).await;
-        match ended.map_err(|error| unusable(&error))?.outcome {
-            Outcome::Exited(code) => Ok(Exit::Code(code)),
-            Outcome::Signal(signal) => Ok(Exit::Signal(signal)),
+        let ended = ended.map_err(|error| unusable(&error))?;
+        let around = ended.around.described();
+        match ended.outcome {
+            Outcome::Exited(code) => Ok((Exit::Code(code), around)),
+            Outcome::Signal(signal) => Ok((Exit::Signal(signal), around)),
             Outcome::Killed if cancel.is_cancelled() => Err(classify::lost()),
             outcome => Err(beyond(outcome, &plan.limits)),
         }
@@ -151,16 +169,13 @@ fn beyond(outcome: Outcome, limits: &Limits) -> Failure {
     match outcome {
         Outcome::OutOfMemory => {
             let bytes = ByteCount(limits.memory_bytes_max.unwrap_or_default());
-            let message = format!("the build used more memory than it may ({bytes})");
             failure(
-                FailureKind::Infrastructure,
-                message,
-                "give the agent's builds more memory, or fewer slots",
+                FailureKind::OutOfMemory,
+                format!("the build used more memory than it may ({bytes})"),
+                "an agent of the fleet must let a build use more: `limits.memory_mib` in its agent.toml",
             )
         }
-        Outcome::TimedOut(after) => {
-            failure(FailureKind::Infrastructure, format!("go: still running after {after:?}"), "")
-        }
+        Outcome::TimedOut(after) => classify::timed_out(after),
         Outcome::DiskFull(DiskLimit::Machine) => failure(
             FailureKind::DiskFull,
             "the agent's disk is full".into(),
@@ -173,11 +188,19 @@ fn beyond(outcome: Outcome, limits: &Limits) -> Failure {
                 DiskLimit::Task | DiskLimit::Machine => "more than it may",
             };
             let message = format!("the build wrote {what}");
-            failure(FailureKind::DiskFull, message, "give the agent's builds more disk")
+            let key = match limit {
+                DiskLimit::FileSize => "limits.file_mib",
+                _ => "limits.disk_mib",
+            };
+            let hint =
+                format!("an agent of the fleet must let a build write more: `{key}` in its agent.toml");
+            failure(FailureKind::DiskFull, message, &hint)
         }
-        Outcome::Killed | Outcome::Exited(_) | Outcome::Signal(_) => {
-            failure(FailureKind::Infrastructure, "the build was ended from outside".into(), "")
-        }
+        Outcome::Killed | Outcome::Exited(_) | Outcome::Signal(_) => failure(
+            FailureKind::Infrastructure,
+            "the build was ended from outside".into(),
+            "the agent's machine may have run out of memory: its kernel's log says so",
+        ),
     }
 }
 
@@ -216,6 +239,8 @@ pub(super) fn is_plain_output(task: &Path, path: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -248,10 +273,15 @@ mod tests {
     fn each_limit_is_told_with_what_to_do() {
         let limits = Limits { memory_bytes_max: Some(1 << 30), ..Limits::default() };
         let failure = beyond(Outcome::OutOfMemory, &limits);
-        assert_eq!(failure.kind, FailureKind::Infrastructure);
+        assert_eq!(failure.kind, FailureKind::OutOfMemory);
         assert!(failure.message.contains("1.0 GiB") && failure.hint.contains("memory"), "{failure:?}");
         for limit in [DiskLimit::FileSize, DiskLimit::Scratch, DiskLimit::Task, DiskLimit::Machine] {
             assert_eq!(beyond(Outcome::DiskFull(limit), &limits).kind, FailureKind::DiskFull);
         }
+        let late = beyond(Outcome::TimedOut(Duration::from_secs(90)), &limits);
+        assert_eq!((late.kind, late.kind.is_retried()), (FailureKind::TimedOut, false));
+        assert!(late.message.contains("90") && late.hint.contains("wall_seconds"), "{late:?}");
+        let killed = beyond(Outcome::Killed, &limits);
+        assert!(killed.kind.is_retried() && !killed.hint.is_empty(), "{killed:?}");
     }
 }

@@ -58,6 +58,10 @@ pub(super) enum Report {
         signal: Option<i32>,
         /// Whether a scratch directory had no room left.
         scratch_full: bool,
+        /// Whether it had a user namespace.
+        user: bool,
+        /// Whether Landlock restricted it.
+        landlock: bool,
     },
 }
 
@@ -154,7 +158,13 @@ mod tests {
     fn reports_arrive_whole_and_the_last_one_counts() {
         let (launcher, stage) = Line::pair().unwrap();
         assert_eq!(launcher.hear(), Heard::Nothing);
-        let ended = |code| Report::Ended { code: Some(code), signal: None, scratch_full: false };
+        let ended = |code| Report::Ended {
+            code: Some(code),
+            signal: None,
+            scratch_full: false,
+            user: true,
+            landlock: true,
+        };
         stage.report(&ended(1));
         stage.report(&ended(2));
         assert_eq!(launcher.last_report(), Some(ended(2)));

@@ -20,7 +20,7 @@ use super::{
     cgroup::{Group, Groups, find},
     control::{Line, Order, Report, START_STEP},
     disk,
-    outcome::{DiskLimit, Ended, Outcome, SandboxError, Usage},
+    outcome::{Around, DiskLimit, Ended, Outcome, SandboxError, Usage},
     plan::{Access, Mount, Plan},
 };
 use crate::process::{Output, follow, spawn, tie_to_agent};
@@ -174,11 +174,13 @@ impl Launcher {
         if stopped.is_some() {
             end(&mut child, &line).await;
         }
-        let outcome = self.outcome(plan, stopped.as_ref(), line.last_report(), group.memory_kills())?;
+        let report = line.last_report();
+        let around = self.around(plan, report.as_ref());
+        let outcome = self.outcome(plan, stopped.as_ref(), report, group.memory_kills())?;
         let usage = Usage { memory_peak_bytes: group.memory_peak(), forks_refused: group.forks_refused() };
         // It waits for the kernel to let go of what has ended.
         let _ = tokio::task::spawn_blocking(move || group.remove()).await;
-        Ok(Ended { outcome, usage })
+        Ok(Ended { outcome, usage, around })
     }
 
     /// Gives what may be written, and the sockets that may be used, to the user that builds.
@@ -233,6 +235,13 @@ impl Launcher {
         inherit(&mut command, [order, theirs].into_iter().chain(files).collect());
         let child = spawn(command).await.map_err(|source| self.start_error(source))?;
         Ok((child, line))
+    }
+
+    /// What stood around a program: as process 1 reports it, and nothing when it could not.
+    fn around(&self, plan: &Plan, report: Option<&Report>) -> Around {
+        let Some(&Report::Ended { user, landlock, .. }) = report else { return Around::default() };
+        let memory = self.bounds_memory() && plan.limits.memory_bytes_max.is_some();
+        Around { user, landlock, memory, processes: self.bounds_processes() }
     }
 
     fn outcome(

@@ -21,7 +21,7 @@ mod outcome;
 mod plan;
 mod policy;
 
-pub use outcome::{DiskLimit, Ended, Outcome, SandboxError, Usage};
+pub use outcome::{Around, DiskLimit, Ended, Outcome, SandboxError, Usage};
 pub use plan::{Access, Limits, Mount, Network, Plan};
 pub use policy::{Finding, NoSandbox, SandboxPolicy, State, Verdict, doctor_text};
 

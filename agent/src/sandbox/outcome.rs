@@ -2,6 +2,8 @@
 
 use std::{io, path::PathBuf, time::Duration};
 
+use meridian_core::sandbox::Sandbox;
+
 /// How a sandboxed program ended. When the caller sees this, no process of the sandbox is left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
@@ -49,6 +51,8 @@ pub struct Ended {
     pub outcome: Outcome,
     /// What it used.
     pub usage: Usage,
+    /// What stood around it.
+    pub around: Around,
 }
 
 /// What a sandbox used, as far as the kernel tells: nothing without a control group.
@@ -58,6 +62,36 @@ pub struct Usage {
     pub memory_peak_bytes: Option<u64>,
     /// How often it was refused another process.
     pub forks_refused: Option<u64>,
+}
+
+/// What of a sandbox stood around a program that was run. Namespaces of mounts, processes, IPC and network and the
+/// filter on system calls always do; without one of those nothing is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Around {
+    /// It had a user namespace of its own. A launcher with root's rights can do without.
+    pub user: bool,
+    /// Landlock restricted it once more.
+    pub landlock: bool,
+    /// A control group bounded the memory of the whole tree.
+    pub memory: bool,
+    /// A control group bounded the number of its processes.
+    pub processes: bool,
+}
+
+impl Around {
+    /// The same as statements and offers say it.
+    #[must_use]
+    pub fn described(self) -> Sandbox {
+        let always = ["ipc", "mount", "network", "pid", "seccomp"];
+        let sometimes = [
+            (self.user, "user"),
+            (self.landlock, "landlock"),
+            (self.memory, "memory"),
+            (self.processes, "processes"),
+        ];
+        let sometimes = sometimes.into_iter().filter_map(|(stood, name)| stood.then_some(name));
+        Sandbox::new("namespaces", always.into_iter().chain(sometimes).map(str::to_owned).collect())
+    }
 }
 
 /// Why there is no sandbox to run in.
@@ -109,4 +143,17 @@ pub enum SandboxError {
 
 fn on_path(path: Option<&PathBuf>) -> String {
     path.map(|path| format!(" {}", path.display())).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stood_is_described_in_order_and_what_did_not_stand_is_not() {
+        let least = Around::default().described();
+        assert_eq!(least.to_string(), "namespaces (ipc, mount, network, pid, seccomp)");
+        let all = Around { user: true, landlock: true, memory: true, processes: true }.described();
+        assert!(all.is_well_formed() && least.is_within(&all) && !all.is_within(&least), "{all}");
+    }
 }

@@ -174,6 +174,37 @@ pub struct Limits {
     pub wall: Duration,
 }
 
+impl Limits {
+    /// What one build may use on this machine unless its owner says otherwise: three quarters of the memory, so that
+    /// the agent survives what it builds; files of 4 GiB, which no Go executable reaches; 32 GiB of disk in all; the
+    /// rest as in [`Limits::default`].
+    #[must_use]
+    pub fn of_machine() -> Self {
+        Self {
+            memory_bytes_max: machine_memory().map(|bytes| bytes / 4 * 3),
+            file_bytes_max: 4 << 30,
+            disk_bytes_max: Some(32 << 30),
+            ..Self::default()
+        }
+    }
+}
+
+/// The memory of the machine, or of the container that this process runs in.
+fn machine_memory() -> Option<u64> {
+    let read = |path: &str| std::fs::read_to_string(path).ok();
+    let machine = read("/proc/meminfo").and_then(|text| memory_of(&text));
+    let container = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
+    let container = container.into_iter().filter_map(|path| read(path)?.trim().parse().ok());
+    container.chain(machine).min()
+}
+
+/// Reads `MemTotal: NUMBER kB` of `/proc/meminfo`, in bytes.
+fn memory_of(text: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kib.checked_mul(1024)
+}
+
 impl Default for Limits {
     /// No bound on memory or disk, 4,096 processes and threads, files of 16 GiB, 8,192 open files, two hours.
     fn default() -> Self {
@@ -204,6 +235,14 @@ mod tests {
             network: Network::Loopback,
             limits: Limits::default(),
         }
+    }
+
+    #[test]
+    fn the_memory_of_a_machine_is_read_as_the_kernel_writes_it() {
+        assert_eq!(memory_of("MemTotal:       24689764 kB\nMemFree: 1 kB\n"), Some(24_689_764 * 1024));
+        assert_eq!(memory_of("MemFree: 1 kB\n"), None);
+        let limits = Limits::of_machine();
+        assert!(limits.memory_bytes_max.is_none_or(|bytes| bytes > 64 << 20), "{limits:?}");
     }
 
     #[test]

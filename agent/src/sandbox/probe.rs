@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Launcher,
     host::loader_mounts,
-    outcome::Outcome,
+    outcome::{Around, Outcome},
     plan::{Limits, Network, Plan},
     policy::{Finding, State},
     stage::Trial,
@@ -17,6 +17,9 @@ use super::{
 
 /// How long one trial may take.
 const TRIAL_WITHIN: Duration = Duration::from_secs(10);
+
+/// Memory for a program that only says that it is there.
+const TRIAL_MEMORY: u64 = 1 << 30;
 
 /// The first kernel whose mounts can be closed as a tree (`mount_setattr`).
 const KERNEL_MIN: (u32, u32) = (5, 12);
@@ -32,8 +35,22 @@ impl Launcher {
             findings.push(self.attempt(trial).await);
         }
         findings.extend([landlock(), seccomp(), self.groups()]);
-        findings.push(self.whole().await);
+        findings.push(self.whole().await.0);
         findings
+    }
+
+    /// What an agent must know when it starts: what stands around a program, or what keeps it from that. A sandbox
+    /// that was entered proves all that it is made of, so only where that fails is everything tried by itself.
+    pub async fn assess(&self) -> (Vec<Finding>, Around) {
+        let (whole, around) = self.whole().await;
+        if whole.state == State::Missing {
+            return (self.probe().await, around);
+        }
+        let mut findings = vec![landlock(), self.groups(), whole];
+        if !around.user {
+            findings.push(self.attempt(Trial::UserNamespace).await);
+        }
+        (findings, around)
     }
 
     async fn attempt(&self, trial: Trial) -> Finding {
@@ -68,12 +85,10 @@ impl Launcher {
     }
 
     /// The proof: a sandbox in which this very program only says that it is there.
-    async fn whole(&self) -> Finding {
-        let finding = |state, meaning: String, remedy: &str| Finding {
-            name: "sandbox",
-            state,
-            meaning,
-            remedy: remedy.into(),
+    async fn whole(&self) -> (Finding, Around) {
+        let finding = |state, meaning: String, remedy: &str| {
+            let finding = Finding { name: "sandbox", state, meaning, remedy: remedy.into() };
+            (finding, Around::default())
         };
         let mounts = match loader_mounts(self.program()) {
             Ok(mounts) => mounts,
@@ -89,14 +104,19 @@ impl Launcher {
             env: Vec::new(),
             dir: "/".into(),
             network: Network::None,
-            limits: Limits { wall: TRIAL_WITHIN, ..Limits::default() },
+            limits: Limits { wall: TRIAL_WITHIN, memory_bytes_max: Some(TRIAL_MEMORY), ..Limits::default() },
         };
-        match self.run(&plan, &CancellationToken::new(), &mut |_, _| {}).await.map(|ended| ended.outcome) {
+        match self.run(&plan, &CancellationToken::new(), &mut |_, _| {}).await {
             // The code is the program's own business; it was run.
-            Ok(Outcome::Exited(_)) => finding(State::Ok, "a program was run in one".into(), ""),
-            Ok(outcome) => {
-                finding(State::Missing, format!("a program did not end well in one: {outcome:?}"), "")
+            Ok(ended) if matches!(ended.outcome, Outcome::Exited(_)) => {
+                let meaning = format!("a program was run in one: {}", ended.around.described());
+                (finding(State::Ok, meaning, "").0, ended.around)
             }
+            Ok(ended) => finding(
+                State::Missing,
+                format!("a program did not end well in one: {:?}", ended.outcome),
+                CONTAINER_REMEDY,
+            ),
             Err(error) => finding(State::Missing, error.to_string(), CONTAINER_REMEDY),
         }
     }

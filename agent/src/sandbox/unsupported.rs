@@ -11,7 +11,7 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Ended, Finding, Limits, Mount, Network, Plan, SandboxError, State};
+use super::{Around, Ended, Finding, Limits, Mount, Network, Plan, SandboxError, State};
 use crate::process::Output;
 
 const WHY: &str = "there is no sandbox on this system, only on Linux";
@@ -67,6 +67,11 @@ impl Launcher {
         _on_output: &mut (dyn FnMut(Output, &[u8]) + Send),
     ) -> Result<Ended, SandboxError> {
         Err(SandboxError::Unsupported(std::env::consts::OS))
+    }
+
+    /// Says the same when an agent starts.
+    pub async fn assess(&self) -> (Vec<Finding>, Around) {
+        (self.probe().await, Around::default())
     }
 
     /// Says that there is no sandbox.

@@ -27,7 +27,6 @@ use meridian_store::{
     pack::PartialBlobs,
     tree::{TreeError, TreeLimits},
 };
-use meridian_trust::statement::Sandbox;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 use tracing::Instrument as _;
@@ -38,7 +37,7 @@ use super::{
 };
 use crate::{
     cache::{CacheDaemon, TaskCache, TaskScope},
-    gobuild::{BuildRequest, BuiltFile, CacheAccess, GoBuilder, ProgressSink, Run, SourceRef},
+    gobuild::{BuildRequest, BuiltFile, BuiltTask, CacheAccess, GoBuilder, ProgressSink, Run, SourceRef},
     redaction::Redaction,
     source::{SourceError, SourceTree, lay_out},
     spans::step_span,
@@ -202,7 +201,7 @@ impl Steps<'_> {
         let built = built?;
         let span = step_span(Phase::Upload, self.work, self.fence);
         let finish = async {
-            let signed = self.sign(&order, &built.files, &toolchain, started_ms).await?;
+            let signed = self.sign(&order, &built, &toolchain, started_ms).await?;
             self.upload(&built.files, signed).await
         };
         Ok((finish.instrument(span).await?, built.go_version))
@@ -289,13 +288,13 @@ impl Steps<'_> {
     async fn sign(
         &self,
         order: &v1::OrderResponse,
-        files: &[BuiltFile],
+        built: &BuiltTask,
         toolchain: &ToolchainRef,
         started_ms: u64,
     ) -> Result<Vec<Signed>, Failure> {
-        let mut signed = Vec::with_capacity(files.len());
-        for file in files {
-            let sandbox = Sandbox { kind: "none".to_owned(), features: Vec::new() };
+        let mut signed = Vec::with_capacity(built.files.len());
+        for file in &built.files {
+            let sandbox = built.sandbox.clone().into();
             let signing = self.worker.parts.signing.sign(order, file, toolchain, sandbox, started_ms);
             let one = self.run.cancel.run_until_cancelled(signing).await.ok_or_else(stopped)?;
             signed.push(one.map_err(|error| trouble("the result could not be signed", &error))?);

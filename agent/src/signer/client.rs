@@ -202,7 +202,7 @@ impl Inner {
         let child = spawn(&self.config, setup, theirs)?;
         let channel = Channel::new(ours);
         channel.set_deadline(Some(ANSWER_WITHIN))?;
-        channel.send(&Ask::Begin(setup.begin(self.owner())), None)?;
+        channel.send(&Ask::Begin(Box::new(setup.begin(self.owner()))), None)?;
         let dir = self.config.state_dir.display();
         let key = match channel.receive::<Answer>()? {
             Some((Answer::Ready(key), _)) => key,

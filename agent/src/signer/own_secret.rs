@@ -29,7 +29,7 @@ pub(super) fn beside(dir: &Path) -> Result<PathBuf, SecretFileError> {
         };
         SystemRandom::new().fill(&mut *random).map_err(no_random)?;
         // Text, so that it survives whatever a person does to move it.
-        let text = Zeroizing::new(STANDARD.encode(&*random) + "\n");
+        let text = Zeroizing::new(STANDARD.encode(random.as_slice()) + "\n");
         secret_file::create(&path, text.as_bytes())?;
     }
     Ok(path)

@@ -10,7 +10,7 @@ use super::{key_source::KeySetup, user::RunAs};
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Ask {
     /// Says whom the signer belongs to and how it is set up. First, and once.
-    Begin(Begin),
+    Begin(Box<Begin>),
     /// Sign this: the file comes with the message.
     Sign(Box<SignAsk>),
 }

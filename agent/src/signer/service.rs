@@ -23,6 +23,7 @@ use meridian_core::{
     digest::Digest,
     id::{AgentId, FleetName},
     quantity::ByteCount,
+    sandbox::Sandbox,
     time::Wall,
 };
 use meridian_trust::{
@@ -34,7 +35,7 @@ use meridian_trust::{
     keyring::{Keyring, Root},
     keys::{Algorithm, SignError, Signer, VerifyingKey},
     message::{Content, Message},
-    order::Order,
+    order::{Order, SandboxWanted},
     proof::proof_text,
     sbom,
     statement::{InternalParameters, Provenance, ProvenanceError, Source, Subject},
@@ -114,7 +115,7 @@ fn serve(socket: UnixStream, state: &Path) -> Result<(), SignerError> {
             (Ask::Begin(_), Some(_)) => {
                 Err(SignerError::new("the signer was told already whom it belongs to"))
             }
-            (Ask::Begin(begin), None) => Service::begin(begin, state).and_then(|begun| {
+            (Ask::Begin(begin), None) => Service::begin(*begin, state).and_then(|begun| {
                 let ready = begun.public_key()?;
                 service = Some(begun);
                 Ok(Answer::Ready(ready))
@@ -239,6 +240,9 @@ impl Service {
         };
         if !is_ordered {
             return Err(SignerError::new(format_args!("package {:?} is not ordered", ask.package)));
+        }
+        if order.sandbox == SandboxWanted::Required && Sandbox::from(&ask.sandbox).is_none() {
+            return Err(SignerError::new("the order demands a sandbox, and there was none"));
         }
         Ok(order)
     }

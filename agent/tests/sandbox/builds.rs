@@ -23,6 +23,7 @@ use meridian_core::{
         record::TaskKind,
     },
     quantity::ByteCount,
+    sandbox::Sandbox,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -55,7 +56,11 @@ impl Agent {
         if sandboxed {
             let config = LauncherConfig::new(sandbox_program().to_owned(), dir.path().to_owned());
             let launcher = Arc::new(Launcher::open(&config).unwrap());
-            builder = builder.sandboxed(Sandboxing { launcher, limits: Limits::default() });
+            builder = builder.sandboxed(Sandboxing {
+                launcher,
+                limits: Limits::default(),
+                has: Sandbox::default(),
+            });
         }
         let cache = CacheDaemon::open(&dir.path().join("cache"), ByteCount::gib(1)).unwrap();
         Self { dir, builder, cache, log: Mutex::default() }

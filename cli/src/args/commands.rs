@@ -60,6 +60,8 @@ pub enum Command {
     Verify(VerifyArgs),
     /// Look after the keys that a fleet vouches for.
     Keyring(KeyringArgs),
+    /// Say what of a sandbox this machine allows, and what to do where it does not.
+    Doctor(DoctorArgs),
     /// Look after a journal on disk.
     Journal(JournalArgs),
     /// Serve one build's cache to the Go command. Started by the agent, not by people.
@@ -93,6 +95,7 @@ impl Command {
             Self::Token(args) => args.json(),
             Self::Journal(JournalArgs { command: JournalCommand::Verify { json, .. } }) => *json,
             Self::Verify(args) => args.json,
+            Self::Doctor(args) => args.json,
             Self::Keyring(args) => args.command.json(),
             Self::Coordinator(_)
             | Self::Signer(_)
@@ -102,6 +105,23 @@ impl Command {
             | Self::SandboxExec(_) => false,
         }
     }
+}
+
+/// Arguments of `meridian doctor`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Run it as the user that runs the agent. Ends with 0 where an agent with this configuration would build in a sandbox.\n\nExamples:\n  meridian doctor\n  meridian doctor --config /etc/meridian/agent.toml --json"
+)]
+pub struct DoctorArgs {
+    /// The configuration file of the agent.
+    #[arg(long, value_name = "FILE", env = "MERIDIAN_AGENT_CONFIG")]
+    pub config: Option<std::path::PathBuf>,
+    /// Other values: KEY=VALUE, where KEY is a key of that file.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Print JSON instead of text.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Which fleet a command speaks to, and how it prints.

@@ -11,7 +11,7 @@ pub mod release;
 pub mod role;
 
 pub use commands::{
-    BuildRef, BuildsArgs, CacheprogArgs, Cli, Command, FleetArgs, JoinArgs, JournalArgs, JournalCommand,
-    KeyringArgs, KeyringCommand, KeyringRevokeArgs, LogsArgs, SandboxEnterArgs, SandboxExecArgs, SignerArgs,
-    TokenArgs, TokenCommand, TokenCreateArgs, VerifyArgs, parse_span,
+    BuildRef, BuildsArgs, CacheprogArgs, Cli, Command, DoctorArgs, FleetArgs, JoinArgs, JournalArgs,
+    JournalCommand, KeyringArgs, KeyringCommand, KeyringRevokeArgs, LogsArgs, SandboxEnterArgs,
+    SandboxExecArgs, SignerArgs, TokenArgs, TokenCommand, TokenCreateArgs, VerifyArgs, parse_span,
 };

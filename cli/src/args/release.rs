@@ -84,42 +84,61 @@ pub enum Skip {
     /// That the tree is clean and the commit has a tag.
     Validate,
     /// Never done.
+    #[value(hide = true)]
     Announce,
     /// Never done.
+    #[value(hide = true)]
     Aur,
     /// Never done.
+    #[value(hide = true)]
     AurSource,
     /// Never done.
+    #[value(hide = true)]
     Chocolatey,
     /// Never done.
+    #[value(hide = true)]
     Docker,
     /// Never done.
+    #[value(hide = true)]
     Flatpak,
     /// Never done.
+    #[value(hide = true)]
     Homebrew,
     /// Never done.
+    #[value(hide = true)]
     Ko,
     /// Never done.
+    #[value(hide = true)]
     Makeself,
     /// Never done.
+    #[value(hide = true)]
     Mcp,
     /// Never done.
+    #[value(hide = true)]
     Nfpm,
     /// Never done.
+    #[value(hide = true)]
     Nix,
     /// Never done.
+    #[value(hide = true)]
     Notarize,
     /// Never done.
+    #[value(hide = true)]
     Publish,
     /// Never done.
+    #[value(hide = true)]
     Scoop,
     /// Never done.
+    #[value(hide = true)]
     Snapcraft,
     /// Never done.
+    #[value(hide = true)]
     Srpm,
     /// Never done.
+    #[value(hide = true)]
     Upx,
     /// Never done.
+    #[value(hide = true)]
     Winget,
 }
 

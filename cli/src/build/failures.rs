@@ -39,7 +39,13 @@ pub fn only_infrastructure(build: &v1::Build) -> bool {
     let mut kinds = failed(build).map(|(_, failure)| failure.kind()).peekable();
     kinds.peek().is_some()
         && kinds.all(|kind| {
-            matches!(kind, FailureKind::Infrastructure | FailureKind::Lost | FailureKind::DiskFull)
+            matches!(
+                kind,
+                FailureKind::Infrastructure
+                    | FailureKind::Lost
+                    | FailureKind::DiskFull
+                    | FailureKind::OutOfMemory
+            )
         })
 }
 
@@ -58,8 +64,10 @@ pub fn kind_words(kind: FailureKind) -> &'static str {
         FailureKind::Compile => "does not compile",
         FailureKind::Modules => "module trouble",
         FailureKind::Request => "cannot be built as asked",
-        FailureKind::DiskFull => "no disk space left on the agents",
+        FailureKind::DiskFull => "no disk space left for it on the agents",
         FailureKind::Lost => "the agents were lost",
+        FailureKind::OutOfMemory => "needs more memory than a build may use",
+        FailureKind::TimedOut => "takes longer than a build may",
         FailureKind::Infrastructure => "infrastructure trouble",
     }
 }

@@ -227,7 +227,8 @@ pub async fn agents(context: &Context, args: &FleetArgs) -> Result<(), Trouble> 
         print::aside("no agent is attached");
         return Ok(());
     }
-    let heading = ["AGENT", "HOST", "BUSY", "ROUND TRIP", "CLOCK", "CACHE HITS", "DISK FREE", "ATTACHED"];
+    let heading =
+        ["AGENT", "HOST", "BUSY", "SANDBOX", "ROUND TRIP", "CLOCK", "CACHE HITS", "DISK FREE", "ATTACHED"];
     let mut rows = vec![heading.map(str::to_owned).to_vec()];
     rows.extend(answer.agents.iter().map(agent_row));
     print::line(&table(&rows))
@@ -245,6 +246,7 @@ fn agent_row(agent: &v1::AgentStatus) -> Vec<String> {
         agent.agent.clone(),
         offer.host,
         format!("{}/{}{drains}", agent.busy, offer.slots),
+        offer.sandbox.map_or_else(|| "none".to_owned(), |sandbox| sandbox.kind),
         agent.rtt_us.map_or_else(unknown, |us| format!("{}.{} ms", us / 1_000, us % 1_000 / 100)),
         agent.clock_offset_us.map_or_else(unknown, |us| format!("{:+} ms", us / 1_000)),
         hits,
@@ -261,6 +263,10 @@ fn agent_to_json(agent: &v1::AgentStatus) -> Value {
         "slots": offer.slots,
         "cores": offer.cores,
         "version": offer.version,
+        "sandbox": offer.sandbox.map_or_else(
+            || json!({ "kind": "none", "features": [] }),
+            |sandbox| json!({ "kind": sandbox.kind, "features": sandbox.features }),
+        ),
         "draining": agent.draining,
         "busy": agent.busy,
         "rtt_us": agent.rtt_us,

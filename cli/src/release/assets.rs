@@ -65,8 +65,8 @@ pub enum AssetError {
     /// There is no commit to archive.
     #[error("the source archive: there is no commit to make it of")]
     NoCommit,
-    /// A binary whose name leaves the output directory.
-    #[error("the binary {0:?} would not lie in the output directory")]
+    /// A binary whose path leaves the output directory, or is one that a release needs itself.
+    #[error("a binary cannot lie at {0:?}")]
     Outside(String),
     /// A file could not be read or written.
     #[error("{path}: {source}", path = path.display())]
@@ -132,7 +132,8 @@ impl Layout {
     /// Where a path that GoReleaser would write lies here.
     fn placed(&self, path: &str) -> Result<PathBuf, AssetError> {
         let below = path.strip_prefix(&format!("{}/", self.plan.dist)).unwrap_or("..");
-        if below.split('/').any(|step| matches!(step, "" | "." | "..")) {
+        let is_ours = [SIGNED, ARTIFACTS, METADATA].contains(&below.split('/').next().unwrap_or(below));
+        if is_ours || below.split('/').any(|step| matches!(step, "" | "." | "..")) {
             return Err(AssetError::Outside(path.to_owned()));
         }
         Ok(self.out.join(below))

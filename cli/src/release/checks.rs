@@ -26,6 +26,15 @@ pub fn check(plan: &Plan) -> Result<(), Trouble> {
             .filter_map(|archive| contents::check(archive).err())
             .map(|error| error.to_string()),
     );
+    if let Some(source) = &plan.source {
+        let climbs = source.prefix.starts_with('/') || source.prefix.split('/').any(|step| step == "..");
+        if climbs || source.prefix.contains(|c: char| c == '\\' || c.is_control()) {
+            found.push(format!(
+                "source.prefix_template: {:?} would leave the directory the archive is unpacked in",
+                source.prefix
+            ));
+        }
+    }
     for checksums in &plan.checksums {
         if !ALGORITHMS.contains(&checksums.algorithm.as_str()) {
             let known = ALGORITHMS.join(", ");
@@ -98,7 +107,7 @@ fn names(plan: &Plan, found: &mut Vec<String>) {
 
 #[cfg(test)]
 mod tests {
-    use crate::goreleaser::plan::{PlannedChecksums, PlannedDocument, PlannedSignature};
+    use crate::goreleaser::plan::{PlannedChecksums, PlannedDocument, PlannedSignature, PlannedSource};
 
     use super::*;
 
@@ -140,16 +149,26 @@ mod tests {
             subject: Subject::Asset("u".to_owned()),
             maker: Maker::Fleet,
         };
+        let source = PlannedSource {
+            name: "src.tar".to_owned(),
+            format: "tar".to_owned(),
+            prefix: "a/../../b/".to_owned(),
+        };
         let plan = Plan {
+            source: Some(source),
             archives: vec![archive("u", Part::Universal(0))],
             checksums: vec![checksums],
             signatures: vec![signature],
             ..Plan::default()
         };
         let told = check(&plan).unwrap_err().message;
-        for part in
-            ["3 mistakes", "\"blake3\" is not made", "a release keeps signed itself", "universal binary"]
-        {
+        for part in [
+            "4 mistakes",
+            "source.prefix_template",
+            "\"blake3\" is not made",
+            "a release keeps signed itself",
+            "universal binary",
+        ] {
             assert!(told.contains(part), "{part}: {told}");
         }
     }

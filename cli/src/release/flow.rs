@@ -70,7 +70,7 @@ pub async fn run(context: &Context, args: &ReleaseArgs) -> Result<(), Trouble> {
         deadline: started + args.timeout,
     };
     let mut interrupts = Interrupts::listen()?;
-    let (layout, made, builds) = release.make(plan, mapping, &mut interrupts).await?;
+    let (layout, made, builds) = Box::pin(release.make(plan, mapping, &mut interrupts)).await?;
     let printed =
         show::made(&layout.out, &made, &builds, answer, args.fleet.json, started.elapsed().as_secs_f64());
     let hint = format_args!("the release is in {} all the same", layout.out.display());

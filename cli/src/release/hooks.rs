@@ -174,7 +174,7 @@ mod tests {
     async fn a_hook_that_hangs_ends_at_its_deadline_with_all_that_it_started() {
         let dir = tempfile::tempdir().unwrap();
         let env = env();
-        let line = "sh -c 'sleep 600 & echo $! > child; wait'";
+        let line = "sh -c 'sleep 60 & echo $! > child; wait'";
         let hook = Hook::of_line(line, &env, dir.path()).unwrap();
         let running = hook.run(Instant::now() + Duration::from_secs(2));
         let error = running.await.unwrap_err();

@@ -1,8 +1,14 @@
 //! `meridian agent`: an agent as a process of its own.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-use meridian_agent::{AgentConfig, App};
+use meridian_agent::{
+    AgentConfig, App,
+    sandbox::{Limits, SandboxPolicy},
+};
 use meridian_core::{id::FleetName, quantity::ByteCount};
 use meridian_runtime::{
     clock::Clock,
@@ -39,6 +45,19 @@ struct AgentFile {
     sources_gib: u64,
     free_min_mib: u64,
     signer: SignerTable,
+    sandbox: SandboxPolicy,
+    limits: LimitsTable,
+}
+
+/// The `[limits]` table: what one build may use. What is not said is [`Limits::of_machine`]'s.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+struct LimitsTable {
+    memory_mib: Option<u64>,
+    processes: Option<u32>,
+    file_mib: Option<u64>,
+    disk_mib: Option<u64>,
+    wall_seconds: Option<u64>,
 }
 
 impl Default for AgentFile {
@@ -51,6 +70,8 @@ impl Default for AgentFile {
             sources_gib: 5,
             free_min_mib: 1024,
             signer: SignerTable::default(),
+            sandbox: SandboxPolicy::Required,
+            limits: LimitsTable::default(),
         }
     }
 }
@@ -64,6 +85,17 @@ impl ConfigType for AgentFile {
         Key::optional("sources_gib", Kind::Integer { min: 1, max: 1_000_000 }),
         Key::optional("free_min_mib", Kind::Integer { min: 0, max: 1_000_000_000 }),
         Key::optional("signer", Kind::Table(signer_table::KEYS)),
+        Key::optional("sandbox", Kind::OneOf(&["required", "when-possible", "off"])),
+        Key::optional(
+            "limits",
+            Kind::Table(&[
+                Key::optional("memory_mib", Kind::Integer { min: 64, max: 1_000_000_000 }),
+                Key::optional("processes", Kind::Integer { min: 32, max: 1_000_000 }),
+                Key::optional("file_mib", Kind::Integer { min: 1, max: 1_000_000_000 }),
+                Key::optional("disk_mib", Kind::Integer { min: 1, max: 1_000_000_000 }),
+                Key::optional("wall_seconds", Kind::Integer { min: 1, max: 10_000_000 }),
+            ]),
+        ),
     ];
 
     fn check(&self) -> Vec<Problem> {
@@ -71,6 +103,21 @@ impl ConfigType for AgentFile {
         let advice = "where is it? say --coordinator HOST:PORT, or set it in agent.toml";
         let lacks = lacks.then(|| Problem::new(&["coordinator"], advice));
         lacks.into_iter().chain(self.signer.problems()).collect()
+    }
+}
+
+impl LimitsTable {
+    fn limits(&self) -> Limits {
+        let bytes = |mib: u64| ByteCount::mib(mib).0;
+        let of_machine = Limits::of_machine();
+        Limits {
+            memory_bytes_max: self.memory_mib.map(bytes).or(of_machine.memory_bytes_max),
+            processes_max: self.processes.unwrap_or(of_machine.processes_max),
+            file_bytes_max: self.file_mib.map_or(of_machine.file_bytes_max, bytes),
+            disk_bytes_max: self.disk_mib.map(bytes).or(of_machine.disk_bytes_max),
+            wall: self.wall_seconds.map_or(of_machine.wall, Duration::from_secs),
+            ..of_machine
+        }
     }
 }
 
@@ -84,9 +131,29 @@ impl AgentFile {
             source_capacity: ByteCount::gib(self.sources_gib),
             free_min: ByteCount::mib(self.free_min_mib),
             signer: self.signer.settings(),
+            sandbox: self.sandbox,
+            build_limits: self.limits.limits(),
             ..config
         }
     }
+}
+
+/// How an agent with this configuration would confine its builds, for whoever only looks at the machine. Where the
+/// coordinator is does not matter to that.
+///
+/// # Errors
+/// When the file or a setting has mistakes.
+pub(crate) fn confinement(
+    config: Option<&Path>,
+    settings: &[String],
+) -> Result<(SandboxPolicy, Limits), Trouble> {
+    let mut loader = Loader::new().env(std::env::vars());
+    if let Some(path) = config {
+        loader = loader.file(path);
+    }
+    let loader = set::apply(loader, settings)?.set("coordinator", "not.asked.invalid:1", "doctor");
+    let file: AgentFile = loader.load().map_err(Trouble::usage)?;
+    Ok((file.sandbox, file.limits.limits()))
 }
 
 /// Runs an agent until it is told to stop: the first signal lets its tasks finish, the second does not.
@@ -105,6 +172,7 @@ pub async fn run(args: &AgentArgs) -> Result<(), Trouble> {
     let fleet = FleetName::new(identity.id().fleet()).map_err(Trouble::broken)?;
     let shim = std::env::current_exe().map_err(Trouble::broken)?;
     let config = file.config(fleet, state, shim);
+    open_to_builds();
     let mut signals = Signals::listen().map_err(Trouble::broken)?;
     let id = identity.id().clone();
     let app = App::build(config, identity, Some(kept), Clock::system()).await.map_err(Trouble::broken)?;
@@ -124,6 +192,12 @@ pub async fn run(args: &AgentArgs) -> Result<(), Trouble> {
     stop.cancel();
     running.await;
     Ok(())
+}
+
+/// Lets the user that builds read what the agent fetches, whatever the umask of whoever started it. The state directory is
+/// closed to everybody else, and what is secret in it has modes of its own.
+pub(crate) fn open_to_builds() {
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
 }
 
 /// The identity that was kept, or a new one for the token.
@@ -199,6 +273,34 @@ mod tests {
             [
                 "agent.toml:1:1: `coordinator`: where is it? say --coordinator HOST:PORT, or set it in agent.toml",
                 "agent.toml:1:1: unknown key `slot`, did you mean `slots`?",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_build_may_use_what_the_file_says_and_what_the_machine_has_where_it_says_nothing() {
+        let file = |text: &str| load(&format!("coordinator = \"a.example:1\"\n{text}")).unwrap();
+        let plain = file("");
+        assert_eq!((plain.sandbox, plain.limits.limits()), (SandboxPolicy::Required, Limits::of_machine()));
+        let said = file(
+            "sandbox = \"when-possible\"\n[limits]\nmemory_mib = 512\nprocesses = 64\nfile_mib = 8\n\
+             disk_mib = 16\nwall_seconds = 180\n",
+        );
+        let expected = Limits {
+            memory_bytes_max: Some(512 << 20),
+            processes_max: 64,
+            file_bytes_max: 8 << 20,
+            disk_bytes_max: Some(16 << 20),
+            wall: Duration::from_secs(180),
+            ..Limits::of_machine()
+        };
+        assert_eq!((said.sandbox, said.limits.limits()), (SandboxPolicy::WhenPossible, expected));
+        let told = load("coordinator = \"a.example:1\"\nsandbox = \"maybe\"\n[limits]\nmemory_mib = 1\n");
+        assert_eq!(
+            told.unwrap_err(),
+            [
+                "agent.toml:2:11: `sandbox`: expected one of required, when-possible, off, found \"maybe\"",
+                "agent.toml:4:14: `limits.memory_mib`: expected a whole number from 64 to 1000000000, found the number 1",
             ]
         );
     }

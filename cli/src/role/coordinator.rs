@@ -7,6 +7,7 @@ use meridian_core::{
     id::FleetName,
     machine::Limits,
     quantity::{ByteCount, Millis},
+    sandbox::SandboxDemand,
 };
 use meridian_runtime::{
     clock::Clock,
@@ -33,7 +34,17 @@ struct CoordinatorFile {
     names: Vec<String>,
     blobs_gib: u64,
     free_min_mib: u64,
+    sandbox: Demand,
     limits: LimitsTable,
+}
+
+/// What must stand around the compilers of an agent that gets work.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Demand {
+    #[default]
+    Any,
+    Required,
 }
 
 /// The `[limits]` table.
@@ -70,6 +81,7 @@ impl Default for CoordinatorFile {
             names: Vec::new(),
             blobs_gib: 20,
             free_min_mib: 1024,
+            sandbox: Demand::Any,
             limits: LimitsTable::default(),
         }
     }
@@ -89,6 +101,7 @@ impl ConfigType for CoordinatorFile {
         Key::optional("names", Kind::List(&HOST)),
         Key::optional("blobs_gib", Kind::Integer { min: 1, max: 1_000_000 }),
         Key::optional("free_min_mib", Kind::Integer { min: 0, max: 1_000_000_000 }),
+        Key::optional("sandbox", Kind::OneOf(&["any", "required"])),
         Key::optional(
             "limits",
             Kind::Table(&[
@@ -132,6 +145,10 @@ pub async fn run(args: &CoordinatorArgs) -> Result<(), Trouble> {
         lease: Millis(file.limits.lease_ms),
         // A lease has to survive two renewals that are lost.
         renew_every: Millis((file.limits.lease_ms / 3).max(1)),
+        sandbox: match file.sandbox {
+            Demand::Any => SandboxDemand::Any,
+            Demand::Required => SandboxDemand::Required,
+        },
         ..Limits::default()
     };
     let stop = CancellationToken::new();

@@ -5,7 +5,7 @@
 
 use std::{fs, path::Path, time::Duration};
 
-use meridian_agent::{AgentConfig, App as AgentApp};
+use meridian_agent::{AgentConfig, App as AgentApp, sandbox::SandboxPolicy};
 use meridian_coordinator::{App as CoordinatorApp, CoordinatorConfig, Running};
 use meridian_core::id::FleetName;
 use meridian_runtime::{
@@ -23,6 +23,7 @@ use crate::{
         endpoint::{Endpoint, WIRE_VERSION, binary_fingerprint, go_fingerprint},
         local::{FLEET_NAME, LAYOUT, LocalPaths},
     },
+    role::agent::open_to_builds,
     trouble::Trouble,
 };
 
@@ -40,6 +41,7 @@ const AGENT_ENDS_WITHIN: Duration = Duration::from_secs(10);
 pub async fn run(context: &Context, idle: Duration) -> Result<(), Trouble> {
     let paths = LocalPaths::of(&context.directories);
     let _owned = StateDir::open(&paths.state, LAYOUT).map_err(Trouble::broken)?;
+    open_to_builds();
     let mut signals = Signals::listen().map_err(Trouble::broken)?;
     let stop = CancellationToken::new();
     let coordinator = start_coordinator(&paths, &stop).await?;
@@ -97,7 +99,11 @@ async fn start_agent(
     let identity = Identity::new(key, &chain, authority.certificate_der()).map_err(Trouble::broken)?;
     let fleet = FleetName::new(FLEET_NAME).map_err(Trouble::broken)?;
     let shim = std::env::current_exe().map_err(Trouble::broken)?;
-    let config = AgentConfig::new(fleet, coordinator.address.to_string(), make(&paths.agent())?, shim);
+    let config = AgentConfig {
+        // Whoever builds here builds their own sources, and could run them anyway.
+        sandbox: SandboxPolicy::WhenPossible,
+        ..AgentConfig::new(fleet, coordinator.address.to_string(), make(&paths.agent())?, shim)
+    };
     let app = AgentApp::build(config, identity, None, Clock::system()).await.map_err(Trouble::broken)?;
     // A local fleet that stops gives its tasks up: they are placed anew when it starts again.
     Ok(tokio::spawn(app.run(CancellationToken::new(), stop.clone())))

@@ -186,8 +186,13 @@ impl Case {
         };
         let subject =
             Subject { name: NAME.to_owned(), digest, size: artifact.size, build_info: info.clone() };
-        let offer =
-            AgentOffer { host: "linux/amd64".to_owned(), slots: 1, cores: 1, version: "0.1.0".to_owned() };
+        let offer = AgentOffer {
+            host: "linux/amd64".to_owned(),
+            slots: 1,
+            cores: 1,
+            version: "0.1.0".to_owned(),
+            sandbox: meridian_core::sandbox::Sandbox::default(),
+        };
         Self {
             attempt: Attempt { order, leased: Wall(1_000_000), offer, now: Wall(1_500_000) },
             artifact,

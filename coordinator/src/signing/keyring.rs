@@ -13,6 +13,7 @@ use meridian_core::{
         record::{BuildRecord, TaskState},
     },
     quantity::Millis,
+    sandbox::SandboxDemand,
     time::Wall,
 };
 use meridian_runtime::{clock::Clock, identity::Authority};
@@ -21,7 +22,7 @@ use meridian_trust::{
     dsse::Envelope,
     keyring::{Entry, Keyring, KeyringFile},
     keys::{Signer as _, SigningKey},
-    order::{Order, SandboxWanted},
+    order::Order,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -57,6 +58,7 @@ pub(crate) struct Signing(Arc<Inner>);
 struct Inner {
     fleet: FleetName,
     grade: Grade,
+    sandbox: SandboxDemand,
     keys: OwnKeys,
     handle: Handle,
     clock: Clock,
@@ -64,18 +66,19 @@ struct Inner {
 
 impl Signing {
     /// Opens the coordinator's own keys below its state directory. A local fleet's signatures are of the lower grade:
-    /// whoever builds there could have signed anything.
+    /// whoever builds there could have signed anything. Orders demand what the fleet demands of its agents.
     pub(crate) fn open(
         state: &Path,
         authority: &Authority,
         fleet: FleetName,
         is_local: bool,
+        sandbox: SandboxDemand,
         handle: Handle,
         clock: Clock,
     ) -> Result<Self, SigningError> {
         let keys = OwnKeys::open(&state.join("signing"), authority)?;
         let grade = if is_local { Grade::Dev } else { Grade::Production };
-        Ok(Self(Arc::new(Inner { fleet, grade, keys, handle, clock })))
+        Ok(Self(Arc::new(Inner { fleet, grade, sandbox, keys, handle, clock })))
     }
 
     /// How far what this fleet signs can be trusted.
@@ -139,8 +142,7 @@ impl Signing {
     pub(crate) fn order(&self, order: &SigningOrder) -> Result<Envelope, SigningError> {
         let document = |error: &dyn std::fmt::Display| SigningError::Document(error.to_string());
         let issued = Wall(self.0.clock.now().wall_ms);
-        // Whether a machine may do without is its agent's policy; the provenance says what stood around the compiler.
-        let sandbox = SandboxWanted::WherePossible;
+        let sandbox = self.0.sandbox.into();
         Order::of(order, self.0.fleet.clone(), issued, issued.after(ORDER_LIFE), sandbox)
             .map_err(|error| document(&error))?
             .sign(&self.0.keys.order)

@@ -20,6 +20,7 @@ use meridian_core::{
         record::TaskKind,
     },
     quantity::ByteCount,
+    sandbox::Sandbox,
 };
 use meridian_proto::{
     convert::{agent::AgentSaid, coordinator::CoordinatorSaid},
@@ -145,7 +146,13 @@ impl Fixture {
     pub(crate) async fn agent(&self, name: &str) -> FakeAgent {
         let channel = self.channel(&format!("agent/eu/{name}"));
         let (to, messages) = mpsc::channel(64);
-        let offer = AgentOffer { host: "linux/amd64".into(), slots: 4, cores: 4, version: "0".into() };
+        let offer = AgentOffer {
+            host: "linux/amd64".into(),
+            slots: 4,
+            cores: 4,
+            version: "0".into(),
+            sandbox: Sandbox::default(),
+        };
         to.send((&AgentSaid::Hello { offer, held: Vec::new() }).into()).await.unwrap();
         let mut client = v1::agents_client::AgentsClient::new(channel.clone());
         let from = client.attach(ReceiverStream::new(messages)).await.unwrap().into_inner();

@@ -128,6 +128,7 @@ const LIES: &[(&str, Lie)] = &[
     ("-tags", |p| p.external.flags.tags.push("evil".into())),
     ("CGO_ENABLED", |p| p.external.flags.cgo = true),
     ("GOAMD64", |p| p.external.platform.level = "v3".into()),
+    ("claims the sandbox", |p| p.internal.sandbox.kind = "namespaces".into()),
     ("Go version", |p| {
         p.toolchain = meridian_trust::statement::ToolchainUsed::Module {
             version: "v0.0.1-go1.26.9.linux-amd64".into(),

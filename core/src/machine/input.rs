@@ -11,6 +11,7 @@ use crate::{
     keyring::{KeyClaim, KeyId},
     machine::record::TokenGrant,
     quantity::{ByteCount, Millis},
+    sandbox::Sandbox,
     time::Wall,
     trace::Traceparent,
 };
@@ -172,6 +173,8 @@ pub struct AgentOffer {
     pub cores: u32,
     /// Meridian's version there.
     pub version: String,
+    /// What stands around its compilers.
+    pub sandbox: Sandbox,
 }
 
 /// What was measured of an agent. Floats never enter; a missing figure is `None`.
@@ -253,7 +256,7 @@ pub struct Failure {
     pub hint: String,
 }
 
-/// Whose trouble a failure is. Only infrastructure is retried.
+/// Whose trouble a failure is. Only what may end otherwise elsewhere is retried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum FailureKind {
     /// The compiler, the linker or vet refused the code. Never retried.
@@ -266,6 +269,10 @@ pub enum FailureKind {
     DiskFull,
     /// The agent was told to stop, lost its process or its lease. Retried elsewhere.
     Lost,
+    /// It used more memory than the agent lets one build use. Retried elsewhere: agents differ in that.
+    OutOfMemory,
+    /// It was still running after the time that a build may take. Never retried: it would take that long again.
+    TimedOut,
     /// Anything else that is not the user's doing: network, holder, tool trouble. Retried elsewhere.
     Infrastructure,
 }
@@ -274,6 +281,6 @@ impl FailureKind {
     /// Whether another attempt could end differently.
     #[must_use]
     pub const fn is_retried(self) -> bool {
-        matches!(self, Self::DiskFull | Self::Lost | Self::Infrastructure)
+        matches!(self, Self::DiskFull | Self::Lost | Self::OutOfMemory | Self::Infrastructure)
     }
 }

@@ -1,6 +1,6 @@
 //! The bounds and spans of time that the machine keeps.
 
-use crate::quantity::Millis;
+use crate::{quantity::Millis, sandbox::SandboxDemand};
 
 /// The bounds and spans of time that the machine keeps. The defaults stand beside the fields.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +43,8 @@ pub struct Limits {
     pub queue_full_retry: Millis,
     /// An agent whose clock is off by more gets no work. Default 5 s.
     pub clock_offset_max: Millis,
+    /// What must stand around the compilers of an agent that gets work, and of every result. Default any.
+    pub sandbox: SandboxDemand,
 }
 
 impl Default for Limits {
@@ -65,6 +67,7 @@ impl Default for Limits {
             retry_longest: Millis::seconds(15),
             queue_full_retry: Millis::seconds(5),
             clock_offset_max: Millis::seconds(5),
+            sandbox: SandboxDemand::Any,
         }
     }
 }

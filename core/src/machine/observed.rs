@@ -76,7 +76,11 @@ impl AttachedAgent {
 
     /// Whether it may get work at all once a slot is free.
     pub(super) fn is_willing(&self, limits: &Limits) -> bool {
-        !self.is_draining && !self.is_barred && self.slots() > 0 && self.clock_off(limits).is_none()
+        !self.is_draining
+            && !self.is_barred
+            && self.slots() > 0
+            && self.clock_off(limits).is_none()
+            && self.offer.sandbox.meets(limits.sandbox)
     }
 }
 

@@ -148,6 +148,9 @@ fn refusal(id: &AgentId, agent: &AttachedAgent, busy: u32, limits: &Limits, dema
     if let Some(off) = agent.clock_off(limits) {
         return format!("clock off by {} s", off / 1_000);
     }
+    if !agent.offer.sandbox.meets(limits.sandbox) {
+        return "it has no sandbox, and this fleet demands one".to_owned();
+    }
     match agent.slots() {
         _ if agent.is_barred => "its signing keys were revoked".to_owned(),
         _ if agent.is_draining => "draining".to_owned(),

@@ -94,9 +94,12 @@ impl Turn<'_> {
         if evidence.len() != artifacts.len() {
             return Err(format!("{} of {} artifacts are signed", evidence.len(), artifacts.len()));
         }
+        let offered = self.observed.agents.get(&order.agent).map(|agent| agent.offer.sandbox.clone());
+        let (demand, offered) = (self.limits.sandbox, offered.unwrap_or_default());
         for (artifact, evidence) in artifacts.iter().zip(evidence) {
             let (key, at) = (self.durable.key(&evidence.key), self.now.wall);
-            attestation::check(&Attested { order: &order, artifact, evidence, key, at })
+            let (order, offered) = (&order, &offered);
+            attestation::check(&Attested { order, artifact, evidence, demand, offered, key, at })
                 .map_err(|error| error.to_string())?;
         }
         Ok(())

@@ -209,6 +209,12 @@ impl Machine {
         if let Some((id, _)) = matching.iter().find(|(_, agent)| agent.is_barred) {
             return format!("no agent is fit: the signing keys of {id} were revoked");
         }
+        let demand = self.limits.sandbox;
+        if matching.iter().all(|(_, agent)| !agent.offer.sandbox.meets(demand)) {
+            return "no agent is fit: this fleet demands a sandbox, and none of them has one; run `meridian doctor` \
+                    there"
+                .to_owned();
+        }
         if matching.iter().all(|(_, agent)| agent.is_draining) {
             return format!("all {} agents are draining", matching.len());
         }

@@ -20,6 +20,7 @@ use meridian_core::{
         record::{BuildState, TaskState},
     },
     quantity::{ByteCount, Millis},
+    sandbox::Sandbox,
     time::{Mono, Now, Wall},
 };
 
@@ -142,6 +143,7 @@ pub(crate) fn sign(order: Option<SigningOrder>, outcome: &mut Outcome) -> Vec<Ev
             digest: artifact.digest,
             package: artifact.package.clone(),
             order: order.clone(),
+            sandbox: Sandbox::default(),
         });
     }
     evidence
@@ -153,7 +155,13 @@ pub(crate) fn failed(kind: FailureKind) -> Outcome {
 }
 
 pub(crate) fn offer(slots: u32) -> AgentOffer {
-    AgentOffer { host: "linux/amd64".to_owned(), slots, cores: 2, version: "0.1.0".to_owned() }
+    AgentOffer {
+        host: "linux/amd64".to_owned(),
+        slots,
+        cores: 2,
+        version: "0.1.0".to_owned(),
+        sandbox: Sandbox::default(),
+    }
 }
 
 /// A machine with a clock and a journal.

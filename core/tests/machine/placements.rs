@@ -3,13 +3,15 @@
 use meridian_core::{
     id::SessionId,
     machine::{
-        input::{FailureKind, Input, Observation},
+        Limits,
+        input::{AgentOffer, FailureKind, Input, Observation},
         record::{BuildState, TaskState, TaskStep, Verdict},
     },
     quantity::Millis,
+    sandbox::{Sandbox, SandboxDemand},
 };
 
-use crate::fixture::{Fleet, agent, built, failed, in_region, project, task, tree};
+use crate::fixture::{Fleet, agent, built, failed, in_region, offer, project, task, tree};
 
 fn observe(fleet: &mut Fleet, session: u64, rtt_us: u64, hits: u64) {
     let observation = Observation {
@@ -114,6 +116,28 @@ fn a_queued_task_says_what_it_waits_for() {
     fleet.step(Input::Drain { session: SessionId(1) });
     fleet.step(Input::Drain { session: SessionId(2) });
     assert_eq!(waits(&fleet, 2), "all 2 agents are draining");
+}
+
+#[test]
+fn a_fleet_that_demands_a_sandbox_neither_places_nor_accepts_without_one() {
+    let mut fleet = Fleet::with(Limits { sandbox: SandboxDemand::Required, ..Limits::default() });
+    fleet.attach(1, "eu/bare", 1);
+    let build = fleet.submit(tree(1));
+    let waits = fleet.machine.waits_for(&task(&build, 0));
+    assert!(waits.contains("demands a sandbox") && waits.contains("meridian doctor"), "{waits}");
+    let explained = fleet.machine.explain(&build).unwrap();
+    let Verdict::Refused { why } = &explained[0].candidates[0].verdict else { panic!("{explained:?}") };
+    assert_eq!(why, "it has no sandbox, and this fleet demands one");
+    let sandbox = Sandbox::new("namespaces", vec!["network".to_owned()]);
+    let offer = AgentOffer { sandbox, ..offer(1) };
+    fleet.step(Input::Attach { session: SessionId(2), agent: agent("eu/boxed"), offer, held: Vec::new() });
+    let (leased, fence) = fleet.lease_next(2);
+    assert_eq!(placed_on(&fleet, &build, 0), "eu/boxed");
+    // What the fixture's signers say stood around their compilers is nothing.
+    assert!(!fleet.report(2, &leased, fence, built()), "the agent has a sandbox and did not use it");
+    let record = fleet.machine.task(&leased).unwrap();
+    let Some(TaskStep::AttemptFailed { failure, .. }) = record.history.last() else { panic!("{record:?}") };
+    assert!(failure.message.contains("built without a sandbox"), "{failure:?}");
 }
 
 #[test]

@@ -17,6 +17,7 @@ use meridian_core::{
         input::{AgentOffer, Outcome},
         record::TaskKind,
     },
+    sandbox::Sandbox,
     time::Wall,
 };
 use meridian_proto::{
@@ -63,7 +64,8 @@ impl Scripted {
         let signer = Signer::new(algorithm, fleet, agent)?;
         signer.certify(&channel).await?;
         let (to, messages) = mpsc::channel(QUEUED_MAX);
-        let offer = AgentOffer { host: HOST.into(), slots, cores: 1, version: VERSION.into() };
+        let (host, version, sandbox) = (HOST.into(), VERSION.into(), Sandbox::default());
+        let offer = AgentOffer { host, slots, cores: 1, version, sandbox };
         to.send((&AgentSaid::Hello { offer, held: Vec::new() }).into()).await?;
         let from =
             AgentsClient::new(channel.clone()).attach(ReceiverStream::new(messages)).await?.into_inner();

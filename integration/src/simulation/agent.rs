@@ -13,6 +13,7 @@ use meridian_core::{
         record::TaskKind,
     },
     quantity::{ByteCount, Millis},
+    sandbox::Sandbox,
     time::{Mono, Now},
 };
 
@@ -80,6 +81,7 @@ impl Agent {
             slots: SLOTS,
             cores: 2,
             version: "simulated".to_owned(),
+            sandbox: Sandbox::default(),
         };
         let held = self.held();
         self.outbox.push_back(Input::Attach { session, agent: self.id.clone(), offer, held });

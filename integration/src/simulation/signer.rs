@@ -10,6 +10,7 @@ use meridian_core::{
     keyring::{Grade, KeyAlgorithm, KeyClaim, KeyHolder, KeyId, KeyUse},
     machine::input::Outcome,
     quantity::ByteCount,
+    sandbox::Sandbox,
 };
 
 /// The key of an agent's signer.
@@ -42,6 +43,7 @@ pub(super) fn sign(order: Option<&SigningOrder>, outcome: &mut Outcome) -> Vec<E
             digest: artifact.digest,
             package: artifact.package.clone(),
             order: order.clone(),
+            sandbox: Sandbox::default(),
         }
     });
     signed.collect()

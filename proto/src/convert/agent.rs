@@ -4,6 +4,7 @@ use meridian_core::{
     id::{Fence, PlacementNumber, SessionId, TaskId},
     machine::input::{AgentOffer, Input, Observation, Outcome, Progress},
     quantity::ByteCount,
+    sandbox::Sandbox,
 };
 
 use super::field::{ConvertError, message, required, text};
@@ -200,6 +201,10 @@ impl From<&AgentOffer> for v1::AgentOffer {
             slots: offer.slots,
             cores: offer.cores,
             version: offer.version.clone(),
+            sandbox: Some(v1::Sandbox {
+                kind: offer.sandbox.kind.clone(),
+                features: offer.sandbox.features.clone(),
+            }),
         }
     }
 }
@@ -215,6 +220,12 @@ impl TryFrom<v1::AgentOffer> for AgentOffer {
         if wire.version.len() > 64 || wire.version.chars().any(char::is_control) {
             return Err(ConvertError::new("version", "is longer than 64 bytes or holds a control character"));
         }
-        Ok(Self { host: wire.host, slots: wire.slots, cores: wire.cores, version: wire.version })
+        let sandbox =
+            wire.sandbox.map(|v1::Sandbox { kind, features }| Sandbox { kind, features }).unwrap_or_default();
+        if !sandbox.is_well_formed() {
+            return Err(ConvertError::new("sandbox", "is not a kind and a sorted list of features"));
+        }
+        let v1::AgentOffer { host, slots, cores, version, .. } = wire;
+        Ok(Self { host, slots, cores, version, sandbox })
     }
 }

@@ -307,6 +307,8 @@ impl From<FailureKind> for v1::FailureKind {
             FailureKind::Request => Self::Request,
             FailureKind::DiskFull => Self::DiskFull,
             FailureKind::Lost => Self::Lost,
+            FailureKind::OutOfMemory => Self::OutOfMemory,
+            FailureKind::TimedOut => Self::TimedOut,
             FailureKind::Infrastructure => Self::Infrastructure,
         }
     }
@@ -319,6 +321,8 @@ fn failure_kind(value: i32) -> Result<FailureKind, ConvertError> {
         Ok(v1::FailureKind::Request) => FailureKind::Request,
         Ok(v1::FailureKind::DiskFull) => FailureKind::DiskFull,
         Ok(v1::FailureKind::Lost) => FailureKind::Lost,
+        Ok(v1::FailureKind::OutOfMemory) => FailureKind::OutOfMemory,
+        Ok(v1::FailureKind::TimedOut) => FailureKind::TimedOut,
         Ok(v1::FailureKind::Infrastructure) => FailureKind::Infrastructure,
         Ok(v1::FailureKind::Unspecified) | Err(_) => return Err(unknown("kind", value)),
     })

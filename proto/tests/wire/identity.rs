@@ -7,6 +7,7 @@ use meridian_core::{
         input::{AgentOffer, Observation, Phase, Progress},
     },
     quantity::{ByteCount, Millis},
+    sandbox::Sandbox,
 };
 use meridian_proto::{
     convert::{
@@ -25,8 +26,11 @@ use crate::strategies::{
 
 fn agent_said() -> BoxedStrategy<AgentSaid> {
     let held = || vec((task(), fence()), 0..3);
-    let offer = ("[a-z]{1,9}/[a-z0-9]{1,9}", any::<u32>(), any::<u32>(), "[ -~]{0,9}")
-        .prop_map(|(host, slots, cores, version)| AgentOffer { host, slots, cores, version });
+    let sandbox = ("[a-z]{1,9}", vec("[a-z0-9-]{1,9}", 0..4))
+        .prop_map(|(kind, features)| Sandbox::new(&kind, features));
+    let offer = ("[a-z]{1,9}/[a-z0-9]{1,9}", any::<u32>(), any::<u32>(), "[ -~]{0,9}", sandbox).prop_map(
+        |(host, slots, cores, version, sandbox)| AgentOffer { host, slots, cores, version, sandbox },
+    );
     let observation =
         (option::of(any::<u64>()), any::<u64>(), any::<u64>()).prop_map(|(free, hits, lookups)| {
             AgentSaid::Observed(Observation {

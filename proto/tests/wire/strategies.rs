@@ -184,6 +184,8 @@ fn failure() -> BoxedStrategy<Failure> {
         Just(FailureKind::Request),
         Just(FailureKind::DiskFull),
         Just(FailureKind::Lost),
+        Just(FailureKind::OutOfMemory),
+        Just(FailureKind::TimedOut),
         Just(FailureKind::Infrastructure),
     ];
     (kind, ".{0,9}", ".{0,9}").prop_map(|(kind, message, hint)| Failure { kind, message, hint }).boxed()

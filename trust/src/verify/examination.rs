@@ -343,6 +343,9 @@ impl<'a> Examination<'a> {
         };
         let Some(provenance) = &self.provenance else { return rests_on_failed(CheckName::Provenance) };
         let sandbox = &provenance.internal.sandbox;
+        if sandbox.kind == "none" {
+            return Outcome::Failed("it was built without a sandbox, and the policy asks for one".to_owned());
+        }
         let told = format!("a sandbox of kind {} that confines {}", sandbox.kind, list(&sandbox.features));
         let is_there = |feature: &&Feature| sandbox.features.iter().any(|there| there == feature.as_str());
         match wanted.iter().find(|feature| !is_there(feature)) {

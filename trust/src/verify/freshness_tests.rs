@@ -192,11 +192,8 @@ fn a_policy_names_what_a_sandbox_must_confine() {
     bare.provenance.internal.sandbox.kind = "none".to_owned();
     let dist = bare.make();
     assert!(dist.verify("").is_trusted());
-    check(
-        &dist.verify("sandbox = [\"network\"]"),
-        &[CheckName::Sandbox],
-        "of kind none that confines nothing",
-    );
+    check(&dist.verify("sandbox = \"required\""), &[CheckName::Sandbox], "without a sandbox");
+    check(&dist.verify("sandbox = [\"network\"]"), &[CheckName::Sandbox], "without a sandbox");
 }
 
 #[test]

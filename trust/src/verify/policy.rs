@@ -11,6 +11,8 @@
 //! require = ["message-bundle", "sbom"]
 //! ```
 //!
+//! `sandbox = "required"` asks for one of any kind, and for none of its features.
+//!
 //! Every key is optional. `builders`, `sources` and `projects` allow what they name and nothing else; `sandbox` and
 //! `require` name what must be there at least. A misspelt key would
 //! silently ask for less, so an unknown one is a mistake, and all mistakes are told at once.
@@ -36,7 +38,8 @@ pub struct Policy {
     pub sources: Option<Vec<Pattern>>,
     /// Only these projects, as `TEAM/PROJECT`.
     pub projects: Option<Vec<Pattern>>,
-    /// What the sandbox must have confined, at least: features as the provenance names them.
+    /// What the sandbox must have confined, at least: features as the provenance names them. An empty list asks for
+    /// a sandbox of any kind.
     pub sandbox: Option<Vec<Feature>>,
     /// How old the keyring may be by which keys are judged: an older one may not know of a revocation.
     pub keyring_max_age: Option<Millis>,
@@ -173,7 +176,7 @@ impl Policy {
             "builders" => self.builders = Some(reader.list("builders", value)),
             "sources" => self.sources = Some(reader.list("sources", value)),
             "projects" => self.projects = Some(reader.list("projects", value)),
-            "sandbox" => self.sandbox = Some(reader.list("sandbox", value)),
+            "sandbox" => self.sandbox = Some(reader.sandbox(value)),
             "keyring_max_age" => {
                 let age: Option<AgeText> = reader.text("keyring_max_age", value);
                 self.keyring_max_age = age.map(|AgeText(age)| age);
@@ -217,6 +220,18 @@ impl Reader<'_> {
             Err(error) => {
                 self.mistake(value.span().start, format!("{key}: {error}"));
                 None
+            }
+        }
+    }
+
+    fn sandbox(&mut self, value: &Spanned<DeValue<'_>>) -> Vec<Feature> {
+        match value.get_ref() {
+            DeValue::String(text) if text == "required" => Vec::new(),
+            DeValue::Array(_) => self.list("sandbox", value),
+            _ => {
+                let expected = "sandbox: expected \"required\", or a list of what it must confine";
+                self.mistake(value.span().start, expected.to_owned());
+                Vec::new()
             }
         }
     }
@@ -363,6 +378,10 @@ mod tests {
             let told = Policy::parse(&format!("sandbox = [{bad:?}]")).unwrap_err().to_string();
             assert!(told.contains("a feature of a sandbox is a word"), "{bad}: {told}");
         }
+        let any_kind = Policy::parse("sandbox = \"required\"").unwrap();
+        assert_eq!(any_kind.sandbox, Some(Vec::new()));
+        let told = Policy::parse("sandbox = \"vm\"").unwrap_err().to_string();
+        assert!(told.contains("expected \"required\", or a list"), "{told}");
     }
 
     #[test]

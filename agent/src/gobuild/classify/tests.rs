@@ -80,7 +80,9 @@ fn a_full_disk_and_a_killed_compiler_are_the_machines_trouble() {
     let full = "# a.test/x\nwrite /tmp/b001/_pkg_.a: no space left on device\n";
     check(Stage::Compile, full, FailureKind::DiskFull, "free space");
     let killed = "# a.test/x\n/go/pkg/tool/linux_amd64/compile: signal: killed\n";
-    check(Stage::Compile, killed, FailureKind::Infrastructure, "memory");
+    check(Stage::Compile, killed, FailureKind::OutOfMemory, "memory");
+    let large = "# a.test/x\nas: signal: file size limit exceeded\n";
+    check(Stage::Compile, large, FailureKind::DiskFull, "larger");
     assert_eq!(classify(Stage::Compile, Exit::Signal(9), "").kind, FailureKind::Infrastructure);
 }
 

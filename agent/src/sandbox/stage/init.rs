@@ -18,6 +18,7 @@ use rustix::{
 use super::{
     super::{
         control::{Heard, Line, Order, Report, START_STEP},
+        outcome::Around,
         plan::{Mount, Network},
     },
     error::{During as _, StageError},
@@ -46,8 +47,8 @@ pub(super) struct Parts<'a> {
 /// Runs process 1 to its end. Never returns to the caller, who is the outer stage's copy.
 pub(super) fn run(parts: &Parts<'_>, line: &Line) -> ! {
     let code = match set_up(parts) {
-        Ok((program, signals)) => {
-            let report = reap(program, &signals, line, parts.order);
+        Ok((program, signals, around)) => {
+            let report = reap(program, &signals, line, parts.order, around);
             report.inspect(|report| line.report(report)).map_or(1, |_| 0)
         }
         Err(error) => {
@@ -59,7 +60,7 @@ pub(super) fn run(parts: &Parts<'_>, line: &Line) -> ! {
 }
 
 /// Builds and locks the sandbox and starts the program.
-fn set_up(parts: &Parts<'_>) -> Result<(Pid, OwnedFd), StageError> {
+fn set_up(parts: &Parts<'_>) -> Result<(Pid, OwnedFd, Around), StageError> {
     let &Parts { order, files, outer, proc } = parts;
     let plan = &order.plan;
     end_with(outer)?;
@@ -70,11 +71,11 @@ fn set_up(parts: &Parts<'_>) -> Result<(Pid, OwnedFd), StageError> {
         system::bring_loopback_up().during("bring the loopback interface up")?;
     }
     Root::lay_out(order, files)?.move_in()?;
-    privileges::become_builder(order, proc)?;
+    let user = privileges::become_builder(order, proc)?;
     // A change of user takes the wish back.
     end_with(outer)?;
     privileges::give_up(order, proc)?;
-    landlock::restrict(plan).during("restrict itself by Landlock")?;
+    let landlock = landlock::restrict(plan).during("restrict itself by Landlock")?;
     let signals = system::hold_back(&[libc::SIGCHLD]).during("hear of its children")?;
     seccomp::install(plan.network).during("filter system calls")?;
     let mut command = Command::new(&plan.program);
@@ -84,7 +85,7 @@ fn set_up(parts: &Parts<'_>) -> Result<(Pid, OwnedFd), StageError> {
         .envs(plan.env.iter().map(|(name, value)| (name, value)))
         .current_dir(&plan.dir);
     let program = system::spawn_in_session(&mut command).during_at(START_STEP, &plan.program)?;
-    Ok((program, signals))
+    Ok((program, signals, Around { user, landlock, ..Around::default() }))
 }
 
 /// Makes sure that this process ends with the outer stage, and that one with the agent.
@@ -102,7 +103,7 @@ fn end_with(outer: &OwnedFd) -> Result<(), StageError> {
 }
 
 /// Reaps whatever ends, passes signals on, and returns when the program has ended.
-fn reap(program: Pid, signals: &OwnedFd, line: &Line, order: &Order) -> io::Result<Report> {
+fn reap(program: Pid, signals: &OwnedFd, line: &Line, order: &Order, around: Around) -> io::Result<Report> {
     loop {
         let mut events =
             [PollFd::from_borrowed_fd(line.as_fd(), PollFlags::IN), PollFd::new(signals, PollFlags::IN)];
@@ -123,7 +124,7 @@ fn reap(program: Pid, signals: &OwnedFd, line: &Line, order: &Order) -> io::Resu
         while system::next_signal(signals).is_some() {}
         while let Some((pid, status)) = rustix::process::wait(WaitOptions::NOHANG).ok().flatten() {
             if pid == program {
-                return Ok(ended(status, order));
+                return Ok(ended(status, order, around));
             }
         }
     }
@@ -137,13 +138,15 @@ fn pass_on(message: &[u8], program: Pid) {
     }
 }
 
-fn ended(status: WaitStatus, order: &Order) -> Report {
+fn ended(status: WaitStatus, order: &Order, around: Around) -> Report {
     let code = status.exit_status();
     let failed = code != Some(0);
     Report::Ended {
         code,
         signal: status.terminating_signal(),
         scratch_full: failed && order.plan.mounts.iter().any(is_full),
+        user: around.user,
+        landlock: around.landlock,
     }
 }
 

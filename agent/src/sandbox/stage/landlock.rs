@@ -7,7 +7,7 @@ use std::{io, path::Path};
 
 use landlock::{
     ABI, Access as _, AccessFs, AccessNet, BitFlags, PathBeneath, PathFd, Ruleset, RulesetAttr as _,
-    RulesetCreatedAttr as _, Scope,
+    RulesetCreatedAttr as _, RulesetStatus, Scope,
 };
 
 use super::super::plan::{Access, Mount, Network, Plan};
@@ -15,8 +15,9 @@ use super::super::plan::{Access, Mount, Network, Plan};
 /// The newest rules that this file was written for. Older kernels keep the part that they know.
 const VERSION: ABI = ABI::V6;
 
-/// Restricts this process and all that it starts to what the plan says.
-pub(super) fn restrict(plan: &Plan) -> io::Result<()> {
+/// Restricts this process and all that it starts to what the plan says, as far as the kernel can. Says whether it can at
+/// all.
+pub(super) fn restrict(plan: &Plan) -> io::Result<bool> {
     let mut rules =
         Ruleset::default().handle_access(AccessFs::from_all(VERSION)).map_err(io::Error::other)?;
     if plan.network == Network::None {
@@ -34,8 +35,8 @@ pub(super) fn restrict(plan: &Plan) -> io::Result<()> {
         let access = if is_file { access & AccessFs::from_file(VERSION) } else { access };
         rules = rules.add_rule(PathBeneath::new(place, access)).map_err(io::Error::other)?;
     }
-    rules.restrict_self().map_err(io::Error::other)?;
-    Ok(())
+    let restricted = rules.restrict_self().map_err(io::Error::other)?;
+    Ok(restricted.ruleset != RulesetStatus::NotEnforced)
 }
 
 /// Everything but running files and making devices.

@@ -20,10 +20,12 @@ const CAPABILITIES_MAX: u32 = 64;
 /// How much sooner than others a process is ended for want of memory; 1000 is the most.
 const FIRST_TO_GO: &str = "500";
 
-/// Becomes the build user, when there is one, in a user namespace of its own where that is allowed.
-pub(super) fn become_builder(order: &Order, proc: &MachineProc) -> Result<(), StageError> {
+/// Becomes the build user, when there is one, in a user namespace of its own where that is allowed. Says whether there
+/// is such a namespace.
+pub(super) fn become_builder(order: &Order, proc: &MachineProc) -> Result<bool, StageError> {
     const STEP: &str = "become the build user";
-    let Some(user) = order.build_user else { return Ok(()) };
+    // Everybody else entered one first of all.
+    let Some(user) = order.build_user else { return Ok(true) };
     drop_bounding_set().during(STEP)?;
     let (uid, gid) = (Uid::from_raw(user), Gid::from_raw(user));
     rustix::thread::set_thread_groups(&[]).during(STEP)?;
@@ -33,8 +35,8 @@ pub(super) fn become_builder(order: &Order, proc: &MachineProc) -> Result<(), St
     rustix::process::set_dumpable_behavior(DumpableBehavior::Dumpable).during(STEP)?;
     match enter_user_namespace(proc) {
         // Some machines let only root make user namespaces. Nothing is lost here but the familiar user id.
-        Err(error) if error.errno() == Some(libc::EPERM) || error.errno() == Some(libc::ENOSPC) => Ok(()),
-        entered => entered,
+        Err(error) if error.errno() == Some(libc::EPERM) || error.errno() == Some(libc::ENOSPC) => Ok(false),
+        entered => entered.map(|()| true),
     }
 }
 

@@ -2,10 +2,7 @@
 
 use std::{io, path::PathBuf};
 
-use meridian_core::{
-    digest::Digest,
-    id::{Fence, TaskId},
-};
+use meridian_core::{digest::Digest, id::Fence};
 use meridian_runtime::secret_file::SecretFileError;
 
 /// Why something is not signed.
@@ -17,7 +14,7 @@ pub(in super::super) enum LogError {
     )]
     Second {
         /// The task.
-        task: TaskId,
+        task: String,
         /// The lease.
         fence: Fence,
         /// The package.
@@ -34,7 +31,7 @@ pub(in super::super) enum LogError {
     )]
     Forgotten {
         /// The task.
-        task: TaskId,
+        task: String,
         /// The lease.
         fence: Fence,
         /// Up to which lease.

@@ -122,12 +122,13 @@ impl SignedLog {
         digest: Digest,
     ) -> Result<(), LogError> {
         if fence <= self.forgotten {
-            return Err(LogError::Forgotten { task: task.clone(), fence, forgotten: self.forgotten });
+            return Err(LogError::Forgotten { task: task.to_string(), fence, forgotten: self.forgotten });
         }
         let subject = Subject { task: task.clone(), fence, package: package.to_owned() };
         match self.signed.get(&subject) {
             Some(signed) if *signed != digest => {
                 let Subject { task, fence, package } = subject;
+                let task = task.to_string();
                 Err(LogError::Second { task, fence, package, signed: *signed, asked: digest })
             }
             _ => Ok(()),

@@ -19,7 +19,8 @@
 //! older there is one number, the *forgotten fence*: **a lease whose fence is not above it is refused for good**,
 //! whatever it asks for. Fences are never given twice in a fleet and only grow, and a signer serves one fleet for its
 //! life, so nothing that could be asked of the segments that are read no more is ever answered with yes. No clock takes
-//! part. A build that is refused so was leased tens of thousands of signatures ago; it is built again under a new lease.
+//! part. A coordinator that was set back to an old backup gives some fences again: what was signed under them counts.
+//! A build that is refused so was leased tens of thousands of signatures ago; it is built again under a new lease.
 //!
 //! **What it costs.** One write and one sync for each signature. A record that a crash cut off is cut off for good: its
 //! signature never left. Damage anywhere else stops the signer, until somebody has looked at it.

@@ -9,5 +9,6 @@ pub mod parts;
 pub mod redaction;
 pub mod repro_modules;
 pub mod reproducible;
+pub mod sandbox;
 pub mod signing;
 pub mod verifiers;

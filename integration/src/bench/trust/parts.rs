@@ -1,6 +1,8 @@
 //! The parts of the bench, their keys, and the order in which they run.
 
-use super::{asset_names, forgeries, redaction, reproducible, signing, verifiers::measure as verifiers};
+use super::{
+    asset_names, forgeries, redaction, reproducible, sandbox, signing, verifiers::measure as verifiers,
+};
 use crate::bench::figures::Figures;
 
 /// What to measure, and how often.
@@ -22,6 +24,7 @@ struct Part {
 }
 
 const PARTS: &[Part] = &[
+    Part { keys: sandbox::KEYS, measure: sandbox::measure },
     Part { keys: redaction::KEYS, measure: redaction::measure },
     Part { keys: signing::KEYS, measure: signing::measure },
     Part { keys: forgeries::KEYS, measure: forgeries::measure },

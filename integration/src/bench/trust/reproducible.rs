@@ -9,7 +9,7 @@
 //! | umask | 022 | 077 |
 //! | locale, time zone | C, UTC | German, half an hour beside everybody's |
 //! | cores | all | one |
-//! | limits | as they are | 512 open files, 64 MiB of locked memory |
+//! | limits | as they are | 512 open files, a stack of 4 MiB |
 //! | tools of the machine | as they are | a PATH of its own, in which gcc, git and ld fail |
 //! | Go's own settings | none | `GOFLAGS`, `GOAMD64`, `GOEXPERIMENT`, `GOTOOLCHAIN`, a GOPATH and a build cache of others |
 //!
@@ -267,8 +267,12 @@ fn odd() -> anyhow::Result<Home> {
             eprintln!("both agents have the same {what}: {why}");
         }
     }
-    if Command::new("prlimit").args(["--nofile=512", "true"]).status().is_ok_and(|status| status.success()) {
-        home.begin_with(&["prlimit", "--nofile=512", "--memlock=67108864"]);
+    let limits = ["prlimit", "--nofile=512", "--stack=4194304"];
+    let tried = Command::new(limits[0]).args(&limits[1..]).arg("true").status();
+    if tried.is_ok_and(|status| status.success()) {
+        home.begin_with(&limits);
+    } else {
+        eprintln!("both agents have the same limits: there is no prlimit, or it may not be used");
     }
     home.begin_with(&["sh", "-c", "umask 077 && exec \"$@\"", "sh"]);
     Ok(home)
