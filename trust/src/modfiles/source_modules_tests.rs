@@ -100,7 +100,7 @@ fn a_module_without_a_hash_must_lie_in_the_tree() {
 #[test]
 fn the_modules_of_a_workspace_need_no_hash_and_its_sums_count_together() {
     let files = |work: &str| {
-        let text = source(
+        source(
             &[
                 ("go.work", work),
                 ("go.work.sum", &sum_line("a.test/three", "v1.0.0", 3)),
@@ -114,8 +114,7 @@ fn the_modules_of_a_workspace_need_no_hash_and_its_sums_count_together() {
             ],
             "one",
             true,
-        );
-        text
+        )
     };
     let source = files("go 1.27\nuse (\n\t./one\n\t./two\n)\n");
     let good = [
