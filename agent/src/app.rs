@@ -1,13 +1,12 @@
 //! The agent's composition root: from a configuration and an identity to a running agent.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use meridian_core::{machine::input::AgentOffer, sandbox::Sandbox};
 use meridian_proto::v1;
 use meridian_runtime::{
     clock::Clock,
     identity::{Identity, LiveIdentity, SpiffeId, new_key_and_csr, public_key_spki},
-    secret_file,
     tls::{self, ChannelOptions, ClientTls, Profile},
 };
 use meridian_store::{
@@ -21,8 +20,10 @@ use crate::{
     cache::CacheDaemon,
     config::{AgentConfig, cores},
     gobuild::{BuilderConfig, GoBuilder, Sandboxing},
-    goproxy::GoEnvironment,
+    goproxy::{GoEnvironment, process_environment},
+    redaction::Redaction,
     sandbox::{LauncherConfig, NoSandbox},
+    secrets,
     session::{AgentLoop, LoopConfig, Signing, Worker, WorkerParts},
     signer::{Signer, SignerConfig},
     toolchain::host_platform,
@@ -45,6 +46,9 @@ pub enum AppError {
     /// A directory cannot be used.
     #[error("{0}")]
     State(String),
+    /// What is declared to be secret cannot be masked.
+    #[error(transparent)]
+    Secrets(#[from] crate::secrets::SecretsError),
     /// The connection cannot be set up.
     #[error("cannot set up the connection to the coordinator: {0}")]
     Connection(String),
@@ -77,6 +81,9 @@ impl App {
         clock: Clock,
     ) -> Result<Self, AppError> {
         let go = GoEnvironment::discover()?;
+        let redaction = secrets::gather(&config.secrets, &process_environment(), &go)?;
+        let masked = redaction.clone();
+        config.masking.set(Box::new(move |text| masked.text(text)));
         tracing::info!(origin = %go.proxy_origin, "modules come through the GOPROXY found here");
         let connection = |error: &dyn std::fmt::Display| AppError::Connection(error.to_string());
         let authority = identity.authority_der().to_vec();
@@ -104,9 +111,9 @@ impl App {
         let signer = signer.map_err(|error| AppError::State(error.to_string()))?;
         let signing = Signing::new(signer, control.clone());
         let (opened, signs) = (config.clone(), signing.clone());
-        let worker = tokio::task::spawn_blocking(move || open_worker(&opened, go, bulk, signs, sandboxing))
-            .await
-            .map_err(|error| AppError::State(error.to_string()))??;
+        let open = move || open_worker(&opened, go, bulk, signs, (sandboxing, redaction));
+        let worker =
+            tokio::task::spawn_blocking(open).await.map_err(|error| AppError::State(error.to_string()))??;
         let offer = AgentOffer {
             host: host_platform(),
             slots: config.slots,
@@ -144,12 +151,11 @@ impl App {
 fn signer_config(config: &AgentConfig, authority: &[u8], id: &SpiffeId) -> Result<SignerConfig, AppError> {
     let state = |error: &dyn std::fmt::Display| AppError::State(error.to_string());
     let agent = id.segments().skip(1).collect::<Vec<_>>().join("/");
-    let state_dir = config.state_dir.join("signer");
-    secret_file::make_dir(&state_dir).map_err(|e| state(&e))?;
     Ok(SignerConfig {
         program: config.shim.clone(),
-        state_dir,
-        run_as: None,
+        state_dir: config.state_dir.join("signer"),
+        settings: config.signer.clone(),
+        build_user: LauncherConfig::new(PathBuf::new(), PathBuf::new()).build_user,
         root: public_key_spki(authority).map_err(|e| state(&e))?,
         fleet: config.fleet.as_str().to_owned(),
         agent,
@@ -161,7 +167,7 @@ fn open_worker(
     go: GoEnvironment,
     bulk: Channel,
     signing: Signing,
-    sandboxing: Option<Sandboxing>,
+    (sandboxing, redaction): (Option<Sandboxing>, Redaction),
 ) -> Result<Worker, AppError> {
     let state = |error: &dyn std::fmt::Display| AppError::State(error.to_string());
     let builder = GoBuilder::open(
@@ -187,7 +193,7 @@ fn open_worker(
     }
     std::fs::create_dir_all(&spool).map_err(|e| state(&e))?;
     let shim = config.shim.clone();
-    Ok(Worker::new(WorkerParts { builder, cache, partials, bulk, shim, spool, signing }))
+    Ok(Worker::new(WorkerParts { builder, cache, partials, bulk, shim, spool, signing, redaction }))
 }
 
 impl Renewal {

@@ -3,8 +3,13 @@
 use std::{path::PathBuf, time::Duration};
 
 use meridian_core::{attempt::AttemptLimits, id::FleetName, quantity::ByteCount};
+use meridian_runtime::telemetry::Masking;
 
-use crate::sandbox::{Limits, SandboxPolicy};
+use crate::{
+    sandbox::{Limits, SandboxPolicy},
+    secrets::DeclaredSecrets,
+    signer::SignerSettings,
+};
 
 /// What an agent needs to know. Who it is stands in its identity.
 #[derive(Debug, Clone)]
@@ -29,6 +34,12 @@ pub struct AgentConfig {
     pub drain_within: Duration,
     /// The spans of each attempt.
     pub limits: AttemptLimits,
+    /// What the operator declares to be secret, besides what the agent itself uses to reach modules.
+    pub secrets: DeclaredSecrets,
+    /// The masking of the process's own log, which is told what is secret.
+    pub masking: Masking,
+    /// How its signer is set up.
+    pub signer: SignerSettings,
     /// Whether builds must be sandboxed.
     pub sandbox: SandboxPolicy,
     /// What one build may use. Only its time is bounded where there is no sandbox.
@@ -51,6 +62,9 @@ impl AgentConfig {
             shim,
             drain_within: Duration::from_secs(15 * 60),
             limits: AttemptLimits::default(),
+            secrets: DeclaredSecrets::default(),
+            masking: Masking::default(),
+            signer: SignerSettings::default(),
             sandbox: SandboxPolicy::Required,
             build_limits: Limits::of_machine(),
         }

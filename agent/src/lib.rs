@@ -15,6 +15,7 @@ pub mod logs;
 pub mod process;
 pub mod redaction;
 pub mod sandbox;
+pub mod secrets;
 mod session;
 pub mod signer;
 pub mod source;

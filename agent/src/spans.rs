@@ -41,6 +41,11 @@ pub(crate) fn attempt_ended(span: &Span, outcome: &Outcome) {
     };
 }
 
+/// From the end of an attempt until the coordinator settled what it reported, or nobody waits for that any more.
+pub(crate) fn report_span(attempt: &Span, work: &Work, fence: Fence) -> Span {
+    attempt.in_scope(|| span!("report", work, fence))
+}
+
 /// What is fetched for a task before its attempt begins, in the trace of its build.
 pub(crate) fn prefetch_span(work: &Work) -> Span {
     joined(work, span!("prefetch", work, Fence(0)))

@@ -4,7 +4,10 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use meridian_agent::{
@@ -17,7 +20,7 @@ use meridian_core::{
     id::{Fence, TaskId},
     machine::{
         effect::Work,
-        input::{Failure, FailureKind},
+        input::{Failure, FailureKind, Phase, Progress},
         record::TaskKind,
     },
     quantity::ByteCount,
@@ -29,6 +32,8 @@ struct Agent {
     _dir: tempfile::TempDir,
     builder: GoBuilder,
     log: Mutex<Vec<u8>>,
+    /// How many packages the last build compiled.
+    compiled: AtomicU64,
     cancel: CancellationToken,
 }
 
@@ -47,7 +52,13 @@ impl Agent {
         let go = GoEnvironment::discover_in(&variables, &[PathBuf::from("/usr/local/go")]).unwrap();
         let config = BuilderConfig { dir: dir.path().join("state"), source_bytes_max: ByteCount::mib(64) };
         let builder = GoBuilder::open(config, go).unwrap();
-        Self { _dir: dir, builder, log: Mutex::default(), cancel: CancellationToken::new() }
+        Self {
+            _dir: dir,
+            builder,
+            log: Mutex::default(),
+            compiled: AtomicU64::new(0),
+            cancel: CancellationToken::new(),
+        }
     }
 
     async fn build(&self, files: Files<'_>, work: &Work) -> Result<BuiltTask, Failure> {
@@ -58,7 +69,13 @@ impl Agent {
         let tree = self.builder.sources().ensure(*root, fill).await.unwrap();
         let log =
             |piece: &[u8]| self.log.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(piece);
-        let run = Run { progress: &|_| {}, log: &log, fence: Fence(0), cancel: &self.cancel };
+        self.compiled.store(0, Ordering::Relaxed);
+        let progress = |progress: Progress| {
+            if progress.phase == Phase::Compile {
+                self.compiled.fetch_max(progress.done, Ordering::Relaxed);
+            }
+        };
+        let run = Run { progress: &progress, log: &log, fence: Fence(0), cancel: &self.cancel };
         self.builder.build(BuildRequest { work, source: SourceRef::Tree(tree), cache: None }, run).await
     }
 
@@ -93,6 +110,8 @@ fn work(files: Files<'_>, packages: &[&str], platform: &str) -> Work {
         name: None,
         version: "1.2.3".into(),
         wishes: Wishes::default(),
+        from_scratch: false,
+        rebuild: None,
     };
     let task = TaskId { build: "team/project/1".parse().unwrap(), ordinal: 0 };
     Work { task, kind: TaskKind::Compile(platform), spec, resolution: None, traceparent: None }
@@ -129,6 +148,24 @@ async fn a_warm_build_gives_the_same_bytes_and_a_changed_source_others() {
     let changed: Files<'_> = &[MODULE, ("main.go", "package main\n\nfunc main() { println(\"changed\") }\n")];
     let changed = digests(&agent.build(changed, &work(changed, &["."], "linux/amd64")).await.unwrap());
     assert_ne!(cold, changed);
+}
+
+#[tokio::test]
+async fn a_build_from_scratch_compiles_everything_again_and_leaves_nothing_behind() {
+    let agent = Agent::new("a");
+    let usual = work(HELLO, &["."], "linux/amd64");
+    let mut scratch = usual.clone();
+    scratch.spec.from_scratch = true;
+    let all = |agent: &Agent| agent.compiled.load(Ordering::Relaxed);
+    let first = digests(&agent.build(HELLO, &scratch).await.unwrap());
+    let everything = all(&agent);
+    assert!(everything > 5, "{everything} packages are not the standard library's");
+    assert_eq!(digests(&agent.build(HELLO, &usual).await.unwrap()), first);
+    assert_eq!(all(&agent), everything, "a build from scratch left something that another one took");
+    agent.build(HELLO, &usual).await.unwrap();
+    assert_eq!(all(&agent), 0, "a warm build compiles nothing");
+    assert_eq!(digests(&agent.build(HELLO, &scratch).await.unwrap()), first);
+    assert_eq!(all(&agent), everything, "a build from scratch took what was there");
 }
 
 #[tokio::test]

@@ -2,14 +2,14 @@
 
 use std::{
     io::{self, Write as _},
-    os::fd::AsFd as _,
     process::ExitCode as ProcessExitCode,
 };
 
 use clap::Parser as _;
+use meridian_agent::redaction::Redaction;
 use meridian_runtime::{
     state_dir::UserDirs,
-    telemetry::{self, LogTarget, TelemetryConfig, propagation},
+    telemetry::{self, LogTarget, Masking, TelemetryConfig, propagation},
     tls::install_crypto,
 };
 use tracing::Instrument as _;
@@ -23,7 +23,7 @@ use crate::{
     command::{ask, context::Context, doctor, journal, keyring, local, logs, membership, print, verify},
     exit_code::ExitCode,
     fleet::local::LocalPaths,
-    role,
+    rebuild, release, role,
     trouble::Trouble,
 };
 
@@ -63,11 +63,7 @@ pub fn main() -> ProcessExitCode {
 
 /// Signs for the agent at the other end of standard input, until that hangs up.
 fn signer(state: &std::path::Path) -> ProcessExitCode {
-    let served =
-        std::io::stdin().as_fd().try_clone_to_owned().map_err(|error| error.to_string()).and_then(|socket| {
-            meridian_agent::signer::serve(socket.into(), state).map_err(|error| error.to_string())
-        });
-    match served {
+    match meridian_agent::signer::run(state) {
         Ok(()) => ExitCode::Done.into(),
         Err(error) => {
             print::aside(&format!("the signer ends: {error}"));
@@ -92,7 +88,8 @@ fn start(command: Command) -> Result<(), Trouble> {
         rustix::process::setsid()
             .map_err(|error| Trouble::broken(format_args!("cannot leave the terminal: {error}")))?;
     }
-    let _telemetry = telemetry::init(telemetry_config(&command)).map_err(Trouble::usage)?;
+    let masking = masking();
+    let _telemetry = telemetry::init(telemetry_config(&command, &masking)).map_err(Trouble::usage)?;
     // A role serves many at once; a command waits for one answer, and its overhead is felt.
     let runtime = if is_role(&command) {
         tokio::runtime::Builder::new_multi_thread().enable_all().build()
@@ -100,10 +97,18 @@ fn start(command: Command) -> Result<(), Trouble> {
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()
     };
     let runtime = runtime.map_err(|error| Trouble::broken(format_args!("cannot start: {error}")))?;
-    let result = runtime.block_on(run(command));
+    let result = runtime.block_on(run(command, masking));
     // Whatever still waits on a thread of its own must not keep the command from ending.
     runtime.shutdown_background();
     result
+}
+
+/// What looks like a secret is taken out of the log of every process from its first line on; an agent adds what it knows.
+fn masking() -> Masking {
+    let masking = Masking::default();
+    let shapes = Redaction::default();
+    masking.set(Box::new(move |text| shapes.text(text)));
+    masking
 }
 
 const fn is_role(command: &Command) -> bool {
@@ -115,14 +120,14 @@ const fn is_role(command: &Command) -> bool {
     )
 }
 
-fn telemetry_config(command: &Command) -> TelemetryConfig {
+fn telemetry_config(command: &Command, masking: &Masking) -> TelemetryConfig {
     let service = match command {
         Command::Coordinator(_) => "meridian-coordinator",
         Command::Agent(_) => "meridian-agent",
         Command::Local(LocalArgs { command: LocalCommand::Run { .. } }) => "meridian-local",
         _ => "meridian",
     };
-    let mut config = TelemetryConfig::from_env(service);
+    let mut config = TelemetryConfig { masking: masking.clone(), ..TelemetryConfig::from_env(service) };
     if let Command::Local(LocalArgs { command: LocalCommand::Run { detached: true, .. } }) = command
         && let Ok(directories) = UserDirs::from_env()
     {
@@ -136,11 +141,11 @@ fn telemetry_config(command: &Command) -> TelemetryConfig {
     config
 }
 
-async fn run(command: Command) -> Result<(), Trouble> {
+async fn run(command: Command, masking: Masking) -> Result<(), Trouble> {
     // The roles have configurations of their own.
     match command {
         Command::Coordinator(args) => return Box::pin(role::coordinator::run(&args)).await,
-        Command::Agent(args) => return Box::pin(role::agent::run(&args)).await,
+        Command::Agent(args) => return Box::pin(role::agent::run(&args, masking)).await,
         Command::Journal(args) => {
             let JournalCommand::Verify { dir, json } = args.command;
             return journal::verify(&dir, json);
@@ -158,6 +163,20 @@ async fn run(command: Command) -> Result<(), Trouble> {
             }
             Box::pin(flow::run(&context, &args)).instrument(span).await
         }
+        Command::Rebuild(args) => {
+            let span = tracing::info_span!("rebuild", otel.kind = "client");
+            if let Ok(traceparent) = std::env::var("TRACEPARENT") {
+                propagation::join(&span, &traceparent);
+            }
+            Box::pin(rebuild::flow::run(&context, &args)).instrument(span).await
+        }
+        Command::Release(args) => {
+            let span = tracing::info_span!("release", otel.kind = "client");
+            if let Ok(traceparent) = std::env::var("TRACEPARENT") {
+                propagation::join(&span, &traceparent);
+            }
+            Box::pin(release::flow::run(&context, &args)).instrument(span).await
+        }
         Command::Builds(args) => ask::builds(&context, &args).await,
         Command::Logs(args) => logs::logs(&context, &args).await,
         Command::Explain(args) => ask::explain(&context, &args).await,
@@ -173,9 +192,9 @@ async fn run(command: Command) -> Result<(), Trouble> {
             LocalCommand::Start { json } => local::start(&context, json).await,
             LocalCommand::Status { json } => local::status(&context, json).await,
             LocalCommand::Stop { when_idle, json } => local::stop(&context, when_idle, json).await,
-            LocalCommand::Run { idle, .. } => Box::pin(role::local::run(&context, idle)).await,
+            LocalCommand::Run { idle, .. } => Box::pin(role::local::run(&context, idle, masking)).await,
         },
-        Command::Verify(args) => verify::verify(&context, &args),
+        Command::Verify(args) => verify::run::verify(&context, &args),
         Command::Keyring(args) => keyring::run(&context, &args.command).await,
         Command::Coordinator(_)
         | Command::Agent(_)
@@ -189,8 +208,9 @@ async fn run(command: Command) -> Result<(), Trouble> {
 }
 
 /// Says what went wrong, once: as an object on standard output for programs, as text on standard error for
-/// people.
+/// people. A tool or an address that is repeated in it may hold a password.
 fn end(trouble: &Trouble, as_json: bool) -> ProcessExitCode {
+    let trouble = &trouble.masked(&Redaction::default());
     if !trouble.is_said {
         // What happened first decides how the command ends, also where it can be told on one stream only.
         if as_json

@@ -1,17 +1,20 @@
-//! The output directory: artifacts, each checked against its digest, and `checksums.txt`.
+//! The output directory: artifacts, each checked against its digest, and `checksums.txt`, which lists those of earlier
+//! builds, too, as long as they lie there unchanged.
 //!
 //! A file becomes visible under its name only when all of its bytes are there and are right, so whoever
 //! looks into the directory never sees half an artifact. Only files of the names that a build gives are
 //! replaced; nothing else in the directory is touched.
 
 use std::{
-    fs, io,
+    fs::{self, File},
+    io,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
 
 use meridian_core::digest::Digest;
 use meridian_store::blob::hash_file;
+use rustix::fs::{FlockOperation, flock};
 
 /// The name of the list of digests.
 pub const CHECKSUMS: &str = "checksums.txt";
@@ -61,6 +64,12 @@ struct Partial(PathBuf);
 pub struct Scratch(PathBuf);
 
 impl Scratch {
+    /// A directory that may be made there.
+    #[must_use]
+    pub const fn new(path: PathBuf) -> Self {
+        Self(path)
+    }
+
     /// Where it is.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -91,6 +100,24 @@ impl Dist {
         fs::create_dir_all(directory)
             .map_err(|source| DistError::Write { path: directory.to_owned(), source })?;
         Ok(Self { directory: directory.to_owned(), kept: Vec::new() })
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Waits until no other process merges into the files that all builds of this directory share; nobody else does
+    /// until what is returned is dropped.
+    ///
+    /// # Errors
+    /// When the directory cannot be locked.
+    pub fn alone(&self) -> Result<File, DistError> {
+        let directory = File::open(&self.directory).map_err(write_error(&self.directory))?;
+        let locked = flock(&directory, FlockOperation::LockExclusive);
+        locked.map_err(|error| write_error(&self.directory)(error.into()))?;
+        Ok(directory)
     }
 
     /// Keeps an artifact that lies here already, if it is the right one.
@@ -164,17 +191,21 @@ impl Dist {
         fs::rename(&partial.0, &path).map_err(write_error(&path))
     }
 
-    /// Writes `checksums.txt` for exactly the artifacts that were published, then reads every artifact back
-    /// and checks it again, so that what is on the disk is what was built.
+    /// Writes `checksums.txt` for the artifacts that were published and for those of its lines that are still true, then
+    /// reads every artifact back and checks it again, so that what is on the disk is what was built.
     ///
     /// # Errors
     /// When a file cannot be written or read, or has changed.
     pub fn seal(mut self) -> Result<PathBuf, DistError> {
         self.kept.sort();
+        let alone = self.alone()?;
         let path = self.directory.join(CHECKSUMS);
+        let mut listed = self.still_true(&fs::read_to_string(&path).unwrap_or_default());
+        listed.extend(self.kept.iter().cloned());
         let partial = Partial(self.directory.join(format!(".{CHECKSUMS}.{}.partial", std::process::id())));
-        fs::write(&partial.0, checksums(&self.kept)).map_err(write_error(&partial.0))?;
+        fs::write(&partial.0, checksums(&listed)).map_err(write_error(&partial.0))?;
         fs::rename(&partial.0, &path).map_err(write_error(&path))?;
+        drop(alone);
         for (name, expected) in &self.kept {
             let artifact = self.directory.join(name);
             let found = hash_file(&artifact).map(|(digest, _)| digest).map_err(write_error(&artifact))?;
@@ -183,6 +214,21 @@ impl Dist {
             }
         }
         Ok(path)
+    }
+
+    /// The lines of an earlier list whose artifacts lie here as they say, and are not among those just published.
+    fn still_true(&self, list: &str) -> Vec<(String, Digest)> {
+        let entry = |line: &str| -> Option<(String, Digest)> {
+            let (digest, name) = line.split_once("  ")?;
+            let digest: Digest = digest.parse().ok()?;
+            check_name(name).ok()?;
+            let path = self.directory.join(name);
+            let is_file = fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_file());
+            let is_new = self.kept.iter().any(|(kept, _)| kept == name);
+            let is_true = is_file && !is_new && hash_file(&path).is_ok_and(|(found, _)| found == digest);
+            is_true.then(|| (name.to_owned(), digest))
+        };
+        list.lines().filter_map(entry).collect()
     }
 }
 
@@ -242,6 +288,28 @@ mod tests {
         );
         assert_eq!(fs::read_to_string(list).unwrap(), expected);
         assert_eq!(names(&out), ["a_1_linux_amd64", "b_1_linux_amd64", "checksums.txt", "mine.txt"]);
+    }
+
+    #[test]
+    fn a_second_build_keeps_the_lines_of_what_lies_there_unchanged() {
+        let dir = tempfile::tempdir().unwrap();
+        let listed = |names: &[&str]| {
+            let mut dist = Dist::open(dir.path()).unwrap();
+            for name in names {
+                put(&mut dist, name, name.as_bytes(), name.as_bytes()).unwrap();
+            }
+            let text = fs::read_to_string(dist.seal().unwrap()).unwrap();
+            text.lines().map(|line| line.split_once("  ").unwrap().1.to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(listed(&["b", "changed", "linked", "removed"]), ["b", "changed", "linked", "removed"]);
+        fs::write(dir.path().join("changed"), "by the user").unwrap();
+        fs::remove_file(dir.path().join("removed")).unwrap();
+        fs::remove_file(dir.path().join("linked")).unwrap();
+        std::os::unix::fs::symlink("b", dir.path().join("linked")).unwrap();
+        assert_eq!(listed(&["a", "b"]), ["a", "b"], "b is listed once");
+        let digest = Digest::of(b"a");
+        fs::write(dir.path().join(CHECKSUMS), format!("a line\n{digest}  ../a\n{digest}  a\n")).unwrap();
+        assert_eq!(listed(&["c"]), ["a", "c"]);
     }
 
     #[test]

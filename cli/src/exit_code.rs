@@ -20,6 +20,8 @@ pub enum ExitCode {
     Refused = 3,
     /// Something between the user and the result is broken: network, coordinator, disk. Worth a retry.
     Broken = 4,
+    /// What was built again is not the same, bit by bit.
+    Diverged = 5,
     /// The user gave the build up.
     Cancelled = 130,
 }
@@ -40,6 +42,7 @@ impl ExitCode {
             Self::Usage => "usage",
             Self::Refused => "refused",
             Self::Broken => "broken",
+            Self::Diverged => "diverged",
             Self::Cancelled => "cancelled",
         }
     }
@@ -87,10 +90,11 @@ mod tests {
             ExitCode::Usage,
             ExitCode::Refused,
             ExitCode::Broken,
+            ExitCode::Diverged,
             ExitCode::Cancelled,
         ]
         .map(ExitCode::number);
-        assert_eq!(numbers, [0, 1, 2, 3, 4, 130]);
+        assert_eq!(numbers, [0, 1, 2, 3, 4, 5, 130]);
     }
 
     #[test]

@@ -13,6 +13,8 @@ pub mod fleet;
 pub mod goreleaser;
 pub mod out_dir;
 pub mod project;
+pub mod rebuild;
+pub mod release;
 pub mod role;
 pub mod settings;
 pub mod source;

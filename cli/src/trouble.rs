@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use meridian_agent::redaction::Redaction;
+
 use crate::exit_code::ExitCode;
 
 /// Why a command did not do what was asked.
@@ -77,6 +79,17 @@ impl Trouble {
         self
     }
 
+    /// The same trouble without what looks like a secret in its words.
+    #[must_use]
+    pub fn masked(&self, redaction: &Redaction) -> Self {
+        Self {
+            exit: self.exit,
+            message: redaction.text(&self.message),
+            hint: self.hint.as_deref().map(|hint| redaction.text(hint)),
+            is_said: self.is_said,
+        }
+    }
+
     fn new(exit: ExitCode, message: impl fmt::Display) -> Self {
         Self { exit, message: message.to_string(), hint: None, is_said: false }
     }
@@ -105,6 +118,15 @@ impl std::error::Error for Trouble {}
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_in_a_message_or_a_hint_is_told_without_its_password() {
+        let trouble = Trouble::broken("cannot read https://ci:hunter2@proxy.test/x")
+            .hint("curl https://ci:hunter2@proxy.test")
+            .masked(&Redaction::default());
+        let told = format!("{trouble} {}", trouble.to_json());
+        assert!(!told.contains("hunter2") && told.matches("ci:***@proxy.test").count() == 4, "{told}");
+    }
 
     #[test]
     fn a_status_without_words_still_says_what_it_is() {

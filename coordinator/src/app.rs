@@ -203,7 +203,7 @@ impl Shared {
             agents: AgentsService {
                 handle: handle.clone(),
                 holder: holder.clone(),
-                results: Results { handle: handle.clone(), holder: holder.clone() },
+                results: Results { handle: handle.clone(), holder: holder.clone(), clock: clock.clone() },
                 signing: signing.clone(),
                 clock,
                 connection_age_max,

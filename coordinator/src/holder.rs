@@ -138,8 +138,8 @@ impl Holder {
         self.0.key.verify(project, receipt)
     }
 
-    /// Takes away from a result every receipt that is not good and every log segment that the project did not
-    /// send, so that the machine sees only good ones: what a result names, its project may read from then on.
+    /// Takes away from a result every log segment that the project did not send: what a result names, its project may
+    /// read from then on. Its receipts are looked at by [`crate::signing`].
     pub(crate) async fn check_outcome(
         &self,
         task: &TaskId,
@@ -147,18 +147,6 @@ impl Holder {
     ) -> Result<Box<Outcome>, HolderError> {
         let project = task.build.project.clone();
         self.blocking(move |inner| {
-            if let Outcome::Built { artifacts, .. } = &mut *outcome {
-                let keep_good = |receipts: &mut Vec<Receipt>| {
-                    receipts.retain(|receipt| inner.key.verify(&project, receipt));
-                };
-                for artifact in artifacts {
-                    keep_good(&mut artifact.receipts);
-                    if let Some(attestation) = &mut artifact.attestation {
-                        keep_good(&mut attestation.provenance.receipts);
-                        keep_good(&mut attestation.sbom.receipts);
-                    }
-                }
-            }
             if let Outcome::Built { log, .. } | Outcome::Failed { log, .. } = &mut *outcome {
                 let mut held = Vec::with_capacity(log.len());
                 for segment in log.drain(..) {
@@ -289,6 +277,16 @@ impl Holder {
             inner.keep_held(&project, &below)
         })
         .await
+    }
+
+    /// Keeps blobs of a project for an hour.
+    pub(crate) async fn keep_blobs(
+        &self,
+        project: &ProjectId,
+        digests: Vec<Digest>,
+    ) -> Result<(), HolderError> {
+        let project = project.clone();
+        self.blocking(move |inner| inner.keep_held(&project, &digests)).await
     }
 
     /// Keeps a small blob for a project.

@@ -49,7 +49,7 @@ fn from_refusal(refusal: &Refusal) -> Status {
         Refusal::KeyReused { .. } | Refusal::KeyTaken { .. } => Code::AlreadyExists,
         Refusal::UnknownBuild { .. } | Refusal::UnknownKey { .. } => Code::NotFound,
         Refusal::Spec(_) | Refusal::MalformedKey => Code::InvalidArgument,
-        Refusal::KeyRevoked { .. } => Code::FailedPrecondition,
+        Refusal::KeyRevoked { .. } | Refusal::AgentBarred { .. } => Code::FailedPrecondition,
         Refusal::InvalidToken => Code::PermissionDenied,
     };
     let mut status = Status::new(code, refusal.to_string());

@@ -47,6 +47,8 @@ pub struct SigningOrder {
     pub name: Option<String>,
     /// The version in names and stamps; empty for a module source.
     pub version: String,
+    /// Whether it is compiled from nothing.
+    pub from_scratch: bool,
 }
 
 /// A source that is resolved: it means one set of bytes.
@@ -211,6 +213,12 @@ pub const RULES: &[Rule] = &[
     ("the key's time is not over", |a| key(a, |refusal| matches!(refusal, KeyRefusal::Expired(_)))),
     ("the key is not revoked", |a| key(a, |refusal| matches!(refusal, KeyRefusal::Revoked(_)))),
     ("the attestation names the key that signed", named_key),
+    ("the artifact is held", |a| {
+        let Artifact { name, digest, size, receipts, .. } = a.artifact;
+        let is_held = receipts.iter().any(|receipt| receipt.digest == *digest && receipt.size == *size);
+        let lacks = || AttestationError::NotHeld { document: "content", artifact: name.clone() };
+        is_held.then_some(()).ok_or_else(lacks)
+    }),
     ("the provenance is held", |a| held(a, "provenance", |attestation| &attestation.provenance)),
     ("the SBOM is held", |a| held(a, "SBOM", |attestation| &attestation.sbom)),
     ("the statement is about this content", |a| same(a, "digest", a.evidence.digest == a.artifact.digest)),
@@ -228,6 +236,7 @@ pub const RULES: &[Rule] = &[
     ("the flags", |a| same(a, "set of flags", a.evidence.order.flags == a.order.flags)),
     ("the base name", |a| same(a, "base name", a.evidence.order.name == a.order.name)),
     ("the version", |a| same(a, "version", a.evidence.order.version == a.order.version)),
+    ("from scratch", |a| same(a, "start", a.evidence.order.from_scratch == a.order.from_scratch)),
     ("a sandbox where one is demanded", sandboxed),
     ("no more of a sandbox than the agent has", claimed),
 ];

@@ -42,6 +42,7 @@ impl Case {
             flags: BuildFlags::default(),
             name: None,
             version: "v1.2.3".to_owned(),
+            from_scratch: false,
         };
         let claim = KeyClaim {
             algorithm: KeyAlgorithm::EcdsaP256,
@@ -112,6 +113,7 @@ const FORGERIES: &[(&str, Forgery)] = &[
     ("the key's time is not over", |c| c.key().not_after = Wall(150)),
     ("the key is not revoked", |c| c.key().revoked = Some(Wall(150))),
     ("the attestation names the key that signed", |c| c.attestation().key = KeyId::of(b"other")),
+    ("the artifact is held", |c| c.artifact.receipts[0].size = ByteCount(2)),
     ("the provenance is held", |c| c.attestation().provenance.receipts.clear()),
     ("the SBOM is held", |c| c.attestation().sbom.size = ByteCount(2)),
     ("the statement is about this content", |c| c.evidence.digest = Digest::of(b"other")),
@@ -133,6 +135,7 @@ const FORGERIES: &[(&str, Forgery)] = &[
     ("the flags", |c| c.evidence.order.flags.cgo = true),
     ("the base name", |c| c.evidence.order.name = Some("x".to_owned())),
     ("the version", |c| c.evidence.order.version = "v9".to_owned()),
+    ("from scratch", |c| c.evidence.order.from_scratch = true),
     ("a sandbox where one is demanded", |c| c.evidence.sandbox = Sandbox::default()),
     ("no more of a sandbox than the agent has", |c| c.evidence.sandbox.features.push("vm".to_owned())),
 ];

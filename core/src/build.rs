@@ -10,7 +10,7 @@ use crate::{
     attestation::Attestation,
     digest::Digest,
     golang::platform::{ParsePlatformError, Platform},
-    id::{AgentId, RegionName},
+    id::{AgentId, BuildId, RegionName},
     quantity::ByteCount,
 };
 
@@ -38,6 +38,29 @@ pub struct BuildSpec {
     pub version: String,
     /// Where the user would like it built.
     pub wishes: Wishes,
+    /// Whether it is compiled from nothing: with an empty build cache, and without the last output of its lineage.
+    pub from_scratch: bool,
+    /// The build that this one repeats. Set by the coordinator alone, from that build's record.
+    pub rebuild: Option<Rebuild>,
+}
+
+/// What is fixed by the build that this one repeats.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rebuild {
+    /// Which build.
+    pub of: BuildId,
+    /// What its module source resolved to, so that nothing is resolved again; `None` for a tree.
+    pub resolution: Option<Resolution>,
+    /// Who built each platform then. Another agent is taken where there is one.
+    pub builders: Vec<(Platform, AgentId)>,
+}
+
+impl Rebuild {
+    /// Who built a platform the first time.
+    #[must_use]
+    pub fn builder(&self, platform: &Platform) -> Option<&AgentId> {
+        self.builders.iter().find(|(built, _)| built == platform).map(|(_, agent)| agent)
+    }
 }
 
 /// What is built.
@@ -214,6 +237,9 @@ pub enum SpecError {
     /// Packages beside the one that a module source names.
     #[error("a module source names its one package itself, so the list of packages must be \".\"")]
     ModulePackages,
+    /// What a rebuild says of the build that it repeats contradicts the rest.
+    #[error("a rebuild {0}")]
+    Rebuild(&'static str),
     /// A receipt for another blob than the tree's root.
     #[error("a receipt is for another blob than the tree's root directory")]
     Receipt,

@@ -82,5 +82,7 @@ fn spec() -> BuildSpec {
         name: None,
         version: String::new(),
         wishes: Wishes::default(),
+        from_scratch: false,
+        rebuild: None,
     }
 }

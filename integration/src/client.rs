@@ -108,7 +108,7 @@ impl Client {
 }
 
 fn takes_a_fleet(arguments: &[&str]) -> bool {
-    let ours = ["build", "builds", "logs", "explain", "cancel", "agents", "status"];
+    let ours = ["build", "rebuild", "release", "builds", "logs", "explain", "cancel", "agents", "status"];
     arguments.first().is_some_and(|command| ours.contains(command))
         && !arguments.iter().any(|argument| matches!(*argument, "--local" | "--coordinator" | "--help"))
 }

@@ -180,7 +180,19 @@ impl Fleet {
         Running::start(command).finish(Duration::from_secs(30))
     }
 
-    /// Joins an agent with `slots` slots, in a home of its own.
+    /// Takes a signing key back, with the coordinator's own administrator identity.
+    ///
+    /// # Panics
+    /// When it is not revoked.
+    #[track_caller]
+    pub fn revoke_key(&self, key: &str) {
+        let mut command = self.home.meridian(["keyring", "revoke", key]);
+        command.arg("--state").arg(self.coordinator_state());
+        command.args(["--coordinator", &self.address()]);
+        Running::start(command).finish(Duration::from_secs(30)).expect_code(0).expect_words(&["revoked"]);
+    }
+
+    /// Joins an agent with `slots` slots, in a home of its own. A file `agent.toml` in there is its configuration.
     ///
     /// # Panics
     /// When it has not attached in time.
@@ -222,6 +234,10 @@ impl Fleet {
         let mut command = agent.home.meridian(["agent", "--coordinator", &address, "--state"]);
         command.arg(agent.home.path().join("agent"));
         command.args(["--slots", &agent.slots.to_string()]);
+        let config = agent.home.path().join("agent.toml");
+        if config.exists() {
+            command.arg("--config").arg(config);
+        }
         for setting in &agent.settings {
             command.args(["--set", setting]);
         }

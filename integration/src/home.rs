@@ -145,6 +145,12 @@ impl Home {
         std::fs::metadata(self.path()).expect("the home is there").uid()
     }
 
+    /// Starts every `meridian` from here on by these words, such as `sh -c "umask 077; exec …"`. They come after those
+    /// that are there already.
+    pub fn begin_with(&mut self, words: &[&str]) {
+        self.starter.extend(words.iter().map(OsString::from));
+    }
+
     /// Starts every `meridian` from here on on one core alone. Says why when this machine cannot.
     ///
     /// # Errors

@@ -133,6 +133,8 @@ async fn submit_much(caller: &Caller, key: &str) -> Result<String, Status> {
         name: None,
         version: String::new(),
         wishes: Wishes::default(),
+        from_scratch: false,
+        rebuild: None,
     };
     let request =
         v1::SubmitRequest { project: "acme/p".to_owned(), key: key.to_owned(), spec: Some((&spec).into()) };

@@ -53,13 +53,13 @@ fn a_build_is_one_trace_over_three_processes() {
         trace.iter().filter(|span| span.service == service).map(|span| (span.name.as_str(), span)).collect()
     };
     let steps = spans_of("meridian-agent");
-    for step in ["attempt", "toolchain", "source", "modules", "compile", "upload"] {
+    for step in ["attempt", "toolchain", "source", "modules", "compile", "upload", "report"] {
         let span = steps.get(step).unwrap_or_else(|| panic!("no span for {step}: {steps:?}"));
         for field in ["task", "fence", "platform"] {
-            assert!(span.attributes.contains(field), "{step} has no {field}: {span:?}");
+            assert!(span.attributes.contains_key(field), "{step} has no {field}: {span:?}");
         }
     }
-    for step in ["modules", "compile", "upload"] {
+    for step in ["modules", "compile", "upload", "report"] {
         assert_eq!(steps[step].parent, steps["attempt"].id, "{step}");
     }
     let coordinator = spans_of("meridian-coordinator");

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     document::{self, DocumentError, as_number, as_text},
     dsse::{Envelope, EnvelopeError},
-    keyring::{KeyRefusal, KeyUse, Keyring},
+    keyring::{Entry, KeyRefusal, KeyUse, Keyring},
     keys::{KeyId, SignError, Signer},
     timestamp::display,
 };
@@ -86,25 +86,46 @@ impl Acceptance {
         Envelope::sign(signer, PAYLOAD_TYPE, document::write(self))
     }
 
-    /// Reads an acceptance.
-    ///
-    /// Its key must have been valid at the time that it says. A *revoked* key proves no time at all: whoever
-    /// stole it can say any. So revoking this key reaches back, unlike revoking any other.
+    /// Reads an acceptance that counts.
     ///
     /// # Errors
-    /// When the keyring has no such key for acceptances, the key did not sign it, or it is another fleet's.
+    /// As [`Acceptance::read`] and [`Acceptance::judge`].
     pub fn open(envelope: &Envelope, keyring: &Keyring) -> Result<Self, AcceptanceError> {
+        let (acceptance, entry) = Self::read(envelope, keyring)?;
+        acceptance.judge(entry)?;
+        Ok(acceptance)
+    }
+
+    /// Reads what a key of the keyring signed, with that key's entry. Whether it counts is the next question.
+    ///
+    /// # Errors
+    /// When the keyring has no such key, the key did not sign it, or it is another fleet's: it was altered, or never
+    /// was an acceptance of this fleet.
+    pub fn read<'ring>(
+        envelope: &Envelope,
+        keyring: &'ring Keyring,
+    ) -> Result<(Self, &'ring Entry), AcceptanceError> {
         let entry = keyring.entry(envelope.key_id())?;
         let payload = envelope.open(&entry.key, PAYLOAD_TYPE)?;
         let acceptance: Self = document::parse(payload, ACCEPTANCE_LEN_MAX)?;
-        if let Some(since) = entry.revoked {
-            return Err(AcceptanceError::Revoked { key: entry.key.id(), since });
-        }
-        entry.check(KeyUse::Acceptance, acceptance.accepted)?;
         if acceptance.fleet != *keyring.fleet() {
             return Err(AcceptanceError::Fleet { wanted: keyring.fleet().clone(), found: acceptance.fleet });
         }
-        Ok(acceptance)
+        Ok((acceptance, entry))
+    }
+
+    /// Whether the key that signed it may say so.
+    ///
+    /// It must have been valid at the time that it says. A *revoked* key proves no time at all: whoever stole it can
+    /// say any. So revoking this key reaches back, unlike revoking any other.
+    ///
+    /// # Errors
+    /// When the key is not one for acceptances, was not valid at that time, or is revoked.
+    pub fn judge(&self, entry: &Entry) -> Result<(), AcceptanceError> {
+        if let Some(since) = entry.revoked {
+            return Err(AcceptanceError::Revoked { key: entry.key.id(), since });
+        }
+        Ok(entry.check(KeyUse::Acceptance, self.accepted)?)
     }
 }
 

@@ -1,24 +1,25 @@
-//! Whether what a provenance says agrees with what the executable says of itself, and with the source's `go.sum`.
+//! Whether what a provenance says agrees with what the executable says of itself.
 //!
 //! A signer that was lied to about the build still signs only what the executable's own build info says; and the
 //! coordinator, which trusts no agent, compares the two again before it accepts. What cmd/go leaves out under
-//! `-trimpath` (`-ldflags`, and with it the stamps) cannot be compared.
+//! `-trimpath` (`-ldflags`, and with it the stamps) cannot be compared. **Each rule stands in [`RULES`] by itself**, so
+//! that a test can leave one out and see a forgery pass.
 //!
-//! Not here: whether the parameters are those that were ordered (`meridian-core`), and signatures.
+//! Not here: whether the parameters are those that were ordered (`meridian-core`), what the source says of its modules
+//! ([`crate::modfiles`]), and signatures.
 
-use std::collections::HashMap;
-
-use meridian_core::golang::h1::{H1, H1Error};
-
-use crate::{
-    executable::{BuildInfo, Module},
-    statement::{
-        ExternalParameters, ModuleContent, ModuleUsed, ModuleVersion, Provenance, Source, ToolchainUsed,
+use meridian_core::{
+    build::Toolchain,
+    golang::{
+        h1::H1Error,
+        toolchain_pins::{DEFAULT_VERSION, default_pin},
     },
 };
 
-/// Most bytes of a `go.sum` that are read.
-pub const GO_SUM_LEN_MAX: usize = 16 << 20;
+use crate::{
+    executable::{BuildInfo, Module},
+    statement::{ModuleContent, ModuleUsed, ModuleVersion, Provenance, Source, ToolchainUsed},
+};
 
 /// What does not agree.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -32,18 +33,29 @@ pub enum Disagreement {
         error: H1Error,
     },
     /// A fact of the build.
-    #[error("the executable says {what} {found:?}, the provenance {wanted:?}")]
+    #[error("the executable says {what} {found:?}, expected {wanted:?}")]
     Fact {
         /// Which fact.
         what: &'static str,
         /// The executable's word.
         found: String,
-        /// The provenance's.
+        /// What the provenance or the source says.
         wanted: String,
     },
+    /// A setting that Meridian never makes.
+    #[error("the executable was built with {0}, which no build of ours has")]
+    Setting(String),
     /// The lists of modules.
     #[error("the executable and the provenance name different modules, the first is {0}")]
     Modules(String),
+    /// Another Go than the one that was asked for.
+    #[error("the provenance names the toolchain {found}, and {wanted} was asked for")]
+    Toolchain {
+        /// What the provenance says.
+        found: String,
+        /// What was asked for.
+        wanted: String,
+    },
     /// `go.sum` has another hash, or none.
     #[error("module {module} has the hash {found}, but the source's go.sum says {wanted}")]
     Sum {
@@ -54,6 +66,63 @@ pub enum Disagreement {
         /// What go.sum says.
         wanted: String,
     },
+    /// A replacement that the source does not make.
+    #[error("module {module} is replaced by {by}, and the source does not say so")]
+    Replacement {
+        /// The module and its version.
+        module: String,
+        /// What was linked instead.
+        by: String,
+    },
+    /// A module without a hash whose files are not in the source.
+    #[error("module {module} has no hash, and the source does not hold it (replaced by {directory:?})")]
+    NotInTree {
+        /// The module and its version.
+        module: String,
+        /// The directory that the executable names; empty for none.
+        directory: String,
+    },
+}
+
+/// The two sides.
+#[derive(Debug, Clone, Copy)]
+pub struct Sides<'a> {
+    /// What the statement says.
+    pub provenance: &'a Provenance,
+    /// What the executable says.
+    pub info: &'a BuildInfo,
+}
+
+/// One rule: its name, and what it demands.
+pub type Rule = (&'static str, fn(&Sides<'_>) -> Result<(), Disagreement>);
+
+/// Every rule that the two sides must keep.
+pub const RULES: &[Rule] = &[
+    ("the Go version", go_version),
+    ("the toolchain is the one that was asked for", toolchain_asked),
+    ("the toolchain's hash is the one that is pinned", toolchain_pinned),
+    ("the operating system", |s| setting(s, "GOOS", &s.provenance.external.platform.os)),
+    ("the architecture", |s| setting(s, "GOARCH", &s.provenance.external.platform.arch)),
+    ("the architecture's level", level),
+    ("cgo", |s| setting(s, "CGO_ENABLED", if s.provenance.external.flags.cgo { "1" } else { "0" })),
+    ("the paths are trimmed", |s| setting(s, "-trimpath", "true")),
+    ("the tags", |s| setting(s, "-tags", &s.provenance.external.flags.tags.join(","))),
+    ("no other setting", no_other_setting),
+    ("the main package", |s| of_module(s, |m| same("the main package", &s.info.path, m.package))),
+    ("the main module", |s| of_module(s, |m| same("the main module", &m.found.path, m.module))),
+    ("the main module's version", |s| {
+        of_module(s, |m| same("the main module's version", &m.found.version, m.version))
+    }),
+    ("the main module's hash", |s| of_module(s, |m| same("the main module's hash", &m.found.sum, &m.h1))),
+    ("the modules", modules),
+];
+
+/// Whether the provenance says what the executable's build info says.
+///
+/// # Errors
+/// The first rule that is broken.
+pub fn check(provenance: &Provenance, info: &BuildInfo) -> Result<(), Disagreement> {
+    RULES.iter().try_for_each(|(_, rule)| rule(&Sides { provenance, info }))
 }
 
 /// The modules that an executable says were linked, its own apart.
@@ -81,15 +150,8 @@ fn version_of(module: &Module) -> ModuleVersion {
     ModuleVersion { path: module.path.clone(), version: module.version.clone() }
 }
 
-/// Whether the provenance says what the executable's build info says.
-///
-/// # Errors
-/// The first thing in which they differ.
-pub fn check(provenance: &Provenance, info: &BuildInfo) -> Result<(), Disagreement> {
-    check_toolchain(&provenance.toolchain, info)?;
-    check_target(&provenance.external, info)?;
-    check_main(&provenance.external.source, info)?;
-    let (said, found) = (&provenance.modules, modules_of(info)?);
+fn modules(sides: &Sides<'_>) -> Result<(), Disagreement> {
+    let (said, found) = (&sides.provenance.modules, modules_of(sides.info)?);
     if *said == found {
         return Ok(());
     }
@@ -98,232 +160,113 @@ pub fn check(provenance: &Provenance, info: &BuildInfo) -> Result<(), Disagreeme
     Err(Disagreement::Modules(first.map_or_else(String::new, |m| format!("{}@{}", m.path, m.version))))
 }
 
-fn check_toolchain(toolchain: &ToolchainUsed, info: &BuildInfo) -> Result<(), Disagreement> {
+fn go_version(sides: &Sides<'_>) -> Result<(), Disagreement> {
     // Experiments follow the version after a blank.
-    let found = info.go_version.split(' ').next().unwrap_or_default();
-    let wanted = match toolchain {
+    let found = sides.info.go_version.split(' ').next().unwrap_or_default();
+    let wanted = match &sides.provenance.toolchain {
         ToolchainUsed::Installed { version, .. } => version.split(' ').next().unwrap_or_default(),
-        ToolchainUsed::Module { version, .. } => {
-            let release = version.strip_prefix("v0.0.1-").unwrap_or(version);
-            release.rsplit_once('.').map_or(release, |(release, _)| release)
-        }
+        ToolchainUsed::Module { version, .. } => release_and_host(version).0,
     };
     same("the Go version", found, wanted)
 }
 
-fn check_target(external: &ExternalParameters, info: &BuildInfo) -> Result<(), Disagreement> {
-    let said = |key| info.setting(key).unwrap_or_default();
-    same("GOOS", said("GOOS"), &external.platform.os)?;
-    same("GOARCH", said("GOARCH"), &external.platform.arch)?;
-    for (name, value) in external.platform.env() {
+/// `go1.27.3` and `linux-amd64` of `v0.0.1-go1.27.3.linux-amd64`.
+pub fn release_and_host(version: &str) -> (&str, &str) {
+    let release = version.strip_prefix("v0.0.1-").unwrap_or(version);
+    release.rsplit_once('.').unwrap_or((release, ""))
+}
+
+fn toolchain_asked(Sides { provenance, .. }: &Sides<'_>) -> Result<(), Disagreement> {
+    let asked = match &provenance.external.toolchain {
+        Toolchain::Local => None,
+        Toolchain::Default => Some(DEFAULT_VERSION),
+        Toolchain::Version { version, .. } => Some(version.as_str()),
+    };
+    let found = match (&provenance.toolchain, asked) {
+        (ToolchainUsed::Installed { .. }, None) => return Ok(()),
+        (ToolchainUsed::Module { version, .. }, Some(asked))
+            if release_and_host(version).0.strip_prefix("go") == Some(asked) =>
+        {
+            return Ok(());
+        }
+        (ToolchainUsed::Installed { version, .. }, _) => format!("{version} of the agent's machine"),
+        (ToolchainUsed::Module { version, .. }, _) => version.clone(),
+    };
+    let wanted =
+        asked.map_or_else(|| "the one installed on the agent".to_owned(), |asked| format!("go{asked}"));
+    Err(Disagreement::Toolchain { found, wanted })
+}
+
+/// A toolchain without a pin was checked against the checksum database, by the agent alone.
+fn toolchain_pinned(Sides { provenance, .. }: &Sides<'_>) -> Result<(), Disagreement> {
+    let ToolchainUsed::Module { version, h1, .. } = &provenance.toolchain else { return Ok(()) };
+    let (release, host) = release_and_host(version);
+    let host = host.replacen('-', "/", 1);
+    let of_request = match &provenance.external.toolchain {
+        Toolchain::Version { pins, .. } => pins.iter().find(|(named, _)| *named == host),
+        Toolchain::Default | Toolchain::Local => None,
+    };
+    let of_release = default_pin(&host).filter(|_| release.strip_prefix("go") == Some(DEFAULT_VERSION));
+    let Some(pin) = of_request.map(|(_, sum)| sum.as_str()).or(of_release) else { return Ok(()) };
+    let found = h1.to_string();
+    if found == pin {
+        return Ok(());
+    }
+    Err(Disagreement::Toolchain { found: format!("{version} {found}"), wanted: pin.to_owned() })
+}
+
+fn setting(sides: &Sides<'_>, name: &'static str, wanted: &str) -> Result<(), Disagreement> {
+    same(name, sides.info.setting(name).unwrap_or_default(), wanted)
+}
+
+fn level(sides: &Sides<'_>) -> Result<(), Disagreement> {
+    for (name, value) in sides.provenance.external.platform.env() {
         if !matches!(name, "GOOS" | "GOARCH") {
-            same(name, said(name), &value)?;
+            setting(sides, name, &value)?;
         }
     }
-    same("CGO_ENABLED", said("CGO_ENABLED"), if external.flags.cgo { "1" } else { "0" })?;
-    same("-trimpath", said("-trimpath"), "true")?;
-    same("-tags", said("-tags"), &external.flags.tags.join(","))
+    Ok(())
 }
 
-fn check_main(source: &Source, info: &BuildInfo) -> Result<(), Disagreement> {
-    let Source::Module { h1, module, package, version, .. } = source else { return Ok(()) };
-    let main = info.main.clone().unwrap_or_default();
-    same("the main package", &info.path, package)?;
-    same("the main module", &main.path, module)?;
-    same("the main module's version", &main.version, version)?;
-    same("the main module's hash", &main.sum, &h1.to_string())
+/// The flags that our builds leave in an executable; all others change it. A revision would be one that nobody checked.
+fn no_other_setting(Sides { info, .. }: &Sides<'_>) -> Result<(), Disagreement> {
+    const KNOWN: [&str; 6] = ["-buildmode", "-compiler", "-trimpath", "-tags", "-ldflags", "-pgo"];
+    let is_foreign = |key: &str| {
+        (key.starts_with('-') && !KNOWN.contains(&key)) || key == "vcs" || key.starts_with("vcs.")
+    };
+    match info.settings.iter().find(|setting| is_foreign(&setting.key)) {
+        None => Ok(()),
+        Some(setting) => Err(Disagreement::Setting(format!("{}={}", setting.key, setting.value))),
+    }
 }
 
-fn same(what: &'static str, found: &str, wanted: &str) -> Result<(), Disagreement> {
+/// A published module beside the main module that the executable names.
+struct MainModule<'a> {
+    package: &'a str,
+    module: &'a str,
+    version: &'a str,
+    h1: String,
+    found: Module,
+}
+
+fn of_module(
+    sides: &Sides<'_>,
+    demand: impl FnOnce(&MainModule<'_>) -> Result<(), Disagreement>,
+) -> Result<(), Disagreement> {
+    let Source::Module { h1, module, package, version, .. } = &sides.provenance.external.source else {
+        return Ok(());
+    };
+    let found = sides.info.main.clone().unwrap_or_default();
+    demand(&MainModule { package, module, version, h1: h1.to_string(), found })
+}
+
+pub(crate) fn same(what: &'static str, found: &str, wanted: &str) -> Result<(), Disagreement> {
     if found == wanted {
         return Ok(());
     }
     Err(Disagreement::Fact { what, found: found.to_owned(), wanted: wanted.to_owned() })
 }
 
-/// The hashes that a source's `go.sum` files demand.
-#[derive(Debug, Clone, Default)]
-pub struct GoSums(HashMap<(String, String), Vec<H1>>);
-
-impl GoSums {
-    /// Adds a file: lines of `MODULE VERSION HASH`; those for a `go.mod` alone say nothing of what is linked. Whatever is
-    /// no such line is passed over, as cmd/go has judged the file already.
-    pub fn add(&mut self, text: &str) {
-        for line in text.lines() {
-            let mut words = line.split_ascii_whitespace();
-            let (Some(path), Some(version), Some(hash), None) =
-                (words.next(), words.next(), words.next(), words.next())
-            else {
-                continue;
-            };
-            if let Ok(hash) = hash.parse()
-                && !version.ends_with("/go.mod")
-            {
-                self.0.entry((path.to_owned(), version.to_owned())).or_default().push(hash);
-            }
-        }
-    }
-
-    /// Whether each module that was linked has the hash that `go.sum` demands.
-    ///
-    /// # Errors
-    /// The first one that has another, or that `go.sum` does not name.
-    pub fn check(&self, modules: &[ModuleUsed]) -> Result<(), Disagreement> {
-        for used in modules {
-            let (module, found) = match &used.content {
-                ModuleContent::Own(h1) => (&used.module, h1),
-                ModuleContent::Replaced { by, h1 } => (by, h1),
-                ModuleContent::Tree { .. } => continue,
-            };
-            let known = self.0.get(&(module.path.clone(), module.version.clone()));
-            if known.is_some_and(|known| known.contains(found)) {
-                continue;
-            }
-            let wanted = known.and_then(|known| known.first());
-            return Err(Disagreement::Sum {
-                module: format!("{}@{}", module.path, module.version),
-                found: found.to_string(),
-                wanted: wanted.map_or_else(|| "nothing of it".to_owned(), ToString::to_string),
-            });
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{executable::Setting, statement::tests::provenance};
-
-    fn setting(key: &str, value: &str) -> Setting {
-        Setting { key: key.to_owned(), value: value.to_owned() }
-    }
-
-    /// The build info that the statements' sample would have come from.
-    fn info() -> BuildInfo {
-        let dep = |used: &ModuleUsed| {
-            let (sum, replace) = match &used.content {
-                ModuleContent::Own(h1) => (h1.to_string(), None),
-                ModuleContent::Replaced { by, h1 } => {
-                    let (path, version) = (by.path.clone(), by.version.clone());
-                    (String::new(), Some(Module { path, version, sum: h1.to_string(), replace: None }))
-                }
-                ModuleContent::Tree { directory } if directory.is_empty() => (String::new(), None),
-                ModuleContent::Tree { directory } => {
-                    (String::new(), Some(Module { path: directory.clone(), ..Module::default() }))
-                }
-            };
-            let (path, version) = (used.module.path.clone(), used.module.version.clone());
-            Module { path, version, sum, replace: replace.map(Box::new) }
-        };
-        let settings = [
-            ("-tags", "netgo,osusergo"),
-            ("-trimpath", "true"),
-            ("CGO_ENABLED", "0"),
-            ("GOARCH", "amd64"),
-            ("GOOS", "linux"),
-            ("GOAMD64", "v1"),
-        ];
-        BuildInfo {
-            go_version: "go1.27.3 X:nocoverageredesign".to_owned(),
-            path: "example.org/web/cmd/web".to_owned(),
-            main: None,
-            // Go's order is not ours.
-            deps: provenance().modules.iter().rev().map(dep).collect(),
-            settings: settings.map(|(key, value)| setting(key, value)).into(),
-        }
-    }
-
-    #[test]
-    fn a_provenance_agrees_with_the_executable_that_it_was_made_from() {
-        assert_eq!(modules_of(&info()).unwrap(), provenance().modules);
-        assert_eq!(check(&provenance(), &info()), Ok(()));
-    }
-
-    #[test]
-    fn whatever_an_executable_says_differently_is_named() {
-        type Change = fn(&mut BuildInfo);
-        let changes: &[(&str, Change)] = &[
-            ("the Go version", |info| info.go_version = "go1.27.2".to_owned()),
-            ("GOOS", |info| info.settings.push(setting("GOOS", "darwin"))),
-            ("GOARCH", |info| info.settings.push(setting("GOARCH", "arm64"))),
-            ("GOAMD64", |info| info.settings.push(setting("GOAMD64", "v3"))),
-            ("CGO_ENABLED", |info| info.settings.push(setting("CGO_ENABLED", "1"))),
-            ("-trimpath", |info| info.settings.retain(|setting| setting.key != "-trimpath")),
-            ("-tags", |info| info.settings.push(setting("-tags", "netgo"))),
-            ("different modules", |info| drop(info.deps.pop())),
-            ("different modules", |info| {
-                info.deps.push(Module { path: "a.test/x".to_owned(), ..Module::default() })
-            }),
-            ("different modules", |info| info.deps[0].replace = None),
-            ("example.com/b@v2.0.0+incompatible", |info| {
-                let own = info.deps.iter_mut().find(|dep| dep.path == "example.com/b").unwrap();
-                own.sum = format!("h1:{}=", "A".repeat(43));
-            }),
-            ("malformed hash", |info| info.deps.iter_mut().for_each(|dep| dep.sum = "h1:x".to_owned())),
-        ];
-        for (word, change) in changes {
-            let mut info = info();
-            change(&mut info);
-            let told = check(&provenance(), &info).unwrap_err().to_string();
-            assert!(told.contains(word), "{word}: {told}");
-        }
-    }
-
-    #[test]
-    fn the_main_module_of_a_published_one_must_be_the_one_that_was_resolved() {
-        let mut provenance = provenance();
-        let h1: H1 = format!("h1:{}=", "A".repeat(43)).parse().unwrap();
-        provenance.external.source = Source::Module {
-            h1,
-            module: "example.org/web".to_owned(),
-            package: "example.org/web/cmd/web".to_owned(),
-            query: "latest".to_owned(),
-            version: "v1.0.0".to_owned(),
-        };
-        let main = |version: &str, sum: String| Module {
-            path: "example.org/web".to_owned(),
-            version: version.to_owned(),
-            sum,
-            replace: None,
-        };
-        let mut info = BuildInfo { main: Some(main("v1.0.0", h1.to_string())), ..info() };
-        assert_eq!(check(&provenance, &info), Ok(()));
-        for (word, main) in [
-            ("version", main("v1.0.1", h1.to_string())),
-            ("version", main("(devel)", String::new())),
-            ("hash", main("v1.0.0", format!("h1:{}8=", "A".repeat(42)))),
-        ] {
-            info.main = Some(main);
-            let told = check(&provenance, &info).unwrap_err().to_string();
-            assert!(told.contains(word), "{word}: {told}");
-        }
-    }
-
-    #[test]
-    fn every_module_that_was_linked_needs_the_hash_that_go_sum_demands() {
-        let modules = provenance().modules;
-        let lines = |change: fn(&str) -> String| {
-            let line = |used: &ModuleUsed| match &used.content {
-                ModuleContent::Own(h1) => format!("{} {} {h1}\n", used.module.path, used.module.version),
-                ModuleContent::Replaced { by, h1 } => format!("{} {} {h1}\n", by.path, by.version),
-                ModuleContent::Tree { .. } => String::new(),
-            };
-            let mut sums = GoSums::default();
-            sums.add("not a line\n\nexample.com/b v2.0.0+incompatible/go.mod h1:x=\n");
-            sums.add(&change(&modules.iter().map(line).collect::<String>()));
-            sums.check(&modules)
-        };
-        assert_eq!(lines(str::to_owned), Ok(()));
-        assert_eq!(lines(|text| text.replace('\n', "\r\n")), Ok(()));
-        let told = lines(|text| text.lines().skip(1).collect()).unwrap_err().to_string();
-        assert!(
-            told.contains("example.com/b@v2.0.0+incompatible") && told.contains("nothing of it"),
-            "{told}"
-        );
-        let told = lines(|text| text.replace("example.com/toml v1.3.1", "example.com/toml v1.3.2"));
-        assert!(told.unwrap_err().to_string().contains("example.com/toml@v1.3.1"));
-        let other = lines(|text| text.replacen("h1:", "h1:AAAA", 1).replacen("=\n", "", 0));
-        assert!(matches!(other, Err(Disagreement::Sum { .. })), "{other:?}");
-    }
-}
+#[path = "agreement_tests.rs"]
+mod tests;

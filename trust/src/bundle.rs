@@ -5,6 +5,10 @@
 //! key. The specification is `sigstore_bundle.proto` of Sigstore's protobuf-specs, in its JSON mapping. Only
 //! these two forms are read: a bundle with a certificate, a log entry or a second signature is somebody
 //! else's.
+//!
+//! The key's id is the bundle's hint and nothing else. A `keyid` inside the DSSE envelope would be a second place for
+//! it, and cosign's library skips a signature whose `keyid` is not of its own making (an SSH fingerprint), so the
+//! field is left out, as cosign itself does.
 
 use meridian_core::digest::Digest;
 use serde::{Deserialize, Serialize};
@@ -35,7 +39,7 @@ pub struct MessageBundle {
 /// A signed statement about a file: `X.intoto.sigstore.json`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EnvelopeBundle {
-    /// The statement's envelope; the bundle's hint is its key id.
+    /// The statement's envelope; its key id is the bundle's hint.
     pub envelope: Envelope,
 }
 
@@ -56,14 +60,6 @@ pub enum BundleError {
     /// A digest of another kind.
     #[error("the message digest is {0:?}, expected {DIGEST_ALGORITHM}")]
     DigestAlgorithm(String),
-    /// The hint and the envelope name different keys.
-    #[error("the bundle's hint is key {hint}, but its envelope names key {envelope}")]
-    Hint {
-        /// The bundle's.
-        hint: KeyId,
-        /// The envelope's.
-        envelope: KeyId,
-    },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -79,7 +75,24 @@ struct MessageWire {
 struct EnvelopeWire {
     media_type: String,
     verification_material: Material,
-    dsse_envelope: Envelope,
+    dsse_envelope: Bundled,
+}
+
+/// An envelope inside a bundle: one signature, without the id of its key.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct Bundled {
+    #[serde(with = "as_base64")]
+    payload: Vec<u8>,
+    payload_type: String,
+    signatures: [BundledSignature; 1],
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BundledSignature {
+    #[serde(with = "as_base64")]
+    sig: Vec<u8>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -173,20 +186,23 @@ impl EnvelopeBundle {
         let wire: EnvelopeWire = document::parse(bytes, BUNDLE_LEN_MAX)
             .map_err(|found| BundleError::Document { wanted: "one DSSE envelope of one signature", found })?;
         check_media_type(&wire.media_type)?;
-        let (hint, envelope) = (wire.verification_material.key_id(), wire.dsse_envelope.key_id());
-        if hint != envelope {
-            return Err(BundleError::Hint { hint, envelope });
-        }
-        Ok(Self { envelope: wire.dsse_envelope })
+        let key_id = wire.verification_material.key_id();
+        let Bundled { payload, payload_type, signatures: [BundledSignature { sig }] } = wire.dsse_envelope;
+        Ok(Self { envelope: Envelope::of_parts(payload, payload_type, key_id, sig) })
     }
 
     /// The bundle as JSON, without white space.
     #[must_use]
     pub fn to_json(&self) -> Vec<u8> {
+        let (payload, payload_type, sig) = self.envelope.parts();
         document::write(&EnvelopeWire {
             media_type: MEDIA_TYPE.to_owned(),
             verification_material: Material::of(self.envelope.key_id()),
-            dsse_envelope: self.envelope.clone(),
+            dsse_envelope: Bundled {
+                payload: payload.to_vec(),
+                payload_type: payload_type.to_owned(),
+                signatures: [BundledSignature { sig: sig.to_vec() }],
+            },
         })
     }
 }
@@ -256,7 +272,7 @@ mod tests {
             (envelope.replace(&format!("{{{one}}}"), &format!("{{{one}}},{{{one}}}")), "one signature"),
             (envelope.replace(&format!("{{{one}}}"), ""), "one signature"),
             (envelope.replace(hint, &"A".repeat(43)), "one DSSE"),
-            (envelope.replace(hint, &format!("{}=", "A".repeat(43))), "hint"),
+            (envelope.replace(r#"{"sig""#, r#"{"keyid":"","sig""#), "unknown field"),
             (envelope.replace(hint, "AAAA"), "too few"),
             (message, "one DSSE envelope"),
         ] {

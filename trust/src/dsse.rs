@@ -2,8 +2,9 @@
 //!
 //! The format is the Dead Simple Signing Envelope, version 1. What is signed is the *pre-authentication
 //! encoding* of type and payload, so a signed order can never pass as a keyring. The format allows many
-//! signatures and optional key ids; here it is exactly one signature with the id of its key, as Sigstore
-//! bundles want it, and nobody gets at the payload but through [`Envelope::open`], which verifies first.
+//! signatures and optional key ids; here it is exactly one signature with the id of its key (a Sigstore bundle
+//! says the id in its own place, see [`crate::bundle`]), and nobody gets at the payload as a fact but through
+//! [`Envelope::open`], which verifies first.
 
 use serde::{Deserialize, Serialize};
 
@@ -101,6 +102,24 @@ impl Envelope {
     pub fn key_id(&self) -> KeyId {
         let [signature] = &self.signatures;
         signature.keyid
+    }
+
+    /// An envelope whose parts stand elsewhere; nothing in it is verified yet.
+    pub(crate) fn of_parts(payload: Vec<u8>, payload_type: String, keyid: KeyId, sig: Vec<u8>) -> Self {
+        Self { payload, payload_type, signatures: [EnvelopeSignature { keyid, sig }] }
+    }
+
+    /// Payload, type and raw signature, none of them verified.
+    pub(crate) fn parts(&self) -> (&[u8], &str, &[u8]) {
+        let [signature] = &self.signatures;
+        (&self.payload, &self.payload_type, &signature.sig)
+    }
+
+    /// The payload as a mere claim: nothing says who made it. For whoever makes its checks one by one, the signature
+    /// among them.
+    #[must_use]
+    pub fn claim(&self) -> &[u8] {
+        &self.payload
     }
 
     /// The payload, once it is certain that it is a `payload_type` and signed by `key`.

@@ -70,6 +70,7 @@ impl Order {
             issued,
             parameters: ExternalParameters {
                 flags: order.flags.clone(),
+                from_scratch: order.from_scratch,
                 name: order.name.clone(),
                 packages: order.packages.clone(),
                 platform: order.platform.clone(),
@@ -118,6 +119,7 @@ impl Provenance {
                 flags: external.flags,
                 name: external.name,
                 version: external.version,
+                from_scratch: external.from_scratch,
             },
             sandbox: (&self.internal.sandbox).into(),
         })

@@ -18,6 +18,7 @@ pub mod holder;
 pub mod keyring;
 pub mod keys;
 pub mod message;
+pub mod modfiles;
 pub mod order;
 pub mod proof;
 pub mod sbom;

@@ -26,7 +26,7 @@ use super::{
     command::GoCommand,
     lineage::{self, Places},
     modules::{Named, Site, in_dir, package_of},
-    request::{BuildRequest, BuiltFile, BuiltTask, Run, SourceRef},
+    request::{BuildRequest, BuiltFile, BuiltTask, CacheAccess, Run, SourceRef},
     sandboxed::{CommandSandbox, View, is_plain_output},
 };
 use crate::{spans::step_span, toolchain::ToolchainRef};
@@ -138,7 +138,7 @@ impl Compile<'_> {
     async fn compile_all(&self, named: &Named, which: Try, run: Run<'_>) -> Compiled {
         let alone = |failure: Failure| (failure, String::new());
         let targets = self.targets(named).map_err(alone)?;
-        if which == Try::First {
+        if which == Try::First && !self.work().spec.from_scratch {
             self.restore(&targets).await;
         }
         let (mut done, mut sandbox) = (0, None::<Sandbox>);
@@ -166,7 +166,9 @@ impl Compile<'_> {
                 return Err(alone(no_output(target)));
             }
         }
-        self.keep(&targets).await;
+        if !self.work().spec.from_scratch {
+            self.keep(&targets).await;
+        }
         let files = targets.into_iter().map(|target| self.built(target)).collect();
         Ok((files, sandbox.unwrap_or_default()))
     }
@@ -245,7 +247,7 @@ impl Compile<'_> {
             tmp: &task.place("tmp"),
         });
         lineage::add_target(&mut env, self.platform, &self.work().spec.flags);
-        if let Some(cache) = &self.request.cache {
+        if let Some(cache) = self.cache() {
             lineage::set(&mut env, "GOCACHEPROG", &cache.command);
         }
         let dir = match &self.site {
@@ -274,12 +276,19 @@ impl Compile<'_> {
         })
     }
 
-    /// In a sandbox a task has one of its own: what it writes there no other task may meet.
+    /// In a sandbox a task has one of its own: what it writes there no other task may meet. From scratch, too: a new
+    /// one is empty.
     fn gocache(&self) -> PathBuf {
-        match self.builder.sandboxing {
-            Some(_) => self.task.place("gocache"),
-            None => self.builder.gocache(self.toolchain),
+        if self.builder.sandboxing.is_some() || self.work().spec.from_scratch {
+            self.task.place("gocache")
+        } else {
+            self.builder.gocache(self.toolchain)
         }
+    }
+
+    /// The shared cache, which is for what may be reused.
+    fn cache(&self) -> Option<&CacheAccess> {
+        self.request.cache.as_ref().filter(|_| !self.work().spec.from_scratch)
     }
 
     fn sandbox(&self) -> Result<Option<CommandSandbox>, Failure> {
@@ -290,7 +299,7 @@ impl Compile<'_> {
             source: self.site.as_ref().map(|site| site.root.as_path()),
             task: self.task.dir.path(),
             gocache: &self.gocache(),
-            cache: self.request.cache.as_ref(),
+            cache: self.cache(),
             cgo: self.work().spec.flags.cgo,
         };
         sandboxing.of(&view).map(Some)

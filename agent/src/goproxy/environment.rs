@@ -88,16 +88,22 @@ pub enum DiscoverError {
     },
 }
 
+/// The environment of this process. None of what is looked up can be anything but text, and a variable that is not may
+/// be anybody's.
+#[must_use]
+pub fn process_environment() -> Variables {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
+}
+
 impl GoEnvironment {
     /// Finds the settings from this process's environment and this machine's files.
     ///
     /// # Errors
     /// When no GOPROXY is found, or one that cannot be read.
     pub fn discover() -> Result<Self, DiscoverError> {
-        // None of what is looked up can be anything but text, and a variable that is not may be anybody's.
-        let text = std::env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-        Self::discover_in(&text.collect(), &common_goroots())
+        Self::discover_in(&process_environment(), &common_goroots())
     }
 
     /// The same from a given environment, with given places of installed Go.

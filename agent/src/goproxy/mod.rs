@@ -11,5 +11,5 @@ mod environment;
 mod list;
 
 pub use client::{ProxyClient, ProxyError};
-pub use environment::{DiscoverError, GoEnvironment, Setting, Variables};
+pub use environment::{DiscoverError, GoEnvironment, Setting, Variables, process_environment};
 pub use list::{ParseProxyError, ProxyEntry, ProxyList, ProxyRound};

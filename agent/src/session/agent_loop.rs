@@ -32,7 +32,7 @@ use super::{
     slots::Slots,
     worker::Worker,
 };
-use crate::spans::{attempt_ended, attempt_span, prefetch_span};
+use crate::spans::{attempt_ended, attempt_span, prefetch_span, report_span};
 
 /// What runs tell the loop; bounded, runs wait.
 const RUN_EVENTS_MAX: usize = 256;
@@ -59,8 +59,8 @@ pub(crate) struct LoopConfig {
 pub(crate) enum RunEvent {
     /// How far it is.
     Progress(TaskId, Fence, Progress),
-    /// It ended and nothing of it is alive.
-    Finished(TaskId, Fence, Box<Outcome>),
+    /// It ended and nothing of it is alive; the span shows how long its report takes.
+    Finished(TaskId, Fence, Box<Outcome>, tracing::Span),
 }
 
 struct Entry {
@@ -69,6 +69,8 @@ struct Entry {
     run: Option<(Fence, CancellationToken)>,
     /// Stops the prefetch.
     prefetch: CancellationToken,
+    /// Ends with the entry, which goes when the report is settled.
+    report: tracing::Span,
 }
 
 enum LinkState {
@@ -202,6 +204,9 @@ impl AgentLoop {
             self.renew_every = millis(renew_every).max(Duration::from_millis(100));
             return;
         }
+        if matches!(order, Order::Settled { accepted: false, .. }) {
+            self.worker.ask_about_key();
+        }
         let Some((task, input)) = AttemptInput::of_order(order) else { return };
         if matches!(input, AttemptInput::Offered { .. }) {
             let limits = self.config.limits.clone();
@@ -209,6 +214,7 @@ impl AgentLoop {
                 attempt: Attempt::new(task.clone(), limits),
                 run: None,
                 prefetch: CancellationToken::new(),
+                report: tracing::Span::none(),
             });
             if self.is_draining {
                 self.step(&task, AttemptInput::Drain);
@@ -222,11 +228,12 @@ impl AgentLoop {
             RunEvent::Progress(task, fence, progress) => {
                 self.step(&task, AttemptInput::StepProgress { fence, progress });
             }
-            RunEvent::Finished(task, fence, outcome) => {
+            RunEvent::Finished(task, fence, outcome, report) => {
                 if let Some(entry) = self.attempts.get_mut(&task)
                     && entry.run.as_ref().is_some_and(|(running, _)| *running == fence)
                 {
                     entry.run = None;
+                    entry.report = report;
                 }
                 self.step(&task, AttemptInput::Finished { fence, outcome });
             }
@@ -314,7 +321,7 @@ impl AgentLoop {
                 // Progress is soft: when the loop is behind, the next one tells as much.
                 let _ = heard.try_send(RunEvent::Progress(run_task.clone(), fence, progress));
             };
-            let span = attempt_span(&run_work, fence);
+            let (span, told) = (attempt_span(&run_work, fence), run_work.clone());
             let run = async move { worker.run(run_work, fence, Box::new(progress), cancel).await };
             let run = tokio::spawn(run.instrument(span.clone()));
             let outcome = run.await.unwrap_or_else(|error| Outcome::Failed {
@@ -326,8 +333,9 @@ impl AgentLoop {
                 log: Vec::new(),
             });
             attempt_ended(&span, &outcome);
+            let report = report_span(&span, &told, fence);
             // The loop outlives its runs, or nobody needs to know.
-            let _ = events.send(RunEvent::Finished(task, fence, Box::new(outcome))).await;
+            let _ = events.send(RunEvent::Finished(task, fence, Box::new(outcome), report)).await;
         });
     }
 

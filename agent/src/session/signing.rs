@@ -17,9 +17,9 @@ use meridian_core::{
 };
 use meridian_proto::v1::{self, agents_client::AgentsClient, keys_client::KeysClient};
 use meridian_trust::statement::Sandbox;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
-use tonic::{Status, transport::Channel};
+use tonic::{Code, Status, transport::Channel};
 
 use crate::{
     gobuild::BuiltFile,
@@ -32,6 +32,8 @@ use crate::{
 const CERTIFY_EVERY: Duration = Duration::from_secs(24 * 3600);
 const PAUSE_MIN: Duration = Duration::from_millis(200);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
+/// How long until a key that was revoked is asked for again: it stays so, and the log should go on saying it.
+const PAUSE_REFUSED: Duration = Duration::from_secs(3600);
 /// How long a call may take.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
@@ -55,12 +57,21 @@ pub(crate) enum SigningFailure {
     NotCertified,
 }
 
+/// Why the key is not certified.
+enum CertifyFailure {
+    /// The coordinator took it back.
+    Refused(String),
+    /// Something that may pass.
+    Trouble(String),
+}
+
 /// The agent's way to signatures. Clones share it.
 #[derive(Clone)]
 pub(crate) struct Signing {
     signer: Signer,
     channel: Channel,
     certified: Arc<watch::Sender<bool>>,
+    ask_again: Arc<Notify>,
 }
 
 /// An artifact with what its signer said.
@@ -75,7 +86,13 @@ pub(crate) struct Signed {
 impl Signing {
     /// Signs through `signer`; orders come over `channel`.
     pub(crate) fn new(signer: Signer, channel: Channel) -> Self {
-        Self { signer, channel, certified: Arc::new(watch::Sender::new(false)) }
+        let certified = Arc::new(watch::Sender::new(false));
+        Self { signer, channel, certified, ask_again: Arc::default() }
+    }
+
+    /// Has the key looked at again now rather than at its time.
+    pub(crate) fn ask_again(&self) {
+        self.ask_again.notify_one();
     }
 
     /// Has the signer's key certified, again and again, until told to stop.
@@ -88,7 +105,15 @@ impl Signing {
                     pause = PAUSE_MIN;
                     CERTIFY_EVERY
                 }
-                Err(why) => {
+                Err(CertifyFailure::Refused(why)) => {
+                    self.certified.send_replace(false);
+                    tracing::error!(
+                        why,
+                        "the signer's key counts no more: nothing that is built here is accepted"
+                    );
+                    PAUSE_REFUSED
+                }
+                Err(CertifyFailure::Trouble(why)) => {
                     tracing::warn!(why, "the signer's key is not certified yet");
                     pause = (pause * 2).min(PAUSE_MAX);
                     pause
@@ -96,13 +121,15 @@ impl Signing {
             };
             tokio::select! {
                 () = stop.cancelled() => return,
+                () = self.ask_again.notified() => {}
                 () = tokio::time::sleep(wait) => {}
             }
         }
     }
 
-    async fn certify(&self) -> Result<(), String> {
-        let PublicKey { algorithm, spki, proof } = self.signer.key().await.map_err(|e| e.to_string())?;
+    async fn certify(&self) -> Result<(), CertifyFailure> {
+        let trouble = |error: &dyn std::fmt::Display| CertifyFailure::Trouble(error.to_string());
+        let PublicKey { algorithm, spki, proof } = self.signer.key().await.map_err(|e| trouble(&e))?;
         let algorithm = match algorithm.as_str() {
             "ed25519" => v1::KeyAlgorithm::Ed25519,
             _ => v1::KeyAlgorithm::EcdsaP256,
@@ -111,7 +138,13 @@ impl Signing {
             v1::CertifyKeyRequest { algorithm: algorithm.into(), spki: spki.into(), proof: proof.into() };
         let mut client = KeysClient::new(self.channel.clone());
         let answer = tokio::time::timeout(ANSWER_WITHIN, client.certify(request)).await;
-        answer.map_err(|_| "no answer".to_owned())?.map(drop).map_err(|status| status.to_string())
+        match answer.map_err(|_| trouble(&"no answer"))? {
+            Ok(_) => Ok(()),
+            Err(status) if status.code() == Code::FailedPrecondition => {
+                Err(CertifyFailure::Refused(status.message().to_owned()))
+            }
+            Err(status) => Err(trouble(&status)),
+        }
     }
 
     /// The order of a lease, to be asked for while it is built: a round trip that nobody waits for.

@@ -67,6 +67,8 @@ pub(crate) struct WorkerParts {
     pub(crate) spool: PathBuf,
     /// Has results signed.
     pub(crate) signing: Signing,
+    /// What is secret here.
+    pub(crate) redaction: Redaction,
 }
 
 /// Carries attempts out. One for each agent.
@@ -107,6 +109,11 @@ impl Worker {
         }
     }
 
+    /// Asks whether the signing key still counts: a result was not accepted.
+    pub(crate) fn ask_about_key(&self) {
+        self.parts.signing.ask_again();
+    }
+
     /// Fetches what a placed task will need. Failures are not told: the run meets them again and tells them.
     pub(crate) async fn prefetch(&self, work: &Work) {
         let cancel = CancellationToken::new();
@@ -115,8 +122,8 @@ impl Worker {
         let (_, ()) = tokio::join!(steps.source(), self.parts.builder.prefetch(work, quiet));
     }
 
-    /// Runs an attempt to its end. Cancelling ends its whole process tree first. What the outcome says and the
-    /// log holds is masked.
+    /// Runs an attempt to its end. Cancelling ends its whole process tree first. What the outcome and the progress say
+    /// and the log holds is masked.
     pub(crate) async fn run(
         &self,
         work: Work,
@@ -124,8 +131,8 @@ impl Worker {
         progress: Box<ProgressSink<'static>>,
         cancel: CancellationToken,
     ) -> Outcome {
-        // Projects have no secrets to declare yet.
-        let redaction = Redaction::default();
+        let redaction = self.parts.redaction.clone();
+        let progress = masked_progress(progress, redaction.clone());
         let outcome = self.run_with(work, fence, progress, cancel, &redaction).await;
         masked(outcome, &redaction)
     }
@@ -183,7 +190,9 @@ impl Steps<'_> {
         );
         let (source, toolchain) = (source?, toolchain?);
         let order = order.map_err(|error| trouble("the result could not be signed", &error))?;
-        let cache = self.open_cache(toolchain.identity());
+        // From scratch there is nothing to look up, and nothing that is left for others.
+        let is_shared = !self.work.spec.from_scratch;
+        let cache = is_shared.then(|| self.open_cache(toolchain.identity())).flatten();
         let access = cache.as_ref().and_then(|cache| self.cache_access(cache));
         let built =
             parts.builder.build(BuildRequest { work: self.work, source, cache: access }, self.run).await;
@@ -360,6 +369,15 @@ fn quoted(text: &str) -> Option<String> {
     Some(format!("{quote}{text}{quote}"))
 }
 
+/// Hears the same without secrets in what it says.
+fn masked_progress(progress: Box<ProgressSink<'static>>, redaction: Redaction) -> Box<ProgressSink<'static>> {
+    Box::new(move |said: Progress| {
+        // Most of it says nothing.
+        let detail = if said.detail.is_empty() { said.detail } else { redaction.text(&said.detail) };
+        progress(Progress { detail, ..said });
+    })
+}
+
 /// The outcome without secrets in what it says of a failure.
 fn masked(outcome: Outcome, redaction: &Redaction) -> Outcome {
     match outcome {
@@ -405,6 +423,20 @@ mod tests {
         };
         assert_eq!(failure.message, "reading https://ci:***@git.example/lib: 403 Forbidden");
         assert_eq!(failure.hint, "try git ls-remote https://ci:***@git.example/lib");
+    }
+
+    #[test]
+    fn progress_is_told_without_the_secret_in_its_detail() {
+        let (heard, said) = std::sync::mpsc::channel();
+        let secret = crate::redaction::Secret::new("S", b"s3cret-name").unwrap();
+        let sink = masked_progress(
+            Box::new(move |progress: Progress| heard.send(progress.detail).unwrap()),
+            Redaction::new(&[secret]).unwrap(),
+        );
+        for detail in ["", "compiling example.test/s3cret-name/cmd"] {
+            sink(Progress { phase: Phase::Compile, done: 1, total: 2, detail: detail.to_owned() });
+        }
+        assert_eq!(said.try_iter().collect::<Vec<_>>(), ["", "compiling example.test/***/cmd"]);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::{
     },
     path::PathBuf,
     process::{Child, Command, Stdio},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -17,7 +17,11 @@ use meridian_trust::statement::Sandbox;
 
 use super::{
     channel::Channel,
-    protocol::{Answer, Ask, Begin, PublicKey, SignAsk, SignedArtifact, ToolchainFacts},
+    home::HomeError,
+    protocol::{Answer, Ask, Owner, PublicKey, SignAsk, SignedArtifact, ToolchainFacts},
+    settings::{NoCredentials, SignerSettings},
+    setup::{self, Setup},
+    user::UserError,
 };
 
 /// How long the signer may take for one artifact: 4 GiB are hashed twice.
@@ -30,8 +34,10 @@ pub struct SignerConfig {
     pub program: PathBuf,
     /// Where its key and its log lie. Nobody else may read it.
     pub state_dir: PathBuf,
-    /// As which user and group it runs, when the agent may choose; as the agent's own otherwise.
-    pub run_as: Option<(u32, u32)>,
+    /// How it is set up.
+    pub settings: SignerSettings,
+    /// The user that builds run as when the agent is root; the signer never does.
+    pub build_user: u32,
     /// The fleet's root: SPKI, DER.
     pub root: Vec<u8>,
     /// The fleet.
@@ -46,9 +52,31 @@ pub enum SignerFailure {
     /// The signer looked, and would not.
     #[error("the signer refused: {0}")]
     Refused(String),
+    /// Whoever holds its key did not sign: a token, a key service. Worth another try.
+    #[error("the signer's key cannot be used now: {0}")]
+    KeyAway(String),
     /// There is no signer, or it does not answer.
     #[error("the signer does not answer: {0}")]
     Away(#[from] io::Error),
+    /// As whom it should run is not known.
+    #[error(transparent)]
+    User(#[from] UserError),
+    /// Its directory cannot be its own.
+    #[error(transparent)]
+    Home(#[from] HomeError),
+    /// A secret of its has no place.
+    #[error(transparent)]
+    Credentials(#[from] NoCredentials),
+    /// The agent's own secret cannot be kept.
+    #[error(transparent)]
+    Secret(#[from] meridian_runtime::secret_file::SecretFileError),
+}
+
+impl SignerFailure {
+    /// Whether the process, or the key behind it, is better begun anew.
+    fn ends_the_line(&self) -> bool {
+        matches!(self, Self::Away(_) | Self::KeyAway(_))
+    }
 }
 
 /// One artifact to be signed.
@@ -76,6 +104,10 @@ pub struct Signer(Arc<Inner>);
 
 struct Inner {
     config: SignerConfig,
+    /// What was made ready when it first started.
+    setup: OnceLock<Setup>,
+    /// The key that it had first, by which the fleet knows it.
+    spki: OnceLock<Vec<u8>>,
     /// One question at a time; `None` while there is no process.
     line: Mutex<Option<Line>>,
 }
@@ -100,7 +132,8 @@ impl Signer {
     /// # Errors
     /// When it does not start, or belongs to another agent.
     pub async fn start(config: SignerConfig) -> Result<Self, SignerFailure> {
-        let signer = Self(Arc::new(Inner { config, line: Mutex::new(None) }));
+        let (setup, spki) = (OnceLock::new(), OnceLock::new());
+        let signer = Self(Arc::new(Inner { config, setup, spki, line: Mutex::new(None) }));
         signer.key().await?;
         Ok(signer)
     }
@@ -125,6 +158,7 @@ impl Signer {
             match line.channel.receive::<Answer>()? {
                 Some((Answer::Signed(signed), _)) => Ok(*signed),
                 Some((Answer::Refused(why), _)) => Err(SignerFailure::Refused(why)),
+                Some((Answer::KeyAway(why), _)) => Err(SignerFailure::KeyAway(why)),
                 Some((Answer::Ready(_), _)) => Err(io::Error::other("it answered another question").into()),
                 None => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
             }
@@ -143,10 +177,10 @@ impl Signer {
             let mut line = inner.line.lock().unwrap_or_else(PoisonError::into_inner);
             let mut open = match line.take() {
                 Some(open) => open,
-                None => open_line(&inner.config)?,
+                None => inner.open_line()?,
             };
             let answer = ask(&mut open);
-            if !matches!(answer, Err(SignerFailure::Away(_))) {
+            if !answer.as_ref().is_err_and(SignerFailure::ends_the_line) {
                 *line = Some(open);
             }
             answer
@@ -155,35 +189,56 @@ impl Signer {
     }
 }
 
-fn open_line(config: &SignerConfig) -> Result<Line, SignerFailure> {
-    let (ours, theirs) = UnixStream::pair()?;
+impl Inner {
+    fn open_line(&self) -> Result<Line, SignerFailure> {
+        let setup = match self.setup.get() {
+            Some(ready) => ready,
+            None => {
+                let ready = setup::prepare(&self.config)?;
+                self.setup.get_or_init(|| ready)
+            }
+        };
+        let (ours, theirs) = UnixStream::pair()?;
+        let child = spawn(&self.config, setup, theirs)?;
+        let channel = Channel::new(ours);
+        channel.set_deadline(Some(ANSWER_WITHIN))?;
+        channel.send(&Ask::Begin(Box::new(setup.begin(self.owner()))), None)?;
+        let dir = self.config.state_dir.display();
+        let key = match channel.receive::<Answer>()? {
+            Some((Answer::Ready(key), _)) => key,
+            // Its files are named from its directory.
+            Some((Answer::Refused(why), _)) => {
+                return Err(SignerFailure::Refused(format!("{why} (in {dir})")));
+            }
+            Some((Answer::KeyAway(why), _)) => return Err(SignerFailure::KeyAway(why)),
+            _ => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+        };
+        if *self.spki.get_or_init(|| key.spki.clone()) != key.spki {
+            let why = "it came back with another key than the one that is certified; start the agent again";
+            return Err(SignerFailure::Refused(why.to_owned()));
+        }
+        Ok(Line { channel, child, key })
+    }
+
+    fn owner(&self) -> Owner {
+        let SignerConfig { root, fleet, agent, .. } = &self.config;
+        Owner { root: STANDARD.encode(root), fleet: fleet.clone(), agent: agent.clone() }
+    }
+}
+
+/// Starts the process in its own directory. It becomes its own user by itself, once it has read what only the agent's
+/// user may read.
+fn spawn(config: &SignerConfig, setup: &Setup, socket: UnixStream) -> io::Result<Child> {
     let mut command = Command::new(&config.program);
     command
-        .arg("signer")
-        .arg("--state")
-        .arg(&config.state_dir)
+        .args(["signer", "--state", "."])
         .env_clear()
-        .current_dir("/")
-        .stdin(Stdio::from(OwnedFd::from(theirs)))
+        .envs(&setup.environment)
+        .current_dir(&config.state_dir)
+        .stdin(Stdio::from(OwnedFd::from(socket)))
         .stdout(Stdio::null())
         .stderr(Stdio::inherit());
     // A signal to the agent's group, such as Ctrl-C, must not end the signer before the attempts.
     command.process_group(0);
-    if let Some((user, group)) = config.run_as {
-        command.uid(user).gid(group);
-    }
-    let child = command.spawn()?;
-    let channel = Channel::new(ours);
-    channel.set_deadline(Some(ANSWER_WITHIN))?;
-    let begin = Begin {
-        root: STANDARD.encode(&config.root),
-        fleet: config.fleet.clone(),
-        agent: config.agent.clone(),
-    };
-    channel.send(&Ask::Begin(begin), None)?;
-    match channel.receive::<Answer>()? {
-        Some((Answer::Ready(key), _)) => Ok(Line { channel, child, key }),
-        Some((Answer::Refused(why), _)) => Err(SignerFailure::Refused(why)),
-        _ => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
-    }
+    command.spawn()
 }

@@ -4,18 +4,33 @@ use meridian_core::{digest::Digest, golang::h1::H1};
 use meridian_trust::statement::{Sandbox, ToolchainUsed};
 use serde::{Deserialize, Serialize};
 
+use super::{key_source::KeySetup, user::RunAs};
+
 /// What the agent asks.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Ask {
-    /// Says whom the signer belongs to. First, once; a signer that was told before takes only the same again.
-    Begin(Begin),
+    /// Says whom the signer belongs to and how it is set up. First, and once.
+    Begin(Box<Begin>),
     /// Sign this: the file comes with the message.
     Sign(Box<SignAsk>),
 }
 
-/// Whom a signer belongs to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// The first word to a signer.
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Begin {
+    /// Whom it belongs to.
+    pub(super) owner: Owner,
+    /// As whom it runs from then on; as the agent's own user when nobody is named.
+    pub(super) run_as: Option<RunAs>,
+    /// How it signs: `ecdsa-p256` or `ed25519`.
+    pub(super) algorithm: String,
+    /// Where its key is.
+    pub(super) key: KeySetup,
+}
+
+/// Whom a signer belongs to. It keeps that, and takes only the same again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Owner {
     /// The fleet's root: SPKI, DER, base64.
     pub(super) root: String,
     /// The fleet.
@@ -83,8 +98,10 @@ pub(super) enum Answer {
     Ready(PublicKey),
     /// It signed.
     Signed(Box<SignedArtifact>),
-    /// It did not, and why.
+    /// It looked, and would not.
     Refused(String),
+    /// Whoever holds its key did not sign, or not in time.
+    KeyAway(String),
 }
 
 /// A signer's key.

@@ -3,11 +3,16 @@
 //! It believes nobody: an order counts only under a key that the pinned root certified; what is signed is hashed here,
 //! from a descriptor; its name and its modules are read from the bytes; and what the agent alone can know (which
 //! toolchain, which sandbox) is compared with the executable where that says something of it.
+//!
+//! Its files are named from its working directory, which is the only one it needs.
 
 use std::{
     fs::File,
     io::{self, Read, Seek, SeekFrom},
-    os::{fd::OwnedFd, unix::fs::FileExt as _},
+    os::{
+        fd::{AsFd as _, OwnedFd},
+        unix::{fs::FileExt as _, net::UnixStream},
+    },
     path::Path,
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -28,56 +33,89 @@ use meridian_trust::{
     executable::{BuildInfo, read_build_info},
     holder::Holder,
     keyring::{Keyring, Root},
-    keys::{Signer as _, SigningKey, VerifyingKey},
+    keys::{Algorithm, SignError, Signer, VerifyingKey},
     message::{Content, Message},
     order::{Order, SandboxWanted},
     proof::proof_text,
     sbom,
-    statement::{InternalParameters, Provenance, Source, Subject},
+    statement::{InternalParameters, Provenance, ProvenanceError, Source, Subject},
 };
 
 use super::{
     channel::Channel,
-    key_file,
-    protocol::{Answer, Ask, Begin, PublicKey, SignAsk, SignedArtifact},
+    confinement, isolation,
+    key_source::KeySource,
+    protocol::{Answer, Ask, Begin, Owner, PublicKey, SignAsk, SignedArtifact},
     signed_log::{Signed, SignedLog},
 };
 
 /// The largest file that is signed, in bytes.
 const ARTIFACT_LEN_MAX: u64 = 4 << 30;
-const LOG_FILE: &str = "signed.log";
 const OWNER_FILE: &str = "owner.json";
 
 /// Why a signer does not start or does not sign. The text is for the agent's log and the task's history.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct SignerError(String);
+pub enum SignerError {
+    /// It does not start, or would not.
+    #[error("{0}")]
+    Refused(String),
+    /// Whoever holds its key did not sign.
+    #[error("{0}")]
+    Key(String),
+}
 
 impl SignerError {
     fn new(what: impl std::fmt::Display) -> Self {
-        Self(what.to_string())
+        Self::Refused(what.to_string())
+    }
+
+    fn answer(self) -> Answer {
+        match self {
+            Self::Refused(why) => Answer::Refused(why),
+            Self::Key(why) => Answer::KeyAway(why),
+        }
+    }
+}
+
+/// What the key's holder says is its own trouble; what cannot be read, or changed, is the artifact's.
+impl From<SignError> for SignerError {
+    fn from(error: SignError) -> Self {
+        match error {
+            SignError::Read(error) => Self::new(error),
+            away @ (SignError::Holder(_) | SignError::Late { .. }) => Self::Key(away.to_string()),
+        }
     }
 }
 
 /// A signer that was told whom it belongs to.
 struct Service {
-    key: SigningKey,
+    key: Box<dyn Signer>,
     log: SignedLog,
     root: Root,
     fleet: FleetName,
     agent: AgentId,
 }
 
-/// Serves one agent over `socket` until that hangs up. The key and the log lie in `state`.
+/// Runs the signer's process: hides, and serves the agent at the other end of standard input until that hangs up. The
+/// key and the log lie in `state`.
 ///
 /// # Errors
-/// When the state cannot be used; the agent is told as well.
-pub fn serve(socket: std::os::unix::net::UnixStream, state: &Path) -> Result<(), SignerError> {
+/// When the process cannot be closed to others or the state cannot be used; of the latter the agent is told as well.
+pub fn run(state: &Path) -> Result<(), SignerError> {
+    confinement::hide().map_err(SignerError::new)?;
+    let socket = io::stdin().as_fd().try_clone_to_owned().map_err(SignerError::new)?;
+    serve(socket.into(), state)
+}
+
+fn serve(socket: UnixStream, state: &Path) -> Result<(), SignerError> {
     let channel = Channel::new(socket);
     let mut service = None;
     while let Some((ask, file)) = channel.receive::<Ask>().map_err(SignerError::new)? {
         let answer = match (ask, &mut service) {
-            (Ask::Begin(begin), _) => Service::begin(&begin, state).and_then(|begun| {
+            (Ask::Begin(_), Some(_)) => {
+                Err(SignerError::new("the signer was told already whom it belongs to"))
+            }
+            (Ask::Begin(begin), None) => Service::begin(*begin, state).and_then(|begun| {
                 let ready = begun.public_key()?;
                 service = Some(begun);
                 Ok(Answer::Ready(ready))
@@ -88,7 +126,7 @@ pub fn serve(socket: std::os::unix::net::UnixStream, state: &Path) -> Result<(),
                 file.and_then(|file| service.sign(&ask, file, now())).map(|s| Answer::Signed(Box::new(s)))
             }
         };
-        let answer = answer.unwrap_or_else(|refused| Answer::Refused(refused.to_string()));
+        let answer = answer.unwrap_or_else(SignerError::answer);
         channel.send(&answer, None).map_err(SignerError::new)?;
     }
     Ok(())
@@ -100,24 +138,38 @@ fn now() -> Wall {
 }
 
 impl Service {
-    fn begin(begin: &Begin, state: &Path) -> Result<Self, SignerError> {
-        keep_owner(&state.join(OWNER_FILE), begin)?;
-        let spki = STANDARD.decode(&begin.root).map_err(SignerError::new)?;
-        let fleet: FleetName = begin.fleet.parse().map_err(SignerError::new)?;
+    fn begin(begin: Begin, state: &Path) -> Result<Self, SignerError> {
+        let Begin { owner, run_as, algorithm, key } = begin;
+        let algorithm: Algorithm = algorithm.parse().map_err(SignerError::new)?;
+        // Secrets may be the agent's user's alone; all that is read or loaded after them is its own user's business.
+        confinement::stay_in_memory();
+        let source = KeySource::read(key).map_err(SignerError::new)?;
+        if let Some(user) = run_as {
+            confinement::become_user(user).map_err(SignerError::new)?;
+        }
+        if matches!(source, KeySource::File(_)) {
+            isolation::cut_off().map_err(SignerError::new)?;
+        }
+        keep_owner(&state.join(OWNER_FILE), &owner)?;
+        let spki = STANDARD.decode(&owner.root).map_err(SignerError::new)?;
+        let fleet: FleetName = owner.fleet.parse().map_err(SignerError::new)?;
         let root = VerifyingKey::from_spki(&spki).map_err(SignerError::new)?;
+        let log = SignedLog::open(state).map_err(SignerError::new)?;
         Ok(Self {
-            key: key_file::open_or_create(state).map_err(SignerError::new)?,
-            log: SignedLog::open(&state.join(LOG_FILE)).map_err(SignerError::new)?,
+            key: source.open(state, algorithm).map_err(SignerError::new)?,
+            log,
             root: Root::new(root, Some(fleet.clone())).map_err(SignerError::new)?,
-            agent: begin.agent.parse().map_err(SignerError::new)?,
+            agent: owner.agent.parse().map_err(SignerError::new)?,
             fleet,
         })
     }
 
     fn public_key(&self) -> Result<PublicKey, SignerError> {
         let proof = proof_text(&self.fleet, &self.agent);
-        let proof = self.key.sign(&Message::of(proof.as_bytes())).map_err(SignerError::new)?;
-        let public = self.key.public();
+        let message = Message::of(proof.as_bytes());
+        let (public, proof) = (self.key.public(), self.key.sign(&message)?);
+        // Whoever holds the key may hold another one than it says.
+        public.verify(&message, &proof).map_err(|error| SignerError::Key(error.to_string()))?;
         Ok(PublicKey {
             algorithm: public.algorithm().name().to_owned(),
             spki: public.to_spki(),
@@ -157,8 +209,11 @@ impl Service {
                 key: key.clone(),
             })
             .map_err(SignerError::new)?;
-        let signature = self.key.sign(&message).map_err(SignerError::new)?.to_bytes();
-        let envelope = provenance.sign(&self.key).map_err(SignerError::new)?;
+        let signature = self.key.sign(&message)?.to_bytes();
+        let envelope = provenance.sign(&*self.key).map_err(|error| match error {
+            ProvenanceError::Sign(error) => error.into(),
+            other => SignerError::new(other),
+        })?;
         let bundle = EnvelopeBundle { envelope }.to_json();
         Ok(SignedArtifact {
             name: provenance.subject.name,
@@ -232,11 +287,11 @@ impl Service {
 
 /// Writes down whom the signer belongs to, or sees that it is the same as before: a key must not be carried from
 /// one fleet or agent to another.
-fn keep_owner(path: &Path, begin: &Begin) -> Result<(), SignerError> {
+fn keep_owner(path: &Path, owner: &Owner) -> Result<(), SignerError> {
     match std::fs::read(path) {
         Ok(known) => {
-            let known: Begin = serde_json::from_slice(&known).map_err(SignerError::new)?;
-            if known == *begin {
+            let known: Owner = serde_json::from_slice(&known).map_err(SignerError::new)?;
+            if known == *owner {
                 return Ok(());
             }
             Err(SignerError::new(format_args!(
@@ -245,7 +300,7 @@ fn keep_owner(path: &Path, begin: &Begin) -> Result<(), SignerError> {
             )))
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let text = serde_json::to_vec(begin).map_err(SignerError::new)?;
+            let text = serde_json::to_vec(owner).map_err(SignerError::new)?;
             let staged = path.with_extension("new");
             std::fs::write(&staged, text)
                 .and_then(|()| std::fs::rename(&staged, path))
@@ -313,5 +368,28 @@ impl Seek for ReadAt<'_> {
         };
         self.place = place.ok_or(io::ErrorKind::InvalidInput)?;
         Ok(self.place)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use meridian_trust::message::ReadError;
+
+    use super::*;
+
+    #[test]
+    fn a_key_that_is_late_or_away_is_told_apart_from_what_is_refused() {
+        let late = SignError::Late { within: Duration::from_millis(50) };
+        let away = SignError::Holder("the token failed".to_owned());
+        for error in [late, away] {
+            let text = error.to_string();
+            assert!(matches!(SignerError::from(error).answer(), Answer::KeyAway(why) if why == text));
+        }
+        let read = SignError::Read(ReadError::TooLarge { len_max: 1 });
+        assert!(matches!(SignerError::from(read).answer(), Answer::Refused(_)));
+        let proof = ProvenanceError::Times;
+        assert!(matches!(SignerError::new(proof).answer(), Answer::Refused(_)));
     }
 }

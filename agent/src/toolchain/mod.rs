@@ -7,13 +7,13 @@
 //! Not here: cmd/go's own switching of toolchains, which is off everywhere (`GOTOOLCHAIN=local`).
 
 mod error;
-mod pins;
+mod host;
 mod toolchain_ref;
 mod toolchains;
 mod unpack;
 
 pub use error::ToolchainError;
-pub use pins::{DEFAULT_VERSION, host_platform};
+pub use host::host_platform;
 pub use toolchain_ref::{Origin, ToolchainRef};
 pub use toolchains::Toolchains;
 pub use unpack::UnpackError;

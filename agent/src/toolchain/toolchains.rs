@@ -11,7 +11,10 @@ use std::{
 use meridian_core::{
     build::Toolchain,
     digest::Digest,
-    golang::h1::H1,
+    golang::{
+        h1::H1,
+        toolchain_pins::{DEFAULT_VERSION, default_pin},
+    },
     machine::input::{Phase, Progress},
 };
 
@@ -20,7 +23,7 @@ use tokio::sync::{OwnedMutexGuard, watch};
 
 use super::{
     error::ToolchainError,
-    pins::{DEFAULT_VERSION, default_pin, host_platform},
+    host::host_platform,
     toolchain_ref::{Origin, ToolchainRef},
     unpack::{UnpackError, unpack},
 };

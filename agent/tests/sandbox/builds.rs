@@ -122,6 +122,8 @@ fn work(files: Files<'_>, cgo: bool) -> Work {
         name: None,
         version: "1.2.3".into(),
         wishes: Wishes::default(),
+        from_scratch: false,
+        rebuild: None,
     };
     let host = if cfg!(target_arch = "aarch64") { "linux/arm64" } else { "linux/amd64" };
     let task = TaskId { build: "team/project/1".parse().unwrap(), ordinal: 0 };

@@ -54,6 +54,9 @@ pub struct BuildArgs {
     /// Allow cgo.
     #[arg(long)]
     pub cgo: bool,
+    /// Compile everything again, from an empty build cache.
+    #[arg(long)]
+    pub from_scratch: bool,
     /// Build with this Go version, such as 1.26.9, or `default` for the one that Meridian pins.
     #[arg(long, value_name = "VERSION", env = "MERIDIAN_GO")]
     pub go: Option<String>,

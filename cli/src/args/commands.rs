@@ -5,6 +5,8 @@ use clap::{Args, Parser, Subcommand};
 use crate::args::{
     build::BuildArgs,
     forms::{address, project},
+    rebuild::RebuildArgs,
+    release::ReleaseArgs,
     role::{AgentArgs, CoordinatorArgs, LocalArgs},
 };
 
@@ -15,7 +17,7 @@ use crate::args::{
 #[command(
     name = "meridian",
     version,
-    after_help = "Exit codes: 0 done, 1 build failed, 2 usage, 3 request refused, 4 infrastructure broken, 130 cancelled."
+    after_help = "Exit codes: 0 done, 1 build failed, 2 usage, 3 request refused, 4 infrastructure broken, 5 a rebuild diverged, 130 cancelled."
 )]
 pub struct Cli {
     /// What to do.
@@ -28,6 +30,10 @@ pub struct Cli {
 pub enum Command {
     /// Build a directory, a module or a git repository for one or more platforms.
     Build(Box<BuildArgs>),
+    /// Build again, elsewhere and from scratch, what a build built, and compare bit by bit.
+    Rebuild(Box<RebuildArgs>),
+    /// Make the archives and checksums of a release from a GoReleaser configuration.
+    Release(Box<ReleaseArgs>),
     /// List the builds of a project, newest first.
     Builds(BuildsArgs),
     /// Show what the tools of a build wrote.
@@ -78,6 +84,8 @@ impl Command {
     pub fn json(&self) -> bool {
         match self {
             Self::Build(args) => args.fleet.json,
+            Self::Rebuild(args) => args.fleet.json,
+            Self::Release(args) => args.fleet.json,
             Self::Builds(args) => args.fleet.json,
             Self::Logs(args) => args.fleet.json,
             Self::Explain(args) | Self::Cancel(args) => args.fleet.json,
@@ -261,19 +269,25 @@ pub enum JournalCommand {
 /// Arguments of `meridian verify`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  meridian verify dist/web_1.4.0_linux_amd64\n  meridian verify --trust fleet.pub --policy release.toml dist/web_1.4.0_*"
+    after_help = "Examples:\n  meridian verify dist\n  meridian verify dist/web_1.4.0_linux_amd64\n  meridian verify --trust fleet.pub --policy release.toml dist/web_1.4.0_*"
 )]
 pub struct VerifyArgs {
-    /// The artifacts. What stands beside each (X.sig, X.sigstore.json, …, keyring.json) is read from there.
+    /// The artifacts, or the directory that they lie in. What stands beside each (X.sig, X.sigstore.json, …,
+    /// keyring.json) is read from there.
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<std::path::PathBuf>,
     /// The fleet's root: a public key in PEM, as `meridian keyring root` prints it. Default: the roots of the fleets
     /// that were joined here.
     #[arg(long, value_name = "FILE")]
     pub trust: Option<std::path::PathBuf>,
-    /// What is asked for beyond good signatures: fleet, grade, builders, sources, projects.
+    /// What is asked for beyond good signatures: fleet, grade, builders, sources, projects, sandbox, keyring_max_age,
+    /// require.
     #[arg(long, value_name = "FILE")]
     pub policy: Option<std::path::PathBuf>,
+    /// A fresher keyring than the one beside the artifacts, as `meridian keyring export` prints it: a key that was
+    /// revoked since is judged by it.
+    #[arg(long, value_name = "FILE")]
+    pub keyring: Option<std::path::PathBuf>,
     /// Print JSON instead of text.
     #[arg(long)]
     pub json: bool,
@@ -294,6 +308,8 @@ pub enum KeyringCommand {
     Root(FleetArgs),
     /// List the keys that the fleet vouches for.
     Show(FleetArgs),
+    /// Print the keyring as the root signed it, for `verify --keyring` on a machine that does not reach the fleet.
+    Export(FleetArgs),
     /// Take a signing key back.
     Revoke(KeyringRevokeArgs),
 }
@@ -301,7 +317,7 @@ pub enum KeyringCommand {
 impl KeyringCommand {
     fn json(&self) -> bool {
         match self {
-            Self::Root(args) | Self::Show(args) => args.json,
+            Self::Root(args) | Self::Show(args) | Self::Export(args) => args.json,
             Self::Revoke(args) => args.fleet.json,
         }
     }

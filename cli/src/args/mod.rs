@@ -6,6 +6,8 @@
 pub mod build;
 mod commands;
 mod forms;
+pub mod rebuild;
+pub mod release;
 pub mod role;
 
 pub use commands::{

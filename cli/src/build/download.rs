@@ -81,7 +81,7 @@ pub async fn artifacts(
         })?;
         dist.take(name, digest, &handle.path).map_err(dist_trouble)?;
     }
-    sidecars::write(dist, &blobs, &attested, keyring, pinned_root(&fleet.client)?)
+    sidecars::write(dist, &blobs, &attested, keyring, &pinned_root(&fleet.client)?)
 }
 
 fn dist_trouble(error: DistError) -> Trouble {

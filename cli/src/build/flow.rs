@@ -10,6 +10,7 @@ use meridian_core::{
     digest::Digest,
     id::IdempotencyKey,
     quantity::{ByteCount, Millis},
+    time::Wall,
 };
 use meridian_proto::v1::{self, BuildState, task::State};
 use serde_json::json;
@@ -64,30 +65,14 @@ pub async fn run(context: &Context, args: &BuildArgs) -> Result<(), Trouble> {
     if args.detach {
         return print_detached(&submitted, args.fleet.json);
     }
-    let mut ended = Vec::new();
-    let mut submitted = submitted.into_iter();
-    while let Some(one) = submitted.next() {
-        match follow(&mut fleet, &one.build, &mut report, &mut interrupts).await? {
-            Followed::Ended(build) => ended.push((one, build)),
-            Followed::Cancelled => {
-                report.end();
-                // The command stands for all of its builds, also those that were not looked at yet.
-                let later = submitted.map(|later| later.build).collect();
-                return Err(submit::take_back(&fleet, vec![one.build], later, None).await);
-            }
-        }
-        report.end();
-        report.next_build();
-    }
+    let ended = follow_all(&mut fleet, submitted, &mut report, &mut interrupts).await?;
     let builds: Vec<&v1::Build> = ended.iter().map(|(_, build)| build.as_ref()).collect();
     if let Err(trouble) = check_outcome(&builds) {
         // Where the answer cannot be written, the trouble itself is what there is to tell.
         if args.fleet.json && print_outcome(&builds, None, started).is_ok() {
             return Err(trouble.said());
         }
-        for told in builds.iter().map(|build| describe(build)).filter(|told| !told.is_empty()) {
-            print::aside(told.trim_end());
-        }
+        tell_failures(&builds);
         return Err(trouble);
     }
     let dist = tokio::select! {
@@ -104,6 +89,41 @@ pub async fn run(context: &Context, args: &BuildArgs) -> Result<(), Trouble> {
     })
 }
 
+/// Follows every build to its end.
+///
+/// # Errors
+/// When the coordinator stays away, or the user gives up: then all of them are cancelled.
+pub(crate) async fn follow_all(
+    fleet: &mut Fleet,
+    submitted: Vec<Submitted>,
+    report: &mut Report,
+    interrupts: &mut Interrupts,
+) -> Result<Vec<(Submitted, Box<v1::Build>)>, Trouble> {
+    let mut ended = Vec::new();
+    let mut submitted = submitted.into_iter();
+    while let Some(one) = submitted.next() {
+        match follow(fleet, &one.build, report, interrupts).await? {
+            Followed::Ended(build) => ended.push((one, build)),
+            Followed::Cancelled => {
+                report.end();
+                // The command stands for all of its builds, also those that were not looked at yet.
+                let later = submitted.map(|later| later.build).collect();
+                return Err(submit::take_back(fleet, vec![one.build], later, None).await);
+            }
+        }
+        report.end();
+        report.next_build();
+    }
+    Ok(ended)
+}
+
+/// Says on standard error what failed in each build.
+pub(crate) fn tell_failures(builds: &[&v1::Build]) {
+    for told in builds.iter().map(|build| describe(build)).filter(|told| !told.is_empty()) {
+        print::aside(told.trim_end());
+    }
+}
+
 fn check_arguments(args: &BuildArgs) -> Result<(), Trouble> {
     if let Some(key) = &args.idempotency_key {
         IdempotencyKey::new(key).map_err(Trouble::usage)?;
@@ -114,7 +134,8 @@ fn check_arguments(args: &BuildArgs) -> Result<(), Trouble> {
     Ok(())
 }
 
-fn cancelled(what: &str) -> Trouble {
+/// The trouble of a command that the user gave up.
+pub(crate) fn cancelled(what: &str) -> Trouble {
     Trouble { exit: ExitCode::Cancelled, ..Trouble::broken(format_args!("cancelled: {what}")) }
 }
 
@@ -156,7 +177,7 @@ fn check(args: &BuildArgs, plan: Plan) -> Result<(Plan, BuildSpec), Trouble> {
 }
 
 /// Success, or the one trouble that stands for all builds.
-fn check_outcome(builds: &[&v1::Build]) -> Result<(), Trouble> {
+pub(crate) fn check_outcome(builds: &[&v1::Build]) -> Result<(), Trouble> {
     let with = |state| builds.iter().filter(move |build| build.state() == state);
     let names = |state| with(state).map(|build| build.id.as_str()).collect::<Vec<_>>().join(", ");
     if with(BuildState::Failed).next().is_some() {
@@ -174,7 +195,7 @@ fn check_outcome(builds: &[&v1::Build]) -> Result<(), Trouble> {
 }
 
 /// Fetches and checks every artifact.
-async fn write_dist(
+pub(crate) async fn write_dist(
     fleet: &mut Fleet,
     ended: &[(Submitted, Box<v1::Build>)],
     out: &Path,
@@ -183,6 +204,7 @@ async fn write_dist(
     let mut dist = Dist::open(out).map_err(Trouble::broken)?;
     let ids: Vec<&str> = ended.iter().map(|(_, build)| build.id.as_str()).collect();
     let keyring = sidecars::keyring(fleet, &ids, report).await?;
+    fleet.remember(&keyring.keyring);
     let mut attested = Vec::new();
     for (one, build) in ended {
         let wanted = artifacts(build);
@@ -195,7 +217,7 @@ async fn write_dist(
     let directory = out.to_owned();
     let sealed = tokio::task::spawn_blocking(move || {
         dist.seal().map_err(Trouble::broken)?;
-        sidecars::verify_all(&directory, &attested, root)
+        sidecars::verify_all(&directory, &attested, root, Wall(print::now_ms()))
     });
     sealed.await.map_err(Trouble::broken)??;
     Ok(out.to_owned())

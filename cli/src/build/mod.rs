@@ -8,6 +8,7 @@ pub mod download;
 pub mod failures;
 pub mod flow;
 pub mod interrupt;
+pub mod keyring_file;
 pub mod patience;
 pub mod report;
 pub mod request;

@@ -53,6 +53,8 @@ pub fn spec(
             region: mistakes.parse("--region", args.region.as_deref()),
             agent: mistakes.parse("--agent", args.agent.as_deref()),
         },
+        from_scratch: args.from_scratch,
+        rebuild: None,
         source,
     };
     spec.normalise();
@@ -172,7 +174,7 @@ fn platforms(args: &BuildArgs, file: &ProjectFile, mistakes: &mut Mistakes) -> V
 }
 
 /// The platform that this process runs on.
-fn host_platform() -> Result<Platform, String> {
+pub(crate) fn host_platform() -> Result<Platform, String> {
     let os = match std::env::consts::OS {
         "macos" => "darwin",
         other => other,
@@ -190,7 +192,8 @@ fn host_platform() -> Result<Platform, String> {
     })
 }
 
-fn toolchain(args: &BuildArgs, file: &ProjectFile) -> Toolchain {
+/// The Go that the flags and the file ask for.
+pub(crate) fn toolchain(args: &BuildArgs, file: &ProjectFile) -> Toolchain {
     if args.toolchain.is_some() {
         return Toolchain::Local;
     }

@@ -1,31 +1,38 @@
 //! Writes what stands beside each artifact, and verifies all of it as anybody could.
 //!
 //! The files are those that stock tools take ([`meridian_trust::sidecar`]); the keyring and the acceptances of all builds
-//! of the command come together in one `keyring.json`. **Nothing is called done that `meridian verify` would refuse**: the
+//! of the directory come together in one `keyring.json` ([`super::keyring_file`]). **Nothing is called done that `meridian verify` would refuse**: the
 //! same verification runs here, over the files that were written, against the root that was pinned on joining.
 
-use std::{fs, io, path::Path};
+use std::{
+    fs,
+    io::{self, Read as _},
+    path::Path,
+};
 
-use meridian_core::{attestation::Attestation, digest::Digest};
+use meridian_core::{attestation::Attestation, digest::Digest, time::Wall};
 use meridian_proto::v1;
 use meridian_store::blob::{BlobError, DiskBlobs, hash_file};
 use meridian_trust::{
     bundle::MessageBundle,
-    keyring::{KeyringFile, Root},
+    executable::read_build_info,
+    keyring::{Keyring, KeyringFile, Root},
     keys::Signature,
     message::{Content, Message},
     sidecar::{KEYRING_FILE, Sidecar, signature_text},
-    verify::{Files, Policy, Report, Verifier},
+    verify::{Bill, Files, Policy, Report, Verifier},
 };
 
 use tonic::Status;
 
 use crate::{
     build::{
+        keyring_file,
         patience::Patience,
         report,
         watch::{Doing, wait_and_reconnect},
     },
+    command::print,
     dist::Dist,
     fleet::{
         client::{ANSWER_DEADLINE, explain_status, is_away},
@@ -123,12 +130,10 @@ pub fn write(
     blobs: &DiskBlobs,
     attested: &[Attested],
     keyring: &KeyringFile,
-    root: Root,
+    root: &Root,
 ) -> Result<(), Trouble> {
-    let json = keyring.to_json();
-    let verifier = Verifier::new(root, Some(&json), Policy::default());
-    let ring = verifier.keyring().ok_or_else(|| {
-        Trouble::broken("the coordinator's keyring is not signed by the fleet's root")
+    let ring = Keyring::open(&keyring.keyring, root).map_err(|error| {
+        Trouble::broken(format_args!("the coordinator's keyring cannot be used: {error}"))
             .hint("join the fleet again")
     })?;
     for artifact in attested {
@@ -139,7 +144,7 @@ pub fn write(
         let entry = ring.entry(attestation.key).map_err(|error| wrong(&error))?;
         let signature = Signature::parse(entry.key.algorithm(), &attestation.signature);
         let signature = signature.map_err(|error| wrong(&error))?;
-        let read = |digest: &Digest| -> Result<Vec<u8>, BlobError> {
+        let document = |digest: &Digest| -> Result<Vec<u8>, BlobError> {
             blobs.read(digest, DOCUMENT_LEN_MAX).map(|bytes| bytes.to_vec())
         };
         for sidecar in Sidecar::ALL {
@@ -147,13 +152,38 @@ pub fn write(
                 Sidecar::Signature => signature_text(&signature).into_bytes(),
                 Sidecar::PublicKey => entry.key.to_pem().into_bytes(),
                 Sidecar::MessageBundle => MessageBundle::new(&entry.key, *digest, &signature).to_json(),
-                Sidecar::Provenance => read(&attestation.provenance.digest).map_err(|error| wrong(&error))?,
-                Sidecar::Sbom => read(&attestation.sbom.digest).map_err(|error| wrong(&error))?,
+                Sidecar::Provenance => {
+                    document(&attestation.provenance.digest).map_err(|error| wrong(&error))?
+                }
+                Sidecar::Sbom => document(&attestation.sbom.digest).map_err(|error| wrong(&error))?,
             };
             dist.place(&sidecar.file_name(name), &content).map_err(Trouble::broken)?;
         }
     }
-    dist.place(KEYRING_FILE, &json).map_err(Trouble::broken)
+    // Another build may write here at the same time; each takes over what the other has left.
+    let _alone = dist.alone().map_err(Trouble::broken)?;
+    let gathered = keyring_file::gather(dist.directory(), keyring, root).map_err(Trouble::broken)?;
+    if let Some(told) = gathered.replaced {
+        print::aside(&told);
+    }
+    dist.place(KEYRING_FILE, &gathered.file.to_json()).map_err(Trouble::broken)
+}
+
+/// A document of a directory that anybody may have written; `None` when there is none. Of one that is too long only so
+/// much is read that whoever takes it apart sees that it is.
+///
+/// # Errors
+/// When it cannot be read, or is no file.
+pub fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    match fs::metadata(path) {
+        Ok(metadata) if metadata.is_file() => {}
+        Ok(_) => return Err(io::Error::other(format!("{} is not a file", path.display()))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    }
+    let mut bytes = Vec::new();
+    fs::File::open(path)?.take(DOCUMENT_LEN_MAX.0 + 1).read_to_end(&mut bytes)?;
+    Ok(Some(bytes))
 }
 
 /// Verifies an artifact of a directory with what stands beside it there.
@@ -162,24 +192,19 @@ pub fn write(
 /// When the artifact itself cannot be read.
 pub fn verify(verifier: &Verifier, artifact: &Path) -> io::Result<Report> {
     let name = artifact.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let beside = |sidecar: Sidecar| -> io::Result<Option<Vec<u8>>> {
-        match fs::read(artifact.with_file_name(sidecar.file_name(&name))) {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
-    };
-    let (digest, _) = hash_file(artifact)?;
+    let beside = |sidecar: Sidecar| read(&artifact.with_file_name(sidecar.file_name(&name)));
+    let (digest, size) = hash_file(artifact)?;
     let content = OnDisk(artifact);
-    let [signature, public_key, message_bundle, provenance] =
-        [Sidecar::Signature, Sidecar::PublicKey, Sidecar::MessageBundle, Sidecar::Provenance].map(beside);
-    let (signature, public_key) = (signature?, public_key?);
-    let (message_bundle, provenance) = (message_bundle?, provenance?);
+    let (signature, public_key) = (beside(Sidecar::Signature)?, beside(Sidecar::PublicKey)?);
+    let (message_bundle, provenance) = (beside(Sidecar::MessageBundle)?, beside(Sidecar::Provenance)?);
+    let sbom = beside(Sidecar::Sbom)?;
+    let build_info = read_build_info(fs::File::open(artifact)?);
     let files = Files {
         signature: signature.as_deref(),
         public_key: public_key.as_deref(),
         message_bundle: message_bundle.as_deref(),
         provenance: provenance.as_deref(),
+        sbom: sbom.as_deref().map(|json| Bill { json, size, build_info: build_info.as_ref() }),
     };
     Ok(verifier.verify(&name, &Message::told(digest, &content), &files))
 }
@@ -188,12 +213,12 @@ pub fn verify(verifier: &Verifier, artifact: &Path) -> io::Result<Report> {
 ///
 /// # Errors
 /// When one is not to be trusted, with the first reason.
-pub fn verify_all(directory: &Path, attested: &[Attested], root: Root) -> Result<(), Trouble> {
+pub fn verify_all(directory: &Path, attested: &[Attested], root: Root, now: Wall) -> Result<(), Trouble> {
     if attested.is_empty() {
         return Ok(());
     }
     let keyring = fs::read(directory.join(KEYRING_FILE)).map_err(Trouble::broken)?;
-    let verifier = Verifier::new(root, Some(&keyring), Policy::default());
+    let verifier = Verifier::new(root, Some(&keyring), Policy::default(), now);
     for artifact in attested {
         let report = verify(&verifier, &directory.join(&artifact.name)).map_err(Trouble::broken)?;
         if let Some(check) = report.unmet().next() {
@@ -214,5 +239,22 @@ struct OnDisk<'a>(&'a Path);
 impl Content for OnDisk<'_> {
     fn open(&self) -> io::Result<Box<dyn io::Read + '_>> {
         Ok(Box::new(fs::File::open(self.0)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_document_of_any_size_is_read_only_so_far_and_what_is_no_file_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.sig");
+        assert_eq!(read(&path).unwrap(), None);
+        fs::write(&path, "AAAA").unwrap();
+        assert_eq!(read(&path).unwrap().unwrap(), b"AAAA");
+        fs::File::create(&path).unwrap().set_len(1 << 40).unwrap();
+        assert_eq!(read(&path).unwrap().unwrap().len() as u64, DOCUMENT_LEN_MAX.0 + 1);
+        assert!(read(dir.path()).unwrap_err().to_string().contains("is not a file"));
     }
 }

@@ -234,7 +234,8 @@ async fn submit(
     }
 }
 
-fn random_key() -> Result<String, Trouble> {
+/// A key for a request that this command alone makes.
+pub(crate) fn random_key() -> Result<String, Trouble> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).map_err(|error| Trouble::broken(format_args!("no randomness: {error}")))?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())

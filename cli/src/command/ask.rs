@@ -11,7 +11,7 @@ use crate::{
     args::{BuildRef, BuildsArgs, FleetArgs},
     build::request::as_name,
     command::{
-        build_ref::{parse, state_word, to_json},
+        build_ref::{parse, rebuild_of, state_word, to_json},
         context::Context,
         print::{self, ago, now_ms, table},
     },
@@ -65,7 +65,7 @@ pub async fn builds(context: &Context, args: &BuildsArgs) -> Result<(), Trouble>
             state_word(build.state()).to_owned(),
             ago(build.submitted_ms, now_ms()),
             took.unwrap_or_default(),
-            source_words(build),
+            source_words(build) + &rebuild_of(build).map(|of| format!(", {of} again")).unwrap_or_default(),
         ]
     }));
     print::line(&table(&rows))
@@ -128,7 +128,11 @@ pub async fn explain(context: &Context, args: &BuildRef) -> Result<(), Trouble> 
     let answer = ask("explain the build", fleet.client.builds().explain(request)).await?;
     if args.fleet.json {
         let tasks: Vec<Value> = answer.tasks.iter().map(explanation_to_json).collect();
-        return print::json(&json!({ "build": build.to_string(), "tasks": tasks }));
+        let rebuild_of = Some(answer.rebuild_of).filter(|of| !of.is_empty());
+        return print::json(&json!({ "build": build.to_string(), "rebuild_of": rebuild_of, "tasks": tasks }));
+    }
+    if !answer.rebuild_of.is_empty() {
+        print::line(&format!("{build} builds {} again, from scratch", answer.rebuild_of))?;
     }
     answer.tasks.iter().try_for_each(|task| print::line(&explanation_text(task)))
 }

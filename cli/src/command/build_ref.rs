@@ -43,9 +43,16 @@ pub fn to_json(build: &v1::Build) -> Value {
         "submitted_ms": build.submitted_ms,
         "finished_ms": build.finished_ms,
         "revision": build.revision,
+        "rebuild_of": rebuild_of(build),
         "resolution": resolution,
         "tasks": build.tasks.iter().map(|task| task_to_json(build, task)).collect::<Vec<_>>(),
     })
+}
+
+/// The build that this one repeats.
+#[must_use]
+pub fn rebuild_of(build: &v1::Build) -> Option<&str> {
+    Some(build.spec.as_ref()?.rebuild.as_ref()?.of.as_str())
 }
 
 fn task_to_json(build: &v1::Build, task: &v1::Task) -> Value {
@@ -116,6 +123,7 @@ mod tests {
         task.progress = progress;
         let value = to_json(&build(vec![task]));
         assert_eq!(value["build"], "acme/web/1");
+        assert_eq!(value["rebuild_of"], Value::Null);
         assert_eq!(value["tasks"][0]["target"], "linux/amd64");
         assert_eq!(value["tasks"][0]["state"], "leased");
         assert_eq!(value["tasks"][0]["progress"]["phase"], "compile");

@@ -2,16 +2,18 @@
 
 use meridian_core::time::Wall;
 use meridian_proto::v1;
-use meridian_trust::{dsse::Envelope, keyring::Keyring, keys::KeyId, timestamp::Timestamp};
+use meridian_trust::{
+    dsse::Envelope,
+    keyring::{Keyring, KeyringFile},
+    keys::KeyId,
+    timestamp::Timestamp,
+};
 use serde_json::{Value, json};
 
 use crate::{
     args::{KeyringCommand, KeyringRevokeArgs},
     command::{context::Context, print},
-    fleet::{
-        client::{Client, ask},
-        root::pinned_root,
-    },
+    fleet::{client::ask, root::pinned_root, select::Fleet},
     trouble::Trouble,
 };
 
@@ -28,16 +30,28 @@ pub async fn run(context: &Context, command: &KeyringCommand) -> Result<(), Trou
         }
         KeyringCommand::Show(args) => {
             let fleet = context.fleet(args).await?;
-            show(&fetch(&fleet.client).await?, args.json)
+            show(&fetch(&fleet).await?.0, args.json)
+        }
+        KeyringCommand::Export(args) => {
+            let fleet = context.fleet(args).await?;
+            let file = KeyringFile { keyring: fetch(&fleet).await?.1, acceptances: Vec::new() };
+            print::bytes(&file.to_json())
         }
         KeyringCommand::Revoke(args) => revoke(context, args).await,
     }
 }
 
-async fn fetch(client: &Client) -> Result<Keyring, Trouble> {
+/// The fleet's keyring and its signed form, which is kept for verifications to come.
+///
+/// # Errors
+/// When the fleet does not answer, or sends a keyring that its root did not sign.
+pub async fn fetch(fleet: &Fleet) -> Result<(Keyring, Envelope), Trouble> {
+    let client = &fleet.client;
     let answer = ask("fetch the keyring", client.keys().keyring(v1::KeyringRequest {})).await?;
     let envelope = Envelope::parse(&answer.keyring).map_err(Trouble::broken)?;
-    Keyring::open(&envelope, &pinned_root(client)?).map_err(Trouble::broken)
+    let keyring = Keyring::open(&envelope, &pinned_root(client)?).map_err(Trouble::broken)?;
+    fleet.remember(&envelope);
+    Ok((keyring, envelope))
 }
 
 fn show(keyring: &Keyring, as_json: bool) -> Result<(), Trouble> {
@@ -57,7 +71,12 @@ fn show(keyring: &Keyring, as_json: bool) -> Result<(), Trouble> {
                 })
             })
             .collect();
-        return print::json(&json!({ "fleet": keyring.fleet().as_str(), "keys": keys }));
+        return print::json(&json!({
+            "fleet": keyring.fleet().as_str(),
+            "version": keyring.version().0,
+            "issued_ms": keyring.issued().map(|at| at.0),
+            "keys": keys,
+        }));
     }
     let mut rows = Vec::new();
     for entry in keyring.entries() {

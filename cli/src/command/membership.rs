@@ -6,11 +6,12 @@ use serde_json::json;
 
 use crate::{
     args::{JoinArgs, TokenCreateArgs},
-    command::{context::Context, print},
+    command::{context::Context, keyring, print},
     fleet::{
-        client::ask,
+        client::{Client, ask},
         join::{Token, enroll},
         saved,
+        select::Fleet,
     },
     trouble::Trouble,
 };
@@ -30,6 +31,11 @@ pub async fn join(context: &Context, args: &JoinArgs) -> Result<(), Trouble> {
     }
     let directory =
         saved::save(&context.directories.state, &args.coordinator, &identity).map_err(Trouble::broken)?;
+    // Verifications to come judge by this keyring at least; the fleet is joined all the same without it.
+    let fleet = Fleet::joined(Client::new(&args.coordinator, identity)?, directory.clone());
+    if let Err(trouble) = keyring::fetch(&fleet).await {
+        tracing::warn!(%trouble, "the fleet's keyring could not be fetched");
+    }
     let printed = if args.json {
         print::json(&json!({ "id": id.as_str(), "coordinator": args.coordinator, "identity": directory }))
     } else {

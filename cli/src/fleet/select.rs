@@ -6,18 +6,23 @@
 
 use std::path::{Path, PathBuf};
 
+use meridian_core::time::Wall;
 use meridian_proto::v1;
 use meridian_runtime::{
     identity::{Identity, new_key_and_csr},
     state_dir::UserDirs,
 };
+use meridian_trust::dsse::Envelope;
 
 use crate::{
     args::FleetArgs,
+    command::print,
     fleet::{
         client::{Client, ask},
         local::{self, LocalPaths},
+        root::pinned_root,
         saved::{self, SavedFleet},
+        seen_keyring,
     },
     settings::UserConfig,
     trouble::Trouble,
@@ -41,6 +46,12 @@ enum FleetHome {
 }
 
 impl Fleet {
+    /// A fleet that was joined, with the identity in this directory.
+    #[must_use]
+    pub fn joined(client: Client, directory: PathBuf) -> Self {
+        Self { client, home: FleetHome::Joined(directory) }
+    }
+
     /// Whether it is this machine's own.
     #[must_use]
     pub const fn is_local(&self) -> bool {
@@ -57,6 +68,16 @@ impl Fleet {
             FleetHome::Joined(directory) => {
                 joined_place(self.client.id().fleet(), self.client.address(), directory)
             }
+        }
+    }
+
+    /// Keeps a keyring that the fleet gave, for verifications to come. Whoever asked for something else has it all the
+    /// same when that fails.
+    pub fn remember(&self, keyring: &Envelope) {
+        let FleetHome::Joined(directory) = &self.home else { return };
+        let Ok(root) = pinned_root(&self.client) else { return };
+        if let Err(error) = seen_keyring::remember(directory, &root, keyring, Wall(print::now_ms())) {
+            tracing::warn!(%error, "the fleet's keyring could not be kept");
         }
     }
 

@@ -85,6 +85,8 @@ fn judge(change: impl FnOnce(&mut BuildSpec)) -> Result<(), String> {
         name: None,
         version: String::new(),
         wishes: Wishes::default(),
+        from_scratch: false,
+        rebuild: None,
     };
     change(&mut spec);
     spec.check().map_err(|found| found.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))

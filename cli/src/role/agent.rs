@@ -8,6 +8,7 @@ use std::{
 use meridian_agent::{
     AgentConfig, App,
     sandbox::{Limits, SandboxPolicy},
+    secrets::DeclaredSecrets,
 };
 use meridian_core::{id::FleetName, quantity::ByteCount};
 use meridian_runtime::{
@@ -16,6 +17,7 @@ use meridian_runtime::{
     identity::Identity,
     shutdown::Signals,
     state_dir::{StateDir, UserDirs},
+    telemetry::Masking,
 };
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
@@ -23,7 +25,10 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     args::role::AgentArgs,
     fleet::join::{Token, enroll},
-    role::set,
+    role::{
+        set,
+        signer_table::{self, SignerTable},
+    },
     trouble::Trouble,
 };
 
@@ -41,6 +46,8 @@ struct AgentFile {
     cache_gib: u64,
     sources_gib: u64,
     free_min_mib: u64,
+    redaction: RedactionFile,
+    signer: SignerTable,
     sandbox: SandboxPolicy,
     limits: LimitsTable,
 }
@@ -56,6 +63,18 @@ struct LimitsTable {
     wall_seconds: Option<u64>,
 }
 
+/// What is secret on this agent's machine, by name: values never stand in the file.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+struct RedactionFile {
+    variables: Vec<String>,
+    files: Vec<PathBuf>,
+}
+
+/// The keys of `[redaction]`.
+const REDACTION: &[Key] =
+    &[Key::optional("variables", Kind::List(&Kind::Text)), Key::optional("files", Kind::List(&Kind::Text))];
+
 impl Default for AgentFile {
     fn default() -> Self {
         Self {
@@ -65,6 +84,8 @@ impl Default for AgentFile {
             cache_gib: 20,
             sources_gib: 5,
             free_min_mib: 1024,
+            redaction: RedactionFile::default(),
+            signer: SignerTable::default(),
             sandbox: SandboxPolicy::Required,
             limits: LimitsTable::default(),
         }
@@ -79,6 +100,8 @@ impl ConfigType for AgentFile {
         Key::optional("cache_gib", Kind::Integer { min: 1, max: 1_000_000 }),
         Key::optional("sources_gib", Kind::Integer { min: 1, max: 1_000_000 }),
         Key::optional("free_min_mib", Kind::Integer { min: 0, max: 1_000_000_000 }),
+        Key::optional("redaction", Kind::Table(REDACTION)),
+        Key::optional("signer", Kind::Table(signer_table::KEYS)),
         Key::optional("sandbox", Kind::OneOf(&["required", "when-possible", "off"])),
         Key::optional(
             "limits",
@@ -95,7 +118,8 @@ impl ConfigType for AgentFile {
     fn check(&self) -> Vec<Problem> {
         let lacks = self.coordinator.is_empty();
         let advice = "where is it? say --coordinator HOST:PORT, or set it in agent.toml";
-        lacks.then(|| Problem::new(&["coordinator"], advice)).into_iter().collect()
+        let lacks = lacks.then(|| Problem::new(&["coordinator"], advice));
+        lacks.into_iter().chain(self.signer.problems()).collect()
     }
 }
 
@@ -123,6 +147,8 @@ impl AgentFile {
             cache_capacity: ByteCount::gib(self.cache_gib),
             source_capacity: ByteCount::gib(self.sources_gib),
             free_min: ByteCount::mib(self.free_min_mib),
+            secrets: DeclaredSecrets { variables: self.redaction.variables, files: self.redaction.files },
+            signer: self.signer.settings(),
             sandbox: self.sandbox,
             build_limits: self.limits.limits(),
             ..config
@@ -152,7 +178,7 @@ pub(crate) fn confinement(
 ///
 /// # Errors
 /// When it has no identity and no token, or its configuration or state is not as it should be.
-pub async fn run(args: &AgentArgs) -> Result<(), Trouble> {
+pub async fn run(args: &AgentArgs, masking: Masking) -> Result<(), Trouble> {
     let file = load(args)?;
     let state = match &file.state {
         Some(state) => state.clone(),
@@ -163,7 +189,7 @@ pub async fn run(args: &AgentArgs) -> Result<(), Trouble> {
     let identity = identity(&kept, args.token.as_deref(), &file.coordinator).await?;
     let fleet = FleetName::new(identity.id().fleet()).map_err(Trouble::broken)?;
     let shim = std::env::current_exe().map_err(Trouble::broken)?;
-    let config = file.config(fleet, state, shim);
+    let config = AgentConfig { masking, ..file.config(fleet, state, shim) };
     open_to_builds();
     let mut signals = Signals::listen().map_err(Trouble::broken)?;
     let id = identity.id().clone();
@@ -295,6 +321,18 @@ mod tests {
                 "agent.toml:4:14: `limits.memory_mib`: expected a whole number from 64 to 1000000000, found the number 1",
             ]
         );
+    }
+
+    #[test]
+    fn secrets_are_declared_by_the_names_of_variables_and_files() {
+        let file = load(
+            "coordinator = \"a.example:1\"\n[redaction]\nvariables = [\"TOKEN\"]\nfiles = [\"npm\", \"/x\"]\n",
+        );
+        let config = file.unwrap().config(FleetName::new("acme").unwrap(), PathBuf::new(), PathBuf::new());
+        assert_eq!(config.secrets.variables, ["TOKEN"]);
+        assert_eq!(config.secrets.files, [PathBuf::from("npm"), PathBuf::from("/x")]);
+        let wrong = load("coordinator = \"a.example:1\"\n[redaction]\nvariable = [\"TOKEN\"]\n").unwrap_err();
+        assert!(wrong[0].contains("unknown key `redaction.variable`, did you mean"), "{wrong:?}");
     }
 
     #[test]

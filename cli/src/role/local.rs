@@ -13,6 +13,7 @@ use meridian_runtime::{
     identity::{Identity, SpiffeId, new_key_and_csr},
     shutdown::Signals,
     state_dir::StateDir,
+    telemetry::Masking,
 };
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -38,7 +39,7 @@ const AGENT_ENDS_WITHIN: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// When another process owns the state directory, or a part does not start.
-pub async fn run(context: &Context, idle: Duration) -> Result<(), Trouble> {
+pub async fn run(context: &Context, idle: Duration, masking: Masking) -> Result<(), Trouble> {
     let paths = LocalPaths::of(&context.directories);
     let _owned = StateDir::open(&paths.state, LAYOUT).map_err(Trouble::broken)?;
     open_to_builds();
@@ -48,7 +49,7 @@ pub async fn run(context: &Context, idle: Duration) -> Result<(), Trouble> {
     let agent_stop = CancellationToken::new();
     // Before the agent reads them: what changes in between shows as a difference later, not as the same.
     let go = go_fingerprint().unwrap_or_default();
-    let mut agent = match start_agent(&paths, &coordinator, &agent_stop).await {
+    let mut agent = match start_agent(&paths, &coordinator, &agent_stop, masking).await {
         Ok(agent) => agent,
         Err(trouble) => {
             stop.cancel();
@@ -91,6 +92,7 @@ async fn start_agent(
     paths: &LocalPaths,
     coordinator: &Running,
     stop: &CancellationToken,
+    masking: Masking,
 ) -> Result<JoinHandle<()>, Trouble> {
     let id = SpiffeId::new(FLEET_NAME, &AGENT).map_err(Trouble::broken)?;
     let (key, request) = new_key_and_csr().map_err(Trouble::broken)?;
@@ -102,6 +104,7 @@ async fn start_agent(
     let config = AgentConfig {
         // Whoever builds here builds their own sources, and could run them anyway.
         sandbox: SandboxPolicy::WhenPossible,
+        masking,
         ..AgentConfig::new(fleet, coordinator.address.to_string(), make(&paths.agent())?, shim)
     };
     let app = AgentApp::build(config, identity, None, Clock::system()).await.map_err(Trouble::broken)?;

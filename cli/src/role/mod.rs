@@ -4,3 +4,4 @@ pub mod agent;
 pub mod coordinator;
 pub mod local;
 mod set;
+mod signer_table;

@@ -137,7 +137,8 @@ impl Git {
                 command.env("GIT_SSH_COMMAND", "ssh -oBatchMode=yes");
             }
         }
-        command.env("GIT_OPTIONAL_LOCKS", "0").current_dir(directory);
+        // Dates in a zip are local ones, and an archive of the source must be the same everywhere.
+        command.env("TZ", "UTC0").env("GIT_OPTIONAL_LOCKS", "0").current_dir(directory);
         command.stdin(Stdio::null()).kill_on_drop(true);
         command
     }

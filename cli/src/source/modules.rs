@@ -98,6 +98,12 @@ impl ModuleSet {
     }
 }
 
+/// The path of the module whose `go.mod` lies in a directory.
+#[must_use]
+pub fn path_of(directory: &Path) -> Option<String> {
+    directive(&read(&directory.join("go.mod")).ok()?, "module").into_iter().next()
+}
+
 /// The last word of a module's or package's path, without the suffix of a major version.
 #[must_use]
 pub fn last_word(path: &str) -> &str {

@@ -184,14 +184,14 @@ fn facts(
     })
 }
 
-fn selection_trouble(error: SelectionError) -> Trouble {
+pub(crate) fn selection_trouble(error: SelectionError) -> Trouble {
     let is_out = matches!(error, SelectionError::OutputAbove { .. } | SelectionError::OutputAmong { .. });
     let trouble = Trouble::usage(error);
     if is_out { trouble.hint("choose a directory of its own with --out, such as dist") } else { trouble }
 }
 
 /// A tree that is too large is well-formed all the same: it is declined, not mistyped.
-fn tree_trouble(error: TreeError) -> Trouble {
+pub(crate) fn tree_trouble(error: TreeError) -> Trouble {
     match error {
         TreeError::File { .. } | TreeError::Limit { .. } => {
             Trouble::refused(format_args!("the source is too large: {error}"))

@@ -7,7 +7,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use meridian_core::{
     id::{AgentId, Fence, SessionId, TaskId},
-    machine::{Machine, input::Input, views::AgentStatus},
+    machine::{
+        Machine,
+        effect::{Refusal, Reply},
+        input::Input,
+        views::AgentStatus,
+    },
+    time::Wall,
 };
 use meridian_proto::{convert::agent::AgentSaid, v1};
 use meridian_runtime::clock::{Clock, Reading};
@@ -25,7 +31,7 @@ use crate::{
     probe::Prober,
     services::keys::from_signing,
     signing::{Results, Signing},
-    status::{from_command, from_convert, internal, invalid},
+    status::{from_command, from_convert, from_reply, internal, invalid},
 };
 
 /// Orders that may wait for one agent. More than any agent has slots; a stream that holds this many back is
@@ -101,8 +107,15 @@ impl v1::agents_server::Agents for AgentsService {
         };
         let lease = request.into_inner().lease.ok_or_else(|| invalid("the lease is missing"))?;
         let (task, fence): (TaskId, _) = (lease.task.parse().map_err(invalid)?, Fence(lease.fence));
-        let read = move |machine: &Machine| machine.durable().signing_order(&task, fence);
-        let order = self.handle.read(read).await.map_err(from_command)?;
+        let (caller, now) = (agent.clone(), Wall(self.clock.now().wall_ms));
+        let read = move |machine: &Machine| {
+            let durable = machine.durable();
+            (durable.signing_order(&task, fence), durable.is_barred(&caller, now))
+        };
+        let (order, is_barred) = self.handle.read(read).await.map_err(from_command)?;
+        if is_barred {
+            return Err(from_reply("give an order", Reply::Refused(Refusal::AgentBarred { agent })));
+        }
         let order = order
             .filter(|order| order.agent == agent)
             .ok_or_else(|| Status::failed_precondition("the lease is not current"))?;
@@ -192,7 +205,7 @@ impl Session {
             AgentSaid::Report { task, fence, outcome } => {
                 let outcome = self.holder.check_outcome(&task, outcome).await;
                 let outcome = outcome.map_err(|error| internal("the report cannot be checked", error))?;
-                let evidence = self.results.evidence(&task, &outcome).await;
+                let evidence = self.results.evidence(&task, fence, &outcome).await;
                 Input::Report { session, task, fence, outcome, evidence }
             }
             said => said

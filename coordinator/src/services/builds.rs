@@ -1,9 +1,9 @@
-//! The `Builds` service: submit, watch, get, list, cancel, explain.
+//! The `Builds` service: submit, rebuild, watch, get, list, cancel, explain.
 
 use meridian_core::{
     build::{BuildSpec, Source},
     id::{BuildId, IdempotencyKey, ProjectId},
-    machine::{Machine, effect::Reply, input::Input, views::TaskExplanation},
+    machine::{Machine, effect::Reply, input::Input, record::BuildRecord, views::TaskExplanation},
     trace::Traceparent,
 };
 use meridian_proto::{
@@ -47,13 +47,41 @@ fn view(machine: &Machine, build: &BuildId) -> Option<v1::Build> {
     Some(view)
 }
 
-fn parse_build(text: &str, caller: &Caller) -> Result<BuildId, Status> {
+pub(super) fn parse_build(text: &str, caller: &Caller) -> Result<BuildId, Status> {
     let build: BuildId = text.parse().map_err(invalid)?;
     caller.check_project(&build.project)?;
     Ok(build)
 }
 
 impl BuildsService {
+    /// Admits a build whose spec is checked, and keeps what it is made from.
+    pub(super) async fn admit(
+        &self,
+        project: ProjectId,
+        key: IdempotencyKey,
+        spec: Box<BuildSpec>,
+        traceparent: Option<Traceparent>,
+    ) -> Result<Response<v1::SubmitResponse>, Status> {
+        if let Source::Tree { root, .. } = spec.source {
+            self.holder.keep_tree(&project, root).await.map_err(|error| match error {
+                HolderError::Missing { .. } => {
+                    Status::failed_precondition(format!("source tree {root} is not whole: {error}"))
+                }
+                other => from_holder(other),
+            })?;
+        }
+        let reply = self
+            .handle
+            .request(move |request| Input::Submit { request, project, key, spec, traceparent })
+            .instrument(tracing::info_span!("decide"))
+            .await
+            .map_err(from_command)?;
+        match reply {
+            Reply::Submitted { build } => Ok(Response::new(v1::SubmitResponse { build: build.to_string() })),
+            other => Err(from_reply("submit", other)),
+        }
+    }
+
     async fn find(&self, build: &BuildId) -> Result<v1::Build, Status> {
         let asked = build.clone();
         let live = self.handle.read(move |machine| view(machine, &asked)).await.map_err(from_command)?;
@@ -67,7 +95,7 @@ impl BuildsService {
             .ok_or_else(|| Status::not_found(format!("no build {build}")))
     }
 
-    fn check_spec(&self, project: &ProjectId, spec: &BuildSpec) -> Result<(), Status> {
+    pub(super) fn check_spec(&self, project: &ProjectId, spec: &BuildSpec) -> Result<(), Status> {
         spec.check().map_err(|errors| {
             let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
             Status::invalid_argument(lines.join("; "))
@@ -99,25 +127,21 @@ impl v1::builds_server::Builds for BuildsService {
         let key = IdempotencyKey::new(&message.key).map_err(invalid)?;
         let spec = message.spec.ok_or_else(|| Status::invalid_argument("spec is missing"))?;
         let spec = Box::new(BuildSpec::try_from(spec).map_err(|e| from_convert(&e))?);
+        if spec.rebuild.is_some() {
+            // What a rebuild says of the first build is the coordinator's own word.
+            return Err(invalid("a rebuild is asked for with Rebuild, by the build to repeat"));
+        }
         self.check_spec(&project, &spec)?;
-        if let Source::Tree { root, .. } = spec.source {
-            self.holder.keep_tree(&project, root).await.map_err(|error| match error {
-                HolderError::Missing { .. } => {
-                    Status::failed_precondition(format!("source tree {root} is not whole: {error}"))
-                }
-                other => from_holder(other),
-            })?;
-        }
-        let reply = self
-            .handle
-            .request(move |request| Input::Submit { request, project, key, spec, traceparent })
-            .instrument(tracing::info_span!("decide"))
-            .await
-            .map_err(from_command)?;
-        match reply {
-            Reply::Submitted { build } => Ok(Response::new(v1::SubmitResponse { build: build.to_string() })),
-            other => Err(from_reply("submit", other)),
-        }
+        self.admit(project, key, spec, traceparent).await
+    }
+
+    async fn rebuild(
+        &self,
+        request: Request<v1::RebuildRequest>,
+    ) -> Result<Response<v1::SubmitResponse>, Status> {
+        let caller = Caller::of(&request);
+        let traceparent = trace_of(request.metadata());
+        self.repeat(&caller, request.into_inner(), traceparent).await
     }
 
     type WatchStream = ReceiverStream<Result<v1::WatchResponse, Status>>;
@@ -253,7 +277,10 @@ impl v1::builds_server::Builds for BuildsService {
         let asked = build.clone();
         let explained = self
             .handle
-            .read(move |machine| machine.explain(&asked).map(|tasks| explanation(&tasks)))
+            .read(move |machine| {
+                let build = machine.build(&asked)?;
+                Some(explanation(build, &machine.explain(&asked)?))
+            })
             .await
             .map_err(from_command)?;
         if let Some(explained) = explained {
@@ -262,7 +289,7 @@ impl v1::builds_server::Builds for BuildsService {
         let record = self.history.build(&build).await.map_err(|e| internal("history cannot be read", e))?;
         let record = record.ok_or_else(|| Status::not_found(format!("no build {build}")))?;
         let tasks: Vec<_> = record.tasks.iter().map(TaskExplanation::of_record).collect();
-        Ok(Response::new(explanation(&tasks)))
+        Ok(Response::new(explanation(&record, &tasks)))
     }
 }
 
@@ -278,7 +305,7 @@ fn has_ended(build: &v1::Build) -> bool {
     build.state() != v1::BuildState::Running
 }
 
-fn explanation(tasks: &[TaskExplanation]) -> v1::ExplainResponse {
+fn explanation(build: &BuildRecord, tasks: &[TaskExplanation]) -> v1::ExplainResponse {
     let tasks = tasks.iter().map(|task| v1::TaskExplanation {
         ordinal: task.task.ordinal,
         kind: Some((&task.kind).into()),
@@ -286,5 +313,6 @@ fn explanation(tasks: &[TaskExplanation]) -> v1::ExplainResponse {
         candidates: task.candidates.iter().map(Into::into).collect(),
         history: task.history.iter().map(Into::into).collect(),
     });
-    v1::ExplainResponse { tasks: tasks.collect() }
+    let rebuild_of = build.spec.rebuild.as_ref().map(|rebuild| rebuild.of.to_string()).unwrap_or_default();
+    v1::ExplainResponse { tasks: tasks.collect(), rebuild_of }
 }

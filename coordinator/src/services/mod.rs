@@ -6,3 +6,4 @@ pub(crate) mod builds;
 pub(crate) mod fleet;
 pub(crate) mod keys;
 pub(crate) mod logs;
+mod rebuild;

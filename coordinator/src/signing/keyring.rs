@@ -134,6 +134,7 @@ impl Signing {
             keys.iter().map(|key| Entry::of(key, &self.0.fleet).map_err(|error| document(&error))).collect();
         let keyring =
             Keyring::new(self.0.fleet.clone(), version, entries?).map_err(|error| document(&error))?;
+        let keyring = keyring.issued_at(Wall(self.0.clock.now().wall_ms));
         keyring.sign(&self.0.keys.root).map_err(|error| document(&error))
     }
 

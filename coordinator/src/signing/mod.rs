@@ -5,9 +5,11 @@
 //!
 //! Not here: any signature of an artifact. The coordinator holds no key that could make one.
 
+mod examination;
 mod keyring;
 mod own_keys;
 mod results;
+mod source;
 
 pub(crate) use keyring::{Signing, SigningError};
 pub(crate) use results::Results;

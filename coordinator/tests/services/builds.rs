@@ -78,6 +78,46 @@ async fn a_result_without_a_receipt_of_the_holder_is_not_accepted() {
     assert_eq!(build.state(), v1::BuildState::Succeeded);
 }
 
+fn again(build: &str, key: &str) -> v1::RebuildRequest {
+    v1::RebuildRequest { build: build.to_owned(), key: key.to_owned(), ..Default::default() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rebuild_is_made_from_the_first_builds_record_and_by_nobody_else() {
+    let fleet = Fixture::start().await;
+    let mut agent = fleet.agent("a1").await;
+    let mut members = builds(&fleet, ANN);
+    let first = submit(&mut members, module_build("web/shop", "k", &["linux/amd64"])).await.unwrap();
+    let early = members.rebuild(again(&first, "r")).await.unwrap_err();
+    assert_eq!(early.code(), Code::FailedPrecondition);
+    assert!(early.message().contains("still running"), "{early}");
+    let (ended, ()) = tokio::join!(watch_to_the_end(&mut members, &first), agent.work_off(2));
+    assert_eq!(ended.state(), v1::BuildState::Succeeded);
+
+    let rebuilt = members.rebuild(again(&first, "r")).await.unwrap().into_inner().build;
+    assert_eq!(rebuilt, "web/shop/2");
+    assert_eq!(
+        members.rebuild(again(&first, "r")).await.unwrap().into_inner().build,
+        rebuilt,
+        "the same key"
+    );
+    let (ended, ()) = tokio::join!(watch_to_the_end(&mut members, &rebuilt), agent.work_off(1));
+    assert_eq!(ended.resolution.as_ref().unwrap().version, "v1.0.0", "nothing is resolved again");
+    let spec = ended.spec.unwrap();
+    assert_eq!((spec.from_scratch, spec.rebuild.as_ref().unwrap().of.as_str()), (true, first.as_str()));
+    let explained = members.explain(v1::ExplainRequest { build: rebuilt }).await.unwrap().into_inner();
+    assert_eq!(explained.rebuild_of, first);
+
+    let mut forged = module_build("web/shop", "forged", &["linux/amd64"]);
+    forged.spec.as_mut().unwrap().rebuild = spec.rebuild;
+    let refused = submit(&mut members, forged).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
+    let stranger = builds(&fleet, "team/other/member/eve").rebuild(again(&first, "x")).await.unwrap_err();
+    assert_eq!(stranger.code(), Code::PermissionDenied, "{stranger}");
+    let unknown = members.rebuild(again("web/shop/99", "y")).await.unwrap_err();
+    assert_eq!(unknown.code(), Code::NotFound, "{unknown}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restarted_coordinator_knows_its_builds_and_goes_on() {
     let fleet = Fixture::start().await;

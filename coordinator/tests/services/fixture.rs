@@ -356,6 +356,7 @@ pub(crate) fn module_build(project: &str, key: &str, platforms: &[&str]) -> v1::
             name: None,
             version: String::new(),
             wishes: Some(v1::Wishes::default()),
+            ..v1::BuildSpec::default()
         }),
     }
 }

@@ -4,7 +4,7 @@
 use meridian_core::{
     build::{Resolution, artifact_name},
     digest::Digest,
-    golang::platform::Platform,
+    golang::{platform::Platform, toolchain_pins::default_pin},
     id::{AgentId, Fence, FleetName, PlacementNumber},
     keyring::KeyAlgorithm,
     machine::{effect::Work, record::TaskKind, request::request_digest},
@@ -12,6 +12,7 @@ use meridian_core::{
     time::Wall,
 };
 use meridian_proto::v1;
+use meridian_runtime::clock::Clock;
 use meridian_trust::{
     agreement::modules_of,
     bundle::EnvelopeBundle,
@@ -81,6 +82,7 @@ impl Signer {
         let info = read_build_info(std::io::Cursor::new(&executable)).unwrap();
         let name = artifact_name("tool", "v1.0.0", platform);
         let digest = Digest::of(&executable);
+        let now = Wall(Clock::system().now().wall_ms);
         let mut provenance = Provenance {
             subject: Subject { name, digest },
             external: ExternalParameters::of(&work.spec, platform, work.resolution.as_ref()).unwrap(),
@@ -94,14 +96,14 @@ impl Signer {
             },
             toolchain: ToolchainUsed::Module {
                 version: "v0.0.1-go1.27.3.linux-amd64".into(),
-                h1: SUM.parse().unwrap(),
+                h1: default_pin("linux/amd64").unwrap().parse().unwrap(),
                 zip: None,
             },
             modules: modules_of(&info).unwrap(),
             builder: Holder::new(&format!("spiffe://acme/agent/{}", self.agent)).unwrap(),
             builder_version: "0".into(),
-            started: Wall(1),
-            finished: Wall(2),
+            started: now,
+            finished: now,
         };
         lie(&mut provenance);
         let name = provenance.subject.name.clone();

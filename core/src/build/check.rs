@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use super::{
-    BuildFlags, BuildSpec, GitOrigin, PACKAGES_MAX, PLATFORMS_MAX, RECEIPTS_MAX, Source, SpecError,
+    BuildFlags, BuildSpec, GitOrigin, PACKAGES_MAX, PLATFORMS_MAX, RECEIPTS_MAX, Rebuild, Source, SpecError,
     TEXT_LEN_MAX, Toolchain, flags, names::executable_name,
 };
 use crate::golang::{h1::H1, module_path, platform::Platform};
@@ -28,6 +28,7 @@ impl BuildSpec {
         check_toolchain(&self.toolchain, &mut found);
         flags::check(&self.flags, &mut found);
         self.check_name(&mut found);
+        self.check_rebuild(&mut found);
         if found.is_empty() { Ok(()) } else { Err(found) }
     }
 
@@ -101,6 +102,23 @@ impl BuildSpec {
             } else if !platforms.insert(platform) {
                 found.push(SpecError::Twice(format!("platform {platform}")));
             }
+        }
+    }
+
+    fn check_rebuild(&self, found: &mut Vec<SpecError>) {
+        let Some(Rebuild { of: _, resolution, builders }) = &self.rebuild else { return };
+        if !self.from_scratch {
+            found.push(SpecError::Rebuild("starts from scratch"));
+        }
+        if resolution.is_some() != matches!(self.source, Source::Module { .. }) {
+            found.push(SpecError::Rebuild(
+                "of a module needs what it resolved to, and of a tree has nothing to",
+            ));
+        }
+        let built: Vec<&Platform> = builders.iter().map(|(platform, _)| platform).collect();
+        if built != self.platforms.iter().collect::<Vec<_>>() {
+            found
+                .push(SpecError::Rebuild("names the first builder of each of its platforms, in their order"));
         }
     }
 

@@ -25,6 +25,8 @@ fn tree() -> BuildSpec {
         name: None,
         version: "v1.2.3".to_owned(),
         wishes: crate::build::Wishes::default(),
+        from_scratch: false,
+        rebuild: None,
     }
 }
 

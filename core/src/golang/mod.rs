@@ -8,3 +8,4 @@ pub mod module_path;
 pub mod nearness;
 pub mod platform;
 pub mod semver;
+pub mod toolchain_pins;

@@ -152,9 +152,11 @@ impl Durable {
         if spec.platforms.is_empty() {
             return Err(Fault::State { what: format!("build {build}"), state: "without a platform" });
         }
-        let kinds = match &spec.source {
-            Source::Module { .. } => vec![TaskKind::Resolve],
-            Source::Tree { .. } => spec.platforms.iter().cloned().map(TaskKind::Compile).collect(),
+        // What a rebuild repeats was resolved then.
+        let resolution = spec.rebuild.as_ref().and_then(|rebuild| rebuild.resolution.clone());
+        let kinds = match (&spec.source, &resolution) {
+            (Source::Module { .. }, None) => vec![TaskKind::Resolve],
+            _ => spec.platforms.iter().cloned().map(TaskKind::Compile).collect(),
         };
         let record = BuildRecord {
             id: build.clone(),
@@ -164,7 +166,7 @@ impl Durable {
             submission: entry.index,
             submitted: entry.at,
             finished: None,
-            resolution: None,
+            resolution,
             state: BuildState::Running,
             revision: entry.index,
             traceparent: traceparent.clone(),

@@ -45,6 +45,7 @@ impl Turn<'_> {
             offer,
             observation: Observation::default(),
             is_draining: false,
+            is_barred: self.durable.is_barred(&agent, self.now.wall),
             since: self.now.mono,
         };
         self.observed.agents.insert(agent.clone(), attached);

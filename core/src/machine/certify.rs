@@ -2,7 +2,7 @@
 
 use crate::{
     id::RequestId,
-    keyring::{CertifiedKey, KeyClaim, KeyId, SPKI_LEN_MAX},
+    keyring::{CertifiedKey, KeyClaim, KeyHolder, KeyId, SPKI_LEN_MAX},
     machine::{
         effect::{Refusal, Reply},
         event::EventKind,
@@ -36,12 +36,19 @@ impl Turn<'_> {
             Some(known) if known.not_after >= now.after(Millis(life.0 / 2)) => return Ok(known.clone()),
             Some(known) => known.not_before,
             None => {
+                // Whoever has a stolen agent's identity could make himself a key for each that is taken away.
+                if let KeyHolder::Agent(agent) = &claim.holder
+                    && self.durable.is_barred(agent, now)
+                {
+                    return Err(Refusal::AgentBarred { agent: agent.clone() });
+                }
                 self.check_room(&claim)?;
                 now
             }
         };
         let key = CertifiedKey { claim, not_before, not_after: now.after(life), revoked: None };
         self.emit(EventKind::KeyCertified { key: Box::new(key.clone()) });
+        self.note_bar(&key.claim.holder);
         Ok(key)
     }
 
@@ -65,12 +72,24 @@ impl Turn<'_> {
             Some(known) if known.revoked.is_some_and(|revoked| revoked <= since) => {
                 Reply::KeyRevoked { changed: false }
             }
-            Some(_) => {
+            Some(known) => {
+                let holder = known.claim.holder.clone();
                 self.emit(EventKind::KeyRevoked { key, since });
+                self.note_bar(&holder);
                 Reply::KeyRevoked { changed: true }
             }
         };
         self.reply(request, reply);
+    }
+
+    /// Looks again at whether an attached agent may get work: it must have a key that was not taken back.
+    fn note_bar(&mut self, holder: &KeyHolder) {
+        let KeyHolder::Agent(agent) = holder else { return };
+        let is_barred = self.durable.is_barred(agent, self.now.wall);
+        if let Some(attached) = self.observed.agents.get_mut(agent) {
+            self.observed.capacity_changed |= attached.is_barred != is_barred;
+            attached.is_barred = is_barred;
+        }
     }
 
     /// Lets keys go whose time has been over for long. The keyring that came with an artifact still has them.

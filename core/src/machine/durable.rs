@@ -13,9 +13,12 @@ use crate::{
     build::Source,
     digest::Digest,
     id::{AgentId, BuildId, Epoch, Fence, IdempotencyKey, JournalIndex, ProjectId, TaskId},
-    keyring::{CertifiedKey, KeyId},
-    machine::record::{
-        BuildRecord, BuildState, Counters, ProjectRecord, Record, TaskRecord, TaskState, TokenRecord,
+    keyring::{CertifiedKey, KeyHolder, KeyId},
+    machine::{
+        record::{
+            BuildRecord, BuildState, Counters, ProjectRecord, Record, TaskRecord, TaskState, TokenRecord,
+        },
+        standing::{self, Standing},
     },
     time::Wall,
 };
@@ -139,8 +142,7 @@ impl Durable {
     /// Whether this agent's lease of this task is the current one.
     #[must_use]
     pub fn holds_lease(&self, agent: &AgentId, task: &TaskId, fence: Fence) -> bool {
-        matches!(self.task(task).map(|t| &t.state),
-            Some(TaskState::Leased { agent: a, fence: f }) if a == agent && *f == fence)
+        self.task(task).is_some_and(|task| standing::check(&Standing { state: &task.state, agent, fence }))
     }
 
     /// A signing key that is not forgotten.
@@ -152,6 +154,16 @@ impl Durable {
     /// All signing keys that are not forgotten, by id.
     pub fn keys(&self) -> impl Iterator<Item = &CertifiedKey> {
         self.keys.values()
+    }
+
+    /// Whether an agent has lost the keys that it could sign with: one was revoked, and none is left that counts at
+    /// `at`. An agent that has had no key yet is not barred.
+    #[must_use]
+    pub fn is_barred(&self, agent: &AgentId, at: Wall) -> bool {
+        let own =
+            |key: &&CertifiedKey| matches!(&key.claim.holder, KeyHolder::Agent(holder) if holder == agent);
+        let is_revoked = self.keys.values().filter(own).any(|key| key.revoked.is_some());
+        is_revoked && !self.keys.values().filter(own).any(|key| key.is_live(at))
     }
 
     /// The state as a list: counters, then projects, builds, tokens and keys, each by id.

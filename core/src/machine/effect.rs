@@ -2,7 +2,7 @@
 
 use crate::{
     build::{BuildSpec, Resolution, SpecError},
-    id::{BuildId, Epoch, Fence, PlacementNumber, RequestId, SessionId, TaskId},
+    id::{AgentId, BuildId, Epoch, Fence, PlacementNumber, RequestId, SessionId, TaskId},
     keyring::{CertifiedKey, KeyHolder, KeyId},
     machine::record::{TaskKind, TokenGrant},
     quantity::Millis,
@@ -136,6 +136,15 @@ pub enum Refusal {
     KeyRevoked {
         /// Which.
         key: KeyId,
+    },
+    /// Every key that the agent could sign with was revoked.
+    #[error(
+        "every signing key of agent {agent} was revoked: it gets no work and no new key; \
+         enroll the machine again under another name"
+    )]
+    AgentBarred {
+        /// Whose.
+        agent: AgentId,
     },
     /// No such key.
     #[error("no key {key}")]

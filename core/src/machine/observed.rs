@@ -12,7 +12,7 @@ use crate::{
         durable::{Durable, QueueKey},
         input::{AgentOffer, Observation, Progress},
         limits::Limits,
-        record::{BuildRecord, TaskRecord, TaskState, TaskStep},
+        record::{BuildRecord, TaskKind, TaskRecord, TaskState, TaskStep},
         timers::Timers,
     },
     time::Mono,
@@ -28,6 +28,8 @@ pub(super) struct AttachedAgent {
     pub(super) offer: AgentOffer,
     pub(super) observation: Observation,
     pub(super) is_draining: bool,
+    /// Whether its signing keys were revoked, so that nothing it makes would be accepted.
+    pub(super) is_barred: bool,
     pub(super) since: Mono,
 }
 
@@ -36,8 +38,11 @@ pub(super) struct AttachedAgent {
 pub(super) struct Demand {
     pub(super) region: Option<crate::id::RegionName>,
     pub(super) agent: Option<AgentId>,
-    /// Agents that failed the task or did not take it up: used only when no other agent could ever do.
+    /// Agents that failed the task or did not take it up, and the first builder: used only when no other agent
+    /// could ever do.
     pub(super) avoided: BTreeSet<AgentId>,
+    /// Who built the same the first time, when the build repeats another.
+    pub(super) first: Option<AgentId>,
 }
 
 /// Everything that is observed.
@@ -72,6 +77,7 @@ impl AttachedAgent {
     /// Whether it may get work at all once a slot is free.
     pub(super) fn is_willing(&self, limits: &Limits) -> bool {
         !self.is_draining
+            && !self.is_barred
             && self.slots() > 0
             && self.clock_off(limits).is_none()
             && self.offer.sandbox.meets(limits.sandbox)
@@ -82,7 +88,13 @@ impl Demand {
     /// What a task of a build asks for.
     pub(super) fn of(build: &BuildRecord, task: &TaskRecord) -> Self {
         let Wishes { region, agent } = build.spec.wishes.clone();
-        Self { region, agent, avoided: avoided(task) }
+        let first = match (&build.spec.rebuild, &task.kind) {
+            (Some(rebuild), TaskKind::Compile(platform)) => rebuild.builder(platform).cloned(),
+            _ => None,
+        };
+        let mut avoided = avoided(task);
+        avoided.extend(first.clone());
+        Self { region, agent, avoided, first }
     }
 
     /// Whether an agent is one that the user wished for.
@@ -113,7 +125,8 @@ impl Observed {
             TaskState::Queued => {
                 self.drop_task(id);
                 let demand = Demand::of(build, task);
-                if demand.avoided.is_empty() || self.has_alternative(&demand, limits) {
+                // Who only built the same before has not failed it, so there is nothing to wait for.
+                if returns(task) == 0 || self.has_alternative(&demand, limits) {
                     let key = QueueKey { submission: build.submission, ordinal: id.ordinal };
                     self.enqueue(id, demand, key);
                 } else {

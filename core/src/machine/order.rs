@@ -8,9 +8,10 @@ use crate::{
         durable::Durable,
         effect::Work,
         lease::last_placement,
-        record::{TaskKind, TaskState},
+        record::{TaskKind, TaskState, TaskStep},
         request::request_digest,
     },
+    time::Wall,
 };
 
 impl Durable {
@@ -24,6 +25,15 @@ impl Durable {
             spec: build.spec.clone(),
             resolution: build.resolution.clone(),
             traceparent: build.traceparent.clone(),
+        })
+    }
+
+    /// When the lease under `fence` was granted; `None` when the task never had it.
+    #[must_use]
+    pub fn leased_at(&self, task: &TaskId, fence: Fence) -> Option<Wall> {
+        self.task(task)?.history.iter().rev().find_map(|step| match step {
+            TaskStep::Leased { at, fence: leased, .. } if *leased == fence => Some(*at),
+            _ => None,
         })
     }
 
@@ -58,6 +68,7 @@ impl SigningOrder {
             flags: spec.flags.clone(),
             name: spec.name.clone(),
             version: spec.version.clone(),
+            from_scratch: spec.from_scratch,
         })
     }
 }

@@ -152,10 +152,12 @@ fn refusal(id: &AgentId, agent: &AttachedAgent, busy: u32, limits: &Limits, dema
         return "it has no sandbox, and this fleet demands one".to_owned();
     }
     match agent.slots() {
+        _ if agent.is_barred => "its signing keys were revoked".to_owned(),
         _ if agent.is_draining => "draining".to_owned(),
         0 => "it offers no slots".to_owned(),
         1 if busy >= 1 => "its only slot busy".to_owned(),
         slots if busy >= slots => format!("all {slots} slots busy"),
+        _ if demand.first.as_ref() == Some(id) => "built it the first time".to_owned(),
         _ => "failed this task before".to_owned(),
     }
 }

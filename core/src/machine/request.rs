@@ -5,7 +5,7 @@
 //! journal, so it may only be extended in ways that leave the digest of an old request as it was.
 
 use crate::{
-    build::{BuildFlags, BuildSpec, GitOrigin, Source, Toolchain, Wishes},
+    build::{BuildFlags, BuildSpec, GitOrigin, Rebuild, Resolution, Source, Toolchain, Wishes},
     digest::{Digest, DigestHasher},
     golang::platform::Platform,
 };
@@ -13,14 +13,23 @@ use crate::{
 /// The digest of what is asked.
 #[must_use]
 pub fn request_digest(spec: &BuildSpec) -> Digest {
-    let BuildSpec { source, packages, platforms, toolchain, flags, name, version, wishes } = spec;
+    let BuildSpec {
+        source,
+        packages,
+        platforms,
+        toolchain,
+        flags,
+        name,
+        version,
+        wishes,
+        from_scratch,
+        rebuild,
+    } = spec;
     let mut hash = Fields(DigestHasher::new());
     hash.source(source);
     hash.list(packages);
     hash.count(platforms.len());
-    for Platform { os, arch, level } in platforms {
-        hash.text(os).text(arch).text(level);
-    }
+    platforms.iter().for_each(|platform| hash.platform(platform));
     hash.toolchain(toolchain);
     let BuildFlags { cgo, tags, ldflags, stamps } = flags;
     hash.count(usize::from(*cgo));
@@ -32,6 +41,13 @@ pub fn request_digest(spec: &BuildSpec) -> Digest {
     let Wishes { region, agent } = wishes;
     hash.option(region.as_ref().map(|region| region.as_str()));
     hash.option(agent.as_ref().map(ToString::to_string).as_deref());
+    // What came later is hashed only where it is set, with a word before it, so that it is no older request's.
+    if *from_scratch {
+        hash.text("from scratch");
+    }
+    if let Some(rebuild) = rebuild {
+        hash.rebuild(rebuild);
+    }
     hash.0.finish()
 }
 
@@ -67,6 +83,22 @@ impl Fields {
         self.count(pairs.len());
         for (name, value) in pairs {
             self.text(name).text(value);
+        }
+    }
+
+    fn platform(&mut self, Platform { os, arch, level }: &Platform) {
+        self.text(os).text(arch).text(level);
+    }
+
+    fn rebuild(&mut self, Rebuild { of, resolution, builders }: &Rebuild) {
+        self.text("rebuild").text(&of.to_string()).count(usize::from(resolution.is_some()));
+        if let Some(Resolution { module, version, sum }) = resolution {
+            self.text(module).text(version).text(sum);
+        }
+        self.count(builders.len());
+        for (platform, agent) in builders {
+            self.platform(platform);
+            self.text(&agent.to_string());
         }
     }
 

@@ -68,7 +68,8 @@ impl Turn<'_> {
                 return Err(Refusal::Spec(SpecError::TooMany { what, max }));
             }
         }
-        let resolve_tasks = u64::from(matches!(spec.source, Source::Module { .. }));
+        let is_resolved = spec.rebuild.as_ref().is_some_and(|rebuild| rebuild.resolution.is_some());
+        let resolve_tasks = u64::from(matches!(spec.source, Source::Module { .. }) && !is_resolved);
         let more = spec.platforms.len() as u64 + resolve_tasks;
         let queued = self.durable.index.queue.len() as u64 + self.durable.index.promised;
         if queued + more > self.limits.queued_tasks_max {

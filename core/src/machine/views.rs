@@ -190,7 +190,13 @@ impl Machine {
             (0 | 1, 1) => "the only agent is busy".to_owned(),
             (0, all) => format!("all {all} agents busy"),
             (others, all) if others == all => format!("all {all} agents busy"),
+            (1, _) if demand.first.is_some() => {
+                "the only agent that did not build it before is busy".to_owned()
+            }
             (1, _) => "the only agent that has not failed it is busy".to_owned(),
+            (others, _) if demand.first.is_some() => {
+                format!("all {others} agents that did not build it before are busy")
+            }
             (others, _) => format!("all {others} agents that have not failed it are busy"),
         }
     }
@@ -199,6 +205,9 @@ impl Machine {
         let off = matching.iter().find_map(|(id, agent)| Some((id, agent.clock_off(&self.limits)?)));
         if let Some((id, off)) = off {
             return format!("no agent is fit: the clock of {id} is off by {} s", off / 1_000);
+        }
+        if let Some((id, _)) = matching.iter().find(|(_, agent)| agent.is_barred) {
+            return format!("no agent is fit: the signing keys of {id} were revoked");
         }
         let demand = self.limits.sandbox;
         if matching.iter().all(|(_, agent)| !agent.offer.sandbox.meets(demand)) {

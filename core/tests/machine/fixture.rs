@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use meridian_core::{
     attestation::{Attestation, Document, Evidence, SigningOrder},
-    build::{Artifact, BuildFlags, BuildSpec, Receipt, Resolution, Source, Toolchain, Wishes},
+    build::{Artifact, BuildFlags, BuildSpec, Rebuild, Receipt, Resolution, Source, Toolchain, Wishes},
     digest::Digest,
     golang::platform::Platform,
     id::{
@@ -53,6 +53,8 @@ fn spec(source: Source, platforms: usize) -> BuildSpec {
         name: None,
         version: String::new(),
         wishes: Wishes::default(),
+        from_scratch: false,
+        rebuild: None,
     }
 }
 
@@ -74,12 +76,26 @@ pub(crate) fn in_region(mut spec: BuildSpec, region: &str) -> BuildSpec {
     spec
 }
 
-pub(crate) fn resolved() -> Outcome {
-    Outcome::Resolved(Resolution {
+/// A build that repeats one which `builder` made.
+pub(crate) fn repeated(spec: BuildSpec, builder: &str) -> BuildSpec {
+    let rebuild = Rebuild {
+        of: "acme/web/1".parse().unwrap(),
+        resolution: matches!(spec.source, Source::Module { .. }).then(resolution),
+        builders: spec.platforms.iter().map(|platform| (platform.clone(), agent(builder))).collect(),
+    };
+    BuildSpec { from_scratch: true, rebuild: Some(rebuild), ..spec }
+}
+
+pub(crate) fn resolution() -> Resolution {
+    Resolution {
         module: "example.com/mod".to_owned(),
         version: "v1.2.3".to_owned(),
         sum: "h1:abc".to_owned(),
-    })
+    }
+}
+
+pub(crate) fn resolved() -> Outcome {
+    Outcome::Resolved(resolution())
 }
 
 pub(crate) fn built() -> Outcome {

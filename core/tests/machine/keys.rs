@@ -6,12 +6,13 @@ use meridian_core::{
         Limits,
         effect::{Refusal, Reply},
         input::Input,
+        record::TaskState,
     },
     quantity::Millis,
     time::Wall,
 };
 
-use crate::fixture::{Fleet, agent};
+use crate::fixture::{Fleet, agent, built, signing_key, tree};
 
 fn claim(key: u8, holder: &str) -> KeyClaim {
     KeyClaim {
@@ -117,4 +118,38 @@ fn a_holder_has_few_live_keys_and_the_fleet_a_bounded_number() {
     certified(&mut fleet, claim(5, "eu/b"));
     assert_eq!(fleet.machine.durable().keys().count(), 1, "old keys are forgotten");
     fleet.check_replay();
+}
+
+#[test]
+fn an_agent_whose_keys_were_revoked_gets_neither_a_new_key_nor_work() {
+    let mut fleet = Fleet::with(limits());
+    let first = certified(&mut fleet, claim(1, "eu/a"));
+    let spare = certified(&mut fleet, claim(2, "eu/a"));
+    assert!(!fleet.machine.durable().is_barred(&agent("eu/a"), fleet.now.wall));
+    revoke(&mut fleet, first.id(), None);
+    assert!(!fleet.machine.durable().is_barred(&agent("eu/a"), fleet.now.wall), "one key is left");
+    revoke(&mut fleet, spare.id(), None);
+    let barred = Reply::Refused(Refusal::AgentBarred { agent: agent("eu/a") });
+    assert_eq!(certify(&mut fleet, claim(3, "eu/a")), barred);
+    certified(&mut fleet, claim(3, "eu/b"));
+    fleet.restart(true);
+    assert_eq!(certify(&mut fleet, claim(4, "eu/a")), barred);
+    fleet.check_replay();
+}
+
+#[test]
+fn a_task_goes_past_an_agent_whose_key_was_revoked_while_the_build_ran() {
+    let mut fleet = Fleet::new();
+    fleet.attach(1, "eu/a", 1);
+    fleet.submit(tree(1));
+    let (task, fence) = fleet.lease_next(1);
+    let key = KeyId::of(&signing_key(&agent("eu/a")).spki);
+    assert_eq!(revoke(&mut fleet, key, None), Reply::KeyRevoked { changed: true });
+    assert!(!fleet.report(1, &task, fence, built()));
+    let told = fleet.machine.waits_for(&task);
+    assert!(told.contains("the signing keys of eu/a were revoked"), "{told}");
+    fleet.attach(2, "eu/b", 1);
+    fleet.wait(Millis::seconds(2));
+    let placed = fleet.state(&task);
+    assert!(matches!(&placed, TaskState::Placed { agent: at, .. } if *at == agent("eu/b")), "{placed:?}");
 }

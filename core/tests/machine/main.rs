@@ -8,6 +8,7 @@ mod keys;
 mod leases;
 mod link;
 mod placements;
+mod rebuilds;
 mod requests;
 mod sequences;
 mod simulation;

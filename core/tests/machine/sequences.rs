@@ -20,7 +20,7 @@ use meridian_core::{
 use proptest::prelude::*;
 
 use crate::fixture::{
-    Fleet, agent, built, failed, in_region, key, module, offer, project, resolved, sign, tree,
+    Fleet, agent, built, failed, in_region, key, module, offer, project, repeated, resolved, sign, tree,
 };
 
 #[derive(Debug, Clone)]
@@ -182,6 +182,7 @@ fn run(fleet: &mut Fleet, op: Op) {
             let spec = if is_module { module(platforms) } else { tree(platforms) };
             let spec = match region {
                 0 => in_region(spec, "us"),
+                1 => repeated(spec, "eu/a"),
                 _ => spec,
             };
             let (key, project) = (key(&format!("k{number}")), project());

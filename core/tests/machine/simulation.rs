@@ -5,7 +5,7 @@ use meridian_core::{build::BuildSpec, id::SessionId, machine::record::BuildState
 use proptest::prelude::*;
 
 use crate::{
-    fixture::{in_region, module, tree},
+    fixture::{in_region, module, repeated, tree},
     link::{Dice, Fleet},
 };
 
@@ -13,7 +13,11 @@ const BUILDS: usize = 12;
 
 fn spec(build: usize) -> BuildSpec {
     let spec = if build.is_multiple_of(3) { module(2) } else { tree(1 + build % 3) };
-    if build.is_multiple_of(5) { in_region(spec, "eu") } else { spec }
+    match build {
+        0 | 5 | 10 => in_region(spec, "eu"),
+        3 | 4 => repeated(spec, "eu/b"),
+        _ => spec,
+    }
 }
 
 fn some_session(fleet: &Fleet, dice: &mut Dice) -> Option<SessionId> {

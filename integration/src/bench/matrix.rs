@@ -6,15 +6,13 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 
-use crate::{
-    bench::{
-        figures::Figures,
-        timing::{run, seconds},
-        world::{PLATFORMS, World},
-    },
-    home::{Home, go_env},
+use crate::bench::{
+    figures::Figures,
+    peers,
+    timing::seconds,
+    world::{PLATFORMS, World},
 };
 
 /// Pinned, so that two runs compare with the same peer; newer ones depend on modules that not every proxy serves.
@@ -27,25 +25,7 @@ const GORELEASER_VERSION: &str = "v2.16.0";
 /// # Errors
 /// When it cannot be installed. The bench goes on without it and says so.
 pub fn install_goreleaser() -> anyhow::Result<PathBuf> {
-    let target =
-        Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the workspace's root")?.join("target");
-    let bin = target.join(format!("bench-peers/goreleaser-{GORELEASER_VERSION}"));
-    let program = bin.join("goreleaser");
-    if !program.exists() {
-        fs::create_dir_all(&bin)?;
-        let home = Home::with_the_real_proxy();
-        let mut install = home.program("go");
-        install
-            .args(["install", &format!("{GORELEASER}@{GORELEASER_VERSION}")])
-            .env("GOBIN", &bin)
-            .env("GOTOOLCHAIN", "local")
-            .env("CGO_ENABLED", "0")
-            .env("GOFLAGS", "-modcacherw")
-            .env("GOPROXY", go_env("GOPROXY"));
-        run(&mut install)?;
-    }
-    ensure!(program.exists(), "go install left no goreleaser in {}", bin.display());
-    Ok(program)
+    peers::go_install("goreleaser", GORELEASER, GORELEASER_VERSION)
 }
 
 /// `matrix_vs_shell_ratio` and, with GoReleaser at hand, `matrix_vs_goreleaser_ratio`.

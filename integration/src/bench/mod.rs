@@ -9,6 +9,7 @@ pub mod lossy;
 pub mod main_job;
 pub mod matrix;
 pub mod memory;
+pub mod peers;
 pub mod speed;
 pub mod storm;
 pub mod timing;

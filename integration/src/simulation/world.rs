@@ -332,5 +332,7 @@ fn spec(number: u64, platforms: u64) -> BuildSpec {
         name: None,
         version: "1.0.0".to_owned(),
         wishes: meridian_core::build::Wishes::default(),
+        from_scratch: false,
+        rebuild: None,
     }
 }

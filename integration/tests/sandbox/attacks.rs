@@ -61,8 +61,7 @@ fn nothing_of_the_machine_is_within_reach_of_a_compile() {
             fs::read_dir(scene.of_agent("agent/signer")).is_ok_and(|mut entries| entries.next().is_some())
         );
         let mut attacks: Vec<&str> = refused.iter().map(|(attack, _)| *attack).collect();
-        let others = ["list /proc/self/fd", "list ${SOCKETS}", "pids", "status", "trace"];
-        attacks.extend(others);
+        attacks.extend(["list /proc/self/fd", "list ${SOCKETS}", "pids", "status", "trace"]);
         attacks.push(&state);
         scene.attack("hostile", &attacks).expect_failure(FAILED, &["does not compile"]);
         let said = Answers::of(&scene, "hostile", &attacks);

@@ -2,8 +2,11 @@
 
 use bytes::Bytes;
 use meridian_core::{
-    build::{Artifact, BuildFlags, BuildSpec, GitOrigin, Receipt, Resolution, Source, Toolchain, Wishes},
+    build::{
+        Artifact, BuildFlags, BuildSpec, GitOrigin, Rebuild, Receipt, Resolution, Source, Toolchain, Wishes,
+    },
     golang::platform::Platform,
+    id::AgentId,
     machine::{
         input::{Failure, FailureKind, Outcome},
         record::TaskKind,
@@ -50,6 +53,8 @@ impl From<&BuildSpec> for v1::BuildSpec {
             name: spec.name.clone(),
             version: spec.version.clone(),
             wishes: Some((&spec.wishes).into()),
+            from_scratch: spec.from_scratch,
+            rebuild: spec.rebuild.as_ref().map(Into::into),
         }
     }
 }
@@ -67,6 +72,38 @@ impl TryFrom<v1::BuildSpec> for BuildSpec {
             name: wire.name,
             version: wire.version,
             wishes: message(wire.wishes, "wishes")?,
+            from_scratch: wire.from_scratch,
+            rebuild: optional(wire.rebuild, "rebuild")?,
+        })
+    }
+}
+
+impl From<&Rebuild> for v1::Rebuild {
+    fn from(rebuild: &Rebuild) -> Self {
+        let builder = |(platform, agent): &(Platform, AgentId)| v1::rebuild::Builder {
+            platform: Some(platform.into()),
+            agent: agent.to_string(),
+        };
+        Self {
+            of: rebuild.of.to_string(),
+            resolution: rebuild.resolution.as_ref().map(Into::into),
+            builders: rebuild.builders.iter().map(builder).collect(),
+        }
+    }
+}
+
+impl TryFrom<v1::Rebuild> for Rebuild {
+    type Error = ConvertError;
+
+    fn try_from(wire: v1::Rebuild) -> Result<Self, ConvertError> {
+        let builder = |(index, builder): (usize, v1::rebuild::Builder)| -> Result<_, ConvertError> {
+            let read = || Ok((message(builder.platform, "platform")?, text(&builder.agent, "agent")?));
+            read().map_err(|error: ConvertError| error.within(format_args!("builders[{index}]")))
+        };
+        Ok(Self {
+            of: text(&wire.of, "of")?,
+            resolution: optional(wire.resolution, "resolution")?,
+            builders: wire.builders.into_iter().enumerate().map(builder).collect::<Result<_, _>>()?,
         })
     }
 }

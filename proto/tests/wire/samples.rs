@@ -3,7 +3,9 @@
 
 use meridian_core::{
     attestation::{Attestation, Document},
-    build::{Artifact, BuildFlags, BuildSpec, GitOrigin, Receipt, Resolution, Source, Toolchain, Wishes},
+    build::{
+        Artifact, BuildFlags, BuildSpec, GitOrigin, Rebuild, Receipt, Resolution, Source, Toolchain, Wishes,
+    },
     digest::Digest,
     golang::platform::Platform,
     id::{Epoch, Fence, IdempotencyKey, JournalIndex, PlacementNumber, TaskId},
@@ -54,6 +56,8 @@ fn module_spec() -> BuildSpec {
         name: None,
         version: String::new(),
         wishes: Wishes::default(),
+        from_scratch: false,
+        rebuild: None,
     }
 }
 
@@ -91,7 +95,21 @@ fn tree_spec() -> BuildSpec {
             region: Some("eu-central".parse().unwrap()),
             agent: Some("eu-central/a1".parse().unwrap()),
         },
+        from_scratch: false,
+        rebuild: None,
     }
+}
+
+/// A rebuild of a module: nothing is resolved again.
+fn rebuild_spec() -> BuildSpec {
+    let platforms = module_spec().platforms;
+    let agents = ["eu-central/a1", "ap-south/b"].map(|agent| agent.parse().unwrap());
+    let rebuild = Rebuild {
+        of: "acme/web/16".parse().unwrap(),
+        resolution: Some(resolution()),
+        builders: platforms.into_iter().zip(agents).collect(),
+    };
+    BuildSpec { from_scratch: true, rebuild: Some(rebuild), ..module_spec() }
 }
 
 fn placement() -> Placement {
@@ -189,6 +207,7 @@ pub(crate) fn events() -> Vec<(&'static str, Event)> {
         *traceparent = TRACE.parse().ok();
     }
     let local = BuildSpec { toolchain: Toolchain::Local, ..module_spec() };
+    let scratch = BuildSpec { from_scratch: true, ..tree_spec() };
     let hash = Digest::of(b"secret");
     let member = TokenGrant::Member { team: "acme".parse().unwrap(), name: "ana".parse().unwrap() };
     let agent = TokenGrant::Agent("eu-central/a1".parse().unwrap());
@@ -207,6 +226,8 @@ pub(crate) fn events() -> Vec<(&'static str, Event)> {
         ("build_submitted_tree", submitted(tree_spec())),
         ("build_submitted_local_toolchain", submitted(local)),
         ("build_submitted_traced", traced),
+        ("build_submitted_from_scratch", submitted(scratch)),
+        ("build_submitted_rebuild", submitted(rebuild_spec())),
         ("task_placed", EventKind::TaskPlaced { task: task(), placement: placement() }),
         ("placement_withdrawn", withdrawn),
         (
@@ -352,6 +373,7 @@ pub(crate) fn records() -> Vec<(&'static str, Record)> {
             build_record(module_spec(), BuildState::Cancelled, vec![TaskState::Cancelled { at: AT }]),
         ),
         ("build_traced", traced),
+        ("build_rebuild", build_record(rebuild_spec(), BuildState::Running, vec![TaskState::Queued])),
         ("token_agent", token(TokenGrant::Agent(agent()))),
         ("token_member", token(member)),
         ("build_signed", build_record(tree_spec(), BuildState::Succeeded, vec![signed])),

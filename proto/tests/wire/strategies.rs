@@ -2,7 +2,9 @@
 
 use meridian_core::{
     attestation::{Attestation, Document},
-    build::{Artifact, BuildFlags, BuildSpec, GitOrigin, Receipt, Resolution, Source, Toolchain, Wishes},
+    build::{
+        Artifact, BuildFlags, BuildSpec, GitOrigin, Rebuild, Receipt, Resolution, Source, Toolchain, Wishes,
+    },
     digest::Digest,
     golang::platform::Platform,
     id::{AgentId, BuildId, Epoch, Fence, IdempotencyKey, JournalIndex, PlacementNumber, ProjectId, TaskId},
@@ -118,17 +120,32 @@ fn flags() -> BoxedStrategy<BuildFlags> {
 pub(crate) fn spec() -> BoxedStrategy<BuildSpec> {
     let wishes = (option::of(NAME), option::of(agent()))
         .prop_map(|(region, agent)| Wishes { region: region.map(|name| name.parse().unwrap()), agent });
-    (source(), texts(), vec(platform(), 0..3), toolchain(), flags(), option::of(".{0,9}"), ".{0,9}", wishes)
-        .prop_map(|(source, packages, platforms, toolchain, flags, name, version, wishes)| BuildSpec {
-            source,
-            packages,
-            platforms,
-            toolchain,
-            flags,
-            name,
-            version,
-            wishes,
-        })
+    let what = (source(), texts(), vec(platform(), 0..3), toolchain(), flags());
+    let rest = (option::of(".{0,9}"), ".{0,9}", wishes, any::<bool>(), option::of(rebuild()));
+    (what, rest)
+        .prop_map(
+            |(
+                (source, packages, platforms, toolchain, flags),
+                (name, version, wishes, from_scratch, rebuild),
+            )| BuildSpec {
+                source,
+                packages,
+                platforms,
+                toolchain,
+                flags,
+                name,
+                version,
+                wishes,
+                from_scratch,
+                rebuild,
+            },
+        )
+        .boxed()
+}
+
+fn rebuild() -> BoxedStrategy<Rebuild> {
+    (build(), option::of(resolution()), vec((platform(), agent()), 0..3))
+        .prop_map(|(of, resolution, builders)| Rebuild { of, resolution, builders })
         .boxed()
 }
 

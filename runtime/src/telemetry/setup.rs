@@ -18,6 +18,7 @@ use tracing_subscriber::{
 
 use super::{
     log_file::{FILE_LEN_MAX, LogFile},
+    masking::{MaskedWriters, Masking},
     telling_exporter::TellingExporter,
 };
 
@@ -61,6 +62,8 @@ pub struct TelemetryConfig {
     pub log: LogTarget,
     /// The collector that traces are sent to by OTLP over gRPC (`http://host:4317`); `None` sends none.
     pub otlp_endpoint: Option<String>,
+    /// What is taken out of log lines and traces.
+    pub masking: Masking,
 }
 
 impl TelemetryConfig {
@@ -81,6 +84,7 @@ impl TelemetryConfig {
             otlp_endpoint: var("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
                 .or_else(|| var("OTEL_EXPORTER_OTLP_ENDPOINT"))
                 .filter(|_| var("OTEL_SDK_DISABLED").as_deref() != Some("true")),
+            masking: Masking::default(),
         }
     }
 }
@@ -146,8 +150,10 @@ pub fn build(config: TelemetryConfig) -> Result<(Dispatch, Guard), TelemetryErro
         filter: config.filter.clone(),
         reason: error.to_string(),
     })?;
-    let logs = log_layer(config.format, config.log)?.with_filter(filter);
-    let (traces, refused) = match config.otlp_endpoint.map(|endpoint| exporter(&config.service, &endpoint)) {
+    let masking = config.masking;
+    let logs = log_layer(config.format, config.log, masking.clone())?.with_filter(filter);
+    let exporter = |endpoint: String| exporter(&config.service, &endpoint, masking);
+    let (traces, refused) = match config.otlp_endpoint.map(exporter) {
         None => (None, None),
         Some(Ok(traces)) => (Some(traces), None),
         Some(Err(reason)) => (None, Some(reason)),
@@ -167,6 +173,7 @@ pub fn build(config: TelemetryConfig) -> Result<(Dispatch, Guard), TelemetryErro
 fn log_layer(
     format: Format,
     target: LogTarget,
+    masking: Masking,
 ) -> Result<Box<dyn Layer<Registry> + Send + Sync>, TelemetryError> {
     let (writer, colour) = match target {
         LogTarget::Stderr => {
@@ -180,6 +187,7 @@ fn log_layer(
         }
         LogTarget::Writer(writer) => (writer, false),
     };
+    let writer = MaskedWriters { inner: writer, masking };
     let layer = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(colour);
     Ok(match format {
         Format::Text => layer.boxed(),
@@ -189,7 +197,7 @@ fn log_layer(
 
 /// A batching exporter with a runtime of its own, so that the last spans can leave while the caller's runtime stands
 /// still in a destructor.
-fn exporter(service: &str, endpoint: &str) -> Result<(SdkTracerProvider, Runtime), String> {
+fn exporter(service: &str, endpoint: &str, masking: Masking) -> Result<(SdkTracerProvider, Runtime), String> {
     // The endpoint itself is not repeated: it may hold a password.
     if !endpoint.starts_with("http://") {
         return Err(
@@ -215,7 +223,7 @@ fn exporter(service: &str, endpoint: &str) -> Result<(SdkTracerProvider, Runtime
     };
     let resource = Resource::builder().with_service_name(service.to_owned()).build();
     let provider = SdkTracerProvider::builder()
-        .with_batch_exporter(TellingExporter::new(exporter))
+        .with_batch_exporter(TellingExporter::new(exporter, masking))
         .with_resource(resource)
         .build();
     Ok((provider, runtime))

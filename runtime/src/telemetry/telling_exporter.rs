@@ -1,4 +1,5 @@
-//! An exporter that says when traces begin to be lost and when they arrive again, once each.
+//! An exporter that says when traces begin to be lost and when they arrive again, once each, and that sends none with a
+//! secret in it.
 //!
 //! Not here: keeping what could not be sent. A trace is worth no memory.
 
@@ -13,21 +14,25 @@ use opentelemetry_sdk::{
     trace::{SpanData, SpanExporter},
 };
 
+use super::masking::Masking;
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct TellingExporter<E> {
     inner: E,
+    masking: Masking,
     is_losing: AtomicBool,
 }
 
 impl<E> TellingExporter<E> {
-    pub(super) const fn new(inner: E) -> Self {
-        Self { inner, is_losing: AtomicBool::new(false) }
+    pub(super) const fn new(inner: E, masking: Masking) -> Self {
+        Self { inner, masking, is_losing: AtomicBool::new(false) }
     }
 }
 
 impl<E: SpanExporter> SpanExporter for TellingExporter<E> {
-    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+    async fn export(&self, mut batch: Vec<SpanData>) -> OTelSdkResult {
+        self.masking.spans(&mut batch);
         let result = self.inner.export(batch).await;
         let was_losing = self.is_losing.swap(result.is_err(), Ordering::Relaxed);
         match &result {
@@ -77,7 +82,8 @@ mod tests {
     fn a_loss_is_said_once_and_so_is_its_end() {
         let written = Written::default();
         let subscriber = tracing_subscriber::fmt().with_writer(written.writer()).finish();
-        let exporter = TellingExporter::new(Scripted(Mutex::new([true, false, false, true, true].into())));
+        let script = Scripted(Mutex::new([true, false, false, true, true].into()));
+        let exporter = TellingExporter::new(script, Masking::default());
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         tracing::subscriber::with_default(subscriber, || {
             for _ in 0..5 {

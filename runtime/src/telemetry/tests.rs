@@ -42,7 +42,65 @@ fn config(log: LogTarget, otlp_endpoint: Option<String>) -> TelemetryConfig {
         format: Format::Text,
         log,
         otlp_endpoint,
+        masking: Masking::default(),
     }
+}
+
+fn hiding_hunter2() -> Masking {
+    let masking = Masking::default();
+    masking.set(Box::new(|text| text.replace("hunter2", "***")));
+    masking
+}
+
+#[test]
+fn a_log_line_is_masked_in_either_format_from_when_the_secret_is_known() {
+    for format in [Format::Text, Format::Json] {
+        let (written, masking) = (Written::default(), Masking::default());
+        let log = LogTarget::Writer(written.writer());
+        let config = TelemetryConfig { format, masking: masking.clone(), ..config(log, None) };
+        let (dispatch, _guard) = build(config).unwrap();
+        tracing::dispatcher::with_default(&dispatch, || {
+            tracing::warn!(url = "u:hunter2@h", "before");
+            masking.set(Box::new(|text| text.replace("hunter2", "***")));
+            let span = tracing::info_span!("fetch", key = "hunter2");
+            let _entered = span.enter();
+            tracing::warn!(error = %"no hunter2 here", list = ?["hunter2"], "after hunter2");
+        });
+        let text = written.text();
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines[0].contains("hunter2"), "{text}");
+        assert!(!lines[1].contains("hunter2") && lines[1].matches("***").count() >= 3, "{text}");
+    }
+}
+
+#[test]
+fn a_span_leaves_without_the_secret_in_its_attributes_events_and_status() {
+    use opentelemetry::{
+        KeyValue,
+        trace::{Event, SpanContext, SpanId, SpanKind, Status},
+    };
+    use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
+    let mut events = SpanEvents::default();
+    let attributes = vec![KeyValue::new("error", "bad hunter2")];
+    events.events.push(Event::new("hunter2 failed", std::time::UNIX_EPOCH, attributes, 0));
+    let mut span = SpanData {
+        span_context: SpanContext::NONE,
+        parent_span_id: SpanId::INVALID,
+        parent_span_is_remote: false,
+        span_kind: SpanKind::Internal,
+        name: "fetch".into(),
+        start_time: std::time::UNIX_EPOCH,
+        end_time: std::time::UNIX_EPOCH,
+        attributes: vec![KeyValue::new("url", "u:hunter2@h"), KeyValue::new("count", 7)],
+        dropped_attributes_count: 0,
+        events,
+        links: SpanLinks::default(),
+        status: Status::error("hunter2"),
+        instrumentation_scope: opentelemetry::InstrumentationScope::default(),
+    };
+    hiding_hunter2().spans(std::slice::from_mut(&mut span));
+    let told = format!("{span:?}");
+    assert!(!told.contains("hunter2") && told.matches("***").count() == 4, "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

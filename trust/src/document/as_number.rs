@@ -2,6 +2,7 @@
 
 use meridian_core::{
     id::{Fence, PlacementNumber},
+    quantity::ByteCount,
     time::Wall,
 };
 use serde::{Deserialize as _, Deserializer, Serializer};
@@ -26,7 +27,7 @@ macro_rules! number {
     )*};
 }
 
-number!(Fence, PlacementNumber, Wall);
+number!(ByteCount, Fence, PlacementNumber, Wall);
 
 pub(crate) fn serialize<T: Number, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_u64(value.get())

@@ -3,9 +3,13 @@
 use std::fmt;
 
 use meridian_core::quantity::ByteCount;
+use serde::Serialize;
+
+use crate::document::as_number;
 
 /// One of two executables that are compared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Side {
     /// The first argument.
     Left,
@@ -23,13 +27,15 @@ impl fmt::Display for Side {
 }
 
 /// A likely cause of a difference. What the causes name is shortened to a printable length.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", rename_all_fields = "snake_case")]
 pub enum Cause {
     /// One is the beginning of the other.
     Truncated {
         /// Which one is cut off.
         side: Side,
         /// How much is missing.
+        #[serde(serialize_with = "as_number::serialize")]
         missing: ByteCount,
     },
     /// One is not an executable that can be read.
@@ -82,6 +88,13 @@ pub enum Cause {
         left: Option<String>,
         /// Its value in the second.
         right: Option<String>,
+    },
+    /// Another C compiler or linker of the machine made parts of it (cgo); ELF alone says which.
+    HostCompiler {
+        /// The first's, as its section of comments names them.
+        left: String,
+        /// The second's.
+        right: String,
     },
     /// A path of the machine that built it.
     AbsolutePath {
@@ -146,6 +159,7 @@ impl Cause {
             | Self::Target { .. }
             | Self::GoVersion { .. }
             | Self::Dependency { .. }
+            | Self::HostCompiler { .. }
             | Self::AbsolutePath { .. } => true,
             // Another commit is another source: which function it changed is worth saying.
             Self::Setting { key, .. } => !key.starts_with("vcs"),
@@ -173,6 +187,9 @@ impl fmt::Display for Cause {
             Self::Setting { key, left, right } => {
                 write!(f, "another {key}: ")?;
                 pair(f, left.as_deref(), right.as_deref())
+            }
+            Self::HostCompiler { left, right } => {
+                write!(f, "another C compiler or linker (cgo): {left} and {right}")
             }
             Self::AbsolutePath { path, side } => write!(
                 f,

@@ -134,6 +134,7 @@ fn causes(
     causes.extend(truncation(left.data(), right.data()).filter(|_| !is_whole));
     causes.extend(altered.map(|(side, _)| Cause::Altered { side }));
     causes.extend(build_info.iter().map(cause_of_field));
+    causes.extend(host_compiler(left, right));
     for (side, paths) in [(Side::Left, ours), (Side::Right, theirs)] {
         causes.extend(paths.telling().map(|path| Cause::AbsolutePath { path: brief(path), side }));
     }
@@ -163,6 +164,25 @@ fn cause_of_field(difference: &FieldDifference) -> Cause {
         }
         Field::Setting(key) => Cause::Setting { key: key.clone(), left, right },
     }
+}
+
+/// The C compilers and linkers that took part, when they are others. GNU's and LLVM's name themselves in `.comment`.
+fn host_compiler(left: &View<'_>, right: &View<'_>) -> Option<Cause> {
+    let names = |view: &View<'_>| {
+        let region = view.regions.iter().find(|region| region.name == ".comment")?;
+        let mut names: Vec<String> = view
+            .bytes(region)
+            .split(|byte| *byte == 0)
+            .filter(|name| !name.is_empty())
+            .map(|name| brief(&String::from_utf8_lossy(name)))
+            .collect();
+        names.sort();
+        names.dedup();
+        Some(brief(&names.join(", ")))
+    };
+    let (left, right) = (names(left), names(right));
+    let word = |names: Option<String>| names.unwrap_or_else(|| "none".to_owned());
+    (left != right).then(|| Cause::HostCompiler { left: word(left), right: word(right) })
 }
 
 /// Which side lacks what only debuggers need.

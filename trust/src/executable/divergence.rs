@@ -3,8 +3,10 @@
 use std::fmt;
 
 use meridian_core::quantity::ByteCount;
+use serde::{Serialize, Serializer};
 
 use super::{cause::Cause, fields::Field};
+use crate::document::as_number;
 
 /// The most sections, fields, paths (of each side) and causes that a report lists; the rest is counted.
 pub(super) const SECTIONS_MAX: usize = 64;
@@ -14,8 +16,8 @@ pub(super) const CAUSES_MAX: usize = 8;
 /// The longest text of a value in a report, in characters.
 const TEXT_LEN_MAX: usize = 200;
 
-/// What differs between two executables, and why.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What differs between two executables, and why. Programs read it as JSON: *left* is the first, *right* the second.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Divergence {
     /// The likely causes, the most telling first; never empty.
     pub causes: Vec<Cause>,
@@ -30,15 +32,18 @@ pub struct Divergence {
 }
 
 /// A part of the file that differs.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SectionDifference {
     /// The section's name; a part between sections is named by what stands before it.
     pub name: String,
     /// Its size in the first; `None` when only the second has it.
+    #[serde(serialize_with = "optional_number")]
     pub left: Option<ByteCount>,
     /// Its size in the second; `None` when only the first has it.
+    #[serde(serialize_with = "optional_number")]
     pub right: Option<ByteCount>,
     /// How many bytes differ, the difference in size included.
+    #[serde(serialize_with = "as_number::serialize")]
     pub differing: ByteCount,
     /// Where in the section the first differing byte lies; `None` when one has no such section.
     pub first_offset: Option<u64>,
@@ -49,7 +54,7 @@ pub struct SectionDifference {
 }
 
 /// A field of the build info that differs.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FieldDifference {
     /// Which field.
     pub field: Field,
@@ -60,7 +65,7 @@ pub struct FieldDifference {
 }
 
 /// Paths of builders that only one executable holds.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct PathDifference {
     /// Only in the first, in order.
     pub left: Vec<String>,
@@ -80,6 +85,11 @@ impl Divergence {
     pub fn is_explained(&self) -> bool {
         *self.cause() != Cause::Unexplained
     }
+}
+
+#[expect(clippy::ref_option, reason = "serde hands a reference over")]
+fn optional_number<S: Serializer>(size: &Option<ByteCount>, serializer: S) -> Result<S::Ok, S::Error> {
+    size.map(|size| size.0).serialize(serializer)
 }
 
 /// A text short and plain enough for a report: control characters are escaped.

@@ -2,13 +2,16 @@
 
 use std::{collections::BTreeMap, fmt};
 
+use serde::Serialize;
+
 use super::{
     build_info::{BuildInfo, Module},
     divergence::{FieldDifference, brief},
 };
 
 /// A field of a build info.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(tag = "kind", content = "name", rename_all = "kebab-case")]
 pub enum Field {
     /// The toolchain's version.
     GoVersion,

@@ -25,6 +25,7 @@ pub const ENTRIES_MAX: usize = 10_000;
 pub struct Keyring {
     fleet: FleetName,
     version: JournalIndex,
+    issued: Option<Wall>,
     entries: BTreeMap<KeyId, Entry>,
 }
 
@@ -35,6 +36,8 @@ struct KeyringWire {
     entries: Vec<EntryWire>,
     #[serde(with = "as_text")]
     fleet: FleetName,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    issued_ms: Option<u64>,
     version: u64,
 }
 
@@ -65,7 +68,13 @@ impl Keyring {
                 return Err(KeyringError::TooMany { max: ENTRIES_MAX });
             }
         }
-        Ok(Self { fleet, version, entries: sorted })
+        Ok(Self { fleet, version, issued: None, entries: sorted })
+    }
+
+    /// The same keyring, saying when it was issued: a verifier that asks for a fresh one needs to know.
+    #[must_use]
+    pub fn issued_at(self, issued: Wall) -> Self {
+        Self { issued: Some(issued), ..self }
     }
 
     /// Whose it is.
@@ -78,6 +87,19 @@ impl Keyring {
     #[must_use]
     pub fn version(&self) -> JournalIndex {
         self.version
+    }
+
+    /// When it was issued; `None` for one that does not say.
+    #[must_use]
+    pub fn issued(&self) -> Option<Wall> {
+        self.issued
+    }
+
+    /// Whether it replaces `other`: it is from a later index of the fleet's journal, or of the same and was issued
+    /// later.
+    #[must_use]
+    pub fn is_later_than(&self, other: &Self) -> bool {
+        (self.version, self.issued) > (other.version, other.issued)
     }
 
     /// All keys, by their ids.
@@ -111,6 +133,7 @@ impl Keyring {
         let wire = KeyringWire {
             entries: self.entries.values().map(Entry::to_wire).collect(),
             fleet: self.fleet.clone(),
+            issued_ms: self.issued.map(|issued| issued.0),
             version: self.version.0,
         };
         Envelope::sign(root, PAYLOAD_TYPE, document::write(&wire))
@@ -130,6 +153,7 @@ impl Keyring {
         if let Some([_, second]) = unsorted {
             return Err(KeyringError::Order(second.key.id()));
         }
-        Self::new(wire.fleet, JournalIndex(wire.version), entries)
+        let keyring = Self::new(wire.fleet, JournalIndex(wire.version), entries)?;
+        Ok(Self { issued: wire.issued_ms.map(Wall), ..keyring })
     }
 }

@@ -1,5 +1,7 @@
 //! What can be wrong with keys and signatures.
 
+use std::time::Duration;
+
 use super::{Algorithm, KeyId};
 use crate::message::ReadError;
 
@@ -64,4 +66,10 @@ pub enum SignError {
     /// The token or the key service refused or failed.
     #[error("the key's holder did not sign: {0}")]
     Holder(String),
+    /// The token or the key service did not answer in time.
+    #[error("the key's holder did not sign within {} ms", within.as_millis())]
+    Late {
+        /// How long it had.
+        within: Duration,
+    },
 }

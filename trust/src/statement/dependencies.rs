@@ -75,7 +75,7 @@ const INSTALLED_URI: &str = "meridian:installed-go";
 const PURL: &str = "pkg:golang/";
 const H1_DIGEST: &str = "goModuleH1";
 /// What cmd/go calls the version of a module that it takes from a directory.
-const DEVEL: &str = "(devel)";
+pub(crate) const DEVEL: &str = "(devel)";
 
 /// Everything that went in, in the one order: commit, source, toolchain, modules by name.
 pub(super) fn to_descriptors(

@@ -17,6 +17,7 @@ mod parameters;
 mod provenance;
 mod wire;
 
+pub(crate) use dependencies::DEVEL;
 pub use dependencies::{ModuleContent, ModuleUsed, ModuleVersion, ToolchainUsed};
 pub use parameters::{ExternalParameters, InternalParameters, Sandbox, Source};
 pub use provenance::{BUILD_TYPE, PAYLOAD_TYPE, PREDICATE_TYPE, Provenance, ProvenanceError, Subject};

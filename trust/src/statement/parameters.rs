@@ -20,6 +20,10 @@ pub struct ExternalParameters {
     /// The exact flags.
     #[serde(with = "BuildFlagsWire")]
     pub flags: BuildFlags,
+    /// Whether it is compiled from nothing: with an empty build cache, and without the last output. Written only where
+    /// it is.
+    #[serde(default, skip_serializing_if = "is_not")]
+    pub from_scratch: bool,
     /// The artifact's base name, when the request overrides Go's own choice.
     pub name: Option<String>,
     /// All packages of the build.
@@ -127,6 +131,7 @@ impl ExternalParameters {
         };
         Some(Self {
             flags: spec.flags.clone(),
+            from_scratch: spec.from_scratch,
             name: spec.name.clone(),
             packages: spec.packages.clone(),
             platform: platform.clone(),
@@ -135,6 +140,11 @@ impl ExternalParameters {
             version: spec.version.clone(),
         })
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference over")]
+fn is_not(flag: &bool) -> bool {
+    !flag
 }
 
 impl Source {

@@ -28,6 +28,7 @@ pub(crate) fn provenance() -> Provenance {
         subject: Subject { name: "web_1.2.3_linux_amd64".to_owned(), digest: Digest::of(b"an artifact") },
         external: ExternalParameters {
             flags,
+            from_scratch: false,
             name: Some("web".to_owned()),
             packages: vec!["./cmd/web".to_owned()],
             platform: Platform::parse("linux/amd64").unwrap(),
@@ -245,7 +246,7 @@ fn a_repository_s_short_address_is_written_as_the_one_it_means() {
 fn the_parameters_of_a_task_are_those_of_its_build() {
     use meridian_core::build::{BuildSpec, Resolution, Source as Asked, Wishes};
 
-    let ExternalParameters { flags, name, packages, platform, source, toolchain, version } =
+    let ExternalParameters { flags, from_scratch, name, packages, platform, source, toolchain, version } =
         provenance().external;
     let Source::Tree { origin, root, work_dir, workspace } = source else { panic!("a tree") };
     let mut spec = BuildSpec {
@@ -257,6 +258,8 @@ fn the_parameters_of_a_task_are_those_of_its_build() {
         name,
         version,
         wishes: Wishes::default(),
+        from_scratch,
+        rebuild: None,
     };
     assert_eq!(ExternalParameters::of(&spec, &platform, None), Some(provenance().external));
     assert_eq!(provenance().external.source.name(), "https://git.example.org/acme/web");
@@ -277,6 +280,19 @@ fn the_parameters_of_a_task_are_those_of_its_build() {
     assert_eq!(source, Some(module));
     resolution.sum = "h1:".to_owned();
     assert_eq!(ExternalParameters::of(&spec, &platform, Some(&resolution)), None);
+}
+
+#[test]
+fn a_build_from_scratch_says_so_and_any_other_says_nothing_of_it() {
+    let mut provenance = provenance();
+    let usual = String::from_utf8(provenance.to_statement().unwrap()).unwrap();
+    assert!(!usual.contains("fromScratch"), "{usual}");
+    provenance.external.from_scratch = true;
+    let said = String::from_utf8(provenance.to_statement().unwrap()).unwrap();
+    assert_eq!(Provenance::from_statement(said.as_bytes()).unwrap(), provenance);
+    let denied = said.replacen("\"fromScratch\":true", "\"fromScratch\":false", 1);
+    assert_ne!(denied, said);
+    assert!(Provenance::from_statement(denied.as_bytes()).is_err(), "a statement has one spelling");
 }
 
 #[test]
@@ -308,6 +324,7 @@ proptest! {
         provenance.internal.fence = Fence(fence);
         provenance.started = Wall(started);
         provenance.finished = Wall(started + 1);
+        provenance.external.from_scratch = !cgo;
         let flags = &mut provenance.external.flags;
         flags.cgo = cgo;
         flags.ldflags = texts[..3].to_vec();

@@ -3,17 +3,21 @@
 use meridian_core::{
     digest::Digest,
     id::{FleetName, JournalIndex},
+    quantity::ByteCount,
     time::Wall,
 };
 
-use super::{CheckName, Files, Outcome, Policy, Report, Verifier};
+use super::{Bill, CheckName, Files, Outcome, Policy, Report, Verifier};
 use crate::{
     acceptance::Acceptance,
     bundle::{EnvelopeBundle, MessageBundle},
+    dsse::Envelope,
+    executable::{BuildInfo, Module},
     holder::Holder,
     keyring::{Entry, Grade, KeyUse, Keyring, KeyringFile, Root},
     keys::{Algorithm, Signer as _, SigningKey},
     message::Message,
+    sbom::{Sbom, Subject},
     sidecar::signature_text,
     statement::{Provenance, tests::provenance},
 };
@@ -21,6 +25,8 @@ use crate::{
 pub(super) const NAME: &str = "web_1.2.3_linux_amd64";
 pub(super) const CONTENT: &[u8] = b"an artifact";
 pub(super) const ACCEPTED: Wall = Wall(1_795_342_290_000);
+/// When it is verified: long after the keys' time.
+pub(super) const NOW: Wall = Wall(ACCEPTED.0 + 86_400_000);
 
 /// Everything that decides what is written; a test changes what it is about.
 pub(super) struct Plan {
@@ -34,6 +40,10 @@ pub(super) struct Plan {
     pub(super) accepter_entry: Entry,
     /// Signs the keyring.
     pub(super) root: SigningKey,
+    /// Which version of the keyring it is.
+    pub(super) version: u64,
+    /// When the keyring was issued.
+    pub(super) issued: Option<Wall>,
     /// The keyring's fleet.
     pub(super) fleet: FleetName,
     /// What the signer says of the artifact.
@@ -49,7 +59,10 @@ pub(super) struct Dist {
     pub(super) public_key: Option<Vec<u8>>,
     pub(super) message_bundle: Option<Vec<u8>>,
     pub(super) provenance: Option<Vec<u8>>,
+    pub(super) sbom: Option<Vec<u8>>,
     pub(super) keyring: Option<Vec<u8>>,
+    /// What the artifact says of its own build. The content of these tests is no executable.
+    build_info: BuildInfo,
 }
 
 pub(super) fn key(seed: u8, algorithm: Algorithm) -> SigningKey {
@@ -68,6 +81,23 @@ pub(super) fn entry(key: &SigningKey, key_use: KeyUse, holder: &str) -> Entry {
     }
 }
 
+/// What an executable would say.
+fn build_info() -> BuildInfo {
+    let module = |path: &str, version: &str| Module {
+        path: path.to_owned(),
+        version: version.to_owned(),
+        sum: format!("h1:{}=", "A".repeat(43)),
+        replace: None,
+    };
+    BuildInfo {
+        go_version: "go1.27.3".to_owned(),
+        path: "example.org/web".to_owned(),
+        main: Some(Module { sum: String::new(), ..module("example.org/web", "(devel)") }),
+        deps: vec![module("example.com/a", "v1.2.3"), module("example.com/b", "v0.1.0")],
+        settings: Vec::new(),
+    }
+}
+
 /// The root that the verifier has pinned.
 pub(super) fn pinned() -> Root {
     Root::new(key(1, Algorithm::EcdsaP256).public().clone(), Some(FleetName::new("acme").unwrap())).unwrap()
@@ -82,6 +112,8 @@ impl Plan {
             signer,
             accepter,
             root: key(1, Algorithm::EcdsaP256),
+            version: 42,
+            issued: Some(ACCEPTED),
             fleet: FleetName::new("acme").unwrap(),
             provenance: provenance(),
             accept: |_| {},
@@ -100,23 +132,37 @@ impl Plan {
             task: self.provenance.internal.task.clone(),
         };
         (self.accept)(&mut acceptance);
-        let entries = [self.entry.clone(), self.accepter_entry.clone()];
-        let keyring = Keyring::new(self.fleet.clone(), JournalIndex(42), entries).unwrap();
         let file = KeyringFile {
-            keyring: keyring.sign(&self.root).unwrap(),
+            keyring: self.keyring(),
             acceptances: vec![acceptance.sign(&self.accepter).unwrap()],
         };
         let message = Message::of(CONTENT);
         let signature = self.signer.sign(&message).unwrap();
         let bundle = MessageBundle::new(self.signer.public(), message.digest(), &signature);
+        let subject = Subject {
+            name: NAME.to_owned(),
+            digest: message.digest(),
+            size: ByteCount(CONTENT.len() as u64),
+            build_info: build_info(),
+        };
         Dist {
             content: CONTENT.to_vec(),
             signature: Some(signature_text(&signature).into_bytes()),
             public_key: Some(self.signer.public().to_pem().into_bytes()),
             message_bundle: Some(bundle.to_json()),
             provenance: Some(provenance),
+            sbom: Some(Sbom::of(&subject).unwrap().to_json().unwrap().into_bytes()),
             keyring: Some(file.to_json()),
+            build_info: subject.build_info,
         }
+    }
+
+    /// The keyring alone, as the root signed it.
+    pub(super) fn keyring(&self) -> Envelope {
+        let entries = [self.entry.clone(), self.accepter_entry.clone()];
+        let keyring = Keyring::new(self.fleet.clone(), JournalIndex(self.version), entries).unwrap();
+        let keyring = self.issued.map_or(keyring.clone(), |issued| keyring.issued_at(issued));
+        keyring.sign(&self.root).unwrap()
     }
 }
 
@@ -127,11 +173,16 @@ impl Dist {
             public_key: self.public_key.as_deref(),
             message_bundle: self.message_bundle.as_deref(),
             provenance: self.provenance.as_deref(),
+            sbom: self.sbom.as_deref().map(|json| Bill {
+                json,
+                size: ByteCount(self.content.len() as u64),
+                build_info: Ok(&self.build_info),
+            }),
         }
     }
 
     pub(super) fn verifier(&self, policy: Policy) -> Verifier {
-        Verifier::new(pinned(), self.keyring.as_deref(), policy)
+        Verifier::new(pinned(), self.keyring.as_deref(), policy, NOW)
     }
 
     pub(super) fn verify(&self, policy: &str) -> Report {

@@ -1,17 +1,18 @@
 //! One artifact's checks, each made as far as what it rests on holds.
 
-use meridian_core::{
-    digest::Digest,
-    sandbox::{Sandbox, SandboxDemand},
-};
+use meridian_core::{digest::Digest, time::Wall};
 
-use super::{Check, CheckName, Files, Outcome, Pattern, Report, Verifier, verifier::Ring};
+use super::{
+    Bill, Check, CheckName, Feature, Files, Outcome, Pattern, Report, Verifier,
+    verifier::{CLOCK_TOLERANCE, Ring},
+};
 use crate::{
     acceptance::Acceptance,
     bundle::{EnvelopeBundle, MessageBundle},
     keyring::{Entry, Grade, KeyUse},
     keys::{Signature, VerifyingKey},
     message::Message,
+    sbom::{Sbom, Subject},
     sidecar::parse_signature_text,
     statement::Provenance,
     timestamp::display,
@@ -64,6 +65,7 @@ impl<'a> Examination<'a> {
             let outcome = match name {
                 CheckName::Keyring => self.keyring(),
                 CheckName::Fleet => self.fleet(),
+                CheckName::KeyringAge => self.keyring_age(),
                 CheckName::Provenance => self.provenance(),
                 CheckName::Acceptance => self.acceptance(),
                 CheckName::Key => self.key(),
@@ -72,6 +74,7 @@ impl<'a> Examination<'a> {
                 CheckName::Signature => self.signature(),
                 CheckName::PublicKey => self.public_key(),
                 CheckName::MessageBundle => self.message_bundle(),
+                CheckName::Sbom => self.sbom(),
                 CheckName::Grade => self.grade(),
                 CheckName::AllowedBuilder => {
                     let patterns = self.verifier.policy.builders.as_deref();
@@ -106,15 +109,43 @@ impl<'a> Examination<'a> {
     }
 
     fn keyring(&self) -> Outcome {
-        match &self.verifier.ring {
-            Ok(Ring { keyring, .. }) => Outcome::Passed(format!(
-                "version {} of the keyring of fleet {} is signed by the root {}",
-                keyring.version(),
-                keyring.fleet(),
-                self.verifier.root.key().id()
-            )),
-            Err(why) => Outcome::Failed(why.clone()),
+        let Ring { keyring, beside, .. } = match &self.verifier.ring {
+            Ok(ring) => ring,
+            Err(why) => return Outcome::Failed(why.clone()),
+        };
+        let what = format!("version {} of the keyring of fleet {}", keyring.version(), keyring.fleet());
+        if let Some(issued) = keyring.issued().filter(|issued| self.is_in_the_future(*issued)) {
+            return Outcome::Failed(format!("{what} was issued at {}, {}", display(issued), self.ahead()));
         }
+        let root = self.verifier.root.key().id();
+        let earlier = beside.as_ref().map_or_else(String::new, |beside| {
+            format!("; it is later than version {}, which lies beside the artifact", beside.version())
+        });
+        Outcome::Passed(format!("{what} is signed by the root {root}{earlier}"))
+    }
+
+    fn is_in_the_future(&self, at: Wall) -> bool {
+        at > self.verifier.now.after(CLOCK_TOLERANCE)
+    }
+
+    fn ahead(&self) -> String {
+        let now = display(self.verifier.now);
+        format!("which lies in the future of this machine's clock ({now}): one of the two is wrong")
+    }
+
+    fn keyring_age(&self) -> Outcome {
+        let Some(age_max) = self.verifier.policy.keyring_max_age else {
+            return Outcome::NotApplicable("no policy says how old the keyring may be".to_owned());
+        };
+        let Some(ring) = self.ring() else { return rests_on_failed(CheckName::Keyring) };
+        let Some(issued) = ring.keyring.issued() else {
+            return Outcome::Failed("the keyring does not say when it was issued".to_owned());
+        };
+        let told = format!("the keyring was issued at {}", display(issued));
+        if issued.after(age_max) >= self.verifier.now {
+            return Outcome::Passed(told);
+        }
+        Outcome::Failed(format!("{told}, longer ago than the policy allows: get a fresh one from the fleet"))
     }
 
     fn fleet(&self) -> Outcome {
@@ -165,18 +196,29 @@ impl<'a> Examination<'a> {
             return rests_on(CheckName::Provenance);
         };
         let artifact = self.content.digest();
-        let about: Vec<_> = acceptances.iter().filter(|accepted| accepted.artifact == artifact).collect();
+        let about: Vec<_> =
+            acceptances.iter().filter(|judged| judged.acceptance.artifact == artifact).collect();
         if about.is_empty() {
             return Outcome::Failed(format!(
                 "the coordinator accepted no artifact with the digest {artifact}"
             ));
         }
         let file = Digest::of(bytes);
-        let Some(found) = about.iter().find(|accepted| accepted.provenance == file) else {
+        let of_this = || about.iter().filter(|judged| judged.acceptance.provenance == file);
+        // The same content may have been accepted more than once; one that counts is enough.
+        let Some(judged) = of_this().find(|judged| judged.verdict.is_ok()).or_else(|| of_this().next())
+        else {
             return Outcome::Failed(
                 "the coordinator accepted this artifact with another provenance".to_owned(),
             );
         };
+        if let Err(why) = &judged.verdict {
+            return Outcome::Failed(why.clone());
+        }
+        let found = &judged.acceptance;
+        if self.is_in_the_future(found.accepted) {
+            return Outcome::Failed(format!("accepted at {}, {}", display(found.accepted), self.ahead()));
+        }
         let internal = &provenance.internal;
         if (&found.task, found.fence) != (&internal.task, internal.fence) {
             return Outcome::Failed(format!(
@@ -264,6 +306,11 @@ impl<'a> Examination<'a> {
         outcome(check_message_bundle(bytes, &entry.key, self.content.digest(), signature))
     }
 
+    fn sbom(&self) -> Outcome {
+        let Some(bill) = self.files.sbom else { return not_there(self.name, ".sbom.cdx.json") };
+        outcome(check_sbom(self.name, self.content.digest(), bill))
+    }
+
     fn grade(&self) -> Outcome {
         let Some(entry) = self.entry else { return rests_on(CheckName::Provenance) };
         let wanted = self.verifier.policy.grade.unwrap_or(Grade::Dev);
@@ -271,19 +318,6 @@ impl<'a> Examination<'a> {
             return Outcome::Passed(format!("a {} key", entry.grade));
         }
         Outcome::Failed(format!("a {} key, and the policy asks for {wanted}", entry.grade))
-    }
-
-    fn sandbox(&self) -> Outcome {
-        let demand = self.verifier.policy.sandbox;
-        if demand == SandboxDemand::Any {
-            return Outcome::NotApplicable("no policy demands a sandbox".to_owned());
-        }
-        let Some(provenance) = &self.provenance else { return rests_on_failed(CheckName::Provenance) };
-        let sandbox = Sandbox::from(&provenance.internal.sandbox);
-        if sandbox.meets(demand) {
-            return Outcome::Passed(sandbox.to_string());
-        }
-        Outcome::Failed("it was built without a sandbox, and the policy demands one".to_owned())
     }
 
     fn allowed(
@@ -302,6 +336,23 @@ impl<'a> Examination<'a> {
             None => Outcome::Failed(format!("{what} {value} is not one that the policy allows")),
         }
     }
+
+    fn sandbox(&self) -> Outcome {
+        let Some(wanted) = self.verifier.policy.sandbox.as_deref() else {
+            return Outcome::NotApplicable("no policy says what a sandbox must confine".to_owned());
+        };
+        let Some(provenance) = &self.provenance else { return rests_on_failed(CheckName::Provenance) };
+        let sandbox = &provenance.internal.sandbox;
+        if sandbox.kind == "none" {
+            return Outcome::Failed("it was built without a sandbox, and the policy asks for one".to_owned());
+        }
+        let told = format!("a sandbox of kind {} that confines {}", sandbox.kind, list(&sandbox.features));
+        let is_there = |feature: &&Feature| sandbox.features.iter().any(|there| there == feature.as_str());
+        match wanted.iter().find(|feature| !is_there(feature)) {
+            None => Outcome::Passed(told),
+            Some(missing) => Outcome::Failed(format!("{told}, and the policy asks for {}", missing.as_str())),
+        }
+    }
 }
 
 fn check_public_key(bytes: &[u8], key: &VerifyingKey) -> Finding {
@@ -312,6 +363,20 @@ fn check_public_key(bytes: &[u8], key: &VerifyingKey) -> Finding {
         return Ok(format!("key {}", found.id()));
     }
     Err(format!("key {} lies beside it, but key {} signed it", found.id(), key.id()))
+}
+
+fn check_sbom(name: &str, digest: Digest, bill: Bill<'_>) -> Finding {
+    let found = Sbom::parse(bill.json).map_err(|error| error.to_string())?;
+    let info = bill.build_info.map_err(|error| format!("no bill can be made from the artifact: {error}"))?;
+    let subject = Subject { name: name.to_owned(), digest, size: bill.size, build_info: info.clone() };
+    found.matches_subject(&subject).map_err(|error| error.to_string())?;
+    let components = found.components().count();
+    let noun = if components == 1 { "component" } else { "components" };
+    Ok(format!("{components} {noun}, as the artifact says itself"))
+}
+
+fn list(words: &[String]) -> String {
+    if words.is_empty() { "nothing".to_owned() } else { words.join(", ") }
 }
 
 fn check_message_bundle(bytes: &[u8], key: &VerifyingKey, digest: Digest, signature: &Signature) -> Finding {

@@ -1,9 +1,9 @@
-//! No bit of any file can be flipped: every byte region of artifact, signature, key, bundle, provenance,
-//! keyring and acceptance.
+//! No bit of any file can be flipped: every byte region of artifact, signature, key, bundle, provenance, bill of
+//! materials, keyring and acceptance.
 
 use super::{
-    Policy, Verifier,
-    dist::{CONTENT, Dist, NAME, Plan, pinned},
+    CheckName, Policy, Verifier,
+    dist::{CONTENT, Dist, NAME, NOW, Plan, failed, pinned},
 };
 use crate::{keys::Algorithm, message::Message};
 
@@ -18,7 +18,7 @@ fn refuses(algorithm: Algorithm, bits: &[usize], file: fn(&mut Dist) -> &mut Vec
             file(&mut dist)[at] ^= 1 << bit;
             // Opening the keyring costs more than all else; it is opened again only when it was changed.
             let changed = (dist.keyring != keyring)
-                .then(|| Verifier::new(pinned(), dist.keyring.as_deref(), Policy::default()));
+                .then(|| Verifier::new(pinned(), dist.keyring.as_deref(), Policy::default(), NOW));
             let verifier = changed.as_ref().unwrap_or(&genuine);
             let report = verifier.verify(NAME, &Message::of(&dist.content), &dist.files());
             assert!(!report.is_trusted(), "{algorithm}: byte {at}, bit {bit}: {report:#?}");
@@ -70,4 +70,15 @@ fn no_flipped_byte_of_the_keyring_and_its_acceptances_is_accepted() {
 #[test]
 fn no_flipped_byte_of_the_provenance_is_accepted() {
     for_both(&[0, 5], |dist| dist.provenance.as_mut().unwrap());
+}
+
+#[test]
+fn no_flipped_byte_of_the_bill_of_materials_is_accepted_and_the_bill_is_named() {
+    let mut dist = Plan::new(Algorithm::EcdsaP256).make();
+    for at in 0..dist.sbom.as_ref().unwrap().len() {
+        dist.sbom.as_mut().unwrap()[at] ^= 1 << (at % 8);
+        assert_eq!(failed(&dist.verify("")), [CheckName::Sbom], "byte {at}");
+        dist.sbom.as_mut().unwrap()[at] ^= 1 << (at % 8);
+    }
+    assert!(dist.verify("").is_trusted());
 }

@@ -9,7 +9,7 @@ use meridian_core::{
 
 use super::{
     CheckName, Files, Outcome, Policy, Report, Verifier,
-    dist::{ACCEPTED, CONTENT, Dist, NAME, Plan, entry, failed, key, pinned},
+    dist::{ACCEPTED, CONTENT, Dist, NAME, NOW, Plan, entry, failed, key, pinned},
 };
 use crate::{
     bundle::{EnvelopeBundle, MessageBundle},
@@ -18,7 +18,6 @@ use crate::{
     keys::{Algorithm, Signer as _},
     message::Message,
     sidecar::signature_text,
-    statement::Sandbox,
 };
 
 const ALGORITHMS: [Algorithm; 2] = [Algorithm::EcdsaP256, Algorithm::Ed25519];
@@ -66,8 +65,9 @@ fn what_is_genuine_is_trusted_and_the_report_says_what_it_is() {
             builders = ["spiffe://acme/agent/*"]
             sources = ["https://git.example.org/acme/*"]
             projects = ["acme/web"]
-            sandbox = "required"
-            require = ["fleet", "public-key", "message-bundle"]
+            sandbox = ["network"]
+            keyring_max_age = "1d"
+            require = ["fleet", "public-key", "message-bundle", "sbom"]
             "#,
         );
         assert!(report.is_trusted(), "{report:#?}");
@@ -80,11 +80,13 @@ fn what_is_genuine_is_trusted_and_the_report_says_what_it_is() {
 #[test]
 fn files_that_need_not_be_there_are_missed_only_when_a_policy_asks_for_them() {
     let mut dist = plan().make();
-    (dist.public_key, dist.message_bundle) = (None, None);
+    (dist.public_key, dist.message_bundle, dist.sbom) = (None, None, None);
     assert!(dist.verify("").is_trusted());
-    for (require, name) in
-        [("public-key", CheckName::PublicKey), ("message-bundle", CheckName::MessageBundle)]
-    {
+    for (require, name) in [
+        ("public-key", CheckName::PublicKey),
+        ("message-bundle", CheckName::MessageBundle),
+        ("sbom", CheckName::Sbom),
+    ] {
         let report = dist.verify(&format!("require = [{require:?}]"));
         assert!(!report.is_trusted());
         assert_eq!(report.unmet().map(|check| check.name).collect::<Vec<_>>(), [name]);
@@ -116,7 +118,7 @@ fn a_keyring_of_another_fleet_than_the_root_s_is_refused() {
     let dist = plan().make();
     let bare = Root::new(pinned().key().clone(), None).unwrap();
     let verify = |root: Root, policy: &str| {
-        let verifier = Verifier::new(root, dist.keyring.as_deref(), Policy::parse(policy).unwrap());
+        let verifier = Verifier::new(root, dist.keyring.as_deref(), Policy::parse(policy).unwrap(), NOW);
         verifier.verify(NAME, &Message::of(CONTENT), &dist.files())
     };
     let other = Root::new(pinned().key().clone(), Some(FleetName::new("other").unwrap())).unwrap();
@@ -224,7 +226,7 @@ fn a_provenance_of_another_artifact_is_refused() {
     let dist = plan().make();
     let verifier = dist.verifier(Policy::default());
     let report = verifier.verify("web_1.2.4_linux_amd64", &Message::of(CONTENT), &dist.files());
-    check(&report, &[name], "not \"web_1.2.4_linux_amd64\"");
+    check(&report, &[name, CheckName::Sbom], "not \"web_1.2.4_linux_amd64\"");
 }
 
 #[test]
@@ -239,7 +241,7 @@ fn a_builder_that_does_not_hold_the_key_is_refused() {
 fn another_content_is_refused() {
     let mut dist = plan().make();
     dist.content = b"another artifact".to_vec();
-    let expected = [CheckName::Acceptance, CheckName::Subject, CheckName::Signature];
+    let expected = [CheckName::Acceptance, CheckName::Subject, CheckName::Signature, CheckName::Sbom];
     assert_eq!(failed(&dist.verify("")), expected);
 }
 
@@ -309,11 +311,6 @@ fn a_policy_allows_what_it_names_and_nothing_else() {
     ] {
         check(&dist.verify(policy), &[name], part);
     }
-    let mut bare = plan();
-    bare.provenance.internal.sandbox = Sandbox { kind: "none".to_owned(), features: Vec::new() };
-    let bare = bare.make();
-    assert!(bare.verify("").is_trusted() && bare.verify("sandbox = \"any\"").is_trusted());
-    check(&bare.verify("sandbox = \"required\""), &[CheckName::Sandbox], "without a sandbox");
     // A rule that cannot be judged is not met.
     let mut dist = plan().make();
     dist.provenance = None;
@@ -323,7 +320,7 @@ fn a_policy_allows_what_it_names_and_nothing_else() {
 
 #[test]
 fn a_dist_without_anything_is_refused_and_says_so() {
-    let verifier = Verifier::new(pinned(), None, Policy::default());
+    let verifier = Verifier::new(pinned(), None, Policy::default(), NOW);
     let report = verifier.verify(NAME, &Message::of(CONTENT), &Files::default());
     let expected = [CheckName::Keyring, CheckName::Provenance, CheckName::Signature];
     check(&report, &expected, "there is no keyring.json");

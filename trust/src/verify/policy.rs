@@ -6,16 +6,20 @@
 //! builders = ["spiffe://acme/agent/*"]
 //! sources = ["https://git.example.org/acme/*", "golang.org/x/tools/cmd/stringer"]
 //! projects = ["acme/*"]
-//! sandbox = "required"
-//! require = ["message-bundle"]
+//! sandbox = ["network", "seccomp"]
+//! keyring_max_age = "30d"
+//! require = ["message-bundle", "sbom"]
 //! ```
 //!
-//! Every key is optional; a list that is there allows what it names and nothing else. A misspelt key would
+//! `sandbox = "required"` asks for one of any kind, and for none of its features.
+//!
+//! Every key is optional. `builders`, `sources` and `projects` allow what they name and nothing else; `sandbox` and
+//! `require` name what must be there at least. A misspelt key would
 //! silently ask for less, so an unknown one is a mistake, and all mistakes are told at once.
 
 use std::{collections::BTreeSet, fmt, str::FromStr};
 
-use meridian_core::{golang::nearness, id::FleetName, sandbox::SandboxDemand};
+use meridian_core::{golang::nearness, id::FleetName, quantity::Millis};
 use toml::{Spanned, de::DeTable, de::DeValue};
 
 use super::CheckName;
@@ -34,8 +38,11 @@ pub struct Policy {
     pub sources: Option<Vec<Pattern>>,
     /// Only these projects, as `TEAM/PROJECT`.
     pub projects: Option<Vec<Pattern>>,
-    /// What must have stood around the compiler.
-    pub sandbox: SandboxDemand,
+    /// What the sandbox must have confined, at least: features as the provenance names them. An empty list asks for
+    /// a sandbox of any kind.
+    pub sandbox: Option<Vec<Feature>>,
+    /// How old the keyring may be by which keys are judged: an older one may not know of a revocation.
+    pub keyring_max_age: Option<Millis>,
     /// Checks that must have been made and passed, beyond those that always must.
     pub require: BTreeSet<CheckName>,
 }
@@ -47,6 +54,10 @@ pub struct Pattern {
     text: String,
     below: bool,
 }
+
+/// Something that a sandbox confines, such as `network`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Feature(String);
 
 /// One mistake in a policy.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -74,7 +85,8 @@ impl fmt::Display for PolicyError {
     }
 }
 
-const KEYS: [&str; 7] = ["fleet", "grade", "builders", "sources", "projects", "sandbox", "require"];
+const KEYS: [&str; 8] =
+    ["fleet", "grade", "builders", "sources", "projects", "sandbox", "keyring_max_age", "require"];
 const POLICY_LEN_MAX: usize = 1 << 20;
 
 impl Pattern {
@@ -106,6 +118,26 @@ impl FromStr for Pattern {
 impl fmt::Display for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}{}", self.text, if self.below { "/*" } else { "" })
+    }
+}
+
+impl Feature {
+    /// As the provenance names it.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Feature {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        let is_word = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+        if text.is_empty() || text.len() > 63 || !text.bytes().all(is_word) {
+            return Err("a feature of a sandbox is a word such as network, in small letters");
+        }
+        Ok(Self(text.to_owned()))
     }
 }
 
@@ -144,9 +176,10 @@ impl Policy {
             "builders" => self.builders = Some(reader.list("builders", value)),
             "sources" => self.sources = Some(reader.list("sources", value)),
             "projects" => self.projects = Some(reader.list("projects", value)),
-            "sandbox" => {
-                self.sandbox =
-                    reader.text("sandbox", value).map_or(SandboxDemand::Any, |DemandText(demand)| demand);
+            "sandbox" => self.sandbox = Some(reader.sandbox(value)),
+            "keyring_max_age" => {
+                let age: Option<AgeText> = reader.text("keyring_max_age", value);
+                self.keyring_max_age = age.map(|AgeText(age)| age);
             }
             "require" => {
                 let names: Vec<CheckText> = reader.list("require", value);
@@ -191,16 +224,25 @@ impl Reader<'_> {
         }
     }
 
+    fn sandbox(&mut self, value: &Spanned<DeValue<'_>>) -> Vec<Feature> {
+        match value.get_ref() {
+            DeValue::String(text) if text == "required" => Vec::new(),
+            DeValue::Array(_) => self.list("sandbox", value),
+            _ => {
+                let expected = "sandbox: expected \"required\", or a list of what it must confine";
+                self.mistake(value.span().start, expected.to_owned());
+                Vec::new()
+            }
+        }
+    }
+
     fn list<T: FromStr<Err: fmt::Display>>(&mut self, key: &str, value: &Spanned<DeValue<'_>>) -> Vec<T> {
         let DeValue::Array(items) = value.get_ref() else {
             self.mistake(value.span().start, format!("{key}: expected a list of texts"));
             return Vec::new();
         };
         if items.is_empty() {
-            self.mistake(
-                value.span().start,
-                format!("{key}: an empty list allows nothing; leave the key out"),
-            );
+            self.mistake(value.span().start, format!("{key}: an empty list says nothing; leave the key out"));
         }
         items.iter().filter_map(|item| self.text(key, item)).collect()
     }
@@ -218,17 +260,24 @@ impl FromStr for GradeText {
     }
 }
 
-struct DemandText(SandboxDemand);
+/// A whole number and its unit.
+struct AgeText(Millis);
 
-impl FromStr for DemandText {
+impl FromStr for AgeText {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "any" => Ok(Self(SandboxDemand::Any)),
-            "required" => Ok(Self(SandboxDemand::Required)),
-            _ => Err(format!("{:?} is not any or required", brief(text))),
-        }
+        let wrong = || format!("{:?} is not an age such as 12h or 30d", brief(text));
+        let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+        let unit_ms: u64 = match &text[digits.len()..] {
+            "m" => Millis::minutes(1).0,
+            "h" => Millis::minutes(60).0,
+            "d" => Millis::days(1).0,
+            _ => return Err(wrong()),
+        };
+        let count: u64 = digits.parse().map_err(|_| wrong())?;
+        let age = count.checked_mul(unit_ms).filter(|age| *age > 0).ok_or_else(wrong)?;
+        Ok(Self(Millis(age)))
     }
 }
 
@@ -260,7 +309,8 @@ mod tests {
             builders = ["spiffe://acme/agent/*"]
             sources = ["https://git.example.org/acme/*", "golang.org/x/tools/cmd/stringer"]
             projects = ["acme/web"]
-            sandbox = "required"
+            sandbox = ["network"]
+            keyring_max_age = "30d"
             require = ["message-bundle", "public-key"]
             "#,
         )
@@ -270,7 +320,8 @@ mod tests {
         assert_eq!(policy.builders.unwrap()[0].to_string(), "spiffe://acme/agent/*");
         assert_eq!(policy.sources.unwrap()[1].to_string(), "golang.org/x/tools/cmd/stringer");
         assert_eq!(policy.projects.unwrap().len(), 1);
-        assert_eq!(policy.sandbox, SandboxDemand::Required);
+        assert_eq!(policy.sandbox.unwrap()[0].as_str(), "network");
+        assert_eq!(policy.keyring_max_age, Some(Millis::days(30)));
         assert_eq!(policy.require, BTreeSet::from([CheckName::MessageBundle, CheckName::PublicKey]));
         assert_eq!(Policy::parse(""), Ok(Policy::default()));
     }
@@ -279,7 +330,7 @@ mod tests {
     fn every_mistake_is_told_at_once_with_its_line() {
         let error = Policy::parse(
             "fleet = 1\ngrade = \"prod\"\nbuilder = []\nsources = \"x\"\nprojects = [\"a*b\", 7]\n\
-             require = [\"signatures\"]\nbuilders = []\nsandbox = \"vm\"\n\n[section]\n",
+             require = [\"signatures\"]\nbuilders = []\n\n[section]\n",
         )
         .unwrap_err();
         let told = error.to_string();
@@ -292,14 +343,45 @@ mod tests {
             "line 5: projects: a pattern is",
             "line 5: projects: expected a text",
             "line 6: require: \"signatures\": no such check; there are keyring,",
-            "line 7: builders: an empty list allows nothing",
-            "line 8: sandbox: \"vm\" is not any or required",
-            "line 10: unknown key \"section\": ",
+            "line 7: builders: an empty list says nothing",
+            "line 9: unknown key \"section\": ",
         ];
         assert_eq!(lines.len(), expected.len(), "{told}");
         for (line, start) in lines.iter().zip(expected) {
             assert!(line.starts_with(start), "{line}\n{start}");
         }
+    }
+
+    #[test]
+    fn an_age_has_a_unit_and_a_sandbox_s_feature_is_a_word() {
+        for (text, ms) in [("90m", 5_400_000), ("12h", 43_200_000), ("1d", 86_400_000)] {
+            let policy = Policy::parse(&format!("keyring_max_age = {text:?}")).unwrap();
+            assert_eq!(policy.keyring_max_age, Some(Millis(ms)), "{text}");
+        }
+        for bad in [
+            "",
+            "d",
+            "30",
+            "0d",
+            "-1d",
+            "1.5h",
+            "1 d",
+            "1w",
+            "١d",
+            "99999999999999999999d",
+            "9999999999999999d",
+        ] {
+            let told = Policy::parse(&format!("keyring_max_age = {bad:?}")).unwrap_err().to_string();
+            assert!(told.contains("is not an age such as 12h or 30d"), "{bad}: {told}");
+        }
+        for bad in ["", "Network", "a b", "*"] {
+            let told = Policy::parse(&format!("sandbox = [{bad:?}]")).unwrap_err().to_string();
+            assert!(told.contains("a feature of a sandbox is a word"), "{bad}: {told}");
+        }
+        let any_kind = Policy::parse("sandbox = \"required\"").unwrap();
+        assert_eq!(any_kind.sandbox, Some(Vec::new()));
+        let told = Policy::parse("sandbox = \"vm\"").unwrap_err().to_string();
+        assert!(told.contains("expected \"required\", or a list"), "{told}");
     }
 
     #[test]

@@ -13,6 +13,8 @@ pub enum CheckName {
     Keyring,
     /// The keyring is of the fleet that was expected.
     Fleet,
+    /// The keyring by which keys are judged is not older than the policy allows.
+    KeyringAge,
     /// The provenance is signed by a key of the keyring.
     Provenance,
     /// A key for acceptances countersigned this artifact with this provenance.
@@ -29,6 +31,8 @@ pub enum CheckName {
     PublicKey,
     /// The bundle holds the same signature.
     MessageBundle,
+    /// The bill of materials is the one that the artifact gives.
+    Sbom,
     /// The key is of the grade that the policy asks for.
     Grade,
     /// The builder is one that the policy allows.
@@ -37,7 +41,7 @@ pub enum CheckName {
     AllowedSource,
     /// The project is one that the policy allows.
     AllowedProject,
-    /// A sandbox stood around the compiler where the policy demands one.
+    /// The sandbox confined what the policy asks for.
     Sandbox,
 }
 
@@ -81,9 +85,10 @@ pub struct Report {
 
 impl CheckName {
     /// All of them, in order.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::Keyring,
         Self::Fleet,
+        Self::KeyringAge,
         Self::Provenance,
         Self::Acceptance,
         Self::Key,
@@ -92,6 +97,7 @@ impl CheckName {
         Self::Signature,
         Self::PublicKey,
         Self::MessageBundle,
+        Self::Sbom,
         Self::Grade,
         Self::AllowedBuilder,
         Self::AllowedSource,
@@ -105,6 +111,7 @@ impl CheckName {
         match self {
             Self::Keyring => "keyring",
             Self::Fleet => "fleet",
+            Self::KeyringAge => "keyring-age",
             Self::Provenance => "provenance",
             Self::Acceptance => "acceptance",
             Self::Key => "key",
@@ -113,6 +120,7 @@ impl CheckName {
             Self::Signature => "signature",
             Self::PublicKey => "public-key",
             Self::MessageBundle => "message-bundle",
+            Self::Sbom => "sbom",
             Self::Grade => "grade",
             Self::AllowedBuilder => "allowed-builder",
             Self::AllowedSource => "allowed-source",
@@ -135,8 +143,10 @@ impl CheckName {
             | Self::Signature
             | Self::Grade => true,
             Self::Fleet
+            | Self::KeyringAge
             | Self::PublicKey
             | Self::MessageBundle
+            | Self::Sbom
             | Self::AllowedBuilder
             | Self::AllowedSource
             | Self::AllowedProject

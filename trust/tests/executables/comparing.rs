@@ -202,6 +202,35 @@ fn a_changed_function_of_c_is_named_by_its_symbol() {
 }
 
 #[test]
+fn another_c_compiler_is_named_and_what_follows_from_it_is_not() {
+    let (Some(left), Some(mut right)) = (with_c(), with_c()) else { return };
+    // What a compiler writes of itself, as another one would.
+    let ident = "__asm__(\".ident \\\"Odd C 1.0\\\"\");";
+    right.file("odd.h", &format!("#ifndef __ASSEMBLER__\n{ident}\n#endif\n"));
+    let header = right.source().join("odd.h");
+    right.set("CC", &format!("gcc -include {}", header.display()));
+    let report = report(&left.build(LINUX, TRIM), &right.build(LINUX, TRIM));
+    let Cause::HostCompiler { left, right } = report.cause() else { panic!("{report}") };
+    assert!(left.contains("GCC") && right.contains("GCC") && right.contains("Odd C 1.0"), "{report}");
+    assert!(!report.causes.iter().any(|cause| matches!(cause, Cause::Function { .. })), "{report}");
+}
+
+#[test]
+fn a_report_is_read_by_programs_as_its_types_say_it() {
+    let report = edited(LINUX, TRIM, "greet/greet.go", "factor = 3", "factor = 4");
+    let value = serde_json::to_value(&report).unwrap();
+    assert_eq!(value["causes"][0]["kind"], "function", "{value}");
+    assert_eq!(value["causes"][0]["is_generated"], false, "{value}");
+    let section = &value["sections"][0];
+    assert!(section["name"].is_string() && section["differing"].is_u64(), "{value}");
+    let other = Program::tiny();
+    let setting = compare(&other.build(LINUX, TRIM), &other.build(LINUX, &["-trimpath", "-tags=extra"]));
+    let value = serde_json::to_value(setting.unwrap()).unwrap();
+    assert_eq!(value["build_info"][0]["field"], serde_json::json!({ "kind": "setting", "name": "-tags" }));
+    assert_eq!(value["build_info"][0]["right"], "extra");
+}
+
+#[test]
 fn a_generated_file_is_called_one() {
     let report = edited(
         LINUX,

@@ -16,8 +16,6 @@ use super::{
 
 /// The version of the file format that is read.
 const VERSION: i64 = 2;
-/// The digest that lists of checksums are made with here.
-const ALGORITHM: &str = "sha256";
 
 impl Config {
     /// Reads a configuration.
@@ -79,8 +77,9 @@ fn decode(mut root: Section<'_>, findings: &mut Findings) -> Config {
     config.universal_binaries = each(&mut root, "universal_binaries", findings, universal_binary);
     config.archives = each(&mut root, "archives", findings, archive);
     config.sboms = each(&mut root, "sboms", findings, sbom);
-    config.signs = each(&mut root, "signs", findings, signing);
-    config.binary_signs = each(&mut root, "binary_signs", findings, signing);
+    config.signs = each(&mut root, "signs", findings, |section, findings| signing(section, false, findings));
+    config.binary_signs =
+        each(&mut root, "binary_signs", findings, |section, findings| signing(section, true, findings));
     if let Some(section) = root.section("source", findings) {
         config.source = source(section, findings);
     }
@@ -222,10 +221,6 @@ fn checksum(mut section: Section<'_>, findings: &mut Findings) -> Checksum {
         ids: section.texts("ids", findings),
         has_extra_files: section.line_of("extra_files").is_some(),
     };
-    if let Some(algorithm) = checksum.algorithm.as_ref().filter(|algorithm| algorithm.text != ALGORITHM) {
-        let line = algorithm.place.line.unwrap_or_default();
-        findings.ignore(line, "checksum.algorithm", Effect::Differs("checksums are SHA-256"));
-    }
     section.finish(keys::CHECKSUM, findings);
     checksum
 }
@@ -243,7 +238,7 @@ fn sbom(mut section: Section<'_>, findings: &mut Findings) -> Document {
     document
 }
 
-fn signing(mut section: Section<'_>, findings: &mut Findings) -> Signing {
+fn signing(mut section: Section<'_>, is_of_binaries: bool, findings: &mut Findings) -> Signing {
     let signing = Signing {
         place: section.place(),
         id: section.text("id", findings),
@@ -252,7 +247,18 @@ fn signing(mut section: Section<'_>, findings: &mut Findings) -> Signing {
         certificate: section.text("certificate", findings),
         ids: section.texts("ids", findings),
         env: section.texts("env", findings),
+        cmd: section.text("cmd", findings),
+        args: section.texts("args", findings),
+        stdin: section.text("stdin", findings),
+        stdin_file: section.text("stdin_file", findings),
     };
+    if is_of_binaries || signing.artifacts.as_ref().is_some_and(|artifacts| artifacts.text == "binary") {
+        for key in ["cmd", "args", "stdin", "stdin_file"] {
+            if let Some(line) = section.line_of(key) {
+                findings.ignore(line, format!("{}.{key}", signing.place.path), keys::FLEET_SIGNS);
+            }
+        }
+    }
     section.finish(keys::SIGN, findings);
     signing
 }

@@ -129,13 +129,8 @@ const SBOM_TOOL: Effect = Differs("the document is Meridian's own, read from the
 /// Of `sboms[]`.
 pub(super) const SBOM: Keys = &[("args", SBOM_TOOL), ("cmd", SBOM_TOOL), ("env", SBOM_TOOL)];
 
-const SIGN_TOOL: Effect = Differs("the signature is made by the fleet's signer");
-
 /// Of `signs[]` and `binary_signs[]`.
-pub(super) const SIGN: Keys = &[
-    ("args", SIGN_TOOL),
-    ("cmd", SIGN_TOOL),
-    ("output", Nothing),
-    ("stdin", SIGN_TOOL),
-    ("stdin_file", SIGN_TOOL),
-];
+pub(super) const SIGN: Keys = &[("output", Nothing)];
+
+/// What signs binaries; other things are signed by the configured command.
+pub(super) const FLEET_SIGNS: Effect = Differs("signatures of binaries are made by the fleet's signer");

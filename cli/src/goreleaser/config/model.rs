@@ -282,6 +282,14 @@ pub struct Signing {
     pub ids: Vec<Text>,
     /// `env`
     pub env: Vec<Text>,
+    /// `cmd`
+    pub cmd: Option<Text>,
+    /// `args`
+    pub args: Vec<Text>,
+    /// `stdin`
+    pub stdin: Option<Text>,
+    /// `stdin_file`
+    pub stdin_file: Option<Text>,
 }
 
 impl Text {

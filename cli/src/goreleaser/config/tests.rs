@@ -21,7 +21,7 @@ fn every_ignored_key_is_reported_with_its_line_and_what_that_changes() {
     let text = "version: 2\nbuilds:\n  - goos: [linux]\n    hooks:\n      pre: make\n      post:\n        - cmd: upx\n    \
                 tool: go1.22\n    no_main_check: true\nupx: [{enabled: true}]\nnfpms:\n  - formats: [deb, rpm]\n  \
                 - id: second\nrelease:\n  prerelease: auto\n  github: {owner: acme, name: x}\nbrews: []\nmilestones:\n\
-                checksum: {algorithm: sha512}\narchives: [{files: [{src: a, info: {mode: 420}}]}]\n";
+                signs: [{artifacts: binary, cmd: gpg}, {artifacts: checksum, cmd: gpg}]\narchives: [{files: [{src: a, info: {mode: 420}}]}]\n";
     let reported: Vec<String> = read(text).1.ignored.iter().map(ToString::to_string).collect();
     assert_eq!(
         reported,
@@ -36,7 +36,7 @@ fn every_ignored_key_is_reported_with_its_line_and_what_that_changes() {
             "line 15: `release.prerelease`: no build and no name depends on it",
             "line 16: `release.github.owner`: no build and no name depends on it",
             "line 17: `brews`: no build and no name depends on it",
-            "line 19: `checksum.algorithm`: checksums are SHA-256",
+            "line 19: `signs[0].cmd`: signatures of binaries are made by the fleet's signer",
             "line 20: `archives[0].files[0].info.mode`: owner, mode and time of files in archives are Meridian's",
         ]
     );

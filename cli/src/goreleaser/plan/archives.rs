@@ -186,9 +186,10 @@ impl Resolver<'_> {
             return FILES.iter().map(|pattern| file(pattern)).collect();
         }
         let files = archive.files.iter().filter_map(|file| {
+            let destination = Text { text: file.destination.clone(), place: file.source.place.clone() };
             Some(PlannedFile {
                 pattern: self.render(&file.source, scope)?,
-                destination: file.destination.clone(),
+                destination: self.render(&destination, scope)?,
                 strips_parent: file.strips_parent,
                 is_default: false,
             })

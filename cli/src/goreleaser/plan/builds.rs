@@ -1,6 +1,9 @@
 //! Builds: every platform of every build, with what `go build` is told.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use crate::goreleaser::{
     config::{Build, Details, Place, Text},
@@ -35,8 +38,12 @@ impl Resolver<'_> {
                 continue;
             }
             let goarm = self.default_goarm();
-            let targets = match target::targets(build, goarm) {
-                Ok(targets) => targets,
+            let (goos, goarch) = &self.context.host;
+            let is_wanted = |target: &Target| {
+                !self.context.single_target || (target.goos == *goos && target.goarch == *goarch)
+            };
+            let targets: Vec<Target> = match target::targets(build, goarm) {
+                Ok(targets) => targets.into_iter().filter(is_wanted).collect(),
                 Err(errors) => {
                     errors.into_iter().for_each(|error| self.error(error));
                     continue;
@@ -51,6 +58,29 @@ impl Resolver<'_> {
             match mains(build, &main, self.context) {
                 Ok(mains) => targets.iter().for_each(|target| self.build(build, target, &mains)),
                 Err(error) => self.error(error),
+            }
+        }
+    }
+
+    /// Notes ids of builds that archives and universal binaries ask for, and that no build has.
+    pub(super) fn check_referred(&mut self) {
+        let config = self.config;
+        let project_name = self.plan.project_name.clone();
+        let mut known: BTreeSet<String> =
+            config.builds.iter().map(|build| id_of(build, &project_name)).collect();
+        known.extend(self.artifacts.iter().map(|artifact| artifact.id.clone()));
+        let universal = config.universal_binaries.iter();
+        known.extend(universal.clone().filter_map(|universal| Some(universal.id.as_ref()?.text.clone())));
+        known.insert(project_name);
+        let archives = config.archives.iter().flat_map(|archive| &archive.ids);
+        for id in archives.chain(universal.flat_map(|universal| &universal.ids)) {
+            if !known.contains(&id.text) {
+                let known: Vec<String> = known.iter().cloned().collect();
+                self.error(PlanError::NoSuchBuild {
+                    place: id.place.clone(),
+                    id: id.text.clone(),
+                    known: known.join(", "),
+                });
             }
         }
     }

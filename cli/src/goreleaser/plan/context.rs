@@ -27,6 +27,8 @@ pub struct Context {
     pub main_packages: Vec<MainPackage>,
     /// Whether it is a snapshot, which needs neither a repository nor a tag.
     pub is_snapshot: bool,
+    /// Whether only the host's own GOOS and GOARCH are built.
+    pub single_target: bool,
 }
 
 /// What git says of the commit.

@@ -39,6 +39,19 @@ pub enum PlanError {
         /// How many have it.
         count: usize,
     },
+    /// An id that no build has.
+    #[error("{place}: no build has the id {id:?}; there are {known}")]
+    NoSuchBuild {
+        /// Where it stands.
+        place: Place,
+        /// The id.
+        id: String,
+        /// Those that there are.
+        known: String,
+    },
+    /// A signature's command that wants a digest.
+    #[error("{0}: `$digest` is not followed; the command can read `$artifact`")]
+    Digest(Place),
     /// A word that is not one of those that are known there.
     #[error("{place}: {found:?} is not known here; it can be {known}")]
     Unknown {

@@ -25,7 +25,7 @@ mod universal;
 pub use context::{Context, GitFacts, MainPackage};
 pub use error::{PlanError, PlanErrors};
 pub use model::{
-    Part, Plan, PlannedArchive, PlannedBuild, PlannedChecksums, PlannedDocument, PlannedFile,
-    PlannedSignature, PlannedSource, PlannedUniversal, Subject,
+    Maker, Part, Plan, PlannedArchive, PlannedBuild, PlannedChecksums, PlannedCommand, PlannedDocument,
+    PlannedFile, PlannedSignature, PlannedSource, PlannedUniversal, Stdin, Subject,
 };
 pub use target::Target;

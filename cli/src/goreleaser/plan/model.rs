@@ -1,6 +1,6 @@
 //! The plan.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use meridian_core::golang::platform::Platform;
 
@@ -11,7 +11,11 @@ pub struct Plan {
     pub project_name: String,
     /// The version in names and flags.
     pub version: String,
-    /// Commands that GoReleaser would run first, such as `go mod tidy`. They are listed, not meant to be run.
+    /// Where GoReleaser puts everything, from the project's directory.
+    pub dist: String,
+    /// What the configuration sets in the environment of everything.
+    pub env: BTreeMap<String, String>,
+    /// Commands that GoReleaser runs first, such as `go mod tidy`.
     pub before_hooks: Vec<String>,
     /// One executable each.
     pub builds: Vec<PlannedBuild>,
@@ -174,6 +178,45 @@ pub struct PlannedSignature {
     pub certificate: Option<String>,
     /// What is signed.
     pub subject: Subject,
+    /// Who signs.
+    pub maker: Maker,
+}
+
+/// Who makes a signature.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Maker {
+    /// The fleet's signer, of an executable that an agent built.
+    Fleet,
+    /// A command of the project, of what is packed here.
+    Command(PlannedCommand),
+}
+
+/// A command of the project.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlannedCommand {
+    /// The program.
+    pub program: String,
+    /// Its arguments.
+    pub args: Vec<String>,
+    /// What it sees in its environment beside the project's own.
+    pub env: BTreeMap<String, String>,
+    /// What it reads.
+    pub stdin: Stdin,
+    /// The file that it is to write the signature to, from the project's directory.
+    pub signature: String,
+    /// The file that it is to write the certificate to; empty for none.
+    pub certificate: String,
+}
+
+/// What a command reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stdin {
+    /// Nothing.
+    Nothing,
+    /// A text.
+    Text(String),
+    /// A file, from the project's directory.
+    File(String),
 }
 
 impl Plan {

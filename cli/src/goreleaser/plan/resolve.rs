@@ -68,6 +68,7 @@ impl<'a> Resolver<'a> {
     }
 
     fn run(&mut self) {
+        self.plan.dist = template::clean(&self.dist);
         self.environment();
         self.version();
         if self.plan.project_name.is_empty() {
@@ -77,6 +78,7 @@ impl<'a> Resolver<'a> {
         self.builds();
         self.universal_binaries();
         self.binary_signatures();
+        self.check_referred();
         self.archives();
         self.source_archive();
         self.documents();
@@ -151,6 +153,7 @@ impl<'a> Resolver<'a> {
                 && !name.is_empty()
             {
                 env.insert(name.to_owned(), value.to_owned());
+                self.plan.env.insert(name.to_owned(), value.to_owned());
             }
         }
         self.env = Arc::new(env);
@@ -251,7 +254,7 @@ fn fields(config: &Config, context: &Context) -> Fields {
         ("Timestamp", Value::Int(seconds.into())),
         ("Now", Value::Time(now_ms)),
         ("IsSnapshot", Value::Bool(context.is_snapshot)),
-        ("IsSingleTarget", Value::Bool(false)),
+        ("IsSingleTarget", Value::Bool(context.single_target)),
         ("IsNightly", Value::Bool(false)),
         ("IsDraft", Value::Bool(config.is_draft)),
         ("ReleaseNotes", Value::text("")),

@@ -7,7 +7,7 @@ use crate::goreleaser::config::{Signing, Text};
 use super::{
     artifact::{Artifact, Kind},
     error::PlanError,
-    model::PlannedSignature,
+    model::{Maker, PlannedCommand, PlannedSignature, Stdin},
     resolve::Resolver,
     shell::expand,
 };
@@ -15,6 +15,8 @@ use super::{
 const ID: &str = "default";
 const NAME: &str = "${artifact}.sig";
 const BINARY_NAME: &str = "${artifact}_{{ .Os }}_{{ .Arch }}{{ with .Arm }}v{{ . }}{{ end }}{{ with .Mips }}_{{ . }}{{ end }}{{ if not (eq .Amd64 \"v1\") }}{{ .Amd64 }}{{ end }}";
+const PROGRAM: &str = "gpg";
+const ARGS: [&str; 4] = ["--output", "$signature", "--detach-sig", "$artifact"];
 const KNOWN: [&str; 8] = ["checksum", "source", "all", "archive", "binary", "sbom", "package", "none"];
 
 impl Resolver<'_> {
@@ -74,12 +76,12 @@ impl Resolver<'_> {
             let signed =
                 before.iter().filter(|artifact| is_signed(artifacts, artifact) && artifact.is_of(&ids));
             for artifact in signed {
-                self.signature(signing, &signature, artifact);
+                self.signature(signing, artifacts == "binary", &signature, artifact);
             }
         }
     }
 
-    fn signature(&mut self, signing: &Signing, name: &Text, artifact: &Artifact) {
+    fn signature(&mut self, signing: &Signing, is_of_binaries: bool, name: &Text, artifact: &Artifact) {
         let mut env = (*self.env).clone();
         env.extend([
             ("artifactName".to_owned(), artifact.name.clone()),
@@ -96,18 +98,22 @@ impl Resolver<'_> {
                 own.insert(name.to_owned(), value.to_owned());
             }
         }
-        env.extend(own);
+        env.extend(own.clone());
         // First with the path, which is where the file goes, then with the name, which is what it is called.
         let Some(path) = self.named(name, artifact, &env) else { return };
-        env.insert("signature".to_owned(), path);
+        env.insert("signature".to_owned(), path.clone());
+        let maker = if is_of_binaries {
+            Maker::Fleet
+        } else {
+            match self.command(signing, path, artifact, &mut env, own) {
+                Some(command) => Maker::Command(command),
+                None => return,
+            }
+        };
         env.insert("artifact".to_owned(), artifact.name.clone());
         let Some(signature) = self.named(name, artifact, &env) else { return };
-        let certificate = match &signing.certificate {
-            None => String::new(),
-            Some(text) => match self.named(text, artifact, &env) {
-                Some(certificate) => certificate,
-                None => return,
-            },
+        let Some(certificate) = self.named_optional(signing.certificate.as_ref(), artifact, &env) else {
+            return;
         };
         let id = id_of(signing);
         let made = Artifact::plain(Kind::Signature, &self.dist, &signature, &id);
@@ -117,9 +123,53 @@ impl Resolver<'_> {
             name: made.name.clone(),
             certificate: beside.as_ref().map(|artifact| artifact.name.clone()),
             subject: artifact.subject(),
+            maker,
         });
         self.artifacts.push(made);
         self.artifacts.extend(beside);
+    }
+
+    /// The command that signs an artifact, with the paths of its files.
+    fn command(
+        &mut self,
+        signing: &Signing,
+        signature: String,
+        artifact: &Artifact,
+        env: &mut BTreeMap<String, String>,
+        own: BTreeMap<String, String>,
+    ) -> Option<PlannedCommand> {
+        let certificate = self.named_optional(signing.certificate.as_ref(), artifact, env)?;
+        if !certificate.is_empty() {
+            env.insert("certificate".to_owned(), certificate.clone());
+        }
+        let default = ARGS.map(|text| Text::default_of("signs.args", text));
+        let args = if signing.args.is_empty() { &default[..] } else { &signing.args[..] };
+        // What is signed is not there yet, so nothing knows its digest.
+        let is_digest = |text: &&Text| text.text.contains("$digest") || text.text.contains("${digest}");
+        if let Some(text) = args.iter().chain(&signing.stdin).find(is_digest) {
+            self.error(PlanError::Digest(text.place.clone()));
+            return None;
+        }
+        let mut rendered = Vec::new();
+        for arg in args {
+            rendered.push(self.named(arg, artifact, env)?);
+        }
+        let stdin = match (&signing.stdin, &signing.stdin_file) {
+            (Some(text), _) => Stdin::Text(self.named(text, artifact, env)?),
+            (None, Some(file)) => Stdin::File(file.text.clone()),
+            (None, None) => Stdin::Nothing,
+        };
+        let program = signing.cmd.as_ref().map_or(PROGRAM, |text| text.text.as_str()).to_owned();
+        Some(PlannedCommand { program, args: rendered, env: own, stdin, signature, certificate })
+    }
+
+    fn named_optional(
+        &mut self,
+        text: Option<&Text>,
+        artifact: &Artifact,
+        env: &BTreeMap<String, String>,
+    ) -> Option<String> {
+        text.map_or_else(|| Some(String::new()), |text| self.named(text, artifact, env))
     }
 
     fn named(&mut self, text: &Text, artifact: &Artifact, env: &BTreeMap<String, String>) -> Option<String> {

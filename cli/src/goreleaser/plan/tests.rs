@@ -70,6 +70,7 @@ fn context(golden: &Golden) -> Context {
         host: ("linux".to_owned(), "amd64".to_owned()),
         main_packages: vec![main("tool", "."), main("tool", "cmd/tool"), main("helper", "cmd/helper")],
         is_snapshot: true,
+        single_target: false,
     }
 }
 

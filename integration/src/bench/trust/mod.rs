@@ -2,7 +2,13 @@
 //!
 //! Each part is a file here. The long ones keep a [`ledger::Ledger`] and resume where they stopped.
 
+pub mod asset_names;
+pub mod forgeries;
 pub mod ledger;
 pub mod parts;
 pub mod redaction;
+pub mod repro_modules;
+pub mod reproducible;
 pub mod sandbox;
+pub mod signing;
+pub mod verifiers;

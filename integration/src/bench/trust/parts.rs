@@ -1,6 +1,8 @@
 //! The parts of the bench, their keys, and the order in which they run.
 
-use super::{redaction, sandbox};
+use super::{
+    asset_names, forgeries, redaction, reproducible, sandbox, signing, verifiers::measure as verifiers,
+};
 use crate::bench::figures::Figures;
 
 /// What to measure, and how often.
@@ -24,6 +26,11 @@ struct Part {
 const PARTS: &[Part] = &[
     Part { keys: sandbox::KEYS, measure: sandbox::measure },
     Part { keys: redaction::KEYS, measure: redaction::measure },
+    Part { keys: signing::KEYS, measure: signing::measure },
+    Part { keys: forgeries::KEYS, measure: forgeries::measure },
+    Part { keys: verifiers::KEYS, measure: verifiers::measure },
+    Part { keys: asset_names::KEYS, measure: asset_names::measure },
+    Part { keys: reproducible::KEYS, measure: reproducible::measure },
 ];
 
 /// Every figure that can be asked for by `--only`, in the order in which they are taken.

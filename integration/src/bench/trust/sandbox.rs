@@ -117,6 +117,8 @@ fn work() -> anyhow::Result<Work> {
         name: None,
         version: "1.0.0".into(),
         wishes: Wishes::default(),
+        from_scratch: false,
+        rebuild: None,
     };
     let task = TaskId { build: "team/service/1".parse().context("a build's id")?, ordinal: 0 };
     let kind = TaskKind::Compile(host_platform().parse().context("this machine's platform")?);

@@ -1,0 +1,162 @@
+//! Judges each artifact and prints what was found.
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use meridian_core::time::Wall;
+use meridian_trust::{
+    sidecar::KEYRING_FILE,
+    verify::{CheckName, Outcome, Policy, Report, Verifier},
+};
+use serde_json::{Value, json};
+
+use super::{targets, trusted::Trusted};
+use crate::{
+    args::VerifyArgs,
+    build::sidecars,
+    command::{context::Context, print},
+    trouble::Trouble,
+};
+
+/// Verifies each artifact against the given root, or the one that was pinned when the fleet was joined.
+///
+/// # Errors
+/// When one is not to be trusted, or something cannot be read.
+pub fn verify(context: &Context, args: &VerifyArgs) -> Result<(), Trouble> {
+    let policy = match &args.policy {
+        None => Policy::default(),
+        Some(path) => {
+            let shown = path.display();
+            let text =
+                fs::read_to_string(path).map_err(|error| Trouble::usage(format_args!("{shown}: {error}")))?;
+            Policy::parse(&text).map_err(|error| Trouble::usage(format_args!("{shown}:\n{error}")))?
+        }
+    };
+    let trusted = Trusted::all(context, args)?;
+    let artifacts = targets::artifacts(&args.files)?;
+    let now = Wall(print::now_ms());
+    // The artifacts of a directory share its keyring, which is opened once.
+    let mut verifiers: BTreeMap<&Path, Verifier> = BTreeMap::new();
+    let mut reports = Vec::new();
+    for artifact in &artifacts {
+        let directory = artifact.parent().unwrap_or(Path::new(""));
+        if !verifiers.contains_key(directory) {
+            verifiers.insert(directory, verifier_for(directory, &trusted, &policy, now)?);
+        }
+        let verifier = &verifiers[directory];
+        let report = sidecars::verify(verifier, artifact)
+            .map_err(|error| Trouble::broken(format_args!("{}: {error}", artifact.display())))?;
+        reports.push(Judged { artifact, report, verifier: directory });
+    }
+    tell(&reports, &verifiers, args.json)
+}
+
+/// What was found about an artifact.
+struct Judged<'a> {
+    artifact: &'a Path,
+    report: Report,
+    verifier: &'a Path,
+}
+
+fn tell(reports: &[Judged<'_>], verifiers: &BTreeMap<&Path, Verifier>, as_json: bool) -> Result<(), Trouble> {
+    let untrusted: Vec<&Judged<'_>> = reports.iter().filter(|judged| !judged.report.is_trusted()).collect();
+    if as_json {
+        let files: Vec<Value> =
+            reports.iter().map(|judged| to_json(judged, &verifiers[judged.verifier])).collect();
+        print::json(&json!({ "trusted": untrusted.is_empty(), "files": files }))?;
+    } else {
+        for judged in reports {
+            print::line(&to_text(judged))?;
+        }
+    }
+    if untrusted.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<String> = untrusted.iter().map(|judged| judged.artifact.display().to_string()).collect();
+    let trouble = Trouble::refused(format_args!("not to be trusted: {}", names.join(", ")));
+    let without_keyring =
+        untrusted.iter().any(|judged| judged.report.unmet().any(|check| check.name == CheckName::Keyring));
+    Err(if without_keyring {
+        trouble.hint(
+            "an artifact is trusted under a root that was pinned on joining its fleet, or that --trust names, and \
+             under no other",
+        )
+    } else {
+        trouble
+    })
+}
+
+/// The verifier under the root that signed the directory's keyring; under the first one when none did.
+fn verifier_for(
+    directory: &Path,
+    trusted: &[Trusted],
+    policy: &Policy,
+    now: Wall,
+) -> Result<Verifier, Trouble> {
+    let path = directory.join(KEYRING_FILE);
+    let keyring = sidecars::read(&path)
+        .map_err(|error| Trouble::broken(format_args!("{}: {error}", path.display())))?;
+    let mut first = None;
+    for one in trusted {
+        let verifier = one.verifier(keyring.as_deref(), policy, now)?;
+        if verifier.keyring().is_some() {
+            return Ok(verifier);
+        }
+        first.get_or_insert(verifier);
+    }
+    first.ok_or_else(|| Trouble::usage("nothing is trusted beforehand"))
+}
+
+fn word(outcome: &Outcome) -> &'static str {
+    match outcome {
+        Outcome::Passed(_) => "ok",
+        Outcome::Failed(_) => "FAILED",
+        Outcome::NotApplicable(_) => "-",
+    }
+}
+
+fn to_text(judged: &Judged<'_>) -> String {
+    let report = &judged.report;
+    let verdict = if report.is_trusted() { "trusted" } else { "NOT TRUSTED" };
+    let mut text = format!("{}: {verdict}", judged.artifact.display());
+    for check in &report.checks {
+        text += &format!("\n  {:6} {:16} {}", word(&check.outcome), check.name, check.outcome.sentence());
+    }
+    text
+}
+
+/// What the artifact says of itself is there only when it is trusted: nobody should read it otherwise.
+fn to_json(judged: &Judged<'_>, verifier: &Verifier) -> Value {
+    let report = &judged.report;
+    let checks: Vec<Value> = report
+        .checks
+        .iter()
+        .map(|check| {
+            json!({
+                "name": check.name.as_str(),
+                "outcome": word(&check.outcome).to_lowercase(),
+                "required": check.required,
+                "found": check.outcome.sentence(),
+            })
+        })
+        .collect();
+    let mut value = json!({ "file": judged.artifact, "trusted": report.is_trusted(), "checks": checks });
+    let (true, Some(provenance), Some(key), Some(keyring)) =
+        (report.is_trusted(), &report.provenance, &report.key, verifier.keyring())
+    else {
+        return value;
+    };
+    value["artifact"] = json!({
+        "fleet": keyring.fleet().as_str(),
+        "keyring_version": keyring.version().0,
+        "digest": provenance.subject.digest.to_string(),
+        "builder": provenance.builder.as_str(),
+        "source": provenance.external.source.name(),
+        "project": provenance.internal.task.build.project.to_string(),
+        "attempt": provenance.invocation_id(),
+        "sandbox": provenance.internal.sandbox.features,
+        "key": key.key.id().to_string(),
+        "grade": key.grade.to_string(),
+        "accepted_ms": report.accepted.map(|at| at.0),
+    });
+    value
+}

@@ -1,0 +1,3 @@
+module example.com/go-crypto-peer
+
+go 1.22
