@@ -65,10 +65,10 @@ impl Sandbox {
         }
     }
 
-    /// Whether it claims no more than `other` has.
+    /// Whether it claims no more than `other` has. None claims nothing, and so confines nothing either.
     #[must_use]
     pub fn is_within(&self, other: &Self) -> bool {
-        self.is_none()
+        *self == Self::default()
             || (self.kind == other.kind
                 && self.features.iter().all(|feature| other.features.contains(feature)))
     }
@@ -121,6 +121,8 @@ mod tests {
         assert!(none.is_within(&none) && none.is_within(&sandbox(&["pid"])));
         assert!(none.meets(SandboxDemand::Any) && !none.meets(SandboxDemand::Required));
         assert!(sandbox(&[]).meets(SandboxDemand::Required));
+        let with_features = Sandbox { kind: NONE.to_owned(), ..sandbox(&["network"]) };
+        assert!(!with_features.is_within(&none), "a statement could claim what there is not");
     }
 
     #[test]
