@@ -111,10 +111,9 @@ impl App {
         let signer = signer.map_err(|error| AppError::State(error.to_string()))?;
         let signing = Signing::new(signer, control.clone());
         let (opened, signs) = (config.clone(), signing.clone());
+        let open = move || open_worker(&opened, go, bulk, signs, (sandboxing, redaction));
         let worker =
-            tokio::task::spawn_blocking(move || open_worker(&opened, go, bulk, signs, sandboxing, redaction))
-                .await
-                .map_err(|error| AppError::State(error.to_string()))??;
+            tokio::task::spawn_blocking(open).await.map_err(|error| AppError::State(error.to_string()))??;
         let offer = AgentOffer {
             host: host_platform(),
             slots: config.slots,
@@ -168,8 +167,7 @@ fn open_worker(
     go: GoEnvironment,
     bulk: Channel,
     signing: Signing,
-    sandboxing: Option<Sandboxing>,
-    redaction: Redaction,
+    (sandboxing, redaction): (Option<Sandboxing>, Redaction),
 ) -> Result<Worker, AppError> {
     let state = |error: &dyn std::fmt::Display| AppError::State(error.to_string());
     let builder = GoBuilder::open(

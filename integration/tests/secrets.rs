@@ -48,7 +48,7 @@ fn holding(directory: &Path, texts: &[&str], is_source: &dyn Fn(&[u8]) -> bool) 
             }
             let bytes = fs::read(&path).unwrap_or_default();
             let holds = |text: &&str| bytes.windows(text.len()).any(|window| window == text.as_bytes());
-            if texts.iter().any(|text| holds(&text)) && !is_source(&bytes) {
+            if texts.iter().any(holds) && !is_source(&bytes) {
                 found.push(path);
             }
         }

@@ -15,6 +15,7 @@ fn stock_verifiers_take_what_a_build_signs_and_refuse_it_once_it_is_altered() {
             || matches!(cell.alteration, Alteration::Genuine | Alteration::ArtifactBit)
     };
     let outcome = measure::run(&Peers::at_hand(), is_wanted).unwrap();
-    assert!(outcome.cells >= 50, "only {} cells were run", outcome.cells);
+    // Go's alone are so many: OpenSSL may be missing.
+    assert!(outcome.cells >= 40, "only {} cells were run", outcome.cells);
     assert_eq!(outcome.surprises, Vec::<String>::new());
 }

@@ -55,7 +55,7 @@ pub enum Verdict {
 /// An agent that needs a sandbox has none.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "this agent may build only in a sandbox and has none: {reason}; {remedy}, or say `sandbox = \"when-possible\"` in agent.toml to build without one"
+    "this agent may build only in a sandbox and has none: {reason}; {remedy}, or say `sandbox = \"when-possible\"` in agent.toml to build without one; `meridian doctor` tells what was tried"
 )]
 pub struct NoSandbox {
     /// What is missing.

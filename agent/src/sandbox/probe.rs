@@ -117,7 +117,12 @@ impl Launcher {
                 format!("a program did not end well in one: {:?}", ended.outcome),
                 CONTAINER_REMEDY,
             ),
-            Err(error) => finding(State::Missing, error.to_string(), CONTAINER_REMEDY),
+            // Whoever reads this has the doctor at hand.
+            Err(error) => {
+                let meaning = error.to_string();
+                let meaning = meaning.trim_end_matches("; run `meridian doctor`").to_owned();
+                finding(State::Missing, meaning, CONTAINER_REMEDY)
+            }
         }
     }
 }

@@ -296,18 +296,6 @@ mod tests {
     }
 
     #[test]
-    fn secrets_are_declared_by_the_names_of_variables_and_files() {
-        let file = load(
-            "coordinator = \"a.example:1\"\n[redaction]\nvariables = [\"TOKEN\"]\nfiles = [\"npm\", \"/x\"]\n",
-        );
-        let config = file.unwrap().config(FleetName::new("acme").unwrap(), PathBuf::new(), PathBuf::new());
-        assert_eq!(config.secrets.variables, ["TOKEN"]);
-        assert_eq!(config.secrets.files, [PathBuf::from("npm"), PathBuf::from("/x")]);
-        let wrong = load("coordinator = \"a.example:1\"\n[redaction]\nvariable = [\"TOKEN\"]\n").unwrap_err();
-        assert!(wrong[0].contains("unknown key `redaction.variable`, did you mean"), "{wrong:?}");
-    }
-
-    #[test]
     fn a_build_may_use_what_the_file_says_and_what_the_machine_has_where_it_says_nothing() {
         let file = |text: &str| load(&format!("coordinator = \"a.example:1\"\n{text}")).unwrap();
         let plain = file("");
@@ -333,6 +321,18 @@ mod tests {
                 "agent.toml:4:14: `limits.memory_mib`: expected a whole number from 64 to 1000000000, found the number 1",
             ]
         );
+    }
+
+    #[test]
+    fn secrets_are_declared_by_the_names_of_variables_and_files() {
+        let file = load(
+            "coordinator = \"a.example:1\"\n[redaction]\nvariables = [\"TOKEN\"]\nfiles = [\"npm\", \"/x\"]\n",
+        );
+        let config = file.unwrap().config(FleetName::new("acme").unwrap(), PathBuf::new(), PathBuf::new());
+        assert_eq!(config.secrets.variables, ["TOKEN"]);
+        assert_eq!(config.secrets.files, [PathBuf::from("npm"), PathBuf::from("/x")]);
+        let wrong = load("coordinator = \"a.example:1\"\n[redaction]\nvariable = [\"TOKEN\"]\n").unwrap_err();
+        assert!(wrong[0].contains("unknown key `redaction.variable`, did you mean"), "{wrong:?}");
     }
 
     #[test]

@@ -58,7 +58,9 @@ fn document(artifact: &mut Artifact, of: OnDocument) -> &mut Document {
     of(artifact.attestation.get_or_insert_with(empty))
 }
 
-const RECEIPT: &[(&str, fn(&mut Vec<Receipt>))] = &[
+type Alter<T> = fn(&mut T);
+
+const RECEIPT: &[(&str, Alter<Vec<Receipt>>)] = &[
     ("no receipt", Vec::clear),
     ("a receipt of another holder", |r| r.iter_mut().for_each(|r| r.holder.push('x'))),
     ("a receipt for another content", |r| r.iter_mut().for_each(|r| r.digest = Digest::of(b"other"))),

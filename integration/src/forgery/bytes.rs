@@ -36,10 +36,18 @@ pub(super) fn forgeries(draws: &mut Draws) -> Vec<Forgery> {
 }
 
 fn forgery(what: String, change: impl Fn(&mut Claim) + 'static) -> Forgery {
-    Forgery { what, change: Change::Claim(Box::new(move |claim, _, _| Ok(change(claim)))) }
+    Forgery {
+        what,
+        change: Change::Claim(Box::new(move |claim, _, _| {
+            change(claim);
+            Ok(())
+        })),
+    }
 }
 
-const WHOLE: [(&str, fn(&mut Vec<u8>)); 6] = [
+type Alter = fn(&mut Vec<u8>);
+
+const WHOLE: [(&str, Alter); 6] = [
     ("without its last byte", |bytes| bytes.truncate(bytes.len().saturating_sub(1))),
     ("without its first byte", |bytes| *bytes = bytes.split_off(1)),
     ("a byte longer", |bytes| bytes.push(b'\n')),

@@ -81,7 +81,7 @@ impl AgentSaid {
     /// Gives the words back when they are no input by themselves: `Hello` needs the agent's certificate,
     /// `Observed` the measurements of the coordinator's side, of which `Echo` is one, and `Report` somebody who looks
     /// at what it names.
-    pub fn into_input(self, session: SessionId) -> Result<Input, Self> {
+    pub fn into_input(self, session: SessionId) -> Result<Input, Box<Self>> {
         Ok(match self {
             Self::Lease { task, placement } => Input::Lease { session, task, placement },
             Self::Decline { task, placement, why } => Input::Decline { session, task, placement, why },
@@ -89,7 +89,7 @@ impl AgentSaid {
             Self::Progressed { task, fence, progress } => Input::Progress { session, task, fence, progress },
             Self::Drain => Input::Drain { session },
             other @ (Self::Hello { .. } | Self::Observed(_) | Self::Report { .. } | Self::Echo { .. }) => {
-                return Err(other);
+                return Err(Box::new(other));
             }
         })
     }

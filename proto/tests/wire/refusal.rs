@@ -141,5 +141,5 @@ fn only_what_needs_nothing_else_is_an_input_by_itself() {
     let session = SessionId(7);
     assert_eq!(AgentSaid::Drain.into_input(session), Ok(Input::Drain { session }));
     let echo = AgentSaid::Echo { number: 1, received_wall_us: 2, sent_wall_us: 3 };
-    assert_eq!(echo.clone().into_input(session), Err(echo));
+    assert_eq!(echo.clone().into_input(session), Err(Box::new(echo)));
 }
