@@ -224,6 +224,14 @@ pub const RULES: &[Rule] = &[
     ("the statement is about this content", |a| same(a, "digest", a.evidence.digest == a.artifact.digest)),
     ("the statement is about this name", |a| same(a, "name", a.evidence.name == a.artifact.name)),
     ("the statement is about this package", |a| same(a, "package", a.evidence.package == a.artifact.package)),
+    ("the package is one of the ordered", |a| {
+        let package = &a.artifact.package;
+        let is_ordered = match &a.order.source {
+            OrderedSource::Module { package: ordered, .. } => package == ordered,
+            OrderedSource::Tree { .. } => a.order.packages.contains(package),
+        };
+        same(a, "package than the ordered", is_ordered)
+    }),
     ("the task", |a| same(a, "task", a.evidence.order.task == a.order.task)),
     ("the lease", |a| same(a, "lease", a.evidence.order.fence == a.order.fence)),
     ("the agent", |a| same(a, "agent", a.evidence.order.agent == a.order.agent)),

@@ -119,6 +119,10 @@ const FORGERIES: &[(&str, Forgery)] = &[
     ("the statement is about this content", |c| c.evidence.digest = Digest::of(b"other")),
     ("the statement is about this name", |c| c.evidence.name.push('x')),
     ("the statement is about this package", |c| c.evidence.package = "./cmd".to_owned()),
+    ("the package is one of the ordered", |c| {
+        c.artifact.package = "./other".to_owned();
+        c.evidence.package = "./other".to_owned();
+    }),
     ("the task", |c| c.evidence.order.task = "acme/web/17/2".parse().unwrap()),
     ("the lease", |c| c.evidence.order.fence = Fence(8)),
     ("the agent", |c| c.evidence.order.agent = "eu/b".parse().unwrap()),

@@ -46,7 +46,7 @@ use super::{
     confinement, isolation,
     key_source::KeySource,
     protocol::{Answer, Ask, Begin, Owner, PublicKey, SignAsk, SignedArtifact},
-    signed_log::{Signed, SignedLog},
+    signed_log::{LogError, Signed, SignedLog},
 };
 
 /// The largest file that is signed, in bytes.
@@ -59,7 +59,7 @@ pub enum SignerError {
     /// It does not start, or would not.
     #[error("{0}")]
     Refused(String),
-    /// Whoever holds its key did not sign.
+    /// Whoever holds its key did not sign, or its log cannot be written: both are tried anew by another process.
     #[error("{0}")]
     Key(String),
 }
@@ -67,6 +67,14 @@ pub enum SignerError {
 impl SignerError {
     fn new(what: impl std::fmt::Display) -> Self {
         Self::Refused(what.to_string())
+    }
+
+    /// A log that could not be written says no more what is on the disk: the next process reads it again.
+    fn of_log(error: LogError) -> Self {
+        match error {
+            LogError::File { .. } | LogError::Segment(_) | LogError::Broken => Self::Key(error.to_string()),
+            refused => Self::new(refused),
+        }
     }
 
     fn answer(self) -> Answer {
@@ -208,7 +216,7 @@ impl Service {
                 digest: digest.to_hex(),
                 key: key.clone(),
             })
-            .map_err(SignerError::new)?;
+            .map_err(SignerError::of_log)?;
         let signature = self.key.sign(&message)?.to_bytes();
         let envelope = provenance.sign(&*self.key).map_err(|error| match error {
             ProvenanceError::Sign(error) => error.into(),
@@ -375,6 +383,7 @@ impl Seek for ReadAt<'_> {
 mod tests {
     use std::time::Duration;
 
+    use meridian_core::id::Fence;
     use meridian_trust::message::ReadError;
 
     use super::*;
@@ -387,6 +396,11 @@ mod tests {
             let text = error.to_string();
             assert!(matches!(SignerError::from(error).answer(), Answer::KeyAway(why) if why == text));
         }
+        // A log that failed once is read again by the next process; what it forbids stays forbidden.
+        assert!(matches!(SignerError::of_log(LogError::Broken).answer(), Answer::KeyAway(_)));
+        let (task, lease) = ("acme/web/1/0".to_owned(), Fence(1));
+        let forgotten = LogError::Forgotten { task, fence: lease, forgotten: Fence(2) };
+        assert!(matches!(SignerError::of_log(forgotten).answer(), Answer::Refused(_)));
         let read = SignError::Read(ReadError::TooLarge { len_max: 1 });
         assert!(matches!(SignerError::from(read).answer(), Answer::Refused(_)));
         let proof = ProvenanceError::Times;

@@ -7,8 +7,8 @@
 //! Not here: whether the facts are those that were ordered. That is the machine's decision, by rules of its own.
 
 use meridian_core::{
-    attestation::{Attestation, SigningOrder},
-    build::{Artifact, Receipt},
+    attestation::{Attestation, OrderedSource, SigningOrder},
+    build::{Artifact, Receipt, artifact_name, executable_name},
     id::ProjectId,
     machine::input::AgentOffer,
     time::Wall,
@@ -76,6 +76,8 @@ pub(super) enum Doubt {
     Module(agreement::Disagreement),
     #[error("the program: {0}")]
     Program(agreement::Disagreement),
+    #[error("it is called {found:?}, and what was ordered makes {wanted:?}")]
+    Name { found: String, wanted: String },
     #[error("the SBOM: {0}")]
     Sbom(#[from] meridian_trust::sbom::SbomMismatch),
     #[error("the report: it names {found:?}, and the executable {wanted:?}")]
@@ -111,6 +113,7 @@ pub(super) const RULES: &[Rule] = &[
         let package = &r.artifact.package;
         r.source.map_or(Ok(()), |source| source.check_main(package, r.info)).map_err(Doubt::Program)
     }),
+    ("the name is the program's, its version's and its platform's", name),
     ("the SBOM is the executable's", sbom),
     ("the receipts of the artifact are the holder's", |r| receipts(r, "the artifact", &r.artifact.receipts)),
     ("the receipts of the provenance are the holder's", |r| {
@@ -141,6 +144,18 @@ fn content_signed(reported: &Reported<'_>) -> Result<(), Doubt> {
     let signature = Signature::parse(key.algorithm(), &attestation.signature)?;
     // Its digest was checked when it came in; an Ed25519 signature is over the bytes, which are read again.
     Ok(key.verify(&Message::told(artifact.digest, *content), &signature)?)
+}
+
+/// The signer makes the name of the same facts; whoever has its key could have it sign another.
+fn name(reported: &Reported<'_>) -> Result<(), Doubt> {
+    let order = &reported.attempt.order;
+    let version = match &order.source {
+        OrderedSource::Module { version, .. } => version,
+        OrderedSource::Tree { .. } => &order.version,
+    };
+    let base = order.name.clone().unwrap_or_else(|| executable_name(&reported.info.path));
+    let (found, wanted) = (reported.artifact.name.clone(), artifact_name(&base, version, &order.platform));
+    if found == wanted { Ok(()) } else { Err(Doubt::Name { found, wanted }) }
 }
 
 fn go_version(reported: &Reported<'_>) -> Result<(), Doubt> {

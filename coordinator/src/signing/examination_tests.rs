@@ -27,7 +27,7 @@ use super::*;
 use crate::receipts::ReceiptKey;
 
 const CONTENT: &[u8] = b"an executable";
-const NAME: &str = "web_v1.2.3_linux_amd64";
+const NAME: &str = "web_1.2.3_linux_amd64";
 
 /// Bytes in memory as something that is signed.
 struct Bytes(Vec<u8>);
@@ -284,7 +284,16 @@ const FORGERIES: &[(&str, Forgery)] = &[
     ("the modules are those of the source", || {
         with_sources("module a.test/web\n", &format!("a.test/dep v1.0.0 {}\n", H1::of_go_mod(&[2])))
     }),
-    ("the executable is the program of its package", || Case::saying(|i| i.path = "a.test/web/cmd/b".into())),
+    ("the executable is the program of its package", || {
+        Case::saying(|i| i.path = "a.test/web/cmd/b/web".into())
+    }),
+    ("the name is the program's, its version's and its platform's", || {
+        forged(|c| {
+            c.artifact.name = NAME.replace("1.2.3", "1.2.4");
+            let (name, digest, size) = (c.artifact.name.clone(), c.artifact.digest, c.artifact.size);
+            c.sbom = Sbom::of(&Subject { name, digest, size, build_info: c.info.clone() }).unwrap();
+        })
+    }),
     ("the SBOM is the executable's", || {
         forged(|c| {
             let (digest, size) = (c.artifact.digest, c.artifact.size);

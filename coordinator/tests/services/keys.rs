@@ -152,7 +152,7 @@ const FORGERIES: &[(&str, Forgery)] = &[
     ("is not signed", |a| a.attestation = None),
     ("signature", |a| a.attestation.as_mut().unwrap().signature[10] ^= 1),
     ("keyring", |a| a.attestation.as_mut().unwrap().key = meridian_core::keyring::KeyId::of(b"other")),
-    ("the name is", |a| a.name = "tool_1.0.1_linux_amd64".into()),
+    ("it is called", |a| a.name = "tool_1.0.1_linux_amd64".into()),
     ("another package", |a| a.package = "example.com/other".into()),
     ("receipt for the provenance", |a| a.attestation.as_mut().unwrap().provenance.receipts.clear()),
     ("receipt for the SBOM", |a| a.attestation.as_mut().unwrap().sbom.receipts.clear()),

@@ -188,7 +188,7 @@ fn check_artifacts(spec: &BuildSpec, artifacts: &[Artifact]) -> Result<(), Strin
     if artifacts.len() != spec.packages.len() {
         return Err(format!("{} artifacts for {} packages", artifacts.len(), spec.packages.len()));
     }
-    let mut names = BTreeSet::new();
+    let (mut names, mut packages) = (BTreeSet::new(), BTreeSet::new());
     for artifact in artifacts {
         let name = artifact.name.as_str();
         let is_file_name = !name.is_empty()
@@ -200,6 +200,9 @@ fn check_artifacts(spec: &BuildSpec, artifacts: &[Artifact]) -> Result<(), Strin
         }
         if !names.insert(name) {
             return Err(format!("two artifacts are called {name}"));
+        }
+        if !packages.insert(artifact.package.as_str()) {
+            return Err(format!("two artifacts are of the package {}", artifact.package));
         }
     }
     Ok(())

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use meridian_core::{
-    attestation::{Attestation, Document, Evidence, SigningOrder},
+    attestation::{Attestation, Document, Evidence, OrderedSource, SigningOrder},
     build::{Artifact, BuildFlags, BuildSpec, Rebuild, Receipt, Resolution, Source, Toolchain, Wishes},
     digest::Digest,
     golang::platform::Platform,
@@ -135,6 +135,10 @@ pub(crate) fn sign(order: Option<SigningOrder>, outcome: &mut Outcome) -> Vec<Ev
     };
     let mut evidence = Vec::new();
     for artifact in artifacts {
+        artifact.package = match &order.source {
+            OrderedSource::Module { package, .. } => package.clone(),
+            OrderedSource::Tree { .. } => order.packages[0].clone(),
+        };
         let (provenance, sbom) = (document(b"provenance"), document(b"sbom"));
         artifact.attestation = Some(Attestation { key, signature: vec![1], provenance, sbom });
         evidence.push(Evidence {

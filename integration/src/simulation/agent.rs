@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use meridian_core::{
     attempt::{Attempt, AttemptEffect, AttemptInput, AttemptLimits, AttemptState},
-    build::{Artifact, Receipt, Resolution},
+    build::{Artifact, Receipt, Resolution, Source},
     digest::Digest,
     id::{AgentId, Epoch, Fence, SessionId, TaskId},
     machine::{
@@ -237,7 +237,10 @@ fn outcome(work: &Work, fence: Fence, draws: &mut Draws) -> Outcome {
                 Receipt { holder: "simulated".to_owned(), digest, size: ByteCount(1), mac: vec![0; 32] };
             let artifact = Artifact {
                 name: "m_1.0.0_linux_amd64".to_owned(),
-                package: ".".to_owned(),
+                package: match &work.spec.source {
+                    Source::Module { package, .. } => package.clone(),
+                    Source::Tree { .. } => ".".to_owned(),
+                },
                 digest,
                 size: ByteCount(1),
                 receipts: vec![receipt],

@@ -249,20 +249,22 @@ fn by_name(left: &View<'_>, right: &View<'_>) -> Vec<Cause> {
     // What a package declares tells more than the tables that the linker makes of it.
     found.data.sort_by_key(|name| (name.starts_with(['$']) || name.contains(':'), *name));
     let mut causes = found.causes(left.main_module());
-    if causes.is_empty() && is_same_code(left, right) {
+    if causes.is_empty() && keeps_constants(left, right) {
         // A function that grew into its own padding moves no other: only what is written about it has another size.
         causes = by_address(left, right);
     }
     if causes.is_empty() { moved_section(left, right).into_iter().collect() } else { causes }
 }
 
-/// Whether instructions lie where they lay, whatever became of the data.
-fn is_same_code(left: &View<'_>, right: &View<'_>) -> bool {
-    fn code<'v>(view: &'v View<'_>) -> impl Iterator<Item = (&'v str, u64, usize)> {
-        let code = view.regions.iter().filter(|region| region.is_code);
-        code.map(|region| (region.name.as_str(), region.address, region.range.len()))
+/// Whether instructions and constants lie where they lay. Where a constant moved, so did what instructions say of
+/// it, and no function is to blame.
+fn keeps_constants(left: &View<'_>, right: &View<'_>) -> bool {
+    fn fixed<'v>(view: &'v View<'_>) -> impl Iterator<Item = (&'v str, u64, usize)> {
+        let is_fixed = |name: &str| name.ends_with("rodata");
+        let regions = view.regions.iter().filter(move |region| region.is_code || is_fixed(&region.name));
+        regions.map(|region| (region.name.as_str(), region.address, region.range.len()))
     }
-    code(left).eq(code(right))
+    fixed(left).eq(fixed(right))
 }
 
 /// Items by name; of several with one name, how many and their size together.

@@ -12,5 +12,5 @@ mod source_modules;
 mod sums;
 mod vendored;
 
-pub use source_modules::{FILE_LEN_MAX, SourceModules, is_wanted};
+pub use source_modules::{FILE_LEN_MAX, FILES_LEN_MAX, SourceModules, is_wanted};
 pub use sums::GoSums;

@@ -15,6 +15,8 @@ use crate::{
 
 /// Most bytes of one of these files that are read.
 pub const FILE_LEN_MAX: usize = 16 << 20;
+/// Most bytes of all these files of a tree together: a repository of a thousand modules stays far below it.
+pub const FILES_LEN_MAX: u64 = 64 << 20;
 
 const GO_MOD: &str = "go.mod";
 const GO_SUM: &str = "go.sum";

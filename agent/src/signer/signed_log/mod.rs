@@ -31,4 +31,5 @@ mod log;
 mod segment;
 
 pub(super) use entry::Signed;
+pub(super) use error::LogError;
 pub(super) use log::SignedLog;

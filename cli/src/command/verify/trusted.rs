@@ -40,7 +40,7 @@ impl Trusted {
             Some(path) => {
                 let root = root::read_root(path)?;
                 // A given root may be the one of a fleet that was joined, and then more is known of it.
-                let joined = joined(context).unwrap_or_default();
+                let joined = joined(context)?;
                 let directory = joined.into_iter().find(|one| one.root.key() == root.key());
                 let directory = directory.and_then(|one| one.directory);
                 vec![Self { root, directory, given: None }]
