@@ -207,7 +207,12 @@ impl Accounts {
                 }
             },
         };
-        Ok(RunAs { uid, gid })
+        // The highest number means "leave it as it is" to the kernel.
+        match (uid, gid) {
+            (u32::MAX, _) => Err(UserError::Unknown(choice.user.clone())),
+            (_, u32::MAX) => Err(UserError::UnknownGroup(choice.group.clone().unwrap_or_default())),
+            _ => Ok(RunAs { uid, gid }),
+        }
     }
 
     /// A number that nobody has; the same as before for a directory that belongs to one.
@@ -300,6 +305,8 @@ mod tests {
         for (wrong, says) in [
             ("nobody-here", "no user \"nobody-here\""),
             ("meridian:nobody-here", "no group \"nobody-here\""),
+            ("4294967295", "no user \"4294967295\""),
+            ("4711:4294967295", "no group \"4294967295\""),
             ("root", "cannot run as root"),
             ("0", "cannot run as root"),
             ("65533", "as which builds run"),

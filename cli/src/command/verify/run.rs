@@ -72,7 +72,11 @@ fn tell(reports: &[Judged<'_>], verifiers: &BTreeMap<&Path, Verifier>, as_json: 
         return Ok(());
     }
     let names: Vec<String> = untrusted.iter().map(|judged| judged.artifact.display().to_string()).collect();
-    let trouble = Trouble::refused(format_args!("not to be trusted: {}", names.join(", ")));
+    let trouble = Trouble::refused(format_args!("not to be trusted: {}", printable(&names.join(", "))));
+    if as_json {
+        // The one document says it all, and another one behind it would be none of its.
+        return Err(trouble.said());
+    }
     let without_keyring =
         untrusted.iter().any(|judged| judged.report.unmet().any(|check| check.name == CheckName::Keyring));
     Err(if without_keyring {
@@ -117,11 +121,22 @@ fn word(outcome: &Outcome) -> &'static str {
 fn to_text(judged: &Judged<'_>) -> String {
     let report = &judged.report;
     let verdict = if report.is_trusted() { "trusted" } else { "NOT TRUSTED" };
-    let mut text = format!("{}: {verdict}", judged.artifact.display());
+    let mut text = format!("{}: {verdict}", printable(&judged.artifact.display().to_string()));
     for check in &report.checks {
-        text += &format!("\n  {:6} {:16} {}", word(&check.outcome), check.name, check.outcome.sentence());
+        text += &format!(
+            "\n  {:6} {:16} {}",
+            word(&check.outcome),
+            check.name,
+            printable(check.outcome.sentence())
+        );
     }
     text
+}
+
+/// A file's name may hold what moves a terminal's cursor; whoever named it must not write the verdict.
+fn printable(text: &str) -> String {
+    let shown = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    text.chars().map(shown).collect()
 }
 
 /// What the artifact says of itself is there only when it is trusted: nobody should read it otherwise.

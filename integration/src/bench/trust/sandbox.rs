@@ -41,6 +41,7 @@ const CACHE_CLOSE_WITHIN: Duration = Duration::from_secs(10);
 /// # Errors
 /// When a build fails, or this machine has no sandbox.
 pub fn measure(plan: &Plan, figures: &mut Figures) -> anyhow::Result<()> {
+    meridian_runtime::tls::install_crypto();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let seconds = |policy| runtime.block_on(compile(policy));
     // The first one reads the toolchain from the disk, which no later one does.
