@@ -59,10 +59,20 @@ struct Judged<'a> {
 
 fn tell(reports: &[Judged<'_>], verifiers: &BTreeMap<&Path, Verifier>, as_json: bool) -> Result<(), Trouble> {
     let untrusted: Vec<&Judged<'_>> = reports.iter().filter(|judged| !judged.report.is_trusted()).collect();
+    let without_keyring =
+        untrusted.iter().any(|judged| judged.report.unmet().any(|check| check.name == CheckName::Keyring));
+    let hint = without_keyring.then_some(
+        "an artifact is trusted under a root that was pinned on joining its fleet, or that --trust names, and under \
+         no other",
+    );
     if as_json {
         let files: Vec<Value> =
             reports.iter().map(|judged| to_json(judged, &verifiers[judged.verifier])).collect();
-        print::json(&json!({ "trusted": untrusted.is_empty(), "files": files }))?;
+        let mut document = json!({ "trusted": untrusted.is_empty(), "files": files });
+        if let Some(hint) = hint {
+            document["hint"] = hint.into();
+        }
+        print::json(&document)?;
     } else {
         for judged in reports {
             print::line(&to_text(judged))?;
@@ -73,19 +83,11 @@ fn tell(reports: &[Judged<'_>], verifiers: &BTreeMap<&Path, Verifier>, as_json: 
     }
     let names: Vec<String> = untrusted.iter().map(|judged| judged.artifact.display().to_string()).collect();
     let trouble = Trouble::refused(format_args!("not to be trusted: {}", printable(&names.join(", "))));
-    if as_json {
+    Err(match hint {
         // The one document says it all, and another one behind it would be none of its.
-        return Err(trouble.said());
-    }
-    let without_keyring =
-        untrusted.iter().any(|judged| judged.report.unmet().any(|check| check.name == CheckName::Keyring));
-    Err(if without_keyring {
-        trouble.hint(
-            "an artifact is trusted under a root that was pinned on joining its fleet, or that --trust names, and \
-             under no other",
-        )
-    } else {
-        trouble
+        _ if as_json => trouble.said(),
+        Some(hint) => trouble.hint(hint),
+        None => trouble,
     })
 }
 
