@@ -271,7 +271,7 @@ mod tests {
                 words(&["-trimpath", "-buildvcs=false", "-v", "-mod=readonly", "-tags=a,b", "-p", "4"]);
             build.ldflags = "-s -w -X main.version=1 -extldflags -static".to_owned();
             build.env = vec![("CGO_ENABLED".to_owned(), "0".to_owned())];
-            build.asmflags = words(&["all=-trimpath=/root/go"]);
+            build.asmflags = words(&["all=-trimpath=/home/ada/go"]);
         });
         let mapping = map(&plan).unwrap();
         let [mapped] = &mapping.builds[..] else { panic!("one build") };

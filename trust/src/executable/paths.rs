@@ -10,18 +10,18 @@ use super::function_table::FunctionTable;
 
 /// Where builders work. A string constant such as `/api/v1` is no path of a builder.
 const ROOTS: [&str; 12] = [
-    "/home/",
-    "/root/",
-    "/Users/",
-    "/tmp/",
-    "/private/",
-    "/var/folders/",
-    "/builds/",
-    "/workspace/",
-    "/github/workspace/",
-    "/opt/hostedtoolcache/",
-    "/usr/local/go/src/",
-    "C:\\Users\\",
+    "/home",
+    "/root",
+    "/Users",
+    "/tmp",
+    "/private",
+    "/var/folders",
+    "/builds",
+    "/workspace",
+    "/github/workspace",
+    "/opt/hostedtoolcache",
+    "/usr/local/go/src",
+    "C:\\Users",
 ];
 /// The longest path that is kept, in bytes.
 const PATH_LEN_MAX: usize = 256;
@@ -89,9 +89,16 @@ fn file_name(path: &str) -> &str {
 /// The first directory below the root: enough to tell two builders apart, and not touched by what happens to
 /// stand behind a path whose end is not known.
 fn place(path: &str) -> &str {
-    let root = ROOTS.iter().find(|root| path.starts_with(*root)).map_or(0, |root| root.len());
+    let root = ROOTS.iter().find_map(|root| below(path.as_bytes(), root)).unwrap_or(0);
     let end = path[root..].find(['/', '\\']).map_or(path.len(), |end| root + end);
     &path[..end]
+}
+
+/// Where what lies in the directory `root` begins; `None` when the path does not lead into it.
+fn below(path: &[u8], root: &str) -> Option<usize> {
+    let separator = if root.starts_with('/') { b'/' } else { b'\\' };
+    let rest = path.strip_prefix(root.as_bytes())?;
+    (rest.first() == Some(&separator)).then_some(root.len() + 1)
 }
 
 fn scan(data: &[u8]) -> BTreeSet<&str> {
@@ -99,10 +106,11 @@ fn scan(data: &[u8]) -> BTreeSet<&str> {
     for root in ROOTS {
         for at in memchr::memmem::find_iter(data, root) {
             let run = &data[at..data.len().min(at + PATH_LEN_MAX)];
+            let Some(start) = below(run, root) else { continue };
             let len = run.iter().position(|byte| !is_path_byte(*byte)).unwrap_or(run.len());
             // A root alone is a constant of many programs; a place below it is somebody's.
             let path = std::str::from_utf8(&run[..len]).unwrap_or_default();
-            if place(path).len() > root.len() && place(path).len() < path.len() {
+            if place(path).len() > start && place(path).len() < path.len() {
                 found.insert(path);
             }
             if found.len() >= PATHS_MAX {
@@ -143,10 +151,10 @@ mod tests {
 
     #[test]
     fn a_path_in_data_is_found_whatever_stands_around_it() {
-        let left = paths(&[], "abc/home/ada/work/x.o\0/api/v1/users /tmp/ /tmp/x");
-        let right = paths(&[], "abc/home/bob/work/x.o\0/api/v2/users");
-        assert_eq!(left.without(&right).all().collect::<Vec<_>>(), ["/home/ada/work/x.o"]);
-        let behind = paths(&[], "/home/ada/work/x.oand-more");
+        let left = paths(&[], "abc/home/ada/src/x.o\0/api/v1/users /tmp/ /tmp/x");
+        let right = paths(&[], "abc/home/bob/src/x.o\0/api/v2/users");
+        assert_eq!(left.without(&right).all().collect::<Vec<_>>(), ["/home/ada/src/x.o"]);
+        let behind = paths(&[], "/home/ada/src/x.oand-more");
         assert_eq!(left.without(&behind).telling(), None, "the end of a path in data is not known");
     }
 
