@@ -22,6 +22,23 @@ Examples:
   meridian build github.com/junegunn/fzf@v0.56.3 --platform linux/amd64,windows/amd64
   meridian build git@git.example.org:team/service.git@release -X main.version={version}";
 
+/// Which Go builds, and on which agents: the same words for every command that builds.
+#[derive(Debug, Clone, Default, Args)]
+pub struct BuilderArgs {
+    /// Build with this Go version, such as 1.26.9, or `default` for the one that Meridian pins.
+    #[arg(long, value_name = "VERSION", env = "MERIDIAN_GO")]
+    pub go: Option<String>,
+    /// `local` uses the Go that is installed on the agent, whatever --go says.
+    #[arg(long, value_name = "local", value_parser = ["local"])]
+    pub toolchain: Option<String>,
+    /// Build only in this region.
+    #[arg(long, env = "MERIDIAN_REGION")]
+    pub region: Option<String>,
+    /// Build only on this agent.
+    #[arg(long, value_name = "REGION/NAME", env = "MERIDIAN_AGENT")]
+    pub agent: Option<String>,
+}
+
 /// Arguments of `meridian build`. Each flag wins over its environment variable, which wins over
 /// `meridian.toml`.
 #[derive(Debug, Clone, Default, Args)]
@@ -57,18 +74,9 @@ pub struct BuildArgs {
     /// Compile everything again, from an empty build cache.
     #[arg(long)]
     pub from_scratch: bool,
-    /// Build with this Go version, such as 1.26.9, or `default` for the one that Meridian pins.
-    #[arg(long, value_name = "VERSION", env = "MERIDIAN_GO")]
-    pub go: Option<String>,
-    /// `local` uses the Go that is installed on the agent, whatever --go says.
-    #[arg(long, value_name = "local", value_parser = ["local"])]
-    pub toolchain: Option<String>,
-    /// Build only in this region.
-    #[arg(long, env = "MERIDIAN_REGION")]
-    pub region: Option<String>,
-    /// Build only on this agent.
-    #[arg(long, value_name = "REGION/NAME", env = "MERIDIAN_AGENT")]
-    pub agent: Option<String>,
+    /// Which Go builds, and where.
+    #[command(flatten)]
+    pub builder: BuilderArgs,
     /// Whose build it is. Default: your team, and the last word of the module's path, or of the package's in
     /// package@query.
     #[arg(long, value_name = "TEAM/PROJECT", env = "MERIDIAN_PROJECT", value_parser = project)]

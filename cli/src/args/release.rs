@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
 
-use crate::args::{FleetArgs, forms::project, parse_span};
+use crate::args::{FleetArgs, build::BuilderArgs, forms::project, parse_span};
 
 const AFTER_HELP: &str = "\
 The configuration is GoReleaser's: .goreleaser.yaml of version 2, as far as docs/GORELEASER.md says. What is in
@@ -49,18 +49,9 @@ pub struct ReleaseArgs {
     /// How long the release may take: a number with s, m, h or d.
     #[arg(long, value_name = "SPAN", default_value = "1h", value_parser = parse_span)]
     pub timeout: Duration,
-    /// Build with this Go version, such as 1.26.9, or `default` for the one that Meridian pins.
-    #[arg(long, value_name = "VERSION", env = "MERIDIAN_GO")]
-    pub go: Option<String>,
-    /// `local` uses the Go that is installed on the agent, whatever --go says.
-    #[arg(long, value_name = "local", value_parser = ["local"])]
-    pub toolchain: Option<String>,
-    /// Build only in this region.
-    #[arg(long, env = "MERIDIAN_REGION")]
-    pub region: Option<String>,
-    /// Build only on this agent.
-    #[arg(long, value_name = "REGION/NAME", env = "MERIDIAN_AGENT")]
-    pub agent: Option<String>,
+    /// Which Go builds, and where.
+    #[command(flatten)]
+    pub builder: BuilderArgs,
     /// Whose builds they are. Default: your team, and the last word of the module's path.
     #[arg(long, value_name = "TEAM/PROJECT", env = "MERIDIAN_PROJECT", value_parser = project)]
     pub project: Option<String>,

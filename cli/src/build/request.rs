@@ -11,7 +11,11 @@ use meridian_core::{
     id::{NAME_LEN_MAX, ProjectId},
 };
 
-use crate::{args::build::BuildArgs, project::ProjectFile, trouble::Trouble};
+use crate::{
+    args::build::{BuildArgs, BuilderArgs},
+    project::ProjectFile,
+    trouble::Trouble,
+};
 
 /// What is known of a source apart from its bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,7 +45,7 @@ pub fn spec(
     let mut spec = BuildSpec {
         packages: packages(args, file, facts, is_module, &mut mistakes),
         platforms: platforms(args, file, &mut mistakes),
-        toolchain: toolchain(args, file),
+        toolchain: toolchain(&args.builder, file),
         flags: flags(args, file, facts, &mut mistakes),
         name: args.name.clone().or_else(|| file.name.clone()),
         version: args
@@ -49,10 +53,7 @@ pub fn spec(
             .clone()
             .or_else(|| file.version.clone())
             .unwrap_or_else(|| facts.version.clone()),
-        wishes: Wishes {
-            region: mistakes.parse("--region", args.region.as_deref()),
-            agent: mistakes.parse("--agent", args.agent.as_deref()),
-        },
+        wishes: mistakes.wishes(&args.builder),
         from_scratch: args.from_scratch,
         rebuild: None,
         source,
@@ -66,6 +67,16 @@ pub fn spec(
     }
     mistakes.none_or_usage()?;
     Ok(spec)
+}
+
+/// Where the flags want it built.
+///
+/// # Errors
+/// Every mistake in them at once.
+pub(crate) fn wishes(args: &BuilderArgs) -> Result<Wishes, Trouble> {
+    let mut mistakes = Mistakes::default();
+    let wishes = mistakes.wishes(args);
+    mistakes.none_or_usage().map(|()| wishes)
 }
 
 /// Whose build it is: as given, else the user's team and the source's own name.
@@ -117,6 +128,13 @@ impl Mistakes {
                 self.add(format_args!("{flag}: {error}"));
                 None
             }
+        }
+    }
+
+    fn wishes(&mut self, args: &BuilderArgs) -> Wishes {
+        Wishes {
+            region: self.parse("--region", args.region.as_deref()),
+            agent: self.parse("--agent", args.agent.as_deref()),
         }
     }
 
@@ -193,7 +211,7 @@ pub(crate) fn host_platform() -> Result<Platform, String> {
 }
 
 /// The Go that the flags and the file ask for.
-pub(crate) fn toolchain(args: &BuildArgs, file: &ProjectFile) -> Toolchain {
+pub(crate) fn toolchain(args: &BuilderArgs, file: &ProjectFile) -> Toolchain {
     if args.toolchain.is_some() {
         return Toolchain::Local;
     }
@@ -292,7 +310,7 @@ mod tests {
         let args = BuildArgs {
             platform: vec!["linux/amd46".to_owned()],
             stamps: vec!["main.version".to_owned()],
-            region: Some("EU".to_owned()),
+            builder: BuilderArgs { region: Some("EU".to_owned()), ..BuilderArgs::default() },
             package: vec!["./x".to_owned()],
             ..BuildArgs::default()
         };
@@ -308,7 +326,8 @@ mod tests {
         let go = Go { version: Some("1.26.9".to_owned()), pins: pins.clone().into() };
         let file = ProjectFile { go, ..ProjectFile::default() };
         let chosen = |go: Option<&str>| {
-            let args = BuildArgs { go: go.map(str::to_owned), ..BuildArgs::default() };
+            let builder = BuilderArgs { go: go.map(str::to_owned), ..BuilderArgs::default() };
+            let args = BuildArgs { builder, ..BuildArgs::default() };
             spec(&args, &file, tree(), &facts()).unwrap().toolchain
         };
         let version = |version: &str, pins: &[(String, String)]| Toolchain::Version {

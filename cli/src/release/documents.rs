@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use meridian_core::digest::{Digest, DigestHasher};
+use meridian_trust::sbom::urn_of;
 use serde_json::{Value, json};
 
 /// What the serial number is made from before everything else, so that it is nobody else's.
@@ -94,7 +95,7 @@ fn reference(value: &Value, key: &str) -> Option<String> {
     value[key].as_str().map(str::to_owned)
 }
 
-/// A UUID of version 8 (RFC 9562) from what is described.
+/// A UUID from what is described.
 fn serial_number(described: &Described<'_>, held: &[String]) -> String {
     let mut hasher = DigestHasher::new();
     hasher.update(SERIAL_DOMAIN);
@@ -105,13 +106,7 @@ fn serial_number(described: &Described<'_>, held: &[String]) -> String {
         hasher.update(&(text.len() as u64).to_be_bytes());
         hasher.update(text.as_bytes());
     }
-    let mut hex = hasher.finish().to_hex().into_bytes();
-    hex.truncate(32);
-    hex[12] = b'8';
-    // The variant's two bits are 10: one of 8, 9, a, b.
-    hex[16] = b"89ab"[usize::from(hex[16]) & 3];
-    let hex = String::from_utf8_lossy(&hex);
-    format!("urn:uuid:{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+    urn_of(&hasher.finish())
 }
 
 #[cfg(test)]

@@ -191,10 +191,7 @@ impl Release<'_> {
     fn build_args(&self) -> BuildArgs {
         let args = self.args;
         BuildArgs {
-            go: args.go.clone(),
-            toolchain: args.toolchain.clone(),
-            region: args.region.clone(),
-            agent: args.agent.clone(),
+            builder: args.builder.clone(),
             project: args.project.clone(),
             fleet: args.fleet.clone(),
             ..BuildArgs::default()

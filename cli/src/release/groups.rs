@@ -7,13 +7,13 @@ use std::{
 };
 
 use meridian_core::{
-    build::{BuildFlags, BuildSpec, GitOrigin, Source, Wishes, artifact_name, version_for_names},
+    build::{BuildFlags, BuildSpec, GitOrigin, Source, artifact_name, version_for_names},
     golang::platform::Platform,
 };
 
 use crate::{
     args::build::BuildArgs,
-    build::request::{SourceFacts, as_name, toolchain},
+    build::request::{SourceFacts, as_name, toolchain, wishes},
     goreleaser::{
         plan::{Plan, PlannedBuild},
         template::{base, clean},
@@ -123,13 +123,6 @@ fn request(
     version: &str,
     args: &BuildArgs,
 ) -> Result<(source_plan::Plan, BuildSpec), Trouble> {
-    let parse = |flag: &str, error: &dyn std::fmt::Display| Trouble::usage(format_args!("{flag}: {error}"));
-    let region = args.region.as_deref().map(str::parse).transpose();
-    let agent = args.agent.as_deref().map(str::parse).transpose();
-    let wishes = Wishes {
-        region: region.map_err(|error| parse("--region", &error))?,
-        agent: agent.map_err(|error| parse("--agent", &error))?,
-    };
     let mut spec = BuildSpec {
         source: Source::Tree {
             root: files.tree.root,
@@ -140,11 +133,11 @@ fn request(
         },
         packages: vec![group.package.clone()],
         platforms: group.platforms,
-        toolchain: toolchain(args, file),
+        toolchain: toolchain(&args.builder, file),
         flags: group.flags,
         name: Some(group.name),
         version: version.to_owned(),
-        wishes,
+        wishes: wishes(&args.builder)?,
         from_scratch: false,
         rebuild: None,
     };
@@ -300,20 +293,10 @@ mod tests {
     fn build(id: &str, main: &str, binary: &str, platform: &str) -> PlannedBuild {
         PlannedBuild {
             id: id.to_owned(),
-            target: String::new(),
             platform: Platform::parse(platform).unwrap(),
-            directory: ".".to_owned(),
             main: main.to_owned(),
             binary: binary.to_owned(),
-            path: String::new(),
-            env: Vec::new(),
-            flags: Vec::new(),
-            asmflags: Vec::new(),
-            gcflags: Vec::new(),
-            tags: None,
-            ldflags: String::new(),
-            buildmode: None,
-            mod_timestamp: None,
+            ..PlannedBuild::sample()
         }
     }
 

@@ -230,28 +230,10 @@ impl Step<'_> {
 mod tests {
     use std::collections::BTreeMap;
 
-    use meridian_core::golang::platform::Platform;
-
     use super::*;
 
     fn build(change: impl Fn(&mut PlannedBuild)) -> Plan {
-        let mut build = PlannedBuild {
-            id: "tool".to_owned(),
-            target: "linux_amd64_v1".to_owned(),
-            platform: Platform::parse("linux/amd64").unwrap(),
-            directory: ".".to_owned(),
-            main: ".".to_owned(),
-            binary: "tool".to_owned(),
-            path: "dist/tool_linux_amd64_v1/tool".to_owned(),
-            env: Vec::new(),
-            flags: Vec::new(),
-            asmflags: Vec::new(),
-            gcflags: Vec::new(),
-            tags: None,
-            ldflags: String::new(),
-            buildmode: None,
-            mod_timestamp: None,
-        };
+        let mut build = PlannedBuild::sample();
         change(&mut build);
         Plan { builds: vec![build], ..Plan::default() }
     }

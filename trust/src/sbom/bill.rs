@@ -10,6 +10,7 @@ use meridian_core::{
 use super::{
     document::{Dependency, Document, FORMAT, Hash, Item, Metadata, Property, SCHEMA, SPEC_VERSION},
     purl,
+    serial::urn_of,
 };
 use crate::executable::{BuildInfo, BuildInfoError, Executable, Module};
 
@@ -337,17 +338,11 @@ fn released(version: &str) -> &str {
     if version == "(devel)" { "" } else { version }
 }
 
-/// A UUID of version 8 (its bits are the maker's own) from the subject's name and digest.
+/// A UUID from the subject's name and digest.
 fn serial_number(subject: &Subject) -> String {
     let mut hasher = DigestHasher::new();
     hasher.update(SERIAL_DOMAIN);
     hasher.update(subject.digest.as_bytes());
     hasher.update(subject.name.as_bytes());
-    let mut hex = hasher.finish().to_hex().into_bytes();
-    hex.truncate(32);
-    hex[12] = b'8';
-    // The variant's two bits are 10: one of 8, 9, a, b.
-    hex[16] = b"89ab"[usize::from(hex[16]) & 3];
-    let hex = String::from_utf8_lossy(&hex);
-    format!("urn:uuid:{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+    urn_of(&hasher.finish())
 }

@@ -14,5 +14,7 @@
 mod bill;
 mod document;
 mod purl;
+mod serial;
 
 pub use bill::{Component, Sbom, SbomError, SbomMismatch, Subject};
+pub use serial::urn_of;

@@ -196,3 +196,17 @@ pub(super) fn failed(report: &Report) -> Vec<CheckName> {
     let failed = report.checks.iter().filter(|check| matches!(check.outcome, Outcome::Failed(_)));
     failed.map(|check| check.name).collect()
 }
+
+/// A plan with nothing wrong, by a key of the default kind.
+pub(super) fn plan() -> Plan {
+    Plan::new(Algorithm::EcdsaP256)
+}
+
+/// That exactly these checks failed, and that one of them says `part`.
+#[track_caller]
+pub(super) fn check(report: &Report, expected: &[CheckName], part: &str) {
+    assert_eq!(failed(report), expected, "{report:#?}");
+    assert!(!report.is_trusted());
+    let sentences: Vec<_> = report.unmet().map(|check| check.outcome.sentence()).collect();
+    assert!(sentences.iter().any(|sentence| sentence.contains(part)), "{part}: {sentences:#?}");
+}

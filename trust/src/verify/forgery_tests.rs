@@ -9,7 +9,7 @@ use meridian_core::{
 
 use super::{
     CheckName, Files, Outcome, Policy, Report, Verifier,
-    dist::{ACCEPTED, CONTENT, Dist, NAME, NOW, Plan, entry, failed, key, pinned},
+    dist::{ACCEPTED, CONTENT, Dist, NAME, NOW, Plan, check, entry, failed, key, pinned, plan},
 };
 use crate::{
     bundle::{EnvelopeBundle, MessageBundle},
@@ -21,18 +21,6 @@ use crate::{
 };
 
 const ALGORITHMS: [Algorithm; 2] = [Algorithm::EcdsaP256, Algorithm::Ed25519];
-
-fn plan() -> Plan {
-    Plan::new(Algorithm::EcdsaP256)
-}
-
-#[track_caller]
-fn check(report: &Report, expected: &[CheckName], part: &str) {
-    assert_eq!(failed(report), expected, "{report:#?}");
-    assert!(!report.is_trusted());
-    let sentences: Vec<_> = report.unmet().map(|check| check.outcome.sentence()).collect();
-    assert!(sentences.iter().any(|sentence| sentence.contains(part)), "{part}: {sentences:#?}");
-}
 
 /// A plan with one thing changed fails exactly one check.
 #[track_caller]

@@ -4,7 +4,7 @@ use meridian_core::{id::FleetName, time::Wall};
 
 use super::{
     CheckName, Outcome, Policy, Report,
-    dist::{ACCEPTED, CONTENT, Dist, NAME, NOW, Plan, failed, key},
+    dist::{ACCEPTED, CONTENT, Dist, NAME, NOW, Plan, check, failed, key, plan},
 };
 use crate::{
     acceptance::Acceptance,
@@ -17,22 +17,10 @@ use crate::{
 /// Farther ahead than any clock may be.
 const TOO_FAR_AHEAD_MS: u64 = 5 * 60 * 1000 + 1;
 
-fn plan() -> Plan {
-    Plan::new(Algorithm::EcdsaP256)
-}
-
 /// Verifies with a second keyring at hand.
 fn verify_with(dist: &Dist, keyring: &Envelope, policy: &str) -> Report {
     let verifier = dist.verifier(Policy::parse(policy).unwrap()).with_keyring(keyring).unwrap();
     verifier.verify(NAME, &Message::of(&dist.content), &dist.files())
-}
-
-#[track_caller]
-fn check(report: &Report, expected: &[CheckName], part: &str) {
-    assert_eq!(failed(report), expected, "{report:#?}");
-    assert!(!report.is_trusted());
-    let sentences: Vec<_> = report.unmet().map(|check| check.outcome.sentence()).collect();
-    assert!(sentences.iter().any(|sentence| sentence.contains(part)), "{part}: {sentences:#?}");
 }
 
 #[test]

@@ -237,3 +237,27 @@ impl Plan {
         names.chain(certificates).cloned().collect()
     }
 }
+
+#[cfg(test)]
+impl PlannedBuild {
+    /// A build of the main package here for linux/amd64, to be changed by a test.
+    pub(crate) fn sample() -> Self {
+        Self {
+            id: "tool".to_owned(),
+            target: "linux_amd64_v1".to_owned(),
+            platform: Platform::parse("linux/amd64").unwrap(),
+            directory: ".".to_owned(),
+            main: ".".to_owned(),
+            binary: "tool".to_owned(),
+            path: "dist/tool_linux_amd64_v1/tool".to_owned(),
+            env: Vec::new(),
+            flags: Vec::new(),
+            asmflags: Vec::new(),
+            gcflags: Vec::new(),
+            tags: None,
+            ldflags: String::new(),
+            buildmode: None,
+            mod_timestamp: None,
+        }
+    }
+}
