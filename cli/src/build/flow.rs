@@ -38,7 +38,7 @@ use crate::{
     out_dir::{OutDir, OutError},
     source::{
         git::Git,
-        plan::{Files, Plan, Planner, What},
+        plan::{Plan, Planner, What},
     },
     trouble::Trouble,
 };
@@ -161,16 +161,7 @@ async fn prepare(
 fn check(args: &BuildArgs, plan: Plan) -> Result<(Plan, BuildSpec), Trouble> {
     let source = match &plan.what {
         What::Module { package, query } => Source::Module { package: package.clone(), query: query.clone() },
-        What::Tree(files) => {
-            let Files { tree, work_dir, workspace, origin } = files.as_ref();
-            Source::Tree {
-                root: tree.root,
-                work_dir: work_dir.clone(),
-                workspace: *workspace,
-                origin: origin.clone(),
-                receipts: Vec::new(),
-            }
-        }
+        What::Tree(files) => files.source(),
     };
     let spec = request::spec(args, &plan.file, source, &plan.facts)?;
     Ok((plan, spec))
@@ -267,9 +258,8 @@ fn print_summary(builds: &[&v1::Build], dist: &Path, started: Instant) -> Result
     let mut rows = Vec::new();
     for artifact in builds.iter().flat_map(|build| artifacts(build)) {
         let digest = Digest::from_slice(&artifact.digest).map(|digest| digest.to_hex()).unwrap_or_default();
-        let short: String = digest.chars().take(12).collect();
         let path = dist.join(&artifact.name).display().to_string();
-        rows.push(vec![path, ByteCount(artifact.size).to_string(), short]);
+        rows.push(vec![path, ByteCount(artifact.size).to_string(), print::short(&digest)]);
     }
     rows.sort();
     let printed = print::line(&print::table(&rows));

@@ -89,7 +89,7 @@ fn source_words(build: &v1::Build) -> String {
     match build.spec.as_ref().and_then(|spec| spec.source.as_ref()) {
         Some(Source::Module(module)) => format!("{}@{}", module.package, module.query),
         Some(Source::Tree(v1::TreeSource { origin: Some(origin), .. })) => {
-            format!("{}@{}", origin.url, origin.commit.chars().take(12).collect::<String>())
+            format!("{}@{}", origin.url, print::short(&origin.commit))
         }
         Some(Source::Tree(tree)) => {
             let root: String = tree.root.iter().take(6).map(|byte| format!("{byte:02x}")).collect();

@@ -84,7 +84,7 @@ fn show(keyring: &Keyring, as_json: bool) -> Result<(), Trouble> {
             Some(at) => format!("revoked {}", moment(at)),
             None => format!("until {}", moment(entry.not_after)),
         };
-        let short: String = entry.key.id().to_string().chars().take(12).collect();
+        let short = print::short(&entry.key.id().to_string());
         rows.push(vec![short, entry.key_use.to_string(), entry.holder.to_string(), state]);
     }
     print::line(&print::table(&rows))

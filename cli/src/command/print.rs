@@ -52,6 +52,12 @@ pub fn written(result: io::Result<()>) -> Result<(), Trouble> {
     })
 }
 
+/// As much of a digest, a commit or a key's id as tells it apart from others of the same list.
+#[must_use]
+pub fn short(text: &str) -> String {
+    text.chars().take(12).collect()
+}
+
 /// Rows in columns, each as wide as its widest cell, two blanks between. The first row is the heading.
 #[must_use]
 pub fn table(rows: &[Vec<String>]) -> String {

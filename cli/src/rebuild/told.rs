@@ -1,11 +1,10 @@
 //! The comparison in words, and as JSON.
 
-use meridian_core::digest::Digest;
 use meridian_trust::executable::{Cause, Divergence};
 use serde_json::{Value, json};
 
 use super::comparison::{Compared, Made};
-use crate::command::print::table;
+use crate::command::print::{short, table};
 
 /// The comparison as text: a row for each artifact, and below one that differs what differs and why.
 #[must_use]
@@ -25,14 +24,12 @@ pub fn text(compared: &[Compared]) -> String {
 fn row(one: &Compared) -> Vec<String> {
     let (first, again) = (&one.pair.first, &one.pair.again);
     let (word, digests) = match &one.divergence {
-        None => ("same", short(first.digest)),
-        Some(_) => ("differs", format!("{} {}", short(first.digest), short(again.digest))),
+        None => ("same", short(&first.digest.to_hex())),
+        Some(_) => {
+            ("differs", format!("{} {}", short(&first.digest.to_hex()), short(&again.digest.to_hex())))
+        }
     };
     vec![word.to_owned(), one.pair.name.clone(), digests, format!("{}, {}", first.agent, again.agent)]
-}
-
-fn short(digest: Digest) -> String {
-    digest.to_hex().chars().take(12).collect()
 }
 
 /// What is to be said beside the comparison: where one agent built both.

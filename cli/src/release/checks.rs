@@ -82,14 +82,7 @@ pub fn part_of(plan: &Plan, subject: &Subject) -> Option<Part> {
 
 fn names(plan: &Plan, found: &mut Vec<String>) {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    let archives = plan.archives.iter().map(|archive| archive.name.as_str());
-    let source = plan.source.iter().map(|source| source.name.as_str());
-    let documents = plan.documents.iter().map(|document| document.name.as_str());
-    let checksums = plan.checksums.iter().map(|checksums| checksums.name.as_str());
-    let signatures = plan.signatures.iter().map(|signature| signature.name.as_str());
-    let certificates = plan.signatures.iter().filter_map(|signature| signature.certificate.as_deref());
-    let all = archives.chain(source).chain(documents).chain(checksums).chain(signatures).chain(certificates);
-    for name in all {
+    for name in plan.assets() {
         *counts.entry(name).or_default() += 1;
     }
     for (name, count) in counts {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use meridian_core::{
-    build::{BuildFlags, BuildSpec, GitOrigin, Source, artifact_name, version_for_names},
+    build::{BuildFlags, BuildSpec, GitOrigin, artifact_name, version_for_names},
     golang::platform::Platform,
 };
 
@@ -124,13 +124,7 @@ fn request(
     args: &BuildArgs,
 ) -> Result<(source_plan::Plan, BuildSpec), Trouble> {
     let mut spec = BuildSpec {
-        source: Source::Tree {
-            root: files.tree.root,
-            work_dir: files.work_dir.clone(),
-            workspace: files.workspace,
-            origin: files.origin.clone(),
-            receipts: Vec::new(),
-        },
+        source: files.source(),
         packages: vec![group.package.clone()],
         platforms: group.platforms,
         toolchain: toolchain(&args.builder, file),
@@ -155,14 +149,8 @@ fn request(
         commit: None,
         default_project: set.name().map_err(Trouble::usage)?,
     };
-    let files = Files {
-        tree: files.tree.clone(),
-        work_dir: files.work_dir.clone(),
-        workspace: files.workspace,
-        origin: files.origin.clone(),
-    };
     let file = file.clone();
-    Ok((source_plan::Plan { facts, file, what: What::Tree(Box::new(files)) }, spec))
+    Ok((source_plan::Plan { facts, file, what: What::Tree(Box::new(files.clone())) }, spec))
 }
 
 /// The groups, and for each build of the plan the group that it is in.

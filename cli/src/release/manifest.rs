@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     goreleaser::{
-        plan::{Context, Part, Plan, PlannedArchive, PlannedBuild, Subject},
+        plan::{Context, NO_TAG, Part, Plan, PlannedArchive, PlannedBuild, Subject},
         template::{extension, rfc3339},
     },
     release::checks::part_of,
@@ -38,7 +38,7 @@ pub fn metadata(plan: &Plan, context: &Context, seconds: i64) -> Value {
     let git = context.git.clone().unwrap_or_default();
     json!({
         "project_name": plan.project_name,
-        "tag": git.tag.unwrap_or_else(|| "v0.0.0".to_owned()),
+        "tag": git.tag.unwrap_or_else(|| NO_TAG.to_owned()),
         "previous_tag": git.previous_tag,
         "version": plan.version,
         "commit": if git.commit.is_empty() { "none".to_owned() } else { git.commit },

@@ -141,7 +141,7 @@ pub fn made(
     let rows: Vec<Vec<String>> = assets
         .iter()
         .map(|made| {
-            let short: String = made.sha256.chars().take(12).collect();
+            let short = print::short(&made.sha256);
             vec![out.join(&made.name).display().to_string(), made.size.to_string(), short]
         })
         .collect();

@@ -208,7 +208,6 @@ fn in_workspace(work: &Path, module: PathBuf, package: String) -> Result<ModuleS
     })
 }
 
-/// The `go.work` that applies to `module`: one that uses it, as the Go command would find it.
 /// Why there is no module at `source`: a workspace alone is told apart, since it needs no `go mod init`.
 fn no_module(boundary: &Path, source: &Path) -> ModulesError {
     let within = source.ancestors().take_while(|directory| directory.starts_with(boundary));
@@ -219,6 +218,7 @@ fn no_module(boundary: &Path, source: &Path) -> ModulesError {
     work.unwrap_or_else(|| ModulesError::NoModule(source.to_owned()))
 }
 
+/// The `go.work` that applies to `module`: one that uses it, as the Go command would find it.
 fn find_workspace(
     boundary: &Path,
     module: &Path,

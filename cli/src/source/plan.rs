@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use meridian_core::build::GitOrigin;
+use meridian_core::build::{GitOrigin, Source};
 use meridian_store::tree::{Tree, TreeError};
 
 use crate::{
@@ -45,7 +45,7 @@ pub enum What {
 }
 
 /// Files that are uploaded.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Files {
     /// Their digests.
     pub tree: Tree,
@@ -55,6 +55,20 @@ pub struct Files {
     pub workspace: bool,
     /// The commit that they are.
     pub origin: Option<GitOrigin>,
+}
+
+impl Files {
+    /// The source that they are, without receipts yet.
+    #[must_use]
+    pub fn source(&self) -> Source {
+        Source::Tree {
+            root: self.tree.root,
+            work_dir: self.work_dir.clone(),
+            workspace: self.workspace,
+            origin: self.origin.clone(),
+            receipts: Vec::new(),
+        }
+    }
 }
 
 /// Where plans are made.

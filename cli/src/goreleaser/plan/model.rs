@@ -220,6 +220,17 @@ pub enum Stdin {
 }
 
 impl Plan {
+    /// The name of everything that would be uploaded, as often as it is made.
+    pub fn assets(&self) -> impl Iterator<Item = &str> {
+        let archives = self.archives.iter().map(|archive| archive.name.as_str());
+        let source = self.source.iter().map(|source| source.name.as_str());
+        let documents = self.documents.iter().map(|document| document.name.as_str());
+        let checksums = self.checksums.iter().map(|checksums| checksums.name.as_str());
+        let signatures = self.signatures.iter().map(|signature| signature.name.as_str());
+        let certificates = self.signatures.iter().filter_map(|signature| signature.certificate.as_deref());
+        archives.chain(source).chain(documents).chain(checksums).chain(signatures).chain(certificates)
+    }
+
     /// The names of everything that would be uploaded.
     ///
     /// These are the artifacts of `goreleaser release --snapshot` of the types that it uploads, without those
@@ -227,14 +238,7 @@ impl Plan {
     /// against which GoReleaser only warns, is here once.
     #[must_use]
     pub fn asset_names(&self) -> BTreeSet<String> {
-        let archives = self.archives.iter().map(|archive| &archive.name);
-        let source = self.source.iter().map(|source| &source.name);
-        let documents = self.documents.iter().map(|document| &document.name);
-        let checksums = self.checksums.iter().map(|checksums| &checksums.name);
-        let signatures = self.signatures.iter().map(|signature| &signature.name);
-        let certificates = self.signatures.iter().filter_map(|signature| signature.certificate.as_ref());
-        let names = archives.chain(source).chain(documents).chain(checksums).chain(signatures);
-        names.chain(certificates).cloned().collect()
+        self.assets().map(str::to_owned).collect()
     }
 }
 

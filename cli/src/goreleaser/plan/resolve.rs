@@ -21,7 +21,7 @@ const SNAPSHOT_VERSION: &str = "{{ .Version }}-SNAPSHOT-{{ .ShortCommit }}";
 /// The date of a commit that there is not: Go's zero time.
 const NO_COMMIT_SECONDS: i64 = -62_135_596_800;
 /// The tag of a snapshot that has none.
-const NO_TAG: &str = "v0.0.0";
+pub(crate) const NO_TAG: &str = "v0.0.0";
 /// More errors than anybody reads.
 const ERRORS_MAX: usize = 100;
 
