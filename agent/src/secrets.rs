@@ -2,7 +2,7 @@
 //!
 //! Two kinds: what the operator *declares* in `agent.toml` (names of environment variables, files, systemd credentials),
 //! and what the agent itself *uses* to reach modules: passwords in Go's settings and in the network's proxies, those of
-//! the netrc file and of git's credential store. Values are read here, on the machine that has them, and go into the
+//! the netrc file and of `~/.git-credentials`. Values are read here, on the machine that has them, and go into the
 //! redaction and nowhere else: not to the coordinator, not into a journal, not into a log.
 //!
 //! A declared value that cannot be masked (too short, a common word) is refused by its name, so that nobody believes it

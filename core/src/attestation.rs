@@ -115,8 +115,12 @@ impl Document {
     /// Whether a holder says that it keeps it.
     #[must_use]
     pub fn is_held(&self) -> bool {
-        self.receipts.iter().any(|receipt| receipt.digest == self.digest && receipt.size == self.size)
+        is_held(&self.receipts, self.digest, self.size)
     }
+}
+
+fn is_held(receipts: &[Receipt], digest: Digest, size: ByteCount) -> bool {
+    receipts.iter().any(|receipt| receipt.digest == digest && receipt.size == size)
 }
 
 /// What was read from an artifact's attestation once its signatures were found to be good.
@@ -215,7 +219,7 @@ pub const RULES: &[Rule] = &[
     ("the attestation names the key that signed", named_key),
     ("the artifact is held", |a| {
         let Artifact { name, digest, size, receipts, .. } = a.artifact;
-        let is_held = receipts.iter().any(|receipt| receipt.digest == *digest && receipt.size == *size);
+        let is_held = is_held(receipts, *digest, *size);
         let lacks = || AttestationError::NotHeld { document: "content", artifact: name.clone() };
         is_held.then_some(()).ok_or_else(lacks)
     }),

@@ -107,7 +107,7 @@ pub const RULES: &[Rule] = &[
     ("cgo", |s| setting(s, "CGO_ENABLED", if s.provenance.external.flags.cgo { "1" } else { "0" })),
     ("the paths are trimmed", |s| setting(s, "-trimpath", "true")),
     ("the tags", |s| setting(s, "-tags", &s.provenance.external.flags.tags.join(","))),
-    ("no other setting", no_other_setting),
+    ("no foreign flag and no revision", no_foreign_flag),
     ("the main package", |s| of_module(s, |m| same("the main package", &s.info.path, m.package))),
     ("the main module", |s| of_module(s, |m| same("the main module", &m.found.path, m.module))),
     ("the main module's version", |s| {
@@ -229,7 +229,7 @@ fn level(sides: &Sides<'_>) -> Result<(), Disagreement> {
 }
 
 /// The flags that our builds leave in an executable; all others change it. A revision would be one that nobody checked.
-fn no_other_setting(Sides { info, .. }: &Sides<'_>) -> Result<(), Disagreement> {
+fn no_foreign_flag(Sides { info, .. }: &Sides<'_>) -> Result<(), Disagreement> {
     const KNOWN: [&str; 6] = ["-buildmode", "-compiler", "-trimpath", "-tags", "-ldflags", "-pgo"];
     let is_foreign = |key: &str| {
         (key.starts_with('-') && !KNOWN.contains(&key)) || key == "vcs" || key.starts_with("vcs.")

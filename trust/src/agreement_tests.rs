@@ -176,7 +176,7 @@ const FORGERIES: &[(&str, Forgery)] = &[
     ("cgo", |c| c.provenance.external.flags.cgo = true),
     ("the paths are trimmed", |c| c.info.settings.retain(|setting| setting.key != "-trimpath")),
     ("the tags", |c| c.provenance.external.flags.tags.push("evil".to_owned())),
-    ("no other setting", |c| c.info.settings.push(setting("vcs.revision", "0123"))),
+    ("no foreign flag and no revision", |c| c.info.settings.push(setting("vcs.revision", "0123"))),
     ("the main package", |c| c.info.path = "example.org/web/cmd/other".to_owned()),
     ("the main module", |c| c.main().path = "example.org/other".to_owned()),
     ("the main module's version", |c| c.main().version = "v1.0.1".to_owned()),

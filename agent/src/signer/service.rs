@@ -19,7 +19,7 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use meridian_core::{
-    build::{artifact_name, executable_name},
+    build::artifact_name_of,
     digest::Digest,
     id::{AgentId, FleetName},
     quantity::ByteCount,
@@ -268,8 +268,7 @@ impl Service {
             Source::Module { version, .. } => version.as_str(),
             Source::Tree { .. } => external.version.as_str(),
         };
-        let base = external.name.clone().unwrap_or_else(|| executable_name(&info.path));
-        let name = artifact_name(&base, version, &external.platform);
+        let name = artifact_name_of(external.name.as_deref(), &info.path, version, &external.platform);
         let toolchain = ask.toolchain.used();
         Ok(Provenance {
             subject: Subject { name, digest },

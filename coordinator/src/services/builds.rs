@@ -54,7 +54,18 @@ pub(super) fn parse_build(text: &str, caller: &Caller) -> Result<BuildId, Status
 }
 
 impl BuildsService {
-    /// Admits a build whose spec is checked, and keeps what it is made from.
+    /// Keeps the tree that a build is made from.
+    async fn keep_source(&self, project: &ProjectId, source: &Source) -> Result<(), Status> {
+        let Source::Tree { root, .. } = source else { return Ok(()) };
+        self.holder.keep_tree(project, *root).await.map_err(|error| match error {
+            HolderError::Missing { .. } => {
+                Status::failed_precondition(format!("source tree {root} is not whole: {error}"))
+            }
+            other => from_holder(other),
+        })
+    }
+
+    /// Admits a build whose spec is checked and whose source is kept.
     pub(super) async fn admit(
         &self,
         project: ProjectId,
@@ -62,14 +73,6 @@ impl BuildsService {
         spec: Box<BuildSpec>,
         traceparent: Option<Traceparent>,
     ) -> Result<Response<v1::SubmitResponse>, Status> {
-        if let Source::Tree { root, .. } = spec.source {
-            self.holder.keep_tree(&project, root).await.map_err(|error| match error {
-                HolderError::Missing { .. } => {
-                    Status::failed_precondition(format!("source tree {root} is not whole: {error}"))
-                }
-                other => from_holder(other),
-            })?;
-        }
         let reply = self
             .handle
             .request(move |request| Input::Submit { request, project, key, spec, traceparent })
@@ -132,6 +135,7 @@ impl v1::builds_server::Builds for BuildsService {
             return Err(invalid("a rebuild is asked for with Rebuild, by the build to repeat"));
         }
         self.check_spec(&project, &spec)?;
+        self.keep_source(&project, &spec.source).await?;
         self.admit(project, key, spec, traceparent).await
     }
 

@@ -8,7 +8,7 @@
 
 use meridian_core::{
     attestation::{Attestation, OrderedSource, SigningOrder},
-    build::{Artifact, Receipt, artifact_name, executable_name},
+    build::{Artifact, Receipt, artifact_name_of},
     id::ProjectId,
     machine::input::AgentOffer,
     time::Wall,
@@ -153,8 +153,8 @@ fn name(reported: &Reported<'_>) -> Result<(), Doubt> {
         OrderedSource::Module { version, .. } => version,
         OrderedSource::Tree { .. } => &order.version,
     };
-    let base = order.name.clone().unwrap_or_else(|| executable_name(&reported.info.path));
-    let (found, wanted) = (reported.artifact.name.clone(), artifact_name(&base, version, &order.platform));
+    let found = reported.artifact.name.clone();
+    let wanted = artifact_name_of(order.name.as_deref(), &reported.info.path, version, &order.platform);
     if found == wanted { Ok(()) } else { Err(Doubt::Name { found, wanted }) }
 }
 
@@ -178,7 +178,7 @@ fn receipts(reported: &Reported<'_>, of: &'static str, receipts: &[Receipt]) -> 
     if is_good { Ok(()) } else { Err(Doubt::Receipt(of)) }
 }
 
-/// The agent's clock may be off by [`CLOCK_SKEW_MAX`]; with more it gets no work.
+/// Clocks may differ by [`CLOCK_SKEW_MAX`]; an agent whose clock is off by far less gets no work already.
 fn times(reported: &Reported<'_>) -> Result<(), Doubt> {
     let (Attempt { leased, now, .. }, provenance) = (reported.attempt, reported.provenance);
     let (from, to) = (provenance.started, provenance.finished);

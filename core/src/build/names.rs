@@ -24,6 +24,18 @@ fn is_major_version(element: &str) -> bool {
     })
 }
 
+/// The file name of the executable of `import_path`, whose base name may have been given.
+#[must_use]
+pub fn artifact_name_of(
+    named: Option<&str>,
+    import_path: &str,
+    version: &str,
+    platform: &Platform,
+) -> String {
+    let base = named.map_or_else(|| executable_name(import_path), str::to_owned);
+    artifact_name(&base, version, platform)
+}
+
 /// An artifact's file name: `NAME_VERSION_OS_ARCH[.exe]`.
 ///
 /// VERSION is written by [`version_for_names`] and left out with its underscore when there is none. A level

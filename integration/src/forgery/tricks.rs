@@ -2,6 +2,7 @@
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use meridian_core::keyring::KeyId;
+use meridian_trust::{acceptance, order, statement};
 
 use super::catalogue::{Change, Forgery};
 use crate::scripted::{Claim, Signer};
@@ -58,17 +59,13 @@ const TRICKS: [Trick; 14] = [
 
 type OnClaim = fn(&mut Claim, &Signer, &Signer) -> anyhow::Result<()>;
 
-const STATEMENT: &str = "application/vnd.in-toto+json";
-const ORDER: &str = "application/vnd.meridian.order+json";
-const ACCEPTANCE: &str = "application/vnd.meridian.acceptance+json";
-
 const CLAIMS: &[(&str, OnClaim)] = &[
     ("another agent's key signed the artifact", |claim, _, other| {
         claim.signature = other.sign(&claim.executable)?;
         Ok(())
     }),
     ("another agent's key signed the statement", |claim, _, other| {
-        claim.provenance = other.bundle(STATEMENT, payload(claim)?)?;
+        claim.provenance = other.bundle(statement::PAYLOAD_TYPE, payload(claim)?)?;
         Ok(())
     }),
     ("another agent's key is named", |claim, _, other| {
@@ -76,15 +73,15 @@ const CLAIMS: &[(&str, OnClaim)] = &[
         Ok(())
     }),
     ("the statement is an order", |claim, own, _| {
-        claim.provenance = own.bundle(ORDER, payload(claim)?)?;
+        claim.provenance = own.bundle(order::PAYLOAD_TYPE, payload(claim)?)?;
         Ok(())
     }),
     ("the statement is an acceptance", |claim, own, _| {
-        claim.provenance = own.bundle(ACCEPTANCE, payload(claim)?)?;
+        claim.provenance = own.bundle(acceptance::PAYLOAD_TYPE, payload(claim)?)?;
         Ok(())
     }),
     ("an empty statement", |claim, own, _| {
-        claim.provenance = own.bundle(STATEMENT, b"{}".to_vec())?;
+        claim.provenance = own.bundle(statement::PAYLOAD_TYPE, b"{}".to_vec())?;
         Ok(())
     }),
     ("the signature is over the statement", |claim, own, _| {

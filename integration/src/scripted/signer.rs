@@ -1,7 +1,7 @@
 //! What an honest signer makes of a build that is made up, in parts that can be altered one by one.
 
 use meridian_core::{
-    build::{Source as Asked, Toolchain, artifact_name, executable_name},
+    build::{Source as Asked, Toolchain, artifact_name_of},
     digest::Digest,
     golang::{
         h1::H1,
@@ -103,10 +103,7 @@ impl Signer {
         let text = proof_text(&self.fleet, &self.agent);
         let internal = |error: &dyn std::fmt::Display| Status::internal(error.to_string());
         let proof = self.key.sign(&Message::of(text.as_bytes())).map_err(|e| internal(&e))?;
-        let algorithm = match self.key.public().algorithm() {
-            KeyAlgorithm::EcdsaP256 => v1::KeyAlgorithm::EcdsaP256,
-            KeyAlgorithm::Ed25519 => v1::KeyAlgorithm::Ed25519,
-        };
+        let algorithm = v1::KeyAlgorithm::from(self.key.public().algorithm());
         let request = v1::CertifyKeyRequest {
             algorithm: algorithm.into(),
             spki: self.key.public().to_spki().into(),
@@ -188,7 +185,6 @@ impl Signer {
             (Asked::Module { package, .. }, Some(found)) => (package.clone(), found.version.clone()),
             _ => (work.spec.packages.first().cloned().unwrap_or_default(), work.spec.version.clone()),
         };
-        let base = work.spec.name.clone().unwrap_or_else(|| executable_name(&info.path));
         let pin: H1 = default_pin(HOST).unwrap_or_default().parse()?;
         let toolchain = match &work.spec.toolchain {
             Toolchain::Local => ToolchainUsed::Installed {
@@ -203,7 +199,7 @@ impl Signer {
         };
         let provenance = Provenance {
             subject: Subject {
-                name: artifact_name(&base, &version, platform),
+                name: artifact_name_of(work.spec.name.as_deref(), &info.path, &version, platform),
                 digest: Digest::of(&executable),
             },
             external: external.ok_or_else(|| anyhow::anyhow!("the source is not resolved"))?,
