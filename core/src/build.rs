@@ -15,7 +15,7 @@ use crate::{
 };
 
 pub use flags::LINKER_TEXT_LEN_MAX;
-pub use names::{artifact_name, artifact_name_of, executable_name, version_for_names};
+pub use names::{artifact_name, artifact_name_of, executable_name, version_for_names, version_named};
 
 /// Everything that decides what a build produces, and the wishes that only decide where.
 #[derive(Debug, Clone, PartialEq, Eq)]

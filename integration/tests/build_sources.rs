@@ -40,6 +40,9 @@ fn a_package_is_built_as_go_install_would() {
     // The newest, and only asked for again by its name.
     let dist = client.build_into("b", &["example.test/tools/cmd/tool@latest"]).expect_success();
     check(&dist, "tool", "0.30.0", "new");
+    // Under another version, which its signer gives it, too.
+    let dist = client.build_into("v", &["example.test/tools/cmd/tool@v0.29.0", "--version", "7.1"]);
+    check(&dist.expect_success(), "tool", "7.1", "old");
     // A major version's suffix is no name.
     let dist = client.build_into("c", &["example.test/glow/v2@latest"]).expect_success();
     check(&dist, "glow", "2.1.0", "major");

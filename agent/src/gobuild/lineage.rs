@@ -9,7 +9,7 @@ use std::{
 };
 
 use meridian_core::{
-    build::{BuildFlags, BuildSpec, Resolution, Source},
+    build::{BuildFlags, BuildSpec, Resolution, Source, version_named},
     digest::Digest,
     golang::platform::Platform,
     id::ProjectId,
@@ -143,10 +143,7 @@ pub(crate) fn flags(spec: &BuildSpec, resolution: Option<&Resolution>) -> Result
 
 /// What `{version}` stands for, and what artifact names carry.
 pub(crate) fn version_of<'a>(spec: &'a BuildSpec, resolution: Option<&'a Resolution>) -> &'a str {
-    match resolution {
-        Some(resolution) if spec.version.is_empty() => &resolution.version,
-        _ => &spec.version,
-    }
+    version_named(&spec.version, resolution.map(|resolution| resolution.version.as_str()))
 }
 
 /// A word as cmd/go splits it: it knows both quotes and no escapes.

@@ -19,7 +19,7 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use meridian_core::{
-    build::artifact_name_of,
+    build::{artifact_name_of, version_named},
     digest::Digest,
     id::{AgentId, FleetName},
     quantity::ByteCount,
@@ -264,10 +264,11 @@ impl Service {
         now: Wall,
     ) -> Result<Provenance, SignerError> {
         let external = order.parameters.clone();
-        let version = match &external.source {
-            Source::Module { version, .. } => version.as_str(),
-            Source::Tree { .. } => external.version.as_str(),
+        let resolved = match &external.source {
+            Source::Module { version, .. } => Some(version.as_str()),
+            Source::Tree { .. } => None,
         };
+        let version = version_named(&external.version, resolved);
         let name = artifact_name_of(external.name.as_deref(), &info.path, version, &external.platform);
         let toolchain = ask.toolchain.used();
         Ok(Provenance {

@@ -8,7 +8,7 @@
 
 use meridian_core::{
     attestation::{Attestation, OrderedSource, SigningOrder},
-    build::{Artifact, Receipt, artifact_name_of},
+    build::{Artifact, Receipt, artifact_name_of, version_named},
     id::ProjectId,
     machine::input::AgentOffer,
     time::Wall,
@@ -149,10 +149,11 @@ fn content_signed(reported: &Reported<'_>) -> Result<(), Doubt> {
 /// The signer makes the name of the same facts; whoever has its key could have it sign another.
 fn name(reported: &Reported<'_>) -> Result<(), Doubt> {
     let order = &reported.attempt.order;
-    let version = match &order.source {
-        OrderedSource::Module { version, .. } => version,
-        OrderedSource::Tree { .. } => &order.version,
+    let resolved = match &order.source {
+        OrderedSource::Module { version, .. } => Some(version.as_str()),
+        OrderedSource::Tree { .. } => None,
     };
+    let version = version_named(&order.version, resolved);
     let found = reported.artifact.name.clone();
     let wanted = artifact_name_of(order.name.as_deref(), &reported.info.path, version, &order.platform);
     if found == wanted { Ok(()) } else { Err(Doubt::Name { found, wanted }) }

@@ -24,6 +24,12 @@ fn is_major_version(element: &str) -> bool {
     })
 }
 
+/// The version that artifacts carry and stamps are made of: as it was given, else as the source was resolved.
+#[must_use]
+pub fn version_named<'a>(given: &'a str, resolved: Option<&'a str>) -> &'a str {
+    resolved.filter(|_| given.is_empty()).unwrap_or(given)
+}
+
 /// The file name of the executable of `import_path`, whose base name may have been given.
 #[must_use]
 pub fn artifact_name_of(

@@ -1,7 +1,7 @@
 //! What an honest signer makes of a build that is made up, in parts that can be altered one by one.
 
 use meridian_core::{
-    build::{Source as Asked, Toolchain, artifact_name_of},
+    build::{Source as Asked, Toolchain, artifact_name_of, version_named},
     digest::Digest,
     golang::{
         h1::H1,
@@ -181,10 +181,12 @@ impl Signer {
         let executable = executable(&text, platform, salt);
         let info = read_build_info(std::io::Cursor::new(&executable))?;
         let external = ExternalParameters::of(&work.spec, platform, work.resolution.as_ref());
-        let (package, version) = match (&work.spec.source, &work.resolution) {
-            (Asked::Module { package, .. }, Some(found)) => (package.clone(), found.version.clone()),
-            _ => (work.spec.packages.first().cloned().unwrap_or_default(), work.spec.version.clone()),
+        let package = match &work.spec.source {
+            Asked::Module { package, .. } => package.clone(),
+            Asked::Tree { .. } => work.spec.packages.first().cloned().unwrap_or_default(),
         };
+        let resolved = work.resolution.as_ref().map(|found| found.version.as_str());
+        let version = version_named(&work.spec.version, resolved);
         let pin: H1 = default_pin(HOST).unwrap_or_default().parse()?;
         let toolchain = match &work.spec.toolchain {
             Toolchain::Local => ToolchainUsed::Installed {
@@ -199,7 +201,7 @@ impl Signer {
         };
         let provenance = Provenance {
             subject: Subject {
-                name: artifact_name_of(work.spec.name.as_deref(), &info.path, &version, platform),
+                name: artifact_name_of(work.spec.name.as_deref(), &info.path, version, platform),
                 digest: Digest::of(&executable),
             },
             external: external.ok_or_else(|| anyhow::anyhow!("the source is not resolved"))?,
