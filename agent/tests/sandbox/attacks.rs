@@ -292,3 +292,15 @@ fn a_machine_with_all_its_programs_still_shows_no_settings() {
         assert!(Path::new("/usr/bin/env").exists());
     });
 }
+
+#[test]
+fn what_lies_below_a_scratch_directory_is_there_whichever_is_named_first() {
+    everybody(|place| {
+        let file = place.make_file("source/README", "there");
+        let mut job = place.attack(&["read", file.to_str().unwrap()]);
+        job.plan.mounts.insert(0, Mount::same(&file, Access::Read));
+        let around = Mount::Scratch { target: place.path("source"), bytes_max: 1 << 20, run: false };
+        job.plan.mounts.push(around);
+        assert_eq!(job.says(), "ok: there\n");
+    });
+}

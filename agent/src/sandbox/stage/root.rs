@@ -68,12 +68,16 @@ impl Root {
             .during_at("mount the new root at", &order.anchor)?;
         let root = Self { mount };
         root.lay_out_system(devices)?;
-        let mut sources = sources.into_iter().peekable();
-        for entry in &order.plan.mounts {
+        // What is mounted at a directory hides what lay below it before, so directories come before their content.
+        let mut entries: Vec<_> = order.plan.mounts.iter().zip(sources).collect();
+        entries.sort_by_key(|(entry, _)| entry.target().components().count());
+        for (entry, source) in entries {
             match entry {
-                Mount::Bind { .. } => {
-                    let Some(source) = sources.next() else { continue };
-                    root.attach(&source)?;
+                Mount::Bind { target, access, .. } => {
+                    let Some(mount) = source else { continue };
+                    let is_dir =
+                        *access != Access::Connect && is_dir(mount.as_fd()).during_at("look at", target)?;
+                    root.attach(&Placed { target, mount, is_dir })?;
                 }
                 Mount::Scratch { target, bytes_max, run } => {
                     root.scratch(target, *bytes_max, *run, order.build_user)?;
@@ -217,20 +221,18 @@ impl Root {
     }
 }
 
-/// A detached clone of each bind's source, with what may be done with it.
-fn sources(order: &Order) -> Result<Vec<Placed<'_>>, StageError> {
-    let mut cloned = Vec::new();
-    for entry in &order.plan.mounts {
-        let Mount::Bind { source, target, access } = entry else { continue };
+/// For each mount of the plan, a detached clone of its source with what may be done with it, if it is a bind.
+fn sources(order: &Order) -> Result<Vec<Option<OwnedFd>>, StageError> {
+    let clone_of = |entry: &Mount| {
+        let Mount::Bind { source, access, .. } = entry else { return Ok(None) };
         let mount = clone(source).during_at("find", source)?;
         let mut attributes = ALWAYS;
         attributes.set(MountAttrFlags::MOUNT_ATTR_RDONLY, !access.writes());
         attributes.set(MountAttrFlags::MOUNT_ATTR_NOEXEC, !access.runs());
         system::set_mount_attributes(mount.as_fd(), attributes, true).during_at("close", source)?;
-        let is_dir = *access != Access::Connect && is_dir(mount.as_fd()).during_at("look at", source)?;
-        cloned.push(Placed { target, mount, is_dir });
-    }
-    Ok(cloned)
+        Ok(Some(mount))
+    };
+    order.plan.mounts.iter().map(clone_of).collect()
 }
 
 fn devices() -> Result<Vec<(PathBuf, OwnedFd)>, StageError> {
