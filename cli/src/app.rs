@@ -195,6 +195,7 @@ async fn run(command: Command, masking: Masking) -> Result<(), Trouble> {
             LocalCommand::Run { idle, .. } => Box::pin(role::local::run(&context, idle, masking)).await,
         },
         Command::Verify(args) => verify::run::verify(&context, &args),
+        Command::Revoke(args) => membership::revoke(&context, &args).await,
         Command::Keyring(args) => keyring::run(&context, &args.command).await,
         Command::Coordinator(_)
         | Command::Agent(_)

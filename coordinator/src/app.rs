@@ -42,6 +42,7 @@ use crate::{
     receipts::ReceiptKey,
     recovery::recover,
     retention,
+    revocations::Revocations,
     services::{
         agents::AgentsService, blobs::BlobsService, builds::BuildsService, fleet::FleetService,
         keys::KeysService, logs::LogsService,
@@ -138,9 +139,14 @@ impl App {
         let watchers = Watchers::default();
         let (history, holder) = (kept.history, kept.holder);
         let demand = config.limits.sandbox;
+        let revocations = Revocations::of(kept.durable.revoked());
         let machine = Machine::new(kept.durable, config.limits);
-        let outlets =
-            Outlets { watchers: watchers.clone(), metrics: metrics.clone(), history: history.clone() };
+        let outlets = Outlets {
+            watchers: watchers.clone(),
+            revocations: revocations.clone(),
+            metrics: metrics.clone(),
+            history: history.clone(),
+        };
         let step_loop = StepLoop::new(machine, clock.clone(), inbox, kept.commit, outlets);
         let deciding = tokio::spawn(step_loop.run(epoch, stop.clone()));
         tokio::spawn(history.clone().follow(stop.clone()));
@@ -165,10 +171,12 @@ impl App {
             stop: stop.clone(),
         };
         let shared = Shared { handle: handle.clone(), watchers, holder, history, signing: signing.clone() };
+        let authorization = AuthorizationLayer::new(&about.name, revocations);
         let services = shared.services(about, clock, config.connection_age_max);
         // Before anybody can ask for an order. If this coordinator does not lead, the reason for that is told below.
         let certified = signing.certify_own().await;
-        let serving = tokio::spawn(services.serve(ports.listener, activity.clone(), stop.clone()));
+        let serving =
+            tokio::spawn(services.serve(ports.listener, authorization, activity.clone(), stop.clone()));
         // The first answer comes when leadership is durable: a coordinator that lost the race never says ready.
         let running =
             Running { address, http_address, admin, authority, handle, activity, stop, serving, deciding };
@@ -286,8 +294,13 @@ struct Services {
 }
 
 impl Services {
-    async fn serve(self, listener: tls::Listener, activity: Activity, stop: CancellationToken) {
-        let authorization = AuthorizationLayer::new(&self.fleet.name);
+    async fn serve(
+        self,
+        listener: tls::Listener,
+        authorization: AuthorizationLayer,
+        activity: Activity,
+        stop: CancellationToken,
+    ) {
         let server = tls::server()
             .max_connection_age(self.agents.connection_age_max)
             .layer(TraceRequests)

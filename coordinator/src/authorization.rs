@@ -13,10 +13,15 @@ use std::{
 };
 
 use http::{Request, Response};
-use meridian_core::id::{AgentId, AgentName, ProjectId, TeamName};
+use meridian_core::{
+    id::{AgentId, AgentName, ProjectId, TeamName},
+    machine::record::TokenGrant,
+};
 use meridian_runtime::{identity::SpiffeId, tls::PeerIdentity};
 use tonic::Status;
 use tower::{Layer, Service};
+
+use crate::revocations::Revocations;
 
 /// Who is calling, as the client certificate says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,6 +76,7 @@ pub const TABLE: &[(&str, &[Role])] = &[
     ("/meridian.v1.Fleet/CreateToken", &[Admin]),
     ("/meridian.v1.Fleet/Enroll", &[Anonymous, Member, Agent, Admin]),
     ("/meridian.v1.Fleet/Renew", &[Member, Agent, Admin]),
+    ("/meridian.v1.Fleet/Revoke", &[Admin]),
     ("/meridian.v1.Fleet/Status", &[Member, Agent, Admin]),
     ("/meridian.v1.Fleet/Stop", &[Admin]),
     ("/meridian.v1.Keys/Certify", &[Agent]),
@@ -103,6 +109,18 @@ impl Caller {
                 name: name.parse().map_err(|_| refused())?,
             }),
             _ => Err(refused()),
+        }
+    }
+
+    /// The identity that a token gave the caller, where one did.
+    #[must_use]
+    pub fn granted(&self) -> Option<TokenGrant> {
+        match self {
+            Self::Anonymous | Self::Admin => None,
+            Self::Member { team, name } => {
+                Some(TokenGrant::Member { team: team.clone(), name: name.clone() })
+            }
+            Self::Agent(agent) => Some(TokenGrant::Agent(agent.clone())),
         }
     }
 
@@ -166,17 +184,18 @@ pub fn authorize(path: &str, caller: &Caller) -> Result<(), Status> {
     })
 }
 
-/// Puts [`authorize`] in front of every service.
+/// Puts [`authorize`] in front of every service, and refuses identities that were taken back.
 #[derive(Debug, Clone)]
 pub(crate) struct AuthorizationLayer {
     fleet: Arc<str>,
+    revocations: Revocations,
 }
 
 impl AuthorizationLayer {
     /// For the identities of one fleet.
     #[must_use]
-    pub(crate) fn new(fleet: &str) -> Self {
-        Self { fleet: fleet.into() }
+    pub(crate) fn new(fleet: &str, revocations: Revocations) -> Self {
+        Self { fleet: fleet.into(), revocations }
     }
 }
 
@@ -184,7 +203,7 @@ impl<S> Layer<S> for AuthorizationLayer {
     type Service = Authorized<S>;
 
     fn layer(&self, inner: S) -> Authorized<S> {
-        Authorized { fleet: self.fleet.clone(), inner }
+        Authorized { fleet: self.fleet.clone(), revocations: self.revocations.clone(), inner }
     }
 }
 
@@ -192,6 +211,7 @@ impl<S> Layer<S> for AuthorizationLayer {
 #[derive(Debug, Clone)]
 pub(crate) struct Authorized<S> {
     fleet: Arc<str>,
+    revocations: Revocations,
     inner: S,
 }
 
@@ -212,7 +232,8 @@ where
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let identity = request.extensions().get::<PeerIdentity>().and_then(|peer| peer.id.clone());
         let decision = Caller::from_identity(&self.fleet, identity.as_ref())
-            .and_then(|caller| authorize(request.uri().path(), &caller).map(|()| caller));
+            .and_then(|caller| authorize(request.uri().path(), &caller).map(|()| caller))
+            .and_then(|caller| self.revocations.check(&caller).map(|()| caller));
         match decision {
             Ok(caller) => {
                 request.extensions_mut().insert(caller);

@@ -20,6 +20,7 @@ mod probe;
 mod receipts;
 mod recovery;
 mod retention;
+mod revocations;
 mod services;
 mod signing;
 mod status;

@@ -50,7 +50,7 @@ fn from_refusal(refusal: &Refusal) -> Status {
         Refusal::UnknownBuild { .. } | Refusal::UnknownKey { .. } => Code::NotFound,
         Refusal::Spec(_) | Refusal::MalformedKey => Code::InvalidArgument,
         Refusal::KeyRevoked { .. } | Refusal::AgentBarred { .. } => Code::FailedPrecondition,
-        Refusal::InvalidToken => Code::PermissionDenied,
+        Refusal::InvalidToken | Refusal::IdentityRevoked { .. } => Code::PermissionDenied,
     };
     let mut status = Status::new(code, refusal.to_string());
     if let Refusal::QueueFull { retry_after, .. } = refusal {

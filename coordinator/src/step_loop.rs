@@ -35,7 +35,9 @@ use meridian_store::journal::{CommitProgress, GroupCommit};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::{journal_history::JournalHistory, metrics::Metrics, watchers::Watchers};
+use crate::{
+    journal_history::JournalHistory, metrics::Metrics, revocations::Revocations, watchers::Watchers,
+};
 
 /// Commands taken in one go before the events gathered so far are handed to the journal.
 const COMMANDS_PER_BATCH: usize = 256;
@@ -105,6 +107,7 @@ pub(crate) struct StepLoop {
     replies: HashMap<RequestId, oneshot::Sender<Reply>>,
     sessions: HashMap<SessionId, mpsc::Sender<v1::CoordinatorMessage>>,
     watchers: Watchers,
+    revocations: Revocations,
     metrics: Metrics,
     snapshots: Snapshots,
     next_request: u64,
@@ -115,6 +118,8 @@ pub(crate) struct StepLoop {
 pub(crate) struct Outlets {
     /// Woken when a build changed.
     pub(crate) watchers: Watchers,
+    /// Told of identities that are taken back.
+    pub(crate) revocations: Revocations,
     /// Told of each step.
     pub(crate) metrics: Metrics,
     /// Asked how far back events must be kept.
@@ -136,7 +141,7 @@ impl StepLoop {
         commit: GroupCommit,
         outlets: Outlets,
     ) -> Self {
-        let Outlets { watchers, metrics, history } = outlets;
+        let Outlets { watchers, revocations, metrics, history } = outlets;
         let snapshots = Snapshots { last: machine.durable().last_index(), history };
         let progress = commit.progress();
         let durable = progress.borrow().durable;
@@ -152,6 +157,7 @@ impl StepLoop {
             replies: HashMap::new(),
             sessions: HashMap::new(),
             watchers,
+            revocations,
             metrics,
             snapshots,
             next_request: 0,
@@ -316,6 +322,10 @@ impl StepLoop {
             Action::Close { session, why } => {
                 tracing::info!(%session, why, "an agent's stream is closed");
                 self.sessions.remove(&session);
+            }
+            Action::IdentityRevoked { identity } => {
+                tracing::warn!(%identity, "an identity is revoked");
+                self.revocations.add(identity);
             }
             Action::BuildChanged { build } => self.watchers.changed(&build),
         }

@@ -180,6 +180,15 @@ impl Fleet {
         Running::start(command).finish(Duration::from_secs(30))
     }
 
+    /// Takes an identity back, with the coordinator's own administrator identity; `kind` is `--agent` or `--member`.
+    #[track_caller]
+    pub fn revoke(&self, kind: &str, name: &str) -> Run {
+        let mut command = self.home.meridian(["revoke", kind, name]);
+        command.arg("--state").arg(self.coordinator_state());
+        command.args(["--coordinator", &self.address()]);
+        Running::start(command).finish(Duration::from_secs(30))
+    }
+
     /// Takes a signing key back, with the coordinator's own administrator identity.
     ///
     /// # Panics

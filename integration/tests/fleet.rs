@@ -83,6 +83,26 @@ fn another_team_learns_nothing() {
 }
 
 #[test]
+fn a_revoked_member_is_refused_and_the_name_is_not_given_out_again() {
+    let fleet = Fleet::start();
+    let alice = fleet.member("alice");
+    let bob = fleet.member("bob");
+    alice.run(&["builds", "--project", "acme/p"]).expect_code(0);
+    fleet.revoke("--member", "acme/alice").expect_code(0).expect_words(&["alice", "revoked"]);
+    alice
+        .run(&["builds", "--project", "acme/p"])
+        .expect_code(REFUSED)
+        .expect_words(&["revoked", "another name"]);
+    bob.run(&["builds", "--project", "acme/p"]).expect_code(0);
+    bob.run(&["revoke", "--member", "acme/alice"]).expect_code(REFUSED).expect_words(&["--state"]);
+    fleet.create_token("--member", "acme/alice", "1h").expect_code(REFUSED).expect_words(&["revoked"]);
+    fleet.revoke("--member", "acme/alice").expect_code(0).expect_words(&["before"]);
+    for wrong in ["acme", "acme/", "a b/c"] {
+        fleet.revoke("--member", wrong).expect_code(2);
+    }
+}
+
+#[test]
 fn a_token_is_good_once_for_its_time_and_its_fleet() {
     let fleet = Fleet::start();
     let address = fleet.address();

@@ -56,6 +56,8 @@ pub enum Command {
     Join(JoinArgs),
     /// Make one-time tokens for agents and members.
     Token(TokenArgs),
+    /// Take an agent's or a member's identity back, for good.
+    Revoke(RevokeArgs),
     /// Say whether artifacts are to be trusted, offline.
     Verify(VerifyArgs),
     /// Look after the keys that a fleet vouches for.
@@ -93,6 +95,7 @@ impl Command {
             Self::Local(args) => args.json(),
             Self::Join(args) => args.json,
             Self::Token(args) => args.json(),
+            Self::Revoke(args) => args.fleet.json,
             Self::Journal(JournalArgs { command: JournalCommand::Verify { json, .. } }) => *json,
             Self::Verify(args) => args.json,
             Self::Doctor(args) => args.json,
@@ -224,19 +227,49 @@ pub enum TokenCommand {
 /// Arguments of `meridian token create`.
 #[derive(Debug, Args)]
 #[command(
-    group(clap::ArgGroup::new("grant").required(true)),
     after_help = "Examples:\n  meridian token create --agent eu-central/a1\n  meridian token create --member web/alice --lifetime 2h"
 )]
 pub struct TokenCreateArgs {
-    /// Its bearer becomes this agent.
-    #[arg(long, value_name = "REGION/NAME", group = "grant")]
-    pub agent: Option<String>,
-    /// Its bearer becomes this member of a team.
-    #[arg(long, value_name = "TEAM/NAME", group = "grant")]
-    pub member: Option<String>,
+    /// What its bearer becomes.
+    #[command(flatten)]
+    pub identity: IdentityArgs,
     /// How long it can be used: a number with s, m, h or d.
     #[arg(long, default_value = "1h", value_parser = parse_span)]
     pub lifetime: std::time::Duration,
+    /// Act as the administrator whose identity lies in this state directory of a coordinator.
+    #[arg(long, value_name = "DIR")]
+    pub state: Option<std::path::PathBuf>,
+    /// Which fleet.
+    #[command(flatten)]
+    pub fleet: FleetArgs,
+}
+
+/// Whose identity: exactly one.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct IdentityArgs {
+    /// An agent.
+    #[arg(long, value_name = "REGION/NAME")]
+    pub agent: Option<String>,
+    /// A member of a team.
+    #[arg(long, value_name = "TEAM/NAME")]
+    pub member: Option<String>,
+}
+
+/// Arguments of `meridian revoke`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Every call under the identity is refused from then on, and the name is not given out again. With an agent's \
+                  identity every key that it signed with is taken back, and what it was building goes elsewhere.\n\n\
+                  Examples:\n  meridian revoke --agent eu-central/a1 --since 2026-11-22T00:00:00.000Z\n  meridian revoke --member web/alice"
+)]
+pub struct RevokeArgs {
+    /// Whose identity.
+    #[command(flatten)]
+    pub identity: IdentityArgs,
+    /// From when on what the agent signed counts no more, by the time of its acceptance; from now on when not said.
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
     /// Act as the administrator whose identity lies in this state directory of a coordinator.
     #[arg(long, value_name = "DIR")]
     pub state: Option<std::path::PathBuf>,
@@ -329,7 +362,7 @@ impl KeyringCommand {
     after_help = "Example:\n  meridian keyring revoke 3f0c… --since 2026-11-22T00:00:00.000Z --state /var/lib/meridian --coordinator builds.acme.example:7443"
 )]
 pub struct KeyringRevokeArgs {
-    /// The key's id, as `meridian keyring show --json` has it.
+    /// The key's id, or as much of it as `meridian keyring show` prints.
     pub key: String,
     /// From when on it counts no more; from now on when not said.
     #[arg(long, value_name = "TIME")]

@@ -11,7 +11,8 @@ pub mod release;
 pub mod role;
 
 pub use commands::{
-    BuildRef, BuildsArgs, CacheprogArgs, Cli, Command, DoctorArgs, FleetArgs, JoinArgs, JournalArgs,
-    JournalCommand, KeyringArgs, KeyringCommand, KeyringRevokeArgs, LogsArgs, SandboxEnterArgs,
-    SandboxExecArgs, SignerArgs, TokenArgs, TokenCommand, TokenCreateArgs, VerifyArgs, parse_span,
+    BuildRef, BuildsArgs, CacheprogArgs, Cli, Command, DoctorArgs, FleetArgs, IdentityArgs, JoinArgs,
+    JournalArgs, JournalCommand, KeyringArgs, KeyringCommand, KeyringRevokeArgs, LogsArgs, RevokeArgs,
+    SandboxEnterArgs, SandboxExecArgs, SignerArgs, TokenArgs, TokenCommand, TokenCreateArgs, VerifyArgs,
+    parse_span,
 };

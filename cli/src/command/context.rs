@@ -42,11 +42,27 @@ impl Context {
         select::connect(args, &self.directories, &self.config).await
     }
 
+    /// Acts as the administrator whose state directory is named, and otherwise as who we are in the fleet that is meant.
+    ///
+    /// # Errors
+    /// As [`Self::fleet`]; when the directory holds no administrator's identity, or nothing says where the coordinator
+    /// is.
+    pub async fn administrator_or_own(
+        &self,
+        state: Option<&Path>,
+        args: &FleetArgs,
+    ) -> Result<Client, Trouble> {
+        match state {
+            Some(state) => self.administrator(state, args),
+            None => Ok(self.fleet(args).await?.client),
+        }
+    }
+
     /// Acts as the administrator whose identity a coordinator keeps in its state directory.
     ///
     /// # Errors
     /// When there is no such identity, or nothing says where the coordinator is.
-    pub fn administrator(&self, state: &Path, args: &FleetArgs) -> Result<Client, Trouble> {
+    fn administrator(&self, state: &Path, args: &FleetArgs) -> Result<Client, Trouble> {
         let directory = state.join("admin");
         let identity = Identity::load(&directory).map_err(Trouble::refused)?.ok_or_else(|| {
             Trouble::refused(format_args!("no administrator's identity in {}", directory.display()))

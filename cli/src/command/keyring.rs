@@ -13,7 +13,11 @@ use serde_json::{Value, json};
 use crate::{
     args::{KeyringCommand, KeyringRevokeArgs},
     command::{context::Context, print},
-    fleet::{client::ask, root::pinned_root, select::Fleet},
+    fleet::{
+        client::{Client, ask},
+        root::pinned_root,
+        select::Fleet,
+    },
     trouble::Trouble,
 };
 
@@ -46,11 +50,15 @@ pub async fn run(context: &Context, command: &KeyringCommand) -> Result<(), Trou
 /// # Errors
 /// When the fleet does not answer, or sends a keyring that its root did not sign.
 pub async fn fetch(fleet: &Fleet) -> Result<(Keyring, Envelope), Trouble> {
-    let client = &fleet.client;
+    let (keyring, envelope) = published(&fleet.client).await?;
+    fleet.remember(&envelope);
+    Ok((keyring, envelope))
+}
+
+async fn published(client: &Client) -> Result<(Keyring, Envelope), Trouble> {
     let answer = ask("fetch the keyring", client.keys().keyring(v1::KeyringRequest {})).await?;
     let envelope = Envelope::parse(&answer.keyring).map_err(Trouble::broken)?;
     let keyring = Keyring::open(&envelope, &pinned_root(client)?).map_err(Trouble::broken)?;
-    fleet.remember(&envelope);
     Ok((keyring, envelope))
 }
 
@@ -94,20 +102,80 @@ fn moment(at: Wall) -> String {
     Timestamp::new(at).map_or_else(|_| format!("{} ms", at.0), |at| at.to_string())
 }
 
+/// From when on something is revoked, in milliseconds since 1970.
+///
+/// # Errors
+/// When it is not a time.
+pub fn since_ms(since: Option<&str>) -> Result<Option<u64>, Trouble> {
+    let since: Option<Timestamp> = since.map(str::parse).transpose().map_err(Trouble::usage)?;
+    Ok(since.map(|since| since.wall().0))
+}
+
 async fn revoke(context: &Context, args: &KeyringRevokeArgs) -> Result<(), Trouble> {
-    let key: KeyId = args.key.parse().map_err(Trouble::usage)?;
-    let since: Option<Timestamp> =
-        args.since.as_deref().map(str::parse).transpose().map_err(Trouble::usage)?;
-    let since_ms = since.map(|since| since.wall().0);
-    let request = v1::RevokeKeyRequest { key: key.to_string(), since_ms };
-    let client = match &args.state {
-        Some(state) => context.administrator(state, &args.fleet)?,
-        None => context.fleet(&args.fleet).await?.client,
+    let wanted = KeyPrefix::parse(&args.key)?;
+    let since_ms = since_ms(args.since.as_deref())?;
+    let client = context.administrator_or_own(args.state.as_deref(), &args.fleet).await?;
+    let key = match wanted {
+        KeyPrefix::Whole(key) => key,
+        KeyPrefix::Part(part) => find(&published(&client).await?.0, &part)?,
     };
+    let request = v1::RevokeKeyRequest { key: key.to_string(), since_ms };
     let answer = ask("revoke the key", client.keys().revoke(request)).await?;
     if args.fleet.json {
         return print::json(&json!({ "key": key.to_string(), "changed": answer.changed }));
     }
     let word = if answer.changed { "revoked" } else { "was revoked before" };
     print::line(&format!("key {key} {word}; verifiers learn of it with the next keyring.json they are given"))
+}
+
+/// A key's id as somebody typed it.
+#[derive(Debug, PartialEq, Eq)]
+enum KeyPrefix {
+    Whole(KeyId),
+    /// At least as much as a table shows.
+    Part(String),
+}
+
+impl KeyPrefix {
+    fn parse(text: &str) -> Result<Self, Trouble> {
+        if let Ok(key) = text.parse() {
+            return Ok(Self::Whole(key));
+        }
+        let is_hex = text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        if is_hex && (print::SHORT_LEN..64).contains(&text.len()) {
+            return Ok(Self::Part(text.to_owned()));
+        }
+        Err(Trouble::usage(format_args!("{text:?} is not a key's id")).hint(format_args!(
+            "take it from `meridian keyring show`: {} to 64 of 0-9 and a-f",
+            print::SHORT_LEN
+        )))
+    }
+}
+
+fn find(keyring: &Keyring, part: &str) -> Result<KeyId, Trouble> {
+    let ids = keyring.entries().map(|entry| entry.key.id());
+    let found: Vec<KeyId> = ids.filter(|id| id.to_string().starts_with(part)).collect();
+    match found.as_slice() {
+        [key] => Ok(*key),
+        [] => Err(Trouble::refused(format_args!("the fleet has no key {part}…"))
+            .hint("`meridian keyring show` lists them")),
+        _ => Err(Trouble::usage(format_args!("{} keys begin with {part}; say more of the id", found.len()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_may_be_as_short_as_the_table_shows_it_and_no_shorter() {
+        let whole = KeyId::of(b"spki");
+        let text = whole.to_string();
+        assert_eq!(KeyPrefix::parse(&text).unwrap(), KeyPrefix::Whole(whole));
+        let short = print::short(&text);
+        assert_eq!(KeyPrefix::parse(&short).unwrap(), KeyPrefix::Part(short.clone()));
+        for wrong in [&short[1..], "", "xyz", &text.to_uppercase(), &format!("{text}0")] {
+            assert!(KeyPrefix::parse(wrong).is_err(), "{wrong}");
+        }
+    }
 }

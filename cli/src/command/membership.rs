@@ -1,11 +1,13 @@
-//! `meridian join` and `meridian token`.
+//! `meridian join`, `meridian token` and `meridian revoke`.
+
+use std::path::Path;
 
 use meridian_core::id::{AgentId, AgentName, TeamName};
-use meridian_proto::v1::{self, create_token_request::Grant};
+use meridian_proto::v1::{self, create_token_request::Grant, revoke_request::Identity};
 use serde_json::json;
 
 use crate::{
-    args::{JoinArgs, TokenCreateArgs},
+    args::{IdentityArgs, JoinArgs, RevokeArgs, TokenCreateArgs},
     command::{context::Context, keyring, print},
     fleet::{
         client::{Client, ask},
@@ -50,22 +52,15 @@ pub async fn join(context: &Context, args: &JoinArgs) -> Result<(), Trouble> {
 /// # Errors
 /// When we are no administrator, or the grant is not well-formed.
 pub async fn create(context: &Context, args: &TokenCreateArgs) -> Result<(), Trouble> {
-    let grant = grant(args)?;
+    let grant = match identity(&args.identity)? {
+        Identity::Agent(agent) => Grant::Agent(agent),
+        Identity::Member(member) => Grant::Member(member),
+    };
     let lifetime_ms = u64::try_from(args.lifetime.as_millis()).map_err(Trouble::usage)?;
     let request = v1::CreateTokenRequest { lifetime_ms, grant: Some(grant) };
-    let answer = match &args.state {
-        Some(state) => {
-            let client = context.administrator(state, &args.fleet)?;
-            ask("create a token", client.fleet().create_token(request)).await?
-        }
-        None => {
-            let fleet = context.fleet(&args.fleet).await?;
-            ask("create a token", fleet.client.fleet().create_token(request)).await.map_err(|trouble| {
-                trouble
-                    .hint("run it where the coordinator runs, with --state DIR, to act as its administrator")
-            })?
-        }
-    };
+    let client = context.administrator_or_own(args.state.as_deref(), &args.fleet).await?;
+    let answer = ask("create a token", client.fleet().create_token(request)).await;
+    let answer = answer.map_err(|trouble| not_as_administrator(trouble, args.state.as_deref()))?;
     let printed = if args.fleet.json {
         print::json(&json!({ "token": answer.token, "lifetime_ms": lifetime_ms }))
     } else {
@@ -76,10 +71,41 @@ pub async fn create(context: &Context, args: &TokenCreateArgs) -> Result<(), Tro
         .map_err(|trouble| trouble.hint("a token was made and is lost; nobody can use it. Make another one"))
 }
 
-fn grant(args: &TokenCreateArgs) -> Result<Grant, Trouble> {
+/// Takes an identity back.
+///
+/// # Errors
+/// When we are no administrator, or the identity or the time is not well-formed.
+pub async fn revoke(context: &Context, args: &RevokeArgs) -> Result<(), Trouble> {
+    let identity = identity(&args.identity)?;
+    let since_ms = keyring::since_ms(args.since.as_deref())?;
+    let whose = match &identity {
+        Identity::Agent(agent) => format!("agent {agent}"),
+        Identity::Member(member) => format!("member {} of team {}", member.name, member.team),
+    };
+    let client = context.administrator_or_own(args.state.as_deref(), &args.fleet).await?;
+    let request = v1::RevokeRequest { identity: Some(identity), since_ms };
+    let answer = ask("revoke the identity", client.fleet().revoke(request)).await;
+    let answer = answer.map_err(|trouble| not_as_administrator(trouble, args.state.as_deref()))?;
+    if args.fleet.json {
+        return print::json(&json!({ "identity": whose, "changed": answer.changed }));
+    }
+    let word = if answer.changed { "is revoked" } else { "was revoked before" };
+    print::line(&format!(
+        "the identity of {whose} {word}: its calls are refused, and its name is not given out again"
+    ))
+}
+
+fn not_as_administrator(trouble: Trouble, state: Option<&Path>) -> Trouble {
+    if state.is_some() {
+        return trouble;
+    }
+    trouble.hint("run it where the coordinator runs, with --state DIR, to act as its administrator")
+}
+
+fn identity(args: &IdentityArgs) -> Result<Identity, Trouble> {
     if let Some(agent) = &args.agent {
         let agent: AgentId = agent.parse().map_err(Trouble::usage)?;
-        return Ok(Grant::Agent(agent.to_string()));
+        return Ok(Identity::Agent(agent.to_string()));
     }
     let member = args.member.as_deref().unwrap_or_default();
     let (team, name) = member
@@ -89,5 +115,5 @@ fn grant(args: &TokenCreateArgs) -> Result<Grant, Trouble> {
     let name = AgentName::new(name).map_err(|_| {
         Trouble::usage(format_args!("member {name:?} is not a name: a-z, 0-9, '.', '_' and '-', at most 63"))
     })?;
-    Ok(Grant::Member(v1::MemberGrant { team: team.to_string(), name: name.to_string() }))
+    Ok(Identity::Member(v1::MemberGrant { team: team.to_string(), name: name.to_string() }))
 }

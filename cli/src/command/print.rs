@@ -52,10 +52,13 @@ pub fn written(result: io::Result<()>) -> Result<(), Trouble> {
     })
 }
 
+/// How much of a digest tells it apart from others of the same list.
+pub const SHORT_LEN: usize = 12;
+
 /// As much of a digest, a commit or a key's id as tells it apart from others of the same list.
 #[must_use]
 pub fn short(text: &str) -> String {
-    text.chars().take(12).collect()
+    text.chars().take(SHORT_LEN).collect()
 }
 
 /// Rows in columns, each as wide as its widest cell, two blanks between. The first row is the heading.

@@ -7,6 +7,7 @@ use meridian_core::{
     digest::Digest,
     machine::{effect::Reply, input::Input, record::TokenGrant},
     quantity::Millis,
+    time::Wall,
 };
 use meridian_proto::v1;
 use meridian_runtime::identity::{Authority, SpiffeId, check_request};
@@ -55,6 +56,13 @@ impl FleetService {
     }
 }
 
+fn member_of(member: &v1::MemberGrant) -> Result<TokenGrant, Status> {
+    Ok(TokenGrant::Member {
+        team: member.team.parse().map_err(invalid)?,
+        name: member.name.parse().map_err(invalid)?,
+    })
+}
+
 #[tonic::async_trait]
 impl v1::fleet_server::Fleet for FleetService {
     async fn enroll(
@@ -90,6 +98,28 @@ impl v1::fleet_server::Fleet for FleetService {
         self.certify(&request.into_inner().certificate_request, &id)
     }
 
+    async fn revoke(
+        &self,
+        request: Request<v1::RevokeRequest>,
+    ) -> Result<Response<v1::RevokeResponse>, Status> {
+        use v1::revoke_request::Identity;
+        let message = request.into_inner();
+        let identity = match message.identity.ok_or_else(|| invalid("say whose identity is revoked"))? {
+            Identity::Agent(agent) => TokenGrant::Agent(agent.parse().map_err(invalid)?),
+            Identity::Member(member) => member_of(&member)?,
+        };
+        let since = message.since_ms.map(Wall);
+        let reply = self
+            .handle
+            .request(move |request| Input::RevokeIdentity { request, identity, since })
+            .await
+            .map_err(from_command)?;
+        match reply {
+            Reply::IdentityRevoked { changed } => Ok(Response::new(v1::RevokeResponse { changed })),
+            other => Err(from_reply("revoke", other)),
+        }
+    }
+
     async fn create_token(
         &self,
         request: Request<v1::CreateTokenRequest>,
@@ -98,10 +128,7 @@ impl v1::fleet_server::Fleet for FleetService {
         let message = request.into_inner();
         let grant = match message.grant.ok_or_else(|| invalid("the token must grant something"))? {
             Grant::Agent(agent) => TokenGrant::Agent(agent.parse().map_err(invalid)?),
-            Grant::Member(member) => TokenGrant::Member {
-                team: member.team.parse().map_err(invalid)?,
-                name: member.name.parse().map_err(invalid)?,
-            },
+            Grant::Member(member) => member_of(&member)?,
         };
         let lifetime = Millis(message.lifetime_ms);
         if lifetime == Millis(0) || lifetime > TOKEN_LIFETIME_MAX {

@@ -1,5 +1,6 @@
 //! Joining a fleet, and what the coordinator says of itself.
 
+use meridian_core::machine::Limits;
 use meridian_proto::v1::{self, fleet_client::FleetClient};
 use meridian_runtime::{
     identity::{Identity, new_key_and_csr},
@@ -119,4 +120,35 @@ async fn health_readiness_and_figures_are_served_over_plain_http() {
         assert!(answer.starts_with("HTTP/1.1 200"), "{path}: {answer}");
         assert!(answer.contains(expected), "{path}: {answer}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_identity_is_refused_whatever_certificate_it_has_and_after_a_restart_too() {
+    let fleet = Fixture::start().await;
+    let agent = fleet.agent("a1").await;
+    let request = |agent: &str| v1::RevokeRequest {
+        identity: Some(v1::revoke_request::Identity::Agent(agent.to_owned())),
+        since_ms: None,
+    };
+    for who in ["team/web/member/ann", "agent/eu/a1"] {
+        let error = FleetClient::new(fleet.channel(who)).revoke(request("eu/a1")).await.unwrap_err();
+        assert_eq!(error.code(), Code::PermissionDenied, "{who}");
+    }
+    let mut admin = FleetClient::new(fleet.channel("admin"));
+    assert!(admin.revoke(request("eu/a1")).await.unwrap().into_inner().changed);
+    assert!(!admin.revoke(request("eu/a1")).await.unwrap().into_inner().changed);
+    let (_, renewal) = new_key_and_csr().unwrap();
+    let renewal = v1::RenewRequest { certificate_request: renewal.into() };
+    let refused = |error: tonic::Status| {
+        assert_eq!(error.code(), Code::PermissionDenied, "{error}");
+        assert!(error.message().contains("the identity of agent eu/a1 was revoked"), "{error}");
+    };
+    // The channel is open since before.
+    refused(FleetClient::new(agent.channel.clone()).renew(renewal.clone()).await.unwrap_err());
+    refused(agent.signer.certify(&agent.channel).await.unwrap_err());
+    refused(token(&fleet, "eu/a1", 60_000).await.unwrap_err());
+    FleetClient::new(fleet.channel("agent/eu/a2")).renew(renewal.clone()).await.unwrap();
+
+    let fleet = fleet.restart(Limits::default()).await;
+    refused(FleetClient::new(fleet.channel("agent/eu/a1")).renew(renewal).await.unwrap_err());
 }

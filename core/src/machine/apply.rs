@@ -7,12 +7,14 @@
 use crate::{
     build::{BuildSpec, Source},
     id::{BuildId, Fence, IdempotencyKey, JournalIndex, TaskId},
-    keyring::{CertifiedKey, KeyId},
+    keyring::{CertifiedKey, KeyHolder, KeyId},
     machine::{
         durable::Durable,
         event::{Event, EventKind},
         input::{Failure, Outcome},
-        record::{BuildRecord, BuildState, TaskKind, TaskRecord, TaskState, TaskStep, TokenRecord},
+        record::{
+            BuildRecord, BuildState, TaskKind, TaskRecord, TaskState, TaskStep, TokenGrant, TokenRecord,
+        },
     },
     time::Wall,
 };
@@ -136,6 +138,7 @@ impl Durable {
             EventKind::KeyCertified { .. }
             | EventKind::KeyRevoked { .. }
             | EventKind::KeyForgotten { .. } => self.apply_key(kind),
+            EventKind::IdentityRevoked { identity, since } => self.apply_identity_revoked(identity, *since),
         }
     }
 
@@ -295,6 +298,20 @@ impl Durable {
                 self.keys.remove(key).ok_or(Fault::UnknownKey(*key))?;
             }
             _ => {}
+        }
+        Ok(())
+    }
+
+    fn apply_identity_revoked(&mut self, identity: &TokenGrant, since: Wall) -> Result<(), Fault> {
+        if self.revoked.get(identity).is_some_and(|revoked| *revoked <= since) {
+            return Err(Fault::State { what: identity.to_string(), state: "revoked" });
+        }
+        self.revoked.insert(identity.clone(), since);
+        if let TokenGrant::Agent(agent) = identity {
+            let keys = self.keys.values_mut();
+            for key in keys.filter(|key| matches!(&key.claim.holder, KeyHolder::Agent(a) if a == agent)) {
+                key.revoked = Some(key.revoked.map_or(since, |revoked| revoked.min(since)));
+            }
         }
         Ok(())
     }

@@ -17,7 +17,7 @@ use crate::{
         effect::Order,
         input::{AgentOffer, Failure, FailureKind, Observation},
         observed::AttachedAgent,
-        record::TaskState,
+        record::{TaskState, TokenGrant},
         step::Turn,
     },
 };
@@ -33,6 +33,10 @@ impl Turn<'_> {
     ) {
         if self.observed.agent_of(session).is_some_and(|other| *other != agent) {
             self.close(session, "a stream belongs to one agent only");
+            return;
+        }
+        if self.durable.is_revoked(&TokenGrant::Agent(agent.clone())) {
+            self.close(session, "the agent's identity was revoked");
             return;
         }
         if let Some(old) = self.observed.session_of(&agent).filter(|old| *old != session) {

@@ -6,6 +6,7 @@ use crate::{
     machine::{
         effect::{Refusal, Reply},
         event::EventKind,
+        record::TokenGrant,
         step::Turn,
     },
     quantity::Millis,
@@ -28,6 +29,12 @@ impl Turn<'_> {
         let (now, life) = (self.now.wall, self.limits.key_life);
         if claim.spki.is_empty() || claim.spki.len() > SPKI_LEN_MAX {
             return Err(Refusal::MalformedKey);
+        }
+        if let KeyHolder::Agent(agent) = &claim.holder {
+            let identity = TokenGrant::Agent(agent.clone());
+            if self.durable.is_revoked(&identity) {
+                return Err(Refusal::IdentityRevoked { identity });
+            }
         }
         let id = KeyId::of(&claim.spki);
         let not_before = match self.durable.keys.get(&id) {
@@ -83,7 +90,7 @@ impl Turn<'_> {
     }
 
     /// Looks again at whether an attached agent may get work: it must have a key that was not taken back.
-    fn note_bar(&mut self, holder: &KeyHolder) {
+    pub(super) fn note_bar(&mut self, holder: &KeyHolder) {
         let KeyHolder::Agent(agent) = holder else { return };
         let is_barred = self.durable.is_barred(agent, self.now.wall);
         if let Some(attached) = self.observed.agents.get_mut(agent) {

@@ -16,7 +16,8 @@ use crate::{
     keyring::{CertifiedKey, KeyHolder, KeyId},
     machine::{
         record::{
-            BuildRecord, BuildState, Counters, ProjectRecord, Record, TaskRecord, TaskState, TokenRecord,
+            BuildRecord, BuildState, Counters, ProjectRecord, Record, RevokedIdentity, TaskRecord, TaskState,
+            TokenGrant, TokenRecord,
         },
         standing::{self, Standing},
     },
@@ -40,6 +41,7 @@ pub struct Durable {
     pub(super) builds: BTreeMap<BuildId, BuildRecord>,
     pub(super) tokens: BTreeMap<Digest, TokenRecord>,
     pub(super) keys: BTreeMap<KeyId, CertifiedKey>,
+    pub(super) revoked: BTreeMap<TokenGrant, Wall>,
     pub(super) index: Index,
 }
 
@@ -156,17 +158,31 @@ impl Durable {
         self.keys.values()
     }
 
-    /// Whether an agent has lost the keys that it could sign with: one was revoked, and none is left that counts at
-    /// `at`. An agent that has had no key yet is not barred.
+    /// Whether an identity was taken back.
+    #[must_use]
+    pub fn is_revoked(&self, identity: &TokenGrant) -> bool {
+        self.revoked.contains_key(identity)
+    }
+
+    /// All identities that were taken back.
+    pub fn revoked(&self) -> impl Iterator<Item = &TokenGrant> {
+        self.revoked.keys()
+    }
+
+    /// Whether an agent may not work: its identity was revoked, or it has lost the keys that it could sign with: one was
+    /// revoked, and none is left that counts at `at`. An agent that has had no key yet is not barred.
     #[must_use]
     pub fn is_barred(&self, agent: &AgentId, at: Wall) -> bool {
+        if self.is_revoked(&TokenGrant::Agent(agent.clone())) {
+            return true;
+        }
         let own =
             |key: &&CertifiedKey| matches!(&key.claim.holder, KeyHolder::Agent(holder) if holder == agent);
         let is_revoked = self.keys.values().filter(own).any(|key| key.revoked.is_some());
         is_revoked && !self.keys.values().filter(own).any(|key| key.is_live(at))
     }
 
-    /// The state as a list: counters, then projects, builds, tokens and keys, each by id.
+    /// The state as a list: counters, then projects, builds, tokens, keys and revoked identities, each by id.
     #[must_use]
     pub fn records(&self) -> Vec<Record> {
         let projects = self.projects.iter().map(|(id, last_build)| {
@@ -175,11 +191,15 @@ impl Durable {
         let builds = self.builds.values().map(|build| Record::Build(Box::new(build.clone())));
         let tokens = self.tokens.values().map(|token| Record::Token(token.clone()));
         let keys = self.keys.values().map(|key| Record::Key(key.clone()));
+        let revoked = self.revoked.iter().map(|(identity, since)| {
+            Record::Revoked(RevokedIdentity { identity: identity.clone(), since: *since })
+        });
         std::iter::once(Record::Counters(self.counters.clone()))
             .chain(projects)
             .chain(builds)
             .chain(tokens)
             .chain(keys)
+            .chain(revoked)
             .collect()
     }
 
@@ -207,6 +227,9 @@ impl Durable {
                     (format!("token {}", token.hash), state.tokens.insert(token.hash, token).is_none())
                 }
                 Record::Key(key) => (format!("key {}", key.id()), state.keys.insert(key.id(), key).is_none()),
+                Record::Revoked(RevokedIdentity { identity, since }) => {
+                    (format!("the revoked {identity}"), state.revoked.insert(identity, since).is_none())
+                }
             };
             if !is_new {
                 return Err(SnapshotError::Twice(what));

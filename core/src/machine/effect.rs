@@ -37,12 +37,17 @@ pub enum Action {
         /// What.
         order: Order,
     },
-    /// Close a stream that a newer one of the same agent replaced.
+    /// Close a stream: a newer one of the same agent replaced it, or the agent's identity was revoked.
     Close {
         /// Which stream.
         session: SessionId,
         /// Why.
         why: String,
+    },
+    /// Refuse every further call of an identity.
+    IdentityRevoked {
+        /// Whose.
+        identity: TokenGrant,
     },
     /// Wake the watchers of a build.
     BuildChanged {
@@ -78,6 +83,11 @@ pub enum Reply {
     },
     /// The key is revoked, or was before.
     KeyRevoked {
+        /// Whether this request is what revoked it, or made it earlier.
+        changed: bool,
+    },
+    /// The identity is revoked, or was before.
+    IdentityRevoked {
         /// Whether this request is what revoked it, or made it earlier.
         changed: bool,
     },
@@ -136,6 +146,12 @@ pub enum Refusal {
     KeyRevoked {
         /// Which.
         key: KeyId,
+    },
+    /// The identity was revoked, and is not given out again.
+    #[error("the identity of {identity} was revoked; join again under another name")]
+    IdentityRevoked {
+        /// Whose.
+        identity: TokenGrant,
     },
     /// Every key that the agent could sign with was revoked.
     #[error(

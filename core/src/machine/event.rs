@@ -152,6 +152,13 @@ pub enum EventKind {
         /// Which.
         key: KeyId,
     },
+    /// An identity is taken back for good, and with an agent's every key that it has.
+    IdentityRevoked {
+        /// Whose.
+        identity: TokenGrant,
+        /// From when on.
+        since: Wall,
+    },
 }
 
 impl EventKind {
@@ -175,7 +182,8 @@ impl EventKind {
             | Self::TokenExpired { .. }
             | Self::KeyCertified { .. }
             | Self::KeyRevoked { .. }
-            | Self::KeyForgotten { .. } => None,
+            | Self::KeyForgotten { .. }
+            | Self::IdentityRevoked { .. } => None,
         }
     }
 }

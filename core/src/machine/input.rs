@@ -78,6 +78,15 @@ pub enum Input {
         /// From when on; from now on when not said.
         since: Option<Wall>,
     },
+    /// An administrator takes an identity back, and with an agent's every key that it has.
+    RevokeIdentity {
+        /// Whom to answer.
+        request: RequestId,
+        /// Whose.
+        identity: TokenGrant,
+        /// From when on; from now on when not said.
+        since: Option<Wall>,
+    },
     /// An agent's stream opened. An older session of the same agent ends by this.
     Attach {
         /// The new stream.

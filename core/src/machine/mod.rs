@@ -25,6 +25,7 @@ pub mod record;
 mod replay;
 mod report;
 pub mod request;
+mod revoke;
 mod standing;
 mod step;
 mod submit;

@@ -2,6 +2,8 @@
 //!
 //! All fields are readable by the wire conversions and the views; only `apply` builds or changes them.
 
+use std::fmt;
+
 use crate::{
     build::{Artifact, BuildSpec, Resolution},
     digest::Digest,
@@ -29,6 +31,8 @@ pub enum Record {
     Token(TokenRecord),
     /// A signing key that the fleet vouches for.
     Key(CertifiedKey),
+    /// An identity that was taken back.
+    Revoked(RevokedIdentity),
 }
 
 /// What is counted across the fleet.
@@ -249,8 +253,8 @@ pub enum Verdict {
     },
 }
 
-/// What a one-time token lets its bearer become.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What a one-time token lets its bearer become: an identity in the fleet, other than its administrator's.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum TokenGrant {
     /// An agent with exactly this id.
     Agent(AgentId),
@@ -261,6 +265,24 @@ pub enum TokenGrant {
         /// The member's name, for the audit.
         name: crate::id::AgentName,
     },
+}
+
+impl fmt::Display for TokenGrant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Agent(agent) => write!(f, "agent {agent}"),
+            Self::Member { team, name } => write!(f, "member {name} of team {team}"),
+        }
+    }
+}
+
+/// An identity that was taken back. It stays so: whoever had it joins again under another name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RevokedIdentity {
+    /// Whose.
+    pub identity: TokenGrant,
+    /// From when on it was not its owner's any more.
+    pub since: Wall,
 }
 
 /// A one-time token that is neither redeemed nor expired.

@@ -11,6 +11,7 @@ use crate::{
         input::Input,
         limits::Limits,
         observed::Observed,
+        record::TokenGrant,
     },
     time::{Mono, Now},
 };
@@ -134,6 +135,9 @@ impl Turn<'_> {
             Input::RedeemToken { request, hash } => self.redeem_token(request, hash),
             Input::CertifyKey { request, claim } => self.certify_key(request, claim),
             Input::RevokeKey { request, key, since } => self.revoke_key(request, key, since),
+            Input::RevokeIdentity { request, identity, since } => {
+                self.revoke_identity(request, identity, since);
+            }
             Input::Attach { session, agent, offer, held } => self.attach(session, agent, offer, held),
             Input::Detach { session } => self.detach(session),
             Input::Observe { session, observation } => self.observe(session, observation),
@@ -200,6 +204,11 @@ impl Turn<'_> {
     /// Tells an agent something over its stream.
     pub(super) fn send(&mut self, session: SessionId, order: Order) {
         self.actions.push(Action::Send { session, order });
+    }
+
+    /// Has every further call of an identity refused.
+    pub(super) fn refuse_calls_of(&mut self, identity: TokenGrant) {
+        self.actions.push(Action::IdentityRevoked { identity });
     }
 
     /// Closes a stream.

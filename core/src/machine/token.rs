@@ -26,6 +26,9 @@ impl Turn<'_> {
         let reply = match self.durable.tokens.get(&hash) {
             Some(known) if known.grant == grant => Reply::TokenCreated,
             Some(_) => Reply::Refused(Refusal::InvalidToken),
+            None if self.durable.is_revoked(&grant) => {
+                Reply::Refused(Refusal::IdentityRevoked { identity: grant })
+            }
             None if self.durable.tokens.len() as u64 >= limit => {
                 Reply::Refused(Refusal::TooManyTokens { limit })
             }
@@ -44,6 +47,9 @@ impl Turn<'_> {
         self.expire_tokens();
         let reply = match self.durable.tokens.get(&hash) {
             None => Reply::Refused(Refusal::InvalidToken),
+            Some(token) if self.durable.is_revoked(&token.grant) => {
+                Reply::Refused(Refusal::IdentityRevoked { identity: token.grant.clone() })
+            }
             Some(token) => {
                 let grant = token.grant.clone();
                 self.emit(EventKind::TokenRedeemed { hash });

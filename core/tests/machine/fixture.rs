@@ -260,7 +260,7 @@ impl Fleet {
                     assert!(self.replies.insert(request, reply).is_none(), "{request} was answered twice");
                 }
                 Action::Close { session, .. } => self.closed.push(session),
-                Action::BuildChanged { .. } => {}
+                Action::BuildChanged { .. } | Action::IdentityRevoked { .. } => {}
             }
         }
     }

@@ -1,12 +1,13 @@
 //! Signing keys: certified for one holder and use, renewed by asking again, revoked for good.
 
 use meridian_core::{
+    digest::Digest,
     keyring::{CertifiedKey, Grade, KeyAlgorithm, KeyClaim, KeyHolder, KeyId, KeyUse},
     machine::{
         Limits,
         effect::{Refusal, Reply},
         input::Input,
-        record::TaskState,
+        record::{TaskState, TokenGrant},
     },
     quantity::Millis,
     time::Wall,
@@ -152,4 +153,72 @@ fn a_task_goes_past_an_agent_whose_key_was_revoked_while_the_build_ran() {
     fleet.wait(Millis::seconds(2));
     let placed = fleet.state(&task);
     assert!(matches!(&placed, TaskState::Placed { agent: at, .. } if *at == agent("eu/b")), "{placed:?}");
+}
+
+fn revoke_agent(fleet: &mut Fleet, name: &str, since: Option<Wall>) -> Reply {
+    let identity = TokenGrant::Agent(agent(name));
+    fleet.ask(|request| Input::RevokeIdentity { request, identity, since })
+}
+
+#[test]
+fn a_revoked_agent_loses_every_key_at_once_and_can_have_no_other() {
+    let mut fleet = Fleet::with(limits());
+    let first = certified(&mut fleet, claim(1, "eu/a"));
+    let second = certified(&mut fleet, claim(2, "eu/a"));
+    let other = certified(&mut fleet, claim(3, "eu/b"));
+    let since = first.not_before;
+    fleet.pass(Millis::minutes(1));
+    assert_eq!(revoke_agent(&mut fleet, "eu/a", None), Reply::IdentityRevoked { changed: true });
+    assert_eq!(revoke_agent(&mut fleet, "eu/a", Some(since)), Reply::IdentityRevoked { changed: true });
+    assert_eq!(revoke_agent(&mut fleet, "eu/a", None), Reply::IdentityRevoked { changed: false });
+    let revoked = |fleet: &Fleet, key: &CertifiedKey| fleet.machine.durable().key(&key.id()).unwrap().revoked;
+    assert_eq!(revoked(&fleet, &first), Some(since));
+    assert_eq!(revoked(&fleet, &second), Some(since));
+    assert_eq!(revoked(&fleet, &other), None);
+    fleet.restart(true);
+    let refused = Reply::Refused(Refusal::IdentityRevoked { identity: TokenGrant::Agent(agent("eu/a")) });
+    for key in [1, 2, 4] {
+        assert_eq!(certify(&mut fleet, claim(key, "eu/a")), refused, "key {key}");
+    }
+    assert!(fleet.machine.durable().is_barred(&agent("eu/a"), fleet.now.wall));
+    fleet.pass(Millis::minutes(80));
+    certified(&mut fleet, claim(3, "eu/b"));
+    assert_eq!(certify(&mut fleet, claim(4, "eu/a")), refused, "its keys are forgotten, it is not");
+    fleet.check_replay();
+}
+
+#[test]
+fn what_a_revoked_agent_held_goes_elsewhere_at_once() {
+    let mut fleet = Fleet::new();
+    fleet.attach(1, "eu/a", 2);
+    fleet.submit(tree(1));
+    let (task, _) = fleet.lease_next(1);
+    revoke_agent(&mut fleet, "eu/a", None);
+    assert!(matches!(fleet.state(&task), TaskState::Queued), "{:?}", fleet.state(&task));
+    fleet.attach(2, "eu/a", 2);
+    fleet.wait(Millis::seconds(2));
+    assert!(matches!(fleet.state(&task), TaskState::Queued), "it is not let in again");
+    fleet.attach(3, "eu/b", 1);
+    fleet.wait(Millis::seconds(2));
+    let placed = fleet.state(&task);
+    assert!(matches!(&placed, TaskState::Placed { agent: at, .. } if *at == agent("eu/b")), "{placed:?}");
+    fleet.check_replay();
+}
+
+#[test]
+fn a_revoked_identity_is_not_given_out_again() {
+    let mut fleet = Fleet::new();
+    let member = TokenGrant::Member { team: "web".parse().unwrap(), name: "ann".parse().unwrap() };
+    let create = |fleet: &mut Fleet, secret: &[u8]| {
+        let (hash, grant) = (Digest::of(secret), member.clone());
+        fleet.ask(|request| Input::CreateToken { request, hash, grant, lifetime: Millis::minutes(5) })
+    };
+    assert_eq!(create(&mut fleet, b"before"), Reply::TokenCreated);
+    let identity = member.clone();
+    fleet.ask(|request| Input::RevokeIdentity { request, identity, since: None });
+    let refused = Reply::Refused(Refusal::IdentityRevoked { identity: member.clone() });
+    assert_eq!(create(&mut fleet, b"after"), refused);
+    let hash = Digest::of(b"before");
+    assert_eq!(fleet.ask(|request| Input::RedeemToken { request, hash }), refused);
+    fleet.check_replay();
 }

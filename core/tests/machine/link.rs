@@ -164,7 +164,7 @@ impl Fleet {
                     }
                     Action::Reply { request: CERTIFIED, .. } => {}
                     Action::Reply { reply, .. } => panic!("{reply:?}"),
-                    Action::Close { .. } | Action::BuildChanged { .. } => {}
+                    Action::Close { .. } | Action::BuildChanged { .. } | Action::IdentityRevoked { .. } => {}
                 }
             }
         }

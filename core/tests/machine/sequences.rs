@@ -31,6 +31,7 @@ enum Op {
     RedeemToken { secret: u8 },
     CertifyKey { key: u8, agent: u8 },
     RevokeKey { key: u8, ago_ms: u64 },
+    RevokeAgent { agent: u8, ago_ms: u64 },
     Attach { session: u64, agent: u8, slots: u32, held: Vec<(usize, i8)> },
     Detach { session: u64 },
     Observe { session: u64, clock_s: i64, rtt_us: Option<u64> },
@@ -59,6 +60,8 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (0..3u8).prop_map(|secret| Op::RedeemToken { secret }),
         1 => (0..4u8, 0..3u8).prop_map(|(key, agent)| Op::CertifyKey { key, agent }),
         1 => (0..4u8, 0..5_000u64).prop_map(|(key, ago_ms)| Op::RevokeKey { key, ago_ms }),
+        // Only one: a fleet whose agents are all gone for good does nothing.
+        1 => (2..3u8, 0..5_000u64).prop_map(|(agent, ago_ms)| Op::RevokeAgent { agent, ago_ms }),
         4 => (session(), 0..3u8, 0..4u32, held())
             .prop_map(|(session, agent, slots, held)| Op::Attach { session, agent, slots, held }),
         1 => session().prop_map(|session| Op::Detach { session }),
@@ -218,6 +221,11 @@ fn run(fleet: &mut Fleet, op: Op) {
             let since = Some(Wall(fleet.now.wall.0.saturating_sub(ago_ms)));
             let key = KeyId::of(&[key]);
             fleet.ask(|request| Input::RevokeKey { request, key, since });
+        }
+        Op::RevokeAgent { agent, ago_ms } => {
+            let since = Some(Wall(fleet.now.wall.0.saturating_sub(ago_ms)));
+            let identity = TokenGrant::Agent(agent_number(agent));
+            fleet.ask(|request| Input::RevokeIdentity { request, identity, since });
         }
         Op::RedeemToken { secret } => {
             fleet.ask(|request| Input::RedeemToken { request, hash: Digest::of(&[secret]) });

@@ -234,7 +234,7 @@ impl World {
                     self.ledger.note_promised(build);
                 }
             }
-            Action::Reply { .. } | Action::BuildChanged { .. } => {}
+            Action::Reply { .. } | Action::BuildChanged { .. } | Action::IdentityRevoked { .. } => {}
         }
     }
 

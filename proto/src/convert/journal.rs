@@ -7,7 +7,7 @@ use bytes::Bytes;
 use meridian_core::{
     build::BuildSpec,
     digest::Digest,
-    id::{BuildId, Epoch, Fence, IdempotencyKey, PlacementNumber},
+    id::{BuildId, Epoch, Fence, IdempotencyKey, PlacementNumber, TaskId},
     keyring::KeyId,
     machine::{
         event::{Event, EventKind},
@@ -130,6 +130,23 @@ fn token_created(hash: &Digest, grant: &TokenGrant, expires: Wall) -> wire::Toke
     wire::TokenCreated { hash: digest_bytes(hash), grant: Some(grant.into()), expires_ms: expires.0 }
 }
 
+fn placement_withdrawn(task: &TaskId, placement: PlacementNumber, why: &str) -> wire::PlacementWithdrawn {
+    wire::PlacementWithdrawn { task: task.to_string(), placement: placement.0, why: why.to_owned() }
+}
+
+fn key_revoked(key: &KeyId, since: Wall) -> wire::KeyRevoked {
+    wire::KeyRevoked { key: digest_bytes(&key.0), since_ms: since.0 }
+}
+
+fn identity_revoked(identity: &TokenGrant, since: Wall) -> wire::IdentityRevoked {
+    wire::IdentityRevoked { identity: Some(identity.into()), since_ms: since.0 }
+}
+
+fn revoked_identity(event: wire::IdentityRevoked) -> Result<EventKind, ConvertError> {
+    let identity = message(event.identity, "identity_revoked.identity")?;
+    Ok(EventKind::IdentityRevoked { identity, since: Wall(event.since_ms) })
+}
+
 impl From<&EventKind> for v1::event::Kind {
     fn from(kind: &EventKind) -> Self {
         match kind {
@@ -142,11 +159,7 @@ impl From<&EventKind> for v1::event::Kind {
                 placement: Some(placement.into()),
             }),
             EventKind::PlacementWithdrawn { task, placement, why } => {
-                Self::PlacementWithdrawn(wire::PlacementWithdrawn {
-                    task: task.to_string(),
-                    placement: placement.0,
-                    why: why.clone(),
-                })
+                Self::PlacementWithdrawn(placement_withdrawn(task, *placement, why))
             }
             EventKind::LeaseGranted { task, agent, fence } => Self::LeaseGranted(wire::LeaseGranted {
                 task: task.to_string(),
@@ -193,11 +206,12 @@ impl From<&EventKind> for v1::event::Kind {
             EventKind::KeyCertified { key } => {
                 Self::KeyCertified(wire::KeyCertified { key: Some(key.as_ref().into()) })
             }
-            EventKind::KeyRevoked { key, since } => {
-                Self::KeyRevoked(wire::KeyRevoked { key: digest_bytes(&key.0), since_ms: since.0 })
-            }
+            EventKind::KeyRevoked { key, since } => Self::KeyRevoked(key_revoked(key, *since)),
             EventKind::KeyForgotten { key } => {
                 Self::KeyForgotten(wire::KeyForgotten { key: digest_bytes(&key.0) })
+            }
+            EventKind::IdentityRevoked { identity, since } => {
+                Self::IdentityRevoked(identity_revoked(identity, *since))
             }
         }
     }
@@ -272,6 +286,7 @@ impl TryFrom<v1::event::Kind> for EventKind {
                 Self::KeyRevoked { key: KeyId(digest(&e.key, "key_revoked.key")?), since: Wall(e.since_ms) }
             }
             Wire::KeyForgotten(e) => Self::KeyForgotten { key: KeyId(digest(&e.key, "key_forgotten.key")?) },
+            Wire::IdentityRevoked(e) => revoked_identity(e)?,
         })
     }
 }

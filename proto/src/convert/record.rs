@@ -3,8 +3,8 @@
 use meridian_core::{
     id::{BuildId, Epoch, Fence, IdempotencyKey, JournalIndex, PlacementNumber, TaskId},
     machine::record::{
-        BuildRecord, BuildState, Counters, ProjectRecord, Record, TaskRecord, TaskState, TaskStep,
-        TokenGrant, TokenRecord,
+        BuildRecord, BuildState, Counters, ProjectRecord, Record, RevokedIdentity, TaskRecord, TaskState,
+        TaskStep, TokenGrant, TokenRecord,
     },
     time::Wall,
 };
@@ -36,6 +36,10 @@ impl From<&Record> for v1::Record {
                 expires_ms: token.expires.0,
             }),
             Record::Key(key) => wire::Record::Key(key.into()),
+            Record::Revoked(RevokedIdentity { identity, since }) => {
+                let identity = Some(identity.into());
+                wire::Record::Revoked(wire::RevokedIdentity { identity, since_ms: since.0 })
+            }
         };
         Self { record: Some(record) }
     }
@@ -67,6 +71,10 @@ impl TryFrom<v1::Record> for Record {
                 expires: Wall(token.expires_ms),
             }),
             Wire::Key(key) => Self::Key(key.try_into().map_err(|error: ConvertError| error.within("key"))?),
+            Wire::Revoked(revoked) => Self::Revoked(RevokedIdentity {
+                identity: message(revoked.identity, "revoked.identity")?,
+                since: Wall(revoked.since_ms),
+            }),
         })
     }
 }

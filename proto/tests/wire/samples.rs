@@ -14,8 +14,8 @@ use meridian_core::{
         event::{Event, EventKind},
         input::{Failure, FailureKind, Outcome},
         record::{
-            BuildRecord, BuildState, Candidate, Counters, Placement, ProjectRecord, Record, TaskKind,
-            TaskRecord, TaskState, TaskStep, TokenGrant, TokenRecord, Verdict,
+            BuildRecord, BuildState, Candidate, Counters, Placement, ProjectRecord, Record, RevokedIdentity,
+            TaskKind, TaskRecord, TaskState, TaskStep, TokenGrant, TokenRecord, Verdict,
         },
     },
     quantity::ByteCount,
@@ -215,11 +215,13 @@ pub(crate) fn events() -> Vec<(&'static str, Event)> {
     let signed =
         Outcome::Built { artifacts: vec![attested()], go_version: "go1.27.3".to_owned(), log: log() };
     let created = |grant| EventKind::TokenCreated { hash, grant, expires: Wall(AT.0 + 3_600_000) };
+    let revoked = |identity| EventKind::IdentityRevoked { identity, since: AT };
     let failed = |kind| EventKind::AttemptFailed { task: task(), fence: Fence(9), failure: failure(kind) };
     let number = PlacementNumber(41);
     let withdrawn =
         EventKind::PlacementWithdrawn { task: task(), placement: number, why: "not taken up".to_owned() };
     let fence = Fence(9);
+    let granted = EventKind::LeaseGranted { task: task(), agent: "eu-central/a1".parse().unwrap(), fence };
     let kinds = vec![
         ("epoch_began", EventKind::EpochBegan { epoch: Epoch(3) }),
         ("build_submitted_module", submitted(module_spec())),
@@ -230,10 +232,7 @@ pub(crate) fn events() -> Vec<(&'static str, Event)> {
         ("build_submitted_rebuild", submitted(rebuild_spec())),
         ("task_placed", EventKind::TaskPlaced { task: task(), placement: placement() }),
         ("placement_withdrawn", withdrawn),
-        (
-            "lease_granted",
-            EventKind::LeaseGranted { task: task(), agent: "eu-central/a1".parse().unwrap(), fence },
-        ),
+        ("lease_granted", granted),
         ("attempt_failed_disk_full", failed(FailureKind::DiskFull)),
         ("attempt_failed_lost", failed(FailureKind::Lost)),
         ("attempt_failed_out_of_memory", failed(FailureKind::OutOfMemory)),
@@ -250,14 +249,16 @@ pub(crate) fn events() -> Vec<(&'static str, Event)> {
         ("task_failed_timed_out", task_failed(FailureKind::TimedOut)),
         ("build_cancelled", EventKind::BuildCancelled { build: build() }),
         ("build_forgotten", EventKind::BuildForgotten { build: build() }),
-        ("token_created_agent", created(agent)),
-        ("token_created_member", created(member)),
+        ("token_created_agent", created(agent.clone())),
+        ("token_created_member", created(member.clone())),
         ("token_redeemed", EventKind::TokenRedeemed { hash }),
         ("token_expired", EventKind::TokenExpired { hash }),
         ("key_certified_agent", EventKind::KeyCertified { key: Box::new(key(agent_holder(), None)) }),
         ("key_certified_coordinator", certified_coordinator()),
         ("key_revoked", EventKind::KeyRevoked { key: KeyId::of(b"spki"), since: AT }),
         ("key_forgotten", EventKind::KeyForgotten { key: KeyId::of(b"spki") }),
+        ("identity_revoked_agent", revoked(agent.clone())),
+        ("identity_revoked_member", revoked(member)),
     ];
     kinds.into_iter().map(|(name, kind)| (name, Event { at: AT, kind })).collect()
 }
@@ -356,6 +357,7 @@ pub(crate) fn records() -> Vec<(&'static str, Record)> {
     let failed = TaskState::Failed { at: AT, failure: failure(FailureKind::Compile), log: log() };
     let member = TokenGrant::Member { team: "acme".parse().unwrap(), name: "ana".parse().unwrap() };
     let token = |grant| Record::Token(TokenRecord { hash: Digest::of(b"secret"), grant, expires: AT });
+    let revoked = |identity| Record::Revoked(RevokedIdentity { identity, since: AT });
     let counters = Counters {
         epoch: Epoch(3),
         index: JournalIndex(1_000),
@@ -375,9 +377,11 @@ pub(crate) fn records() -> Vec<(&'static str, Record)> {
         ("build_traced", traced),
         ("build_rebuild", build_record(rebuild_spec(), BuildState::Running, vec![TaskState::Queued])),
         ("token_agent", token(TokenGrant::Agent(agent()))),
-        ("token_member", token(member)),
+        ("token_member", token(member.clone())),
         ("build_signed", build_record(tree_spec(), BuildState::Succeeded, vec![signed])),
         ("key_agent", Record::Key(key(agent_holder(), None))),
         ("key_revoked", Record::Key(key(KeyHolder::Coordinator, Some(AT)))),
+        ("revoked_agent", revoked(TokenGrant::Agent(agent()))),
+        ("revoked_member", revoked(member)),
     ]
 }

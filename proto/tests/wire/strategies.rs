@@ -13,8 +13,8 @@ use meridian_core::{
         event::{Event, EventKind},
         input::{Failure, FailureKind, Outcome},
         record::{
-            BuildRecord, BuildState, Candidate, Counters, Placement, ProjectRecord, Record, TaskKind,
-            TaskRecord, TaskState, TaskStep, TokenGrant, TokenRecord, Verdict,
+            BuildRecord, BuildState, Candidate, Counters, Placement, ProjectRecord, Record, RevokedIdentity,
+            TaskKind, TaskRecord, TaskState, TaskStep, TokenGrant, TokenRecord, Verdict,
         },
     },
     quantity::ByteCount,
@@ -300,6 +300,7 @@ pub(crate) fn event() -> BoxedStrategy<Event> {
         certified_key().prop_map(|key| EventKind::KeyCertified { key: Box::new(key) }),
         (digest(), wall()).prop_map(|(key, since)| EventKind::KeyRevoked { key: KeyId(key), since }),
         digest().prop_map(|key| EventKind::KeyForgotten { key: KeyId(key) }),
+        (grant(), wall()).prop_map(|(identity, since)| EventKind::IdentityRevoked { identity, since }),
     ];
     (wall(), kind).prop_map(|(at, kind)| Event { at, kind }).boxed()
 }
@@ -395,6 +396,7 @@ pub(crate) fn record() -> BoxedStrategy<Record> {
             expires
         })),
         certified_key().prop_map(Record::Key),
+        (grant(), wall()).prop_map(|(identity, since)| Record::Revoked(RevokedIdentity { identity, since })),
     ]
     .boxed()
 }
