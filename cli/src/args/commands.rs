@@ -95,7 +95,7 @@ impl Command {
             Self::Local(args) => args.json(),
             Self::Join(args) => args.json,
             Self::Token(args) => args.json(),
-            Self::Revoke(args) => args.fleet.json,
+            Self::Revoke(args) => args.revocation.fleet.json,
             Self::Journal(JournalArgs { command: JournalCommand::Verify { json, .. } }) => *json,
             Self::Verify(args) => args.json,
             Self::Doctor(args) => args.json,
@@ -267,7 +267,15 @@ pub struct RevokeArgs {
     /// Whose identity.
     #[command(flatten)]
     pub identity: IdentityArgs,
-    /// From when on what the agent signed counts no more, by the time of its acceptance; from now on when not said.
+    /// From when on, and as whom.
+    #[command(flatten)]
+    pub revocation: RevocationArgs,
+}
+
+/// How something is taken back.
+#[derive(Debug, Args)]
+pub struct RevocationArgs {
+    /// From when on what was signed counts no more, by the time of its acceptance; from now on when not said.
     #[arg(long, value_name = "TIME")]
     pub since: Option<String>,
     /// Act as the administrator whose identity lies in this state directory of a coordinator.
@@ -351,7 +359,7 @@ impl KeyringCommand {
     fn json(&self) -> bool {
         match self {
             Self::Root(args) | Self::Show(args) | Self::Export(args) => args.json,
-            Self::Revoke(args) => args.fleet.json,
+            Self::Revoke(args) => args.revocation.fleet.json,
         }
     }
 }
@@ -364,15 +372,9 @@ impl KeyringCommand {
 pub struct KeyringRevokeArgs {
     /// The key's id, or as much of it as `meridian keyring show` prints.
     pub key: String,
-    /// From when on it counts no more; from now on when not said.
-    #[arg(long, value_name = "TIME")]
-    pub since: Option<String>,
-    /// Act as the administrator whose identity lies in this state directory of a coordinator.
-    #[arg(long, value_name = "DIR")]
-    pub state: Option<std::path::PathBuf>,
-    /// Which fleet.
+    /// From when on, and as whom.
     #[command(flatten)]
-    pub fleet: FleetArgs,
+    pub revocation: RevocationArgs,
 }
 
 /// Arguments of the hidden `meridian signer`.

@@ -12,7 +12,7 @@ pub mod role;
 
 pub use commands::{
     BuildRef, BuildsArgs, CacheprogArgs, Cli, Command, DoctorArgs, FleetArgs, IdentityArgs, JoinArgs,
-    JournalArgs, JournalCommand, KeyringArgs, KeyringCommand, KeyringRevokeArgs, LogsArgs, RevokeArgs,
-    SandboxEnterArgs, SandboxExecArgs, SignerArgs, TokenArgs, TokenCommand, TokenCreateArgs, VerifyArgs,
-    parse_span,
+    JournalArgs, JournalCommand, KeyringArgs, KeyringCommand, KeyringRevokeArgs, LogsArgs, RevocationArgs,
+    RevokeArgs, SandboxEnterArgs, SandboxExecArgs, SignerArgs, TokenArgs, TokenCommand, TokenCreateArgs,
+    VerifyArgs, parse_span,
 };

@@ -11,7 +11,7 @@ use meridian_trust::{
 use serde_json::{Value, json};
 
 use crate::{
-    args::{KeyringCommand, KeyringRevokeArgs},
+    args::{KeyringCommand, KeyringRevokeArgs, RevocationArgs},
     command::{context::Context, print},
     fleet::{
         client::{Client, ask},
@@ -112,16 +112,17 @@ pub fn since_ms(since: Option<&str>) -> Result<Option<u64>, Trouble> {
 }
 
 async fn revoke(context: &Context, args: &KeyringRevokeArgs) -> Result<(), Trouble> {
+    let RevocationArgs { since, state, fleet } = &args.revocation;
     let wanted = KeyPrefix::parse(&args.key)?;
-    let since_ms = since_ms(args.since.as_deref())?;
-    let client = context.administrator_or_own(args.state.as_deref(), &args.fleet).await?;
+    let since_ms = since_ms(since.as_deref())?;
+    let client = context.administrator_or_own(state.as_deref(), fleet).await?;
     let key = match wanted {
         KeyPrefix::Whole(key) => key,
         KeyPrefix::Part(part) => find(&published(&client).await?.0, &part)?,
     };
     let request = v1::RevokeKeyRequest { key: key.to_string(), since_ms };
     let answer = ask("revoke the key", client.keys().revoke(request)).await?;
-    if args.fleet.json {
+    if fleet.json {
         return print::json(&json!({ "key": key.to_string(), "changed": answer.changed }));
     }
     let word = if answer.changed { "revoked" } else { "was revoked before" };

@@ -7,7 +7,7 @@ use meridian_proto::v1::{self, create_token_request::Grant, revoke_request::Iden
 use serde_json::json;
 
 use crate::{
-    args::{IdentityArgs, JoinArgs, RevokeArgs, TokenCreateArgs},
+    args::{IdentityArgs, JoinArgs, RevocationArgs, RevokeArgs, TokenCreateArgs},
     command::{context::Context, keyring, print},
     fleet::{
         client::{Client, ask},
@@ -76,17 +76,18 @@ pub async fn create(context: &Context, args: &TokenCreateArgs) -> Result<(), Tro
 /// # Errors
 /// When we are no administrator, or the identity or the time is not well-formed.
 pub async fn revoke(context: &Context, args: &RevokeArgs) -> Result<(), Trouble> {
+    let RevocationArgs { since, state, fleet } = &args.revocation;
     let identity = identity(&args.identity)?;
-    let since_ms = keyring::since_ms(args.since.as_deref())?;
+    let since_ms = keyring::since_ms(since.as_deref())?;
     let whose = match &identity {
         Identity::Agent(agent) => format!("agent {agent}"),
         Identity::Member(member) => format!("member {} of team {}", member.name, member.team),
     };
-    let client = context.administrator_or_own(args.state.as_deref(), &args.fleet).await?;
+    let client = context.administrator_or_own(state.as_deref(), fleet).await?;
     let request = v1::RevokeRequest { identity: Some(identity), since_ms };
     let answer = ask("revoke the identity", client.fleet().revoke(request)).await;
-    let answer = answer.map_err(|trouble| not_as_administrator(trouble, args.state.as_deref()))?;
-    if args.fleet.json {
+    let answer = answer.map_err(|trouble| not_as_administrator(trouble, state.as_deref()))?;
+    if fleet.json {
         return print::json(&json!({ "identity": whose, "changed": answer.changed }));
     }
     let word = if answer.changed { "is revoked" } else { "was revoked before" };
