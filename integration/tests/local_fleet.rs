@@ -116,6 +116,25 @@ fn a_busy_fleet_keeps_its_go_settings_and_says_so() {
 }
 
 #[test]
+fn a_fleet_that_was_stopped_stays_so_until_a_new_command_starts_it() {
+    let proxy =
+        ModuleProxy::start().with("example.test/p", "v1.0.0", &Program::saying("example.test/p", "hi"));
+    proxy.misbehave("example.test", Misbehaviour::Hold);
+    let client = Client::local(Home::with_proxy(&proxy.url()));
+    let following = client.start_build("dist", &["example.test/p@v1.0.0", "--toolchain", "local"]);
+    proxy.wait_for_request("example.test", 1);
+    client.run(&["local", "stop"]).expect_code(0);
+    following.finish().expect_failure(4, &["the local fleet was stopped", "meridian local start"]);
+    let status = client.run(&["local", "status"]);
+    assert!(status.says("not running"), "{status}");
+
+    proxy.release();
+    client.run(&["local", "start"]).expect_code(0);
+    let again = client.build(&["example.test/p@v1.0.0", "--toolchain", "local"]);
+    again.expect_success();
+}
+
+#[test]
 fn continuous_integration_must_ask_for_a_local_fleet() {
     let (mut client, source) = client();
     client.home.set("CI", "true");

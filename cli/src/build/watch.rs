@@ -124,7 +124,7 @@ pub fn has_ended(build: &v1::Build) -> bool {
 /// Waits for the next try; makes a local fleet run again.
 ///
 /// # Errors
-/// When the coordinator has been away for too long.
+/// When the coordinator has been away for too long, or the user has stopped the local fleet.
 pub async fn wait_and_reconnect(
     fleet: &mut Fleet,
     doing: Doing<'_>,
@@ -139,11 +139,7 @@ pub async fn wait_and_reconnect(
         return Err(stayed_away(doing, patience.away_max(), &fleet.place(), status));
     };
     tokio::time::sleep(wait).await;
-    // A local fleet that cannot be started right now is one more absence, not the end.
-    if let Err(error) = fleet.reconnect().await {
-        tracing::debug!(%error, "the local fleet is not back yet");
-    }
-    Ok(())
+    fleet.reconnect().await
 }
 
 /// The coordinator at `place` did not answer for as long as `waited`.

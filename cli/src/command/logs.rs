@@ -115,9 +115,7 @@ async fn read(
             return Err(explain_status("read the log", &status));
         };
         tokio::time::sleep(wait).await;
-        if let Err(error) = fleet.reconnect().await {
-            tracing::debug!(%error, "the local fleet is not back yet");
-        }
+        fleet.reconnect().await?;
     }
 }
 

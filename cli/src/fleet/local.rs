@@ -64,6 +64,8 @@ pub struct LocalPaths {
     pub log: PathBuf,
     /// Kept while a command starts the fleet.
     start_lock: PathBuf,
+    /// There while the user has stopped the fleet and nobody has started it since.
+    stopped: PathBuf,
 }
 
 impl LocalPaths {
@@ -75,6 +77,7 @@ impl LocalPaths {
             state: state.join("local"),
             log: state.join("local.log"),
             start_lock: state.join("local.lock"),
+            stopped: state.join("local.stopped"),
         }
     }
 
@@ -165,6 +168,18 @@ pub async fn ensure(paths: &LocalPaths) -> Result<Client, Trouble> {
     start(paths).await
 }
 
+/// Joins the fleet anew after it was away, for a command that has something there already. `None` when the user has
+/// stopped it: then only a new command starts it again.
+///
+/// # Errors
+/// As [`ensure`].
+pub async fn rejoin(paths: &LocalPaths) -> Result<Option<Client>, Trouble> {
+    if paths.stopped.exists() && find(paths).await?.is_none() {
+        return Ok(None);
+    }
+    ensure(paths).await.map(Some)
+}
+
 /// Joins the running fleet when it can be shared. `None` when there is none, or when it was of another binary
 /// or had other Go settings, was idle, and ends now.
 async fn join(paths: &LocalPaths, binary: &str) -> Result<Option<Client>, Trouble> {
@@ -204,13 +219,17 @@ async fn join(paths: &LocalPaths, binary: &str) -> Result<Option<Client>, Troubl
 /// When it does not end.
 pub async fn stop(paths: &LocalPaths, only_when_idle: bool) -> Result<bool, Trouble> {
     let Some(found) = find(paths).await? else { return Ok(false) };
+    // Before it ends, or a command that follows a build there would start it again at once.
+    fs::write(&paths.stopped, "").map_err(file_trouble(&paths.stopped))?;
     let answer =
-        ask("stop the local fleet", found.client.fleet().stop(v1::StopRequest { only_when_idle })).await?;
-    if answer.stopping {
+        ask("stop the local fleet", found.client.fleet().stop(v1::StopRequest { only_when_idle })).await;
+    if answer.as_ref().is_ok_and(|answer| answer.stopping) {
         drop(found);
         wait_until_ended(paths).await?;
+        return Ok(true);
     }
-    Ok(answer.stopping)
+    let _ = fs::remove_file(&paths.stopped);
+    answer.map(|answer| answer.stopping)
 }
 
 async fn wait_until_ended(paths: &LocalPaths) -> Result<(), Trouble> {
@@ -231,6 +250,7 @@ async fn wait_until_ended(paths: &LocalPaths) -> Result<(), Trouble> {
 async fn start(paths: &LocalPaths) -> Result<Client, Trouble> {
     // A leftover of a process that was killed would look as if the new one served already.
     let _ = fs::remove_file(paths.endpoint());
+    let _ = fs::remove_file(&paths.stopped);
     let (mut child, log_from) = spawn(paths)?;
     let started = Instant::now();
     loop {

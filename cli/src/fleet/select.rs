@@ -82,13 +82,21 @@ impl Fleet {
     }
 
     /// Makes the connection good again after the coordinator was away. A remote one is dialled again by
-    /// itself; a local one may have to be started, and then has another address.
+    /// itself; a local one may have to be started, and then has another address. One that cannot be started right now
+    /// is one more absence, not the end.
     ///
     /// # Errors
-    /// When the local fleet cannot be started.
+    /// When the user has stopped the local fleet.
     pub async fn reconnect(&mut self) -> Result<(), Trouble> {
-        if let FleetHome::Local(paths) = &self.home {
-            self.client = local::ensure(paths).await?;
+        let FleetHome::Local(paths) = &self.home else { return Ok(()) };
+        match local::rejoin(paths).await {
+            Ok(Some(client)) => self.client = client,
+            Ok(None) => {
+                return Err(Trouble::broken("the local fleet was stopped").hint(
+                    "what was submitted goes on when it runs again: `meridian local start`, then `meridian builds`",
+                ));
+            }
+            Err(error) => tracing::debug!(%error, "the local fleet is not back yet"),
         }
         Ok(())
     }
