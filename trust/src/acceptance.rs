@@ -114,6 +114,13 @@ impl Acceptance {
         Ok((acceptance, entry))
     }
 
+    /// What an envelope merely claims to be, whoever signed it; `None` when it is no acceptance. To tell whom a refusal
+    /// is about, and for nothing else.
+    #[must_use]
+    pub fn claimed(envelope: &Envelope) -> Option<Self> {
+        document::parse(envelope.claim(), ACCEPTANCE_LEN_MAX).ok()
+    }
+
     /// Whether the key that signed it may say so.
     ///
     /// It must have been valid at the time that it says. A *revoked* key proves no time at all: whoever stole it can
