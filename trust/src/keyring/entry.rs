@@ -51,7 +51,6 @@ pub struct Entry {
 
 /// An entry as it is written. Fields are in alphabetical order.
 #[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub(super) struct EntryWire {
     #[serde(with = "as_text")]
     algorithm: Algorithm,

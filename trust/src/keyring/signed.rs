@@ -31,7 +31,6 @@ pub struct Keyring {
 
 /// A keyring as it is written. Fields are in alphabetical order, entries sorted by key id.
 #[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct KeyringWire {
     entries: Vec<EntryWire>,
     #[serde(with = "as_text")]
@@ -190,7 +189,8 @@ impl Keyring {
     /// When the root did not sign it, or what it signed is no keyring.
     pub fn open(envelope: &Envelope, root: &Root) -> Result<Self, KeyringError> {
         let payload = envelope.open(root.key(), PAYLOAD_TYPE)?;
-        let wire: KeyringWire = document::parse(payload, ENVELOPE_LEN_MAX).map_err(KeyringError::Document)?;
+        let wire: KeyringWire =
+            document::parse_signed(payload, ENVELOPE_LEN_MAX).map_err(KeyringError::Document)?;
         let entries = wire.entries.into_iter().map(Entry::from_wire).collect::<Result<Vec<_>, _>>()?;
         let unsorted = entries.windows(2).find(|pair| pair[0].key.id() >= pair[1].key.id());
         if let Some([_, second]) = unsorted {
