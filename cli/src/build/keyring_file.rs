@@ -9,7 +9,6 @@ use std::{collections::HashSet, fs, path::Path};
 use meridian_core::digest::Digest;
 use meridian_trust::{
     acceptance::Acceptance,
-    dsse::Envelope,
     keyring::{ACCEPTANCES_MAX, Keyring, KeyringError, KeyringFile, Root},
     sidecar::{KEYRING_FILE, Sidecar},
 };
@@ -120,6 +119,7 @@ mod tests {
         time::Wall,
     };
     use meridian_trust::{
+        dsse::Envelope,
         holder::Holder,
         keyring::{Entry, Grade, KeyUse},
         keys::{Algorithm, Signer as _, SigningKey},
