@@ -89,8 +89,7 @@ impl App {
         let authority = identity.authority_der().to_vec();
         let agent = identity.id().clone();
         let identity = LiveIdentity::new(identity).map_err(|e| connection(&e))?;
-        let server: SpiffeId =
-            format!("spiffe://{}/coordinator", config.fleet).parse().map_err(|e| connection(&e))?;
+        let server = SpiffeId::new(config.fleet.as_str(), &["coordinator"]).map_err(|e| connection(&e))?;
         let dial = |profile| {
             let tls = ClientTls {
                 authority: authority.clone(),

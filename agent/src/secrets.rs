@@ -2,7 +2,9 @@
 //!
 //! Two kinds: what the operator *declares* in `agent.toml` (names of environment variables, files, systemd credentials),
 //! and what the agent itself *uses* to reach modules: passwords in Go's settings and in the network's proxies, those of
-//! the netrc file and of `~/.git-credentials`. Values are read here, on the machine that has them, and go into the
+//! the netrc file, of git's credential stores (`~/.git-credentials` and `git/credentials` in the user's configuration
+//! directory) and in addresses of git's configuration files. **All of them are masked, or the agent does not start**:
+//! none is left out for being one too many. Values are read here, on the machine that has them, and go into the
 //! redaction and nowhere else: not to the coordinator, not into a journal, not into a log.
 //!
 //! A declared value that cannot be masked (too short, a common word) is refused by its name, so that nobody believes it
@@ -26,10 +28,8 @@ use crate::{
 const CREDENTIALS_DIRECTORY: &str = "CREDENTIALS_DIRECTORY";
 /// The shortest user name that stands alone in a URL and is taken for a token: those of forges have 20 and more.
 const TOKEN_LEN_MIN: usize = 20;
-/// Most bytes of a file of credentials that are read.
+/// The longest file of credentials, in bytes: a half of one would be masked by half.
 const FILE_LEN_MAX: u64 = 256 << 10;
-/// How many secrets that nobody declared are looked for.
-const FOUND_MAX: usize = 64;
 
 /// What the operator declares.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -62,6 +62,14 @@ pub enum SecretsError {
         /// Why.
         source: io::Error,
     },
+    /// A file of credentials that is too long to be masked as a whole.
+    #[error("{} holds credentials that git and go use here, and cannot be masked: {source}", path.display())]
+    Found {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// A value that cannot be masked.
     #[error(transparent)]
     Secret(#[from] SecretError),
@@ -70,7 +78,7 @@ pub enum SecretsError {
 /// Makes everything that is secret here ready to be masked.
 ///
 /// # Errors
-/// When a declared secret cannot be read or masked.
+/// When a declared secret cannot be read or masked, or there are more credentials than can be masked.
 pub fn gather(
     declared: &DeclaredSecrets,
     variables: &Variables,
@@ -86,7 +94,7 @@ pub fn gather(
         let bytes = read(&path).map_err(|source| SecretsError::File { path: path.clone(), source })?;
         secrets.push(Secret::new(&format!("in {}", path.display()), &bytes)?);
     }
-    for (name, value) in found(go).into_iter().take(FOUND_MAX) {
+    for (name, value) in found(variables, go)? {
         match Secret::new(&name, value.as_bytes()) {
             Ok(secret) => secrets.push(secret),
             Err(error) => tracing::warn!(%error, "a credential of this agent is masked in URLs alone"),
@@ -108,12 +116,16 @@ fn located(file: &Path, variables: &Variables) -> Result<PathBuf, SecretsError> 
 fn read(path: &Path) -> io::Result<Vec<u8>> {
     use io::Read as _;
     let mut bytes = Vec::new();
-    std::fs::File::open(path)?.take(FILE_LEN_MAX).read_to_end(&mut bytes)?;
+    std::fs::File::open(path)?.take(FILE_LEN_MAX + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > FILE_LEN_MAX {
+        let told = format!("it has more than {FILE_LEN_MAX} bytes");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, told));
+    }
     Ok(bytes)
 }
 
 /// What the agent uses, by value: each once, with the name that is told when it cannot be masked.
-fn found(go: &GoEnvironment) -> Vec<(String, String)> {
+fn found(variables: &Variables, go: &GoEnvironment) -> Result<Vec<(String, String)>, SecretsError> {
     let mut found = BTreeMap::new();
     let settings = go.settings.iter().map(|(name, setting)| (name, &setting.value));
     for (name, value) in settings.chain(&go.network) {
@@ -121,22 +133,45 @@ fn found(go: &GoEnvironment) -> Vec<(String, String)> {
             found.entry(secret).or_insert_with(|| format!("the password in {name}"));
         }
     }
-    let text = |path: &Path| read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-    if let Some(path) = netrc(go)
-        && let Ok(text) = text(&path)
-    {
-        for secret in of_netrc(&text) {
+    let netrc = netrc(go).into_iter().map(|path| (path, of_netrc as fn(&str) -> Vec<String>));
+    let of_git =
+        files_of_git(variables, go).into_iter().map(|path| (path, of_lines as fn(&str) -> Vec<String>));
+    for (path, secrets_in) in netrc.chain(of_git) {
+        let bytes = match read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(source) if source.kind() == io::ErrorKind::FileTooLarge => {
+                return Err(SecretsError::Found { path, source });
+            }
+            // git and cmd/go run as this user and read no more of it.
+            Err(error) => {
+                tracing::warn!(%error, path = %path.display(), "a file of credentials cannot be read");
+                continue;
+            }
+        };
+        for secret in secrets_in(&String::from_utf8_lossy(&bytes)) {
             found.entry(secret).or_insert_with(|| format!("a password in {}", path.display()));
         }
     }
-    if let Some(path) = go.home.as_ref().map(|home| home.join(".git-credentials"))
-        && let Ok(text) = text(&path)
-    {
-        for secret in text.lines().flat_map(of_urls) {
-            found.entry(secret).or_insert_with(|| format!("a password in {}", path.display()));
-        }
-    }
-    found.into_iter().map(|(value, name)| (name, value)).collect()
+    Ok(found.into_iter().map(|(value, name)| (name, value)).collect())
+}
+
+/// Where git keeps credentials in plain text: its two stores, and addresses in its configuration. The directory below
+/// home counts also where `XDG_CONFIG_HOME` names another one, since the agent's git is not told of that.
+fn files_of_git(variables: &Variables, go: &GoEnvironment) -> Vec<PathBuf> {
+    let named = |name: &str| variables.get(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let home = go.home.as_deref();
+    let directories = named("XDG_CONFIG_HOME").into_iter().chain(home.map(|home| home.join(".config")));
+    let mut files: Vec<PathBuf> = directories
+        .flat_map(|directory| ["credentials", "config"].map(|name| directory.join("git").join(name)))
+        .collect();
+    files.extend(home.into_iter().flat_map(|home| [home.join(".git-credentials"), home.join(".gitconfig")]));
+    files.extend(named("GIT_CONFIG_GLOBAL"));
+    files
+}
+
+fn of_lines(text: &str) -> Vec<String> {
+    text.lines().flat_map(of_urls).collect()
 }
 
 /// The netrc file that cmd/go and git read.
@@ -274,8 +309,21 @@ mod tests {
             ".git-credentials",
             "https://ci:store-pass-3@git.test\nhttps://ghp_0123456789abcdefghij@git.test\n",
         );
+        for (path, text) in [
+            ("xdg/git/credentials", "https://ci:xdg-pass-4@git.test\n"),
+            (".config/git/credentials", "https://ci:config-pass-5@git.test\n"),
+            (".gitconfig", "[url \"https://ci:config-pass-6@git.test/\"]\n\tinsteadOf = https://git.test/\n"),
+        ] {
+            std::fs::create_dir_all(machine.dir.path().join(path).parent().unwrap()).unwrap();
+            machine.write(path, text);
+        }
+        let xdg = machine.dir.path().join("xdg").display().to_string();
+        machine.variables.insert("XDG_CONFIG_HOME".into(), xdg);
         let redaction = machine.gather(&[], &[]).unwrap();
         for secret in [
+            "xdg-pass-4",
+            "config-pass-5",
+            "config-pass-6",
             "proxy-pass%21",
             "proxy-pass!",
             "network-pass",
@@ -309,6 +357,26 @@ mod tests {
         assert!(told(&["GONE"], &[]).contains("redaction.variables names GONE"));
         assert!(told(&[], &["npm".into()]).contains("LoadCredential=npm"));
         assert!(told(&[], &["/nowhere/x".into()]).contains("/nowhere/x"));
+    }
+
+    #[test]
+    fn every_credential_is_masked_and_more_than_can_be_are_refused() {
+        let machine = Machine::new();
+        let secret = |n: usize| format!("store-pass-{n:04}");
+        let store = |count: usize| -> String {
+            (0..count).map(|n| format!("https://ci:{}@git{n}.test\n", secret(n))).collect()
+        };
+        machine.write(".git-credentials", &store(3_000));
+        let redaction = machine.gather(&[], &[]).unwrap();
+        let every: String = (0..3_000).map(|n| secret(n) + ".").collect();
+        assert_eq!(redaction.text(&every), "***.".repeat(3_000));
+        let told = || machine.gather(&[], &[]).err().map(|error| error.to_string()).unwrap();
+        machine.write(".git-credentials", &store(4_096));
+        let count = told();
+        assert!(count.contains("more than the 4096 that can be masked"), "{count}");
+        machine.write(".git-credentials", &"# a long file\n".repeat(20_000));
+        let len = told();
+        assert!(len.contains(".git-credentials") && len.contains("more than 262144 bytes"), "{len}");
     }
 
     #[test]

@@ -225,6 +225,21 @@ fn files_that_do_not_belong_together_are_refused(world: &World, dist: &Dist) {
     fs::copy(mixed.join(&name), mixed.join("another")).unwrap();
     let run = world.verify(&["--json", &text(&mixed.join("another"))]).expect_code(REFUSED);
     assert_eq!(failed(&run), ["subject", "sbom"], "{run}");
+
+    // What lies below is judged like the rest, and an artifact that is gone is one failure.
+    let whole = copy(dist.path(), &world.stranger.home.path().join("whole"));
+    let below = copy(dist.path(), &whole.join("below"));
+    world.verify(&[&text(&whole)]).expect_code(0);
+    fs::write(below.join("hidden-away"), "an executable").unwrap();
+    fs::write(whole.join(".DS_Store"), "").unwrap();
+    let run = world.verify(&[&text(&whole)]).expect_code(REFUSED);
+    run.expect_words(&["below/hidden-away: NOT TRUSTED", ".DS_Store: hidden, not looked at"]);
+    fs::remove_file(below.join("hidden-away")).unwrap();
+    fs::remove_file(below.join(&name)).unwrap();
+    let run = world.verify(&["--json", &text(&below)]).expect_code(REFUSED);
+    assert_eq!(failed(&run), ["artifact"], "{run}");
+    assert_eq!(run.json_values()[0]["files"].as_array().map(Vec::len), Some(1), "{run}");
+    run.expect_words(&["it is not there", &format!("{name}.sigstore.json")]);
 }
 
 fn what_is_asked_wrongly_is_told(world: &World, directory: &str) {

@@ -25,7 +25,7 @@ const ACCEPTANCE_LEN_MAX: usize = 4096;
 
 /// An artifact that was accepted. Fields are in the order of their names.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub struct Acceptance {
     /// When it was accepted.
     #[serde(rename = "accepted_ms", with = "as_number")]
@@ -107,11 +107,18 @@ impl Acceptance {
     ) -> Result<(Self, &'ring Entry), AcceptanceError> {
         let entry = keyring.entry(envelope.key_id())?;
         let payload = envelope.open(&entry.key, PAYLOAD_TYPE)?;
-        let acceptance: Self = document::parse(payload, ACCEPTANCE_LEN_MAX)?;
+        let acceptance: Self = document::parse_signed(payload, ACCEPTANCE_LEN_MAX)?;
         if acceptance.fleet != *keyring.fleet() {
             return Err(AcceptanceError::Fleet { wanted: keyring.fleet().clone(), found: acceptance.fleet });
         }
         Ok((acceptance, entry))
+    }
+
+    /// What an envelope merely claims to be, whoever signed it; `None` when it is no acceptance. To tell whom a refusal
+    /// is about, and for nothing else.
+    #[must_use]
+    pub fn claimed(envelope: &Envelope) -> Option<Self> {
+        document::parse_signed(envelope.claim(), ACCEPTANCE_LEN_MAX).ok()
     }
 
     /// Whether the key that signed it may say so.
@@ -180,6 +187,18 @@ mod tests {
             String::from_utf8(document::write(&acceptance())).unwrap(),
             include_str!("../tests/golden/acceptance.json")
         );
+    }
+
+    #[test]
+    fn an_acceptance_of_a_later_release_is_read_without_what_it_adds() {
+        let keyring = keyring(KeyUse::Acceptance, None);
+        let text = String::from_utf8(document::write(&acceptance())).unwrap();
+        let read = |text: String| {
+            let envelope = Envelope::sign(&key(), PAYLOAD_TYPE, text.into_bytes()).unwrap();
+            Acceptance::open(&envelope, &keyring)
+        };
+        assert_eq!(read(text.replacen('{', r#"{"a_witness":"x","#, 1)).unwrap(), acceptance());
+        assert!(matches!(read(text.replacen('{', "{ ", 1)), Err(AcceptanceError::Document(_))));
     }
 
     #[test]

@@ -3,10 +3,12 @@
 //! A signer that was lied to about the build still signs only what the executable's own build info says; and the
 //! coordinator, which trusts no agent, compares the two again before it accepts. What cmd/go leaves out under
 //! `-trimpath` (`-ldflags`, and with it the stamps) cannot be compared. **Each rule stands in [`RULES`] by itself**, so
-//! that a test can leave one out and see a forgery pass.
+//! that a test can leave one out and see a forgery pass; the settings have a table of their own (`settings.rs`).
 //!
 //! Not here: whether the parameters are those that were ordered (`meridian-core`), what the source says of its modules
 //! ([`crate::modfiles`]), and signatures.
+
+mod settings;
 
 use meridian_core::{
     build::Toolchain,
@@ -45,6 +47,15 @@ pub enum Disagreement {
     /// A setting that Meridian never makes.
     #[error("the executable was built with {0}, which no build of ours has")]
     Setting(String),
+    /// A setting that this release does not know.
+    #[error(
+        "the executable names the build setting {0}, of which this release of meridian does not know what it changes; \
+         build with a go that does not record it, or upgrade meridian"
+    )]
+    UnknownSetting(String),
+    /// A setting that is there twice.
+    #[error("the executable names the build setting {0} twice, which cmd/go never does")]
+    RepeatedSetting(String),
     /// The lists of modules.
     #[error("the executable and the provenance name different modules, the first is {0}")]
     Modules(String),
@@ -101,13 +112,10 @@ pub const RULES: &[Rule] = &[
     ("the Go version", go_version),
     ("the toolchain is the one that was asked for", toolchain_asked),
     ("the toolchain's hash is the one that is pinned", toolchain_pinned),
-    ("the operating system", |s| setting(s, "GOOS", &s.provenance.external.platform.os)),
-    ("the architecture", |s| setting(s, "GOARCH", &s.provenance.external.platform.arch)),
-    ("the architecture's level", level),
-    ("cgo", |s| setting(s, "CGO_ENABLED", if s.provenance.external.flags.cgo { "1" } else { "0" })),
-    ("the paths are trimmed", |s| setting(s, "-trimpath", "true")),
-    ("the tags", |s| setting(s, "-tags", &s.provenance.external.flags.tags.join(","))),
-    ("no foreign flag and no revision", no_foreign_flag),
+    ("the experiments of the Go version", experiments),
+    ("no unknown setting", settings::known),
+    ("no setting twice", settings::once),
+    ("each setting is what it must be", settings::as_wanted),
     ("the main package", |s| of_module(s, |m| same("the main package", &s.info.path, m.package))),
     ("the main module", |s| of_module(s, |m| same("the main module", &m.found.path, m.module))),
     ("the main module's version", |s| {
@@ -170,6 +178,21 @@ fn go_version(sides: &Sides<'_>) -> Result<(), Disagreement> {
     same("the Go version", found, wanted)
 }
 
+/// A published Go has no experiment switched on by itself, and an installed one says its own beside its version.
+/// `nocoverageredesign` is no experiment: a Go of 1.20 to 1.24 says so of a build without `-cover`, which none has.
+fn experiments(sides: &Sides<'_>) -> Result<(), Disagreement> {
+    let of = |version: &str| {
+        let after = version.split_once(' ').map_or("", |(_, after)| after);
+        let words = after.strip_prefix("X:").unwrap_or(after).split(',');
+        words.filter(|word| *word != "nocoverageredesign").collect::<Vec<_>>().join(",")
+    };
+    let wanted = match &sides.provenance.toolchain {
+        ToolchainUsed::Installed { version, .. } => of(version),
+        ToolchainUsed::Module { .. } => String::new(),
+    };
+    same("the experiments", &of(&sides.info.go_version), &wanted)
+}
+
 /// `go1.27.3` and `linux-amd64` of `v0.0.1-go1.27.3.linux-amd64`.
 pub fn release_and_host(version: &str) -> (&str, &str) {
     let release = version.strip_prefix("v0.0.1-").unwrap_or(version);
@@ -213,31 +236,6 @@ fn toolchain_pinned(Sides { provenance, .. }: &Sides<'_>) -> Result<(), Disagree
         return Ok(());
     }
     Err(Disagreement::Toolchain { found: format!("{version} {found}"), wanted: pin.to_owned() })
-}
-
-fn setting(sides: &Sides<'_>, name: &'static str, wanted: &str) -> Result<(), Disagreement> {
-    same(name, sides.info.setting(name).unwrap_or_default(), wanted)
-}
-
-fn level(sides: &Sides<'_>) -> Result<(), Disagreement> {
-    for (name, value) in sides.provenance.external.platform.env() {
-        if !matches!(name, "GOOS" | "GOARCH") {
-            setting(sides, name, &value)?;
-        }
-    }
-    Ok(())
-}
-
-/// The flags that our builds leave in an executable; all others change it. A revision would be one that nobody checked.
-fn no_foreign_flag(Sides { info, .. }: &Sides<'_>) -> Result<(), Disagreement> {
-    const KNOWN: [&str; 6] = ["-buildmode", "-compiler", "-trimpath", "-tags", "-ldflags", "-pgo"];
-    let is_foreign = |key: &str| {
-        (key.starts_with('-') && !KNOWN.contains(&key)) || key == "vcs" || key.starts_with("vcs.")
-    };
-    match info.settings.iter().find(|setting| is_foreign(&setting.key)) {
-        None => Ok(()),
-        Some(setting) => Err(Disagreement::Setting(format!("{}={}", setting.key, setting.value))),
-    }
 }
 
 /// A published module beside the main module that the executable names.

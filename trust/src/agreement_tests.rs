@@ -7,6 +7,12 @@ fn setting(key: &str, value: &str) -> Setting {
     Setting { key: key.to_owned(), value: value.to_owned() }
 }
 
+/// Gives a setting this value, whether it was there or not.
+fn set(info: &mut BuildInfo, key: &str, value: &str) {
+    info.settings.retain(|setting| setting.key != key);
+    info.settings.push(setting(key, value));
+}
+
 /// The build info that the statements' sample would have come from.
 fn info() -> BuildInfo {
     let dep = |used: &ModuleUsed| {
@@ -25,8 +31,11 @@ fn info() -> BuildInfo {
         Module { path, version, sum, replace: replace.map(Box::new) }
     };
     let settings = [
+        ("-buildmode", "exe"),
+        ("-compiler", "gc"),
         ("-tags", "netgo,osusergo"),
         ("-trimpath", "true"),
+        ("DefaultGODEBUG", "tlssha1=1"),
         ("CGO_ENABLED", "0"),
         ("GOARCH", "amd64"),
         ("GOOS", "linux"),
@@ -53,12 +62,12 @@ fn whatever_an_executable_says_differently_is_named() {
     type Change = fn(&mut BuildInfo);
     let changes: &[(&str, Change)] = &[
         ("the Go version", |info| info.go_version = "go1.27.2".to_owned()),
-        ("GOOS", |info| info.settings.push(setting("GOOS", "darwin"))),
-        ("GOARCH", |info| info.settings.push(setting("GOARCH", "arm64"))),
-        ("GOAMD64", |info| info.settings.push(setting("GOAMD64", "v3"))),
-        ("CGO_ENABLED", |info| info.settings.push(setting("CGO_ENABLED", "1"))),
+        ("GOOS", |info| set(info, "GOOS", "darwin")),
+        ("GOARCH", |info| set(info, "GOARCH", "arm64")),
+        ("GOAMD64", |info| set(info, "GOAMD64", "v3")),
+        ("CGO_ENABLED", |info| set(info, "CGO_ENABLED", "1")),
         ("-trimpath", |info| info.settings.retain(|setting| setting.key != "-trimpath")),
-        ("-tags", |info| info.settings.push(setting("-tags", "netgo"))),
+        ("-tags", |info| set(info, "-tags", "netgo")),
         ("different modules", |info| drop(info.deps.pop())),
         ("different modules", |info| {
             info.deps.push(Module { path: "a.test/x".to_owned(), ..Module::default() })
@@ -170,13 +179,10 @@ const FORGERIES: &[(&str, Forgery)] = &[
             *h1 = H1::of_go_mod(&[9]);
         }
     }),
-    ("the operating system", |c| c.info.settings.push(setting("GOOS", "darwin"))),
-    ("the architecture", |c| c.info.settings.push(setting("GOARCH", "arm64"))),
-    ("the architecture's level", |c| c.info.settings.push(setting("GOAMD64", "v3"))),
-    ("cgo", |c| c.provenance.external.flags.cgo = true),
-    ("the paths are trimmed", |c| c.info.settings.retain(|setting| setting.key != "-trimpath")),
-    ("the tags", |c| c.provenance.external.flags.tags.push("evil".to_owned())),
-    ("no foreign flag and no revision", |c| c.info.settings.push(setting("vcs.revision", "0123"))),
+    ("the experiments of the Go version", |c| c.info.go_version = "go1.27.3 X:rangefunc".to_owned()),
+    ("no unknown setting", |c| set(&mut c.info, "-linkshared", "true")),
+    ("no setting twice", |c| c.info.settings.push(setting("GOAMD64", "v1"))),
+    ("each setting is what it must be", |c| set(&mut c.info, "GOAMD64", "v3")),
     ("the main package", |c| c.info.path = "example.org/web/cmd/other".to_owned()),
     ("the main module", |c| c.main().path = "example.org/other".to_owned()),
     ("the main module's version", |c| c.main().version = "v1.0.1".to_owned()),
@@ -198,14 +204,114 @@ fn without_any_one_rule_a_forgery_would_pass() {
     }
 }
 
+/// For each setting values that its row refuses. A free one has none.
+const SETTINGS: &[(&str, &[&str])] = &[
+    ("-asan", &["true", "false"]),
+    ("-asmflags", &["-D=X", ""]),
+    ("-buildmode", &["pie", "c-shared", "c-archive", "plugin", "shared", "archive", ""]),
+    ("-compiler", &["gccgo", ""]),
+    ("-gccgoflags", &["-O2"]),
+    ("-gcflags", &["all=-N -l"]),
+    ("-ldflags", &["-X main.version=1", ""]),
+    ("-cover", &["true"]),
+    ("-msan", &["true"]),
+    ("-race", &["true"]),
+    ("-tags", &["netgo", "netgo,osusergo,evil", ""]),
+    ("-trimpath", &["false", ""]),
+    ("-pgo", &["other.pgo", "/home/x/default.pgo", "off", ""]),
+    ("DefaultGODEBUG", &[]),
+    ("CGO_ENABLED", &["1", ""]),
+    ("CGO_CFLAGS", &["-O0", ""]),
+    ("CGO_CPPFLAGS", &["-DX"]),
+    ("CGO_CXXFLAGS", &["-O0"]),
+    ("CGO_LDFLAGS", &["-lx"]),
+    ("GOARCH", &["arm64", ""]),
+    ("GOEXPERIMENT", &["jsonv2", ""]),
+    ("GOFIPS140", &["latest", "off"]),
+    ("GOOS", &["darwin", ""]),
+    ("GO386", &["sse2"]),
+    ("GOAMD64", &["v3", ""]),
+    ("GOARM", &["7"]),
+    ("GOARM64", &["v8.0"]),
+    ("GOMIPS", &["hardfloat"]),
+    ("GOMIPS64", &["hardfloat"]),
+    ("GOPPC64", &["power8"]),
+    ("GORISCV64", &["rva20u64"]),
+    ("GOWASM", &["satconv", ""]),
+    ("vcs", &["git"]),
+    ("vcs.modified", &["false", "true"]),
+    ("vcs.revision", &["0123"]),
+    ("vcs.time", &["2026-11-22T10:11:12Z"]),
+];
+
 #[test]
-fn a_flag_that_no_build_of_ours_has_is_refused_by_name() {
-    for key in ["-race", "-gcflags", "-cover", "vcs", "vcs.modified"] {
-        let mut case = Case::of_tree();
-        case.info.settings.push(setting(key, "x"));
-        let told = check(&case.provenance, &case.info).unwrap_err().to_string();
-        assert!(told.contains(key), "{told}");
+fn every_setting_that_go_records_is_held_against_the_order_by_its_own_row() {
+    let named: Vec<&str> = SETTINGS.iter().map(|(key, _)| *key).collect();
+    let rows: Vec<&str> = settings::TABLE.iter().map(|row| row.key).collect();
+    assert_eq!(named, rows, "each setting has its forgeries");
+    for (key, values) in SETTINGS {
+        for value in *values {
+            let mut case = Case::of_tree();
+            set(&mut case.info, key, value);
+            let sides = Sides { provenance: &case.provenance, info: &case.info };
+            let broken = settings::TABLE.iter().filter(|row| row.check(&sides).is_err());
+            assert_eq!(broken.map(|row| row.key).collect::<Vec<_>>(), [*key], "{key}={value}");
+            let told = check(&case.provenance, &case.info).unwrap_err().to_string();
+            assert!(told.contains(key), "{told}");
+        }
     }
+}
+
+#[test]
+fn a_setting_that_must_be_there_cannot_be_left_out_and_one_that_an_older_go_does_not_record_can() {
+    for (key, may_be_absent) in [
+        ("-tags", false),
+        ("-trimpath", false),
+        ("CGO_ENABLED", false),
+        ("GOARCH", false),
+        ("GOOS", false),
+        ("GOAMD64", false),
+        ("-buildmode", true),
+        ("-compiler", true),
+        ("DefaultGODEBUG", true),
+    ] {
+        let mut case = Case::of_tree();
+        case.info.settings.retain(|setting| setting.key != key);
+        assert_eq!(check(&case.provenance, &case.info).is_ok(), may_be_absent, "{key}");
+    }
+}
+
+#[test]
+fn the_profile_beside_the_main_package_and_what_the_source_says_of_godebug_are_no_reason_to_refuse() {
+    let mut case = Case::of_tree();
+    set(&mut case.info, "-pgo", "default.pgo");
+    set(&mut case.info, "DefaultGODEBUG", "x509sha1=1");
+    assert_eq!(case.broken_rules(), Vec::<&str>::new());
+}
+
+#[test]
+fn another_architecture_has_its_own_level_and_not_the_usual_one() {
+    let mut case = Case::of_tree();
+    case.provenance.external.platform = "linux/arm64/v8.2".parse().unwrap();
+    set(&mut case.info, "GOARCH", "arm64");
+    assert_eq!(case.broken_rules(), ["each setting is what it must be"]);
+    case.info.settings.retain(|setting| setting.key != "GOAMD64");
+    set(&mut case.info, "GOARM64", "v8.2");
+    assert_eq!(case.broken_rules(), Vec::<&str>::new());
+    set(&mut case.info, "GOARM64", "v8.0");
+    assert_eq!(case.broken_rules(), ["each setting is what it must be"]);
+}
+
+#[test]
+fn an_installed_go_may_have_experiments_of_its_own_and_no_others() {
+    let mut case = Case::of_tree();
+    case.provenance.external.toolchain = Toolchain::Local;
+    let version = "go1.27.3 X:jsonv2".to_owned();
+    case.provenance.toolchain = ToolchainUsed::Installed { version, go_command: Digest::of(b"go") };
+    assert_eq!(case.broken_rules(), ["the experiments of the Go version"]);
+    case.info.go_version = "go1.27.3 X:nocoverageredesign,jsonv2".to_owned();
+    set(&mut case.info, "GOEXPERIMENT", "jsonv2");
+    assert_eq!(case.broken_rules(), Vec::<&str>::new());
 }
 
 #[test]

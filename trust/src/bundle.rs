@@ -8,13 +8,13 @@
 //!
 //! The key's id is the bundle's hint and nothing else. A `keyid` inside the DSSE envelope would be a second place for
 //! it, and cosign's library skips a signature whose `keyid` is not of its own making (an SSH fingerprint), so the
-//! field is left out, as cosign itself does.
+//! field is left out, as cosign itself does. The first releases wrote it; their bundles are still read.
 
 use meridian_core::digest::Digest;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    document::{self, DocumentError, as_base64},
+    document::{self, DocumentError, as_base64, as_text},
     dsse::{ENVELOPE_LEN_MAX, Envelope},
     keys::{KeyId, Signature, VerifyingKey},
 };
@@ -57,6 +57,14 @@ pub enum BundleError {
     /// Another version or another document.
     #[error("media type {0:?} is not {MEDIA_TYPE}")]
     MediaType(String),
+    /// The hint and the envelope name different keys.
+    #[error("the bundle's hint is key {hint}, but its envelope names key {envelope}")]
+    Hint {
+        /// The bundle's.
+        hint: KeyId,
+        /// The envelope's.
+        envelope: KeyId,
+    },
     /// A digest of another kind.
     #[error("the message digest is {0:?}, expected {DIGEST_ALGORITHM}")]
     DigestAlgorithm(String),
@@ -78,7 +86,7 @@ struct EnvelopeWire {
     dsse_envelope: Bundled,
 }
 
-/// An envelope inside a bundle: one signature, without the id of its key.
+/// An envelope inside a bundle: one signature, and in the first releases' form the id of its key.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct Bundled {
@@ -91,9 +99,14 @@ struct Bundled {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct BundledSignature {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    keyid: Option<KeyIdText>,
     #[serde(with = "as_base64")]
     sig: Vec<u8>,
 }
+
+#[derive(Serialize, Deserialize)]
+struct KeyIdText(#[serde(with = "as_text")] KeyId);
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
@@ -181,13 +194,17 @@ impl EnvelopeBundle {
     /// Reads a bundle; nothing in it is verified yet.
     ///
     /// # Errors
-    /// When the bytes are not exactly what [`EnvelopeBundle::to_json`] gives.
+    /// When the bytes are not exactly what [`EnvelopeBundle::to_json`] gives, or gave in the first releases.
     pub fn parse(bytes: &[u8]) -> Result<Self, BundleError> {
         let wire: EnvelopeWire = document::parse(bytes, BUNDLE_LEN_MAX)
             .map_err(|found| BundleError::Document { wanted: "one DSSE envelope of one signature", found })?;
         check_media_type(&wire.media_type)?;
         let key_id = wire.verification_material.key_id();
-        let Bundled { payload, payload_type, signatures: [BundledSignature { sig }] } = wire.dsse_envelope;
+        let Bundled { payload, payload_type, signatures: [BundledSignature { keyid, sig }] } =
+            wire.dsse_envelope;
+        if let Some(KeyIdText(envelope)) = keyid.filter(|KeyIdText(envelope)| *envelope != key_id) {
+            return Err(BundleError::Hint { hint: key_id, envelope });
+        }
         Ok(Self { envelope: Envelope::of_parts(payload, payload_type, key_id, sig) })
     }
 
@@ -201,7 +218,7 @@ impl EnvelopeBundle {
             dsse_envelope: Bundled {
                 payload: payload.to_vec(),
                 payload_type: payload_type.to_owned(),
-                signatures: [BundledSignature { sig: sig.to_vec() }],
+                signatures: [BundledSignature { keyid: None, sig: sig.to_vec() }],
             },
         })
     }
@@ -252,6 +269,12 @@ mod tests {
     }
 
     #[test]
+    fn a_bundle_of_the_first_releases_which_named_the_key_twice_is_read() {
+        let golden = include_bytes!("../tests/golden/envelope-keyid.sigstore.json");
+        assert_eq!(EnvelopeBundle::parse(golden), Ok(envelope_bundle()));
+    }
+
+    #[test]
     fn a_bundle_of_another_form_is_refused_with_the_reason() {
         let message = String::from_utf8(message_bundle().to_json()).unwrap();
         let envelope = String::from_utf8(envelope_bundle().to_json()).unwrap();
@@ -272,7 +295,10 @@ mod tests {
             (envelope.replace(&format!("{{{one}}}"), &format!("{{{one}}},{{{one}}}")), "one signature"),
             (envelope.replace(&format!("{{{one}}}"), ""), "one signature"),
             (envelope.replace(hint, &"A".repeat(43)), "one DSSE"),
-            (envelope.replace(r#"{"sig""#, r#"{"keyid":"","sig""#), "unknown field"),
+            (envelope.replace(r#"{"sig""#, r#"{"keyid":"","sig""#), "one DSSE"),
+            (envelope.replace(r#"{"sig""#, r#"{"keyid":null,"sig""#), "not written as"),
+            (envelope.replace(r#"{"sig""#, &format!(r#"{{"keyid":"{}","sig""#, "0".repeat(64))), "hint"),
+            (envelope.replace(r#"{"sig""#, r#"{"cert":"","sig""#), "unknown field"),
             (envelope.replace(hint, "AAAA"), "too few"),
             (message, "one DSSE envelope"),
         ] {

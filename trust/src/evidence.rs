@@ -5,7 +5,7 @@ use meridian_core::{
     attestation::{Evidence, OrderedSource, SigningOrder},
     golang::h1::H1Error,
     id::{AgentId, FleetName},
-    keyring::{CertifiedKey, KeyHolder, KeyId},
+    keyring::{CertifiedKey, KeyId},
     sandbox::{self, SandboxDemand},
     time::Wall,
 };
@@ -47,6 +47,27 @@ impl Order {
         expires: Wall,
         sandbox: SandboxWanted,
     ) -> Result<Self, FactError> {
+        Ok(Self {
+            agent: order.agent.clone(),
+            expires,
+            fence: order.fence,
+            fleet,
+            issued,
+            parameters: ExternalParameters::ordered(order)?,
+            placement: order.placement,
+            request_digest: order.request,
+            sandbox,
+            task: order.task.clone(),
+        })
+    }
+}
+
+impl ExternalParameters {
+    /// The parameters that an order makes: those that the provenance must repeat.
+    ///
+    /// # Errors
+    /// When a module was resolved to something that is no `h1:`.
+    pub fn ordered(order: &SigningOrder) -> Result<Self, FactError> {
         let source = match &order.source {
             OrderedSource::Module { package, query, module, version, sum } => Source::Module {
                 h1: sum.parse()?,
@@ -63,25 +84,14 @@ impl Order {
             },
         };
         Ok(Self {
-            agent: order.agent.clone(),
-            expires,
-            fence: order.fence,
-            fleet,
-            issued,
-            parameters: ExternalParameters {
-                flags: order.flags.clone(),
-                from_scratch: order.from_scratch,
-                name: order.name.clone(),
-                packages: order.packages.clone(),
-                platform: order.platform.clone(),
-                source,
-                toolchain: order.toolchain.clone(),
-                version: order.version.clone(),
-            },
-            placement: order.placement,
-            request_digest: order.request,
-            sandbox,
-            task: order.task.clone(),
+            flags: order.flags.clone(),
+            from_scratch: order.from_scratch,
+            name: order.name.clone(),
+            packages: order.packages.clone(),
+            platform: order.platform.clone(),
+            source,
+            toolchain: order.toolchain.clone(),
+            version: order.version.clone(),
         })
     }
 }
@@ -159,14 +169,10 @@ impl Entry {
     /// # Errors
     /// When its public key is none.
     pub fn of(key: &CertifiedKey, fleet: &FleetName) -> Result<Self, FactError> {
-        let holder = match &key.claim.holder {
-            KeyHolder::Coordinator => format!("spiffe://{fleet}/coordinator"),
-            KeyHolder::Agent(agent) => format!("spiffe://{fleet}/agent/{agent}"),
-        };
         Ok(Self {
             key: VerifyingKey::from_spki(&key.claim.spki)?,
             key_use: key.claim.usage,
-            holder: Holder::new(&holder)?,
+            holder: Holder::of(fleet, &key.claim.holder)?,
             grade: key.claim.grade,
             not_before: key.not_before,
             not_after: key.not_after,

@@ -5,6 +5,8 @@
 
 use std::{fmt, str::FromStr, sync::Arc};
 
+use meridian_core::{id::FleetName, keyring::KeyHolder};
+
 /// The longest id the SPIFFE standard lets everybody rely on, in bytes.
 const ID_LEN_MAX: usize = 2048;
 const SCHEME: &str = "spiffe://";
@@ -20,7 +22,23 @@ pub struct Holder(Arc<str>);
 )]
 pub struct ParseHolderError(String);
 
+/// The id of whoever holds a key of a fleet, as text.
+pub(crate) fn id_of(fleet: &FleetName, holder: &KeyHolder) -> String {
+    match holder {
+        KeyHolder::Coordinator => format!("{SCHEME}{fleet}/coordinator"),
+        KeyHolder::Agent(agent) => format!("{SCHEME}{fleet}/agent/{agent}"),
+    }
+}
+
 impl Holder {
+    /// Whoever holds a key of a fleet.
+    ///
+    /// # Errors
+    /// When the names make an id that is too long.
+    pub fn of(fleet: &FleetName, holder: &KeyHolder) -> Result<Self, ParseHolderError> {
+        Self::new(&id_of(fleet, holder))
+    }
+
     /// Checks and wraps an id.
     ///
     /// # Errors
@@ -82,6 +100,17 @@ mod tests {
         let holder = Holder::new("spiffe://acme/agent/eu-central/a1").unwrap();
         assert_eq!(holder.fleet(), "acme");
         assert_eq!(holder.as_str().parse(), Ok(holder));
+    }
+
+    #[test]
+    fn whoever_holds_a_key_has_the_id_of_his_certificate() {
+        let fleet = FleetName::new("acme").unwrap();
+        for (holder, id) in [
+            (KeyHolder::Coordinator, "spiffe://acme/coordinator"),
+            (KeyHolder::Agent("eu-central/a1".parse().unwrap()), "spiffe://acme/agent/eu-central/a1"),
+        ] {
+            assert_eq!(Holder::of(&fleet, &holder).unwrap().as_str(), id);
+        }
     }
 
     #[test]

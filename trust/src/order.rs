@@ -30,8 +30,11 @@ pub const CLOCK_SKEW_MAX: Millis = Millis::minutes(1);
 const ORDER_LEN_MAX: usize = 1 << 20;
 
 /// An order to build one task under one lease. Fields are in the order of their names.
+///
+/// What a later release adds beside them is passed over; of the parameters, each of which the provenance repeats,
+/// nothing may be unknown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub struct Order {
     /// Who may build it.
     #[serde(with = "as_text")]
@@ -148,7 +151,7 @@ impl Order {
     ) -> Result<Self, OrderError> {
         let entry = keyring.find(envelope.key_id(), KeyUse::Order, now)?;
         let payload = envelope.open(&entry.key, PAYLOAD_TYPE)?;
-        let order: Self = document::parse(payload, ORDER_LEN_MAX)?;
+        let order: Self = document::parse_signed(payload, ORDER_LEN_MAX)?;
         if order.fleet != *keyring.fleet() {
             return Err(OrderError::Fleet { wanted: keyring.fleet().clone(), found: order.fleet });
         }
@@ -278,10 +281,31 @@ mod tests {
         let verdict = Order::open(&envelope, &keyring(KeyUse::Order), &agent(), NOW);
         let is_type = matches!(verdict, Err(OrderError::Envelope(EnvelopeError::PayloadType { .. })));
         assert!(is_type, "{verdict:?}");
-        let text = String::from_utf8(payload).unwrap().replacen('{', r#"{"note":1,"#, 1);
-        let envelope = Envelope::sign(&key(), PAYLOAD_TYPE, text.into_bytes()).unwrap();
-        let verdict = Order::open(&envelope, &keyring(KeyUse::Order), &agent(), NOW);
-        assert!(matches!(verdict, Err(OrderError::Document(_))), "{verdict:?}");
+    }
+
+    #[test]
+    fn an_order_of_an_earlier_or_a_later_release_is_read_and_unknown_parameters_are_refused() {
+        let read = |text: String| {
+            let envelope = Envelope::sign(&key(), PAYLOAD_TYPE, text.into_bytes()).unwrap();
+            Order::open(&envelope, &keyring(KeyUse::Order), &agent(), NOW)
+        };
+        let mut from_scratch = order();
+        from_scratch.parameters.from_scratch = true;
+        let later = include_str!("../tests/golden/order-from-scratch.json").to_owned();
+        assert_eq!(read(later).unwrap(), from_scratch);
+        let early = include_str!("../tests/golden/order.json").to_owned();
+        assert_eq!(read(early.clone()).unwrap(), order());
+        assert_eq!(read(early.replacen('{', r#"{"a_note":1,"#, 1)).unwrap(), order());
+        for (known, unknown) in [
+            (r#""parameters":{"#, r#""parameters":{"a":1,"#),
+            (r#""flags":{"#, r#""flags":{"a":1,"#),
+            (r#""platform":{"#, r#""platform":{"a":1,"#),
+            (r#""kind":"tree","#, r#""kind":"tree","a":1,"#),
+            (r#""sandbox":"required""#, r#""sandbox":"certified""#),
+        ] {
+            let verdict = read(early.replacen(known, unknown, 1));
+            assert!(matches!(verdict, Err(OrderError::Document(_))), "{unknown}: {verdict:?}");
+        }
     }
 
     #[test]

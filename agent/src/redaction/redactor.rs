@@ -28,7 +28,7 @@ impl Redaction {
     /// Makes `secrets` ready. Takes tens of milliseconds for the most there may be.
     ///
     /// # Errors
-    /// When there are more than 256, or they have more than 256 KiB together.
+    /// When there are more than 4096, or they have more than 256 KiB together.
     pub fn new(secrets: &[Secret]) -> Result<Self, SecretError> {
         if secrets.is_empty() {
             return Ok(Self::default());

@@ -7,8 +7,8 @@ use std::fmt;
 pub(super) const SECRET_LEN_MIN: usize = 6;
 /// The longest secret, in bytes.
 pub(super) const SECRET_LEN_MAX: usize = 64 << 10;
-/// The most secrets of one attempt.
-pub(super) const SECRETS_MAX: usize = 256;
+/// The most secrets of one attempt: far more than a machine has credentials. What they cost follows from their bytes.
+pub(super) const SECRETS_MAX: usize = 4096;
 /// The most bytes of all secrets of one attempt together: bounds the automaton that looks for them.
 pub(super) const SECRETS_LEN_MAX: usize = 256 << 10;
 /// Numbers below this many digits are sizes, times and parts of digests as often as they are secrets.
@@ -124,14 +124,18 @@ pub enum SecretError {
         len: usize,
     },
     /// There are more than can be looked for.
-    #[error("{count} secrets are declared, more than {SECRETS_MAX}: declare those that the build needs")]
+    #[error(
+        "there are {count} secrets, more than the {SECRETS_MAX} that can be masked: declare, and keep in the files of git \
+         and netrc, only those that builds need"
+    )]
     TooMany {
         /// How many there are.
         count: usize,
     },
     /// Together they are longer than can be looked for.
     #[error(
-        "the secrets have {len} bytes together, more than {SECRETS_LEN_MAX}: declare those that the build needs"
+        "the secrets have {len} bytes together, more than the {SECRETS_LEN_MAX} that can be masked: declare, and keep in \
+         the files of git and netrc, only those that builds need"
     )]
     TooMuch {
         /// How long they are, in bytes.

@@ -22,6 +22,7 @@ use meridian_core::{
     build::{artifact_name_of, version_named},
     digest::Digest,
     id::{AgentId, FleetName},
+    keyring::KeyHolder,
     quantity::ByteCount,
     sandbox::Sandbox,
     time::Wall,
@@ -284,7 +285,7 @@ impl Service {
             external,
             toolchain: toolchain.ok_or_else(|| SignerError::new("the toolchain's hash is malformed"))?,
             modules: agreement::modules_of(info).map_err(SignerError::new)?,
-            builder: Holder::new(&format!("spiffe://{}/agent/{}", self.fleet, self.agent))
+            builder: Holder::of(&self.fleet, &KeyHolder::Agent(self.agent.clone()))
                 .map_err(SignerError::new)?,
             builder_version: env!("CARGO_PKG_VERSION").to_owned(),
             started: Wall(ask.started_ms.min(now.0)),

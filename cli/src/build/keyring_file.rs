@@ -1,7 +1,8 @@
 //! One `keyring.json` for all the builds that wrote into a directory.
 //!
-//! A build's acceptances are merged into the file that lies there: the later keyring stays, and so does each acceptance
-//! of an artifact that is still there with its provenance. What was overwritten or removed goes.
+//! A build's acceptances are merged into the file that lies there: the later keyring stays, an earlier one beside it as
+//! long as it knows more, and each acceptance of an artifact that is still there with its provenance. What was
+//! overwritten or removed goes.
 
 use std::{collections::HashSet, fs, path::Path};
 
@@ -21,53 +22,83 @@ pub struct Gathered {
     pub replaced: Option<String>,
 }
 
-/// Why there is no such file.
-#[derive(Debug, thiserror::Error)]
-pub enum GatherError {
-    /// The build's own keyring is not the fleet's.
-    #[error("the coordinator's keyring cannot be used: {0}")]
-    Fresh(#[source] KeyringError),
-    /// Too many artifacts in one directory.
-    #[error("{0} signed artifacts are too many for one directory; build into another one")]
-    TooMany(usize),
+/// A build's keyring file, as it has come from the fleet.
+#[derive(Debug)]
+pub struct Fresh<'a> {
+    file: &'a KeyringFile,
+    /// Its keyring, which the root signed.
+    pub keyring: Keyring,
 }
 
-/// What `keyring.json` of `directory` has to hold once a build's files are there. `fresh` has come from the fleet.
+impl<'a> Fresh<'a> {
+    /// Believes a file under the fleet's root.
+    ///
+    /// # Errors
+    /// When the root did not sign its keyring.
+    pub fn open(file: &'a KeyringFile, root: &Root) -> Result<Self, KeyringError> {
+        Ok(Self { file, keyring: file.open(root)? })
+    }
+}
+
+/// Too many artifacts in one directory.
+#[derive(Debug, thiserror::Error)]
+#[error("{0} signed artifacts are too many for one directory; build into another one")]
+pub struct TooMany(usize);
+
+/// What `keyring.json` of `directory` has to hold once a build's files are there.
 ///
 /// # Errors
-/// When the fleet's keyring is not the root's, or there are too many artifacts.
-pub fn gather(directory: &Path, fresh: &KeyringFile, root: &Root) -> Result<Gathered, GatherError> {
-    let keyring = Keyring::open(&fresh.keyring, root).map_err(GatherError::Fresh)?;
+/// When there are too many artifacts.
+pub fn gather(directory: &Path, fresh: &Fresh<'_>, root: &Root) -> Result<Gathered, TooMany> {
     let Ok(bytes) = fs::read(directory.join(KEYRING_FILE)) else {
-        return Ok(Gathered { file: fresh.clone(), replaced: None });
+        return Ok(Gathered { file: fresh.file.clone(), replaced: None });
     };
-    let opened = KeyringFile::parse(&bytes).and_then(|file| Ok((Keyring::open(&file.keyring, root)?, file)));
-    let (earlier, mut file) = match opened {
-        Ok(opened) => opened,
+    let opened = KeyringFile::parse(&bytes).and_then(|file| merged(&file, fresh, root));
+    let (mut file, all) = match opened {
+        Ok(merged) => merged,
         Err(error) => {
             let told = format!(
                 "{} was replaced, so what other builds left there does not verify any more: {error}",
                 directory.join(KEYRING_FILE).display()
             );
-            return Ok(Gathered { file: fresh.clone(), replaced: Some(told) });
+            return Ok(Gathered { file: fresh.file.clone(), replaced: Some(told) });
         }
-    };
-    let latest = if earlier.is_later_than(&keyring) {
-        earlier
-    } else {
-        file.keyring = fresh.keyring.clone();
-        keyring
     };
     let there = provenances(directory);
     file.acceptances.retain(|envelope| {
-        let is_there = Acceptance::read(envelope, &latest).is_ok_and(|(a, _)| there.contains(&a.provenance));
-        is_there && !fresh.acceptances.contains(envelope)
+        let is_there = Acceptance::read(envelope, &all).is_ok_and(|(a, _)| there.contains(&a.provenance));
+        is_there && !fresh.file.acceptances.contains(envelope)
     });
-    file.acceptances.extend(fresh.acceptances.iter().cloned());
+    file.acceptances.extend(fresh.file.acceptances.iter().cloned());
     if file.acceptances.len() > ACCEPTANCES_MAX {
-        return Err(GatherError::TooMany(file.acceptances.len()));
+        return Err(TooMany(file.acceptances.len()));
     }
     Ok(Gathered { file, replaced: None })
+}
+
+/// The file with one keyring more, and what all of its keyrings say together. Of several, those stay that say what no
+/// later one does: a coordinator forgets keys long after their time, and what they signed still lies here.
+fn merged(
+    file: &KeyringFile,
+    fresh: &Fresh<'_>,
+    root: &Root,
+) -> Result<(KeyringFile, Keyring), KeyringError> {
+    let mut known = vec![(&fresh.file.keyring, fresh.keyring.clone())];
+    for envelope in file.keyrings().filter(|envelope| **envelope != fresh.file.keyring) {
+        let keyring = Keyring::open(envelope, root)?;
+        let place = known.iter().position(|(_, kept)| keyring.is_later_than(kept)).unwrap_or(known.len());
+        known.insert(place, (envelope, keyring));
+    }
+    let (latest, mut all) = known.remove(0);
+    let mut earlier = Vec::new();
+    for (envelope, keyring) in known {
+        if keyring.knows_more_than(&all) {
+            all = all.and(&keyring)?;
+            earlier.push(envelope.clone());
+        }
+    }
+    let acceptances = file.acceptances.clone();
+    Ok((KeyringFile { keyring: latest.clone(), acceptances, earlier }, all))
 }
 
 /// The digests of the provenance files whose artifact is there.
@@ -140,12 +171,13 @@ mod tests {
                 task: "acme/web/1/0".parse().unwrap(),
             };
             let acceptances = vec![acceptance.sign(&self.accepter).unwrap()];
-            KeyringFile { keyring: self.keyring(version), acceptances }
+            KeyringFile::new(self.keyring(version), acceptances)
         }
 
         /// Builds, and merges into what lies there.
         fn build_into(&self, directory: &Path, version: u64, name: &str) -> Gathered {
-            let gathered = gather(directory, &self.build(directory, version, name), &self.root()).unwrap();
+            let (file, root) = (self.build(directory, version, name), self.root());
+            let gathered = gather(directory, &Fresh::open(&file, &root).unwrap(), &root).unwrap();
             fs::write(directory.join(KEYRING_FILE), gathered.file.to_json()).unwrap();
             gathered
         }
@@ -171,6 +203,24 @@ mod tests {
     }
 
     #[test]
+    fn an_earlier_keyring_stays_as_long_as_it_knows_a_key_that_later_ones_have_forgotten() {
+        let (dir, mut fleet) = (tempfile::tempdir().unwrap(), Fleet::new());
+        let directory = dir.path();
+        fleet.build_into(directory, 5, "old");
+        let of_old = fleet.keyring(5);
+        // A year later: another key, and a coordinator that has forgotten the first.
+        fleet.accepter = SigningKey::generate(Algorithm::EcdsaP256).unwrap();
+        for version in [900, 901] {
+            let file = fleet.build_into(directory, version, "new").file;
+            assert_eq!((&file.keyring, &file.earlier), (&fleet.keyring(version), &vec![of_old.clone()]));
+            let all = file.open(&fleet.root()).unwrap();
+            assert_eq!(file.acceptances.len(), 2);
+            assert!(file.acceptances.iter().all(|envelope| Acceptance::open(envelope, &all).is_ok()));
+            assert_eq!(KeyringFile::parse(&file.to_json()).unwrap(), file);
+        }
+    }
+
+    #[test]
     fn what_another_fleet_left_or_somebody_damaged_is_replaced_and_told() {
         let (dir, fleet, other) = (tempfile::tempdir().unwrap(), Fleet::new(), Fleet::new());
         other.build_into(dir.path(), 99, "theirs");
@@ -186,6 +236,7 @@ mod tests {
     fn a_keyring_of_another_root_is_not_taken_from_the_fleet() {
         let (dir, fleet) = (tempfile::tempdir().unwrap(), Fleet::new());
         let file = fleet.build(dir.path(), 5, "a");
-        assert!(matches!(gather(dir.path(), &file, &Fleet::new().root()), Err(GatherError::Fresh(_))));
+        let verdict = Fresh::open(&file, &Fleet::new().root());
+        assert!(matches!(verdict, Err(KeyringError::Envelope(_))), "{verdict:?}");
     }
 }

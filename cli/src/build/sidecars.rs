@@ -16,7 +16,7 @@ use meridian_store::blob::{BlobError, DiskBlobs, hash_file};
 use meridian_trust::{
     bundle::MessageBundle,
     executable::read_build_info,
-    keyring::{Keyring, KeyringFile, Root},
+    keyring::{KeyringFile, Root},
     keys::Signature,
     message::{Content, Message},
     sidecar::{KEYRING_FILE, Sidecar, signature_text},
@@ -27,7 +27,7 @@ use tonic::Status;
 
 use crate::{
     build::{
-        keyring_file,
+        keyring_file::{self, Fresh},
         patience::Patience,
         report,
         watch::{Doing, wait_and_reconnect},
@@ -132,7 +132,7 @@ pub fn write(
     keyring: &KeyringFile,
     root: &Root,
 ) -> Result<(), Trouble> {
-    let ring = Keyring::open(&keyring.keyring, root).map_err(|error| {
+    let fresh = Fresh::open(keyring, root).map_err(|error| {
         Trouble::broken(format_args!("the coordinator's keyring cannot be used: {error}"))
             .hint("join the fleet again")
     })?;
@@ -141,7 +141,7 @@ pub fn write(
         let wrong = |error: &dyn std::fmt::Display| {
             Trouble::broken(format_args!("the attestation of {name} cannot be used: {error}"))
         };
-        let entry = ring.entry(attestation.key).map_err(|error| wrong(&error))?;
+        let entry = fresh.keyring.entry(attestation.key).map_err(|error| wrong(&error))?;
         let signature = Signature::parse(entry.key.algorithm(), &attestation.signature);
         let signature = signature.map_err(|error| wrong(&error))?;
         let document = |digest: &Digest| -> Result<Vec<u8>, BlobError> {
@@ -162,7 +162,7 @@ pub fn write(
     }
     // Another build may write here at the same time; each takes over what the other has left.
     let _alone = dist.alone().map_err(Trouble::broken)?;
-    let gathered = keyring_file::gather(dist.directory(), keyring, root).map_err(Trouble::broken)?;
+    let gathered = keyring_file::gather(dist.directory(), &fresh, root).map_err(Trouble::broken)?;
     if let Some(told) = gathered.replaced {
         print::aside(&told);
     }

@@ -38,7 +38,7 @@ pub async fn run(context: &Context, command: &KeyringCommand) -> Result<(), Trou
         }
         KeyringCommand::Export(args) => {
             let fleet = context.fleet(args).await?;
-            let file = KeyringFile { keyring: fetch(&fleet).await?.1, acceptances: Vec::new() };
+            let file = KeyringFile::new(fetch(&fleet).await?.1, Vec::new());
             print::bytes(&file.to_json())
         }
         KeyringCommand::Revoke(args) => revoke(context, args).await,

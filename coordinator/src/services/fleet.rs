@@ -52,7 +52,7 @@ impl FleetService {
             Caller::Agent(agent) => format!("agent/{agent}"),
             Caller::Admin => "admin".to_owned(),
         };
-        format!("spiffe://{}/{path}", self.name).parse().map_err(|e| internal("identity", e))
+        SpiffeId::new(&self.name, &[&path]).map_err(|e| internal("identity", e))
     }
 }
 

@@ -171,7 +171,7 @@ impl Signing {
                 acceptances.push(signed.map_err(|error| SigningError::Document(error.to_string()))?);
             }
         }
-        Ok(KeyringFile { keyring, acceptances })
+        Ok(KeyringFile::new(keyring, acceptances))
     }
 }
 

@@ -2,6 +2,7 @@
 //! signed for real.
 
 use meridian_core::{
+    attestation::SigningOrder,
     build::{Resolution, artifact_name},
     digest::Digest,
     golang::{platform::Platform, toolchain_pins::default_pin},
@@ -78,6 +79,7 @@ impl Signer {
         lie: impl FnOnce(&mut Provenance),
     ) -> Signed {
         let TaskKind::Compile(platform) = &work.kind else { panic!("only a compile task makes something") };
+        let order = SigningOrder::of(work, self.agent.clone(), fence, placement).unwrap();
         let executable = executable(platform);
         let info = read_build_info(std::io::Cursor::new(&executable)).unwrap();
         let name = artifact_name("tool", "v1.0.0", platform);
@@ -85,7 +87,7 @@ impl Signer {
         let now = Wall(Clock::system().now().wall_ms);
         let mut provenance = Provenance {
             subject: Subject { name, digest },
-            external: ExternalParameters::of(&work.spec, platform, work.resolution.as_ref()).unwrap(),
+            external: ExternalParameters::ordered(&order).unwrap(),
             internal: InternalParameters {
                 fence,
                 package: "example.com/tool".into(),

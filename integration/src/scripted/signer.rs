@@ -1,6 +1,7 @@
 //! What an honest signer makes of a build that is made up, in parts that can be altered one by one.
 
 use meridian_core::{
+    attestation::SigningOrder,
     build::{Source as Asked, Toolchain, artifact_name_of, version_named},
     digest::Digest,
     golang::{
@@ -8,7 +9,7 @@ use meridian_core::{
         toolchain_pins::{DEFAULT_VERSION, default_pin},
     },
     id::{AgentId, Fence, FleetName, PlacementNumber},
-    keyring::{KeyAlgorithm, KeyId},
+    keyring::{KeyAlgorithm, KeyHolder, KeyId},
     machine::{effect::Work, record::TaskKind, request::request_digest},
     quantity::ByteCount,
     time::Wall,
@@ -180,7 +181,8 @@ impl Signer {
         let text = BuildText { go_version: format!("go{DEFAULT_VERSION}"), modules: modules.to_owned() };
         let executable = executable(&text, platform, salt);
         let info = read_build_info(std::io::Cursor::new(&executable))?;
-        let external = ExternalParameters::of(&work.spec, platform, work.resolution.as_ref());
+        let order = SigningOrder::of(work, self.agent.clone(), fence, placement);
+        let order = order.ok_or_else(|| anyhow::anyhow!("the source is not resolved"))?;
         let package = match &work.spec.source {
             Asked::Module { package, .. } => package.clone(),
             Asked::Tree { .. } => work.spec.packages.first().cloned().unwrap_or_default(),
@@ -204,7 +206,7 @@ impl Signer {
                 name: artifact_name_of(work.spec.name.as_deref(), &info.path, version, platform),
                 digest: Digest::of(&executable),
             },
-            external: external.ok_or_else(|| anyhow::anyhow!("the source is not resolved"))?,
+            external: ExternalParameters::ordered(&order)?,
             internal: InternalParameters {
                 fence,
                 package,
@@ -215,7 +217,7 @@ impl Signer {
             },
             toolchain,
             modules: modules_of(&info)?,
-            builder: Holder::new(&format!("spiffe://{}/agent/{}", self.fleet, self.agent))?,
+            builder: Holder::of(&self.fleet, &KeyHolder::Agent(self.agent.clone()))?,
             builder_version: VERSION.into(),
             started: now,
             finished: now,

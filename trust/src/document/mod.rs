@@ -4,6 +4,9 @@
 //! not be changeable either, or an altered file would count as untouched. So a document is accepted only when
 //! it is byte for byte what Meridian itself would write for the value it means: fixed order, no white space,
 //! no unknown or repeated fields, canonical base64. Whatever else JSON allows is refused.
+//!
+//! What a signature does cover cannot be changed, so there a reader may pass over what it does not know: see
+//! [`parse_signed`] for the rule by which documents evolve.
 
 pub(crate) mod as_base64;
 pub(crate) mod as_number;
@@ -11,4 +14,4 @@ pub(crate) mod as_text;
 mod canonical;
 
 pub use canonical::DocumentError;
-pub(crate) use canonical::{parse, write};
+pub(crate) use canonical::{parse, parse_signed, write};

@@ -51,7 +51,6 @@ pub struct Entry {
 
 /// An entry as it is written. Fields are in alphabetical order.
 #[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub(super) struct EntryWire {
     #[serde(with = "as_text")]
     algorithm: Algorithm,
@@ -91,6 +90,19 @@ impl Entry {
             return Err(KeyRefusal::Expired { key, at, until: self.not_after });
         }
         Ok(())
+    }
+
+    /// Takes over what an earlier keyring of the fleet says of the same key.
+    ///
+    /// What the root once signed stays true: the window is the longest that it said, a revocation the earliest. Of use,
+    /// holder and grade a coordinator never says two things; were they two, the later word stands with its own window,
+    /// and the revocation counts all the same.
+    pub(super) fn take_over(&mut self, earlier: &Self) {
+        if (self.key_use, &self.holder, self.grade) == (earlier.key_use, &earlier.holder, earlier.grade) {
+            self.not_before = self.not_before.min(earlier.not_before);
+            self.not_after = self.not_after.max(earlier.not_after);
+        }
+        self.revoked = [self.revoked, earlier.revoked].into_iter().flatten().min();
     }
 
     pub(super) fn to_wire(&self) -> EntryWire {

@@ -1,6 +1,6 @@
 //! Why a keyring or a key in it does not count.
 
-use meridian_core::time::Wall;
+use meridian_core::{id::FleetName, time::Wall};
 
 use super::KeyUse;
 use crate::{
@@ -43,6 +43,14 @@ pub enum KeyringError {
         holder: String,
         /// The keyring's fleet.
         fleet: String,
+    },
+    /// Two keyrings under one root that are of different fleets.
+    #[error("one keyring is of fleet {one}, another of fleet {other}")]
+    Fleet {
+        /// The fleet of one.
+        one: FleetName,
+        /// The fleet of the other.
+        other: FleetName,
     },
     /// More entries than a keyring may have.
     #[error("more than {max} keys")]

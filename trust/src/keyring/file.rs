@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::KeyringError;
+use super::{Keyring, KeyringError, Root};
 use crate::{
     document::{self, DocumentError},
     dsse::{ENVELOPE_LEN_MAX, Envelope},
@@ -20,9 +20,33 @@ pub struct KeyringFile {
     pub keyring: Envelope,
     /// The coordinator's word for when it accepted what, in any order.
     pub acceptances: Vec<Envelope>,
+    /// Keyrings of earlier builds of the directory that know what `keyring` does not, such as a key that the coordinator
+    /// has forgotten since. Written only where there are some.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub earlier: Vec<Envelope>,
 }
 
 impl KeyringFile {
+    /// A file as the coordinator gives it: one keyring, and acceptances under it.
+    #[must_use]
+    pub fn new(keyring: Envelope, acceptances: Vec<Envelope>) -> Self {
+        Self { keyring, acceptances, earlier: Vec::new() }
+    }
+
+    /// All keyrings of the file, none of them verified.
+    pub fn keyrings(&self) -> impl Iterator<Item = &Envelope> {
+        std::iter::once(&self.keyring).chain(&self.earlier)
+    }
+
+    /// Everything that the keyrings of the file say together, once it is certain that the root signed each of them.
+    ///
+    /// # Errors
+    /// When the root did not sign one, one is no keyring, or they are of different fleets.
+    pub fn open(&self, root: &Root) -> Result<Keyring, KeyringError> {
+        let first = Keyring::open(&self.keyring, root)?;
+        self.earlier.iter().try_fold(first, |all, envelope| all.and(&Keyring::open(envelope, root)?))
+    }
+
     /// Reads a file.
     ///
     /// # Errors

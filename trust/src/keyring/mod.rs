@@ -5,7 +5,8 @@
 //! and that travels with `dist/`. A key is judged at the time at which the coordinator accepted what it
 //! signed, which an acceptance says; so an artifact outlives the key that signed it, and a revocation reaches
 //! no further back than it says. A keyring is believed only under a root that was pinned beforehand, never
-//! because it came along.
+//! because it came along. **Keyrings add up**: what the root once signed stays said, so of several that are known none
+//! replaces another ([`Keyring::and`]).
 
 mod entry;
 mod error;

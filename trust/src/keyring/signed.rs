@@ -31,7 +31,6 @@ pub struct Keyring {
 
 /// A keyring as it is written. Fields are in alphabetical order, entries sorted by key id.
 #[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct KeyringWire {
     entries: Vec<EntryWire>,
     #[serde(with = "as_text")]
@@ -42,7 +41,7 @@ struct KeyringWire {
 }
 
 impl Keyring {
-    /// A keyring of a fleet as of an index of its journal: a later one replaces an earlier one.
+    /// A keyring of a fleet as of an index of its journal.
     ///
     /// # Errors
     /// When a key is named twice, has a holder of another fleet or an empty window, or there are too many.
@@ -95,11 +94,54 @@ impl Keyring {
         self.issued
     }
 
-    /// Whether it replaces `other`: it is from a later index of the fleet's journal, or of the same and was issued
-    /// later.
+    /// Whether it was issued after `other`; of the same moment, or where one does not say, whether it is from a later
+    /// index of the fleet's journal. A coordinator that was restored from a backup counts its journal anew from there,
+    /// so the index alone would not tell.
     #[must_use]
     pub fn is_later_than(&self, other: &Self) -> bool {
-        (self.version, self.issued) > (other.version, other.issued)
+        match (self.issued, other.issued) {
+            (Some(mine), Some(its)) => (mine, self.version) > (its, other.version),
+            (mine, its) => (self.version, mine) > (other.version, its),
+        }
+    }
+
+    /// What two keyrings of one fleet say together, as of the later one.
+    ///
+    /// **What the root signed stays said**: a key of either is known, for the longest window that either gives it, and
+    /// revoked from the earliest moment that either says. So a keyring that lost a revocation, since a coordinator was
+    /// restored from a backup, brings no key back, and one that has forgotten a key of long ago takes none away.
+    ///
+    /// # Errors
+    /// When they are of different fleets.
+    pub fn and(&self, other: &Self) -> Result<Self, KeyringError> {
+        if self.fleet != other.fleet {
+            return Err(KeyringError::Fleet { one: self.fleet.clone(), other: other.fleet.clone() });
+        }
+        let (later, earlier) = if self.is_later_than(other) { (self, other) } else { (other, self) };
+        let mut both = later.clone();
+        for (key, entry) in &earlier.entries {
+            both.entries
+                .entry(*key)
+                .and_modify(|known| known.take_over(entry))
+                .or_insert_with(|| entry.clone());
+        }
+        Ok(both)
+    }
+
+    /// Whether it knows a key, a moment of a key's window or a revocation that `other` does not.
+    #[must_use]
+    pub fn knows_more_than(&self, other: &Self) -> bool {
+        self.and(other).is_ok_and(|both| both.entries != other.entries)
+    }
+
+    /// Whether it revokes a key that `other` does not revoke, or revokes it from an earlier moment on.
+    #[must_use]
+    pub fn revokes_more_than(&self, other: &Self) -> bool {
+        let revoked_by =
+            |keyring: &Self, key| keyring.entries.get(key).and_then(|entry: &Entry| entry.revoked);
+        self.entries.iter().any(|(key, entry)| {
+            entry.revoked.is_some_and(|since| revoked_by(other, key).is_none_or(|known| since < known))
+        })
     }
 
     /// All keys, by their ids.
@@ -147,7 +189,8 @@ impl Keyring {
     /// When the root did not sign it, or what it signed is no keyring.
     pub fn open(envelope: &Envelope, root: &Root) -> Result<Self, KeyringError> {
         let payload = envelope.open(root.key(), PAYLOAD_TYPE)?;
-        let wire: KeyringWire = document::parse(payload, ENVELOPE_LEN_MAX).map_err(KeyringError::Document)?;
+        let wire: KeyringWire =
+            document::parse_signed(payload, ENVELOPE_LEN_MAX).map_err(KeyringError::Document)?;
         let entries = wire.entries.into_iter().map(Entry::from_wire).collect::<Result<Vec<_>, _>>()?;
         let unsorted = entries.windows(2).find(|pair| pair[0].key.id() >= pair[1].key.id());
         if let Some([_, second]) = unsorted {

@@ -1,7 +1,7 @@
 //! What a build was asked to be, and how it was run.
 
 use meridian_core::{
-    build::{BuildFlags, BuildSpec, GitOrigin, Resolution, Toolchain},
+    build::{BuildFlags, GitOrigin, Toolchain},
     digest::Digest,
     golang::{h1::H1, platform::Platform},
     id::{Fence, PlacementNumber, TaskId},
@@ -103,43 +103,6 @@ pub struct Sandbox {
     pub features: Vec<String>,
     /// Which kind it is; `none` for none.
     pub kind: String,
-}
-
-impl ExternalParameters {
-    /// The parameters of one platform's task of a build. `None` when a module source is not resolved yet, or
-    /// to something that is no `h1:`.
-    #[must_use]
-    pub fn of(spec: &BuildSpec, platform: &Platform, resolution: Option<&Resolution>) -> Option<Self> {
-        use meridian_core::build::Source as Asked;
-        let source = match &spec.source {
-            Asked::Module { package, query } => {
-                let Resolution { module, version, sum } = resolution?;
-                Source::Module {
-                    h1: sum.parse().ok()?,
-                    module: module.clone(),
-                    package: package.clone(),
-                    query: query.clone(),
-                    version: version.clone(),
-                }
-            }
-            Asked::Tree { root, work_dir, workspace, origin, receipts: _ } => Source::Tree {
-                origin: origin.clone(),
-                root: *root,
-                work_dir: work_dir.clone(),
-                workspace: *workspace,
-            },
-        };
-        Some(Self {
-            flags: spec.flags.clone(),
-            from_scratch: spec.from_scratch,
-            name: spec.name.clone(),
-            packages: spec.packages.clone(),
-            platform: platform.clone(),
-            source,
-            toolchain: spec.toolchain.clone(),
-            version: spec.version.clone(),
-        })
-    }
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference over")]

@@ -243,43 +243,9 @@ fn a_repository_s_short_address_is_written_as_the_one_it_means() {
 }
 
 #[test]
-fn the_parameters_of_a_task_are_those_of_its_build() {
-    use meridian_core::build::{BuildSpec, Resolution, Source as Asked, Wishes};
-
-    let ExternalParameters { flags, from_scratch, name, packages, platform, source, toolchain, version } =
-        provenance().external;
-    let Source::Tree { origin, root, work_dir, workspace } = source else { panic!("a tree") };
-    let mut spec = BuildSpec {
-        source: Asked::Tree { root, work_dir, workspace, origin, receipts: Vec::new() },
-        packages,
-        platforms: vec![Platform::parse("darwin/arm64").unwrap(), platform.clone()],
-        toolchain,
-        flags,
-        name,
-        version,
-        wishes: Wishes::default(),
-        from_scratch,
-        rebuild: None,
-    };
-    assert_eq!(ExternalParameters::of(&spec, &platform, None), Some(provenance().external));
+fn a_source_is_named_by_its_repository_or_its_package() {
     assert_eq!(provenance().external.source.name(), "https://git.example.org/acme/web");
-
-    // A module source is what its query resolved to, or nothing yet.
-    let module = module_provenance().external.source;
-    assert_eq!(module.name(), "golang.org/x/tools/cmd/stringer");
-    spec.source =
-        Asked::Module { package: "golang.org/x/tools/cmd/stringer".to_owned(), query: "latest".to_owned() };
-    assert_eq!(ExternalParameters::of(&spec, &platform, None), None);
-    let mut resolution = Resolution {
-        module: "golang.org/x/tools".to_owned(),
-        version: "v0.30.0".to_owned(),
-        sum: h1(7).to_string(),
-    };
-    let source =
-        ExternalParameters::of(&spec, &platform, Some(&resolution)).map(|parameters| parameters.source);
-    assert_eq!(source, Some(module));
-    resolution.sum = "h1:".to_owned();
-    assert_eq!(ExternalParameters::of(&spec, &platform, Some(&resolution)), None);
+    assert_eq!(module_provenance().external.source.name(), "golang.org/x/tools/cmd/stringer");
 }
 
 #[test]

@@ -132,10 +132,7 @@ impl Plan {
             task: self.provenance.internal.task.clone(),
         };
         (self.accept)(&mut acceptance);
-        let file = KeyringFile {
-            keyring: self.keyring(),
-            acceptances: vec![acceptance.sign(&self.accepter).unwrap()],
-        };
+        let file = KeyringFile::new(self.keyring(), vec![acceptance.sign(&self.accepter).unwrap()]);
         let message = Message::of(CONTENT);
         let signature = self.signer.sign(&message).unwrap();
         let bundle = MessageBundle::new(self.signer.public(), message.digest(), &signature);

@@ -118,10 +118,12 @@ impl<'a> Examination<'a> {
             return Outcome::Failed(format!("{what} was issued at {}, {}", display(issued), self.ahead()));
         }
         let root = self.verifier.root.key().id();
-        let earlier = beside.as_ref().map_or_else(String::new, |beside| {
-            format!("; it is later than version {}, which lies beside the artifact", beside.version())
-        });
-        Outcome::Passed(format!("{what} is signed by the root {root}{earlier}"))
+        let other = if *beside == keyring.version() {
+            String::new()
+        } else {
+            format!("; it is later than version {beside}, which lies beside the artifact")
+        };
+        Outcome::Passed(format!("{what} is signed by the root {root}{other}"))
     }
 
     fn is_in_the_future(&self, at: Wall) -> bool {
@@ -196,21 +198,17 @@ impl<'a> Examination<'a> {
             return rests_on(CheckName::Provenance);
         };
         let artifact = self.content.digest();
-        let about: Vec<_> =
-            acceptances.iter().filter(|judged| judged.acceptance.artifact == artifact).collect();
-        if about.is_empty() {
-            return Outcome::Failed(format!(
-                "the coordinator accepted no artifact with the digest {artifact}"
-            ));
-        }
+        let about = || acceptances.iter().filter(|judged| judged.acceptance.artifact == artifact);
         let file = Digest::of(bytes);
-        let of_this = || about.iter().filter(|judged| judged.acceptance.provenance == file);
+        let of_this = || about().filter(|judged| judged.acceptance.provenance == file);
         // The same content may have been accepted more than once; one that counts is enough.
         let Some(judged) = of_this().find(|judged| judged.verdict.is_ok()).or_else(|| of_this().next())
         else {
-            return Outcome::Failed(
-                "the coordinator accepted this artifact with another provenance".to_owned(),
-            );
+            return Outcome::Failed(if about().any(|judged| judged.verdict.is_ok()) {
+                "the coordinator accepted this artifact with another provenance".to_owned()
+            } else {
+                format!("the coordinator accepted no artifact with the digest {artifact}")
+            });
         };
         if let Err(why) = &judged.verdict {
             return Outcome::Failed(why.clone());

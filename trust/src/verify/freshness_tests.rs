@@ -1,6 +1,10 @@
 //! Times and versions: what lies in the future, what is too old, and what a later keyring knows.
 
-use meridian_core::{id::FleetName, time::Wall};
+use base64::Engine as _;
+use meridian_core::{
+    id::{FleetName, JournalIndex},
+    time::Wall,
+};
 
 use super::{
     CheckName, Outcome, Policy, Report,
@@ -9,8 +13,8 @@ use super::{
 use crate::{
     acceptance::Acceptance,
     dsse::Envelope,
-    keyring::{KeyUse, KeyringError, KeyringFile},
-    keys::{Algorithm, Signer as _},
+    keyring::{KeyUse, Keyring, KeyringError, KeyringFile},
+    keys::{Algorithm, SigningKey},
     message::Message,
 };
 
@@ -19,7 +23,7 @@ const TOO_FAR_AHEAD_MS: u64 = 5 * 60 * 1000 + 1;
 
 /// Verifies with a second keyring at hand.
 fn verify_with(dist: &Dist, keyring: &Envelope, policy: &str) -> Report {
-    let verifier = dist.verifier(Policy::parse(policy).unwrap()).with_keyring(keyring).unwrap();
+    let verifier = dist.verifier(Policy::parse(policy).unwrap()).with_keyrings([keyring]).unwrap();
     verifier.verify(NAME, &Message::of(&dist.content), &dist.files())
 }
 
@@ -79,7 +83,7 @@ fn a_later_keyring_s_revocation_counts_for_artifacts_that_were_written_before_it
     for part in ["version 43", "it is later than version 42, which lies beside the artifact"] {
         assert!(sentence.contains(part), "{sentence}");
     }
-    // The same version that was issued later counts as later.
+    // The same version that was issued later.
     let mut reissued = Plan { issued: Some(NOW), ..plan() };
     reissued.entry.revoked = Some(ACCEPTED);
     check(&verify_with(&dist, &reissued.keyring(), ""), &[CheckName::Key], "was revoked at");
@@ -97,10 +101,44 @@ fn an_earlier_keyring_changes_nothing_and_one_put_in_the_place_of_a_newer_hides_
 }
 
 #[test]
+fn a_coordinator_restored_from_a_backup_gives_no_revoked_key_back_whatever_its_versions_are() {
+    let (before, after) = (Some(ACCEPTED), Some(Wall(ACCEPTED.0 + 1_000)));
+    let mut revoking = Plan { issued: before, ..plan() };
+    revoking.entry.revoked = Some(ACCEPTED);
+    for version in [41, 42, 43] {
+        let restored = Plan { version, issued: after, ..plan() };
+        check(&verify_with(&restored.make(), &revoking.keyring(), ""), &[CheckName::Key], "was revoked at");
+        check(&verify_with(&revoking.make(), &restored.keyring(), ""), &[CheckName::Key], "was revoked at");
+    }
+    // It revokes the key anew, under a version that is lower than the one that lies there.
+    let mut anew = Plan { version: 7, issued: after, ..plan() };
+    anew.entry.revoked = Some(ACCEPTED);
+    check(&verify_with(&plan().make(), &anew.keyring(), ""), &[CheckName::Key], "was revoked at");
+    // The key for acceptances was revoked, and a later keyring does not say so any more.
+    let mut revoking = Plan { issued: before, ..plan() };
+    revoking.accepter_entry.revoked = Some(ACCEPTED);
+    let restored = Plan { version: 43, issued: after, ..plan() };
+    check(&verify_with(&restored.make(), &revoking.keyring(), ""), &[CheckName::Acceptance], "no time that");
+}
+
+#[test]
+fn keys_that_a_later_keyring_has_forgotten_still_count_for_what_they_signed_in_their_time() {
+    let plan = plan();
+    let forgotten = Keyring::new(plan.fleet.clone(), JournalIndex(43), []).unwrap().issued_at(NOW);
+    let report = verify_with(&plan.make(), &forgotten.sign(&plan.root).unwrap(), "keyring_max_age = \"1h\"");
+    assert!(report.is_trusted(), "{report:#?}");
+    // Of a window that two keyrings give, all of both counts.
+    let mut shorter = Plan { version: 43, ..super::dist::plan() };
+    shorter.entry.not_after = ACCEPTED;
+    let report = verify_with(&plan.make(), &shorter.keyring(), "");
+    assert!(report.is_trusted(), "{report:#?}");
+}
+
+#[test]
 fn a_keyring_that_the_root_did_not_sign_is_not_taken_as_a_later_one() {
     let dist = plan().make();
     let other = Plan { version: 99, root: key(9, Algorithm::EcdsaP256), ..plan() }.keyring();
-    let verdict = dist.verifier(Policy::default()).with_keyring(&other);
+    let verdict = dist.verifier(Policy::default()).with_keyrings([&other]);
     assert!(matches!(verdict, Err(KeyringError::Envelope(_))), "{verdict:?}");
 }
 
@@ -138,15 +176,19 @@ fn accepted_twice(of_the_revoked: fn(&mut Acceptance)) -> Dist {
     let mut revoked_entry = super::dist::entry(&revoked, KeyUse::Acceptance, "spiffe://acme/coordinator");
     revoked_entry.revoked = Some(ACCEPTED);
     let mut file = KeyringFile::parse(dist.keyring.as_ref().unwrap()).unwrap();
-    let ring = crate::keyring::Keyring::open(&plan.keyring(), &super::dist::pinned()).unwrap();
+    let ring = Keyring::open(&plan.keyring(), &super::dist::pinned()).unwrap();
     let (mut acceptance, _) = Acceptance::read(&file.acceptances[0], &ring).unwrap();
     of_the_revoked(&mut acceptance);
     file.acceptances.insert(0, acceptance.sign(&revoked).unwrap());
     let entries = ring.entries().cloned().chain([revoked_entry]);
-    let ring = crate::keyring::Keyring::new(FleetName::new("acme").unwrap(), ring.version(), entries);
+    let ring = Keyring::new(FleetName::new("acme").unwrap(), ring.version(), entries);
     file.keyring = ring.unwrap().sign(&plan.root).unwrap();
     dist.keyring = Some(file.to_json());
     dist
+}
+
+fn signed(key: &SigningKey, payload: &[u8]) -> Envelope {
+    Envelope::sign(key, crate::acceptance::PAYLOAD_TYPE, payload.to_vec()).unwrap()
 }
 
 #[test]
@@ -157,15 +199,36 @@ fn an_acceptance_that_counts_no_more_takes_none_of_the_others_along() {
         let report = accepted_twice(of_the_revoked).verify("");
         assert!(report.is_trusted(), "{report:#?}");
     }
-    // One that no key of the fleet signed is an altered file.
+}
+
+#[test]
+fn an_acceptance_whose_key_is_unknown_counts_for_nothing_and_takes_no_other_along() {
     let mut dist = accepted_twice(|_| {});
     let mut file = KeyringFile::parse(dist.keyring.as_ref().unwrap()).unwrap();
     let stranger = key(9, Algorithm::EcdsaP256);
-    file.acceptances[0] =
-        Envelope::sign(&stranger, crate::acceptance::PAYLOAD_TYPE, CONTENT.to_vec()).unwrap();
-    assert!(stranger.public().id() != key(3, Algorithm::EcdsaP256).public().id());
+    let good = Acceptance::claimed(&file.acceptances[1]).unwrap();
+    for of_the_stranger in [good.sign(&stranger).unwrap(), signed(&stranger, CONTENT)] {
+        file.acceptances[0] = of_the_stranger;
+        dist.keyring = Some(file.to_json());
+        let report = dist.verify("");
+        assert!(report.is_trusted(), "{report:#?}");
+    }
+    // Alone it is the reason, for the artifact that it claims to be about.
+    file.acceptances = vec![good.sign(&stranger).unwrap()];
     dist.keyring = Some(file.to_json());
     check(&dist.verify(""), &[CheckName::Acceptance], "not in the fleet's keyring");
+    let other = Acceptance { provenance: meridian_core::digest::Digest::of(b"other"), ..good };
+    file.acceptances = vec![other.sign(&stranger).unwrap()];
+    dist.keyring = Some(file.to_json());
+    check(&dist.verify(""), &[CheckName::Acceptance], "accepted no artifact with the digest");
+    // One that a known key did not sign is an altered file, and nothing in it counts.
+    let mut dist = accepted_twice(|_| {});
+    let mut file = KeyringFile::parse(dist.keyring.as_ref().unwrap()).unwrap();
+    let text = String::from_utf8(signed(&key(3, Algorithm::EcdsaP256), CONTENT).to_json()).unwrap();
+    let payload = base64::engine::general_purpose::STANDARD.encode(CONTENT);
+    file.acceptances[0] = Envelope::parse(text.replace(&payload, "e30=").as_bytes()).unwrap();
+    dist.keyring = Some(file.to_json());
+    check(&dist.verify(""), &[CheckName::Acceptance], "signature");
 }
 
 #[test]

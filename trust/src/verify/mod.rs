@@ -4,7 +4,7 @@
 //! no: whoever refuses an artifact must be able to say why. Every check that can be made is made, so that one
 //! look shows all that is wrong. **A check that could not be made is never a pass**: an artifact is trusted
 //! only when each check that counts has passed. Nothing here asks a clock or a network (`now` is told); a keyring is
-//! believed under the pinned root alone, the latest that is known judges, and the time that matters is the one at
+//! believed under the pinned root alone, all that are known judge together, and the time that matters is the one at
 //! which the coordinator accepted the artifact.
 
 mod examination;

@@ -1,16 +1,17 @@
 //! Verification against one root, one keyring file and one policy.
 
 use meridian_core::{
+    id::JournalIndex,
     quantity::{ByteCount, Millis},
     time::Wall,
 };
 
 use super::{Policy, Report, examination::Examination};
 use crate::{
-    acceptance::Acceptance,
+    acceptance::{Acceptance, AcceptanceError},
     dsse::Envelope,
     executable::{BuildInfo, BuildInfoError},
-    keyring::{Keyring, KeyringError, KeyringFile, Root},
+    keyring::{KeyRefusal, Keyring, KeyringError, KeyringFile, Root},
     message::Message,
 };
 
@@ -53,22 +54,23 @@ pub struct Verifier {
     pub(super) ring: Result<Ring, String>,
 }
 
-/// A keyring that the root signed, and what came with it.
+/// Everything that is known of the fleet's keys, and what came with it.
 #[derive(Debug)]
 pub(super) struct Ring {
-    /// The latest that is known: by it keys are judged.
+    /// What all keyrings that are known say together: by it keys are judged.
     pub(super) keyring: Keyring,
-    /// The one that lies beside the artifacts, where that is an earlier one.
-    pub(super) beside: Option<Keyring>,
+    /// The version of the one that lies beside the artifacts.
+    pub(super) beside: JournalIndex,
     /// All acceptances, or why one of them is none.
     pub(super) acceptances: Result<Vec<Judged>, String>,
-    /// As they came, to be judged by a later keyring.
+    /// As they came, to be judged by what more keyrings say.
     envelopes: Vec<Envelope>,
 }
 
 /// An acceptance, and whether the key that signed it may say so.
 #[derive(Debug)]
 pub(super) struct Judged {
+    /// A mere claim where the verdict is that no such key is known.
     pub(super) acceptance: Acceptance,
     pub(super) verdict: Result<(), String>,
 }
@@ -87,21 +89,25 @@ impl Verifier {
         Self { root, policy, now, ring }
     }
 
-    /// Judges by this keyring, too, where it is later than the one that lies beside the artifacts: a revocation counts
-    /// although the artifacts were written before it, and **an old keyring put in the place of a newer one hides
-    /// nothing**.
+    /// Judges by these keyrings, too: a revocation counts although the artifacts were written before it, and **no
+    /// keyring put in the place of another one hides anything**.
     ///
     /// # Errors
-    /// When the root did not sign it, or what it signed is no keyring.
-    pub fn with_keyring(mut self, envelope: &Envelope) -> Result<Self, KeyringError> {
-        let other = Keyring::open(envelope, &self.root)?;
-        if let Ok(ring) = self.ring {
-            self.ring = Ok(ring.with(other));
+    /// When the root did not sign one, what it signed is no keyring, or it is another fleet's than the one that lies
+    /// beside the artifacts.
+    pub fn with_keyrings<'k>(
+        mut self,
+        envelopes: impl IntoIterator<Item = &'k Envelope>,
+    ) -> Result<Self, KeyringError> {
+        let others = envelopes.into_iter().map(|envelope| Keyring::open(envelope, &self.root));
+        let others = others.collect::<Result<Vec<_>, _>>()?;
+        if let (Ok(ring), false) = (&mut self.ring, others.is_empty()) {
+            ring.add(&others)?;
         }
         Ok(self)
     }
 
-    /// The keyring by which keys are judged, when the root signed the one that lies beside the artifacts.
+    /// What all keyrings that are known say together, when the root signed the one that lies beside the artifacts.
     #[must_use]
     pub fn keyring(&self) -> Option<&Keyring> {
         self.ring.as_ref().ok().map(|ring| &ring.keyring)
@@ -119,28 +125,34 @@ impl Verifier {
 impl Ring {
     fn open(bytes: &[u8], root: &Root) -> Result<Self, String> {
         let file = KeyringFile::parse(bytes).map_err(|error| error.to_string())?;
-        let keyring = Keyring::open(&file.keyring, root).map_err(|error| error.to_string())?;
+        let keyring = file.open(root).map_err(|error| error.to_string())?;
         let acceptances = judge(&file.acceptances, &keyring);
-        Ok(Self { keyring, beside: None, acceptances, envelopes: file.acceptances })
+        Ok(Self { beside: keyring.version(), keyring, acceptances, envelopes: file.acceptances })
     }
 
-    fn with(self, other: Keyring) -> Self {
-        if !other.is_later_than(&self.keyring) {
-            return self;
+    fn add(&mut self, others: &[Keyring]) -> Result<(), KeyringError> {
+        for other in others {
+            self.keyring = self.keyring.and(other)?;
         }
-        let acceptances = judge(&self.envelopes, &other);
-        let beside = self.beside.or(Some(self.keyring));
-        Self { keyring: other, beside, acceptances, envelopes: self.envelopes }
+        self.acceptances = judge(&self.envelopes, &self.keyring);
+        Ok(())
     }
 }
 
-/// One that no key of the fleet signed is no reason to look for a better one: the file was altered. One whose key
-/// counts no more says nothing about the others, which may be of other builds.
+/// One that its key did not sign is no reason to look for a better one: the file was altered. One whose key counts no
+/// more, or is not known (a keyring that has forgotten it lies there), says nothing about the others, which may be of
+/// other builds.
 fn judge(envelopes: &[Envelope], keyring: &Keyring) -> Result<Vec<Judged>, String> {
-    let read = |envelope| {
-        let (acceptance, entry) = Acceptance::read(envelope, keyring).map_err(|error| error.to_string())?;
-        let verdict = acceptance.judge(entry).map_err(|error| error.to_string());
-        Ok(Judged { acceptance, verdict })
+    let read = |envelope| match Acceptance::read(envelope, keyring) {
+        Ok((acceptance, entry)) => {
+            let verdict = acceptance.judge(entry).map_err(|error| error.to_string());
+            Some(Ok(Judged { acceptance, verdict }))
+        }
+        Err(AcceptanceError::Key(unknown @ KeyRefusal::Unknown(_))) => {
+            let claimed = Acceptance::claimed(envelope)?;
+            Some(Ok(Judged { acceptance: claimed, verdict: Err(unknown.to_string()) }))
+        }
+        Err(error) => Some(Err(error.to_string())),
     };
-    envelopes.iter().map(read).collect()
+    envelopes.iter().filter_map(read).collect()
 }

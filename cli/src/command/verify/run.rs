@@ -1,6 +1,10 @@
 //! Judges each artifact and prints what was found.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use meridian_core::time::Wall;
 use meridian_trust::{
@@ -9,13 +13,19 @@ use meridian_trust::{
 };
 use serde_json::{Value, json};
 
-use super::{targets, trusted::Trusted};
+use super::{
+    targets::{self, Target, Targets},
+    trusted::Trusted,
+};
 use crate::{
     args::VerifyArgs,
     build::sidecars,
     command::{context::Context, print},
     trouble::Trouble,
 };
+
+/// What stands in the place of a check's name where there is no artifact to make checks of.
+const ARTIFACT: &str = "artifact";
 
 /// Verifies each artifact against the given root, or the one that was pinned when the fleet was joined.
 ///
@@ -32,56 +42,97 @@ pub fn verify(context: &Context, args: &VerifyArgs) -> Result<(), Trouble> {
         }
     };
     let trusted = Trusted::all(context, args)?;
-    let artifacts = targets::artifacts(&args.files)?;
+    let Targets { found, hidden } = targets::targets(&args.files)?;
     let now = Wall(print::now_ms());
     // The artifacts of a directory share its keyring, which is opened once.
     let mut verifiers: BTreeMap<&Path, Verifier> = BTreeMap::new();
-    let mut reports = Vec::new();
-    for artifact in &artifacts {
-        let directory = artifact.parent().unwrap_or(Path::new(""));
-        if !verifiers.contains_key(directory) {
-            verifiers.insert(directory, verifier_for(directory, &trusted, &policy, now)?);
-        }
-        let verifier = &verifiers[directory];
-        let report = sidecars::verify(verifier, artifact)
-            .map_err(|error| Trouble::broken(format_args!("{}: {error}", artifact.display())))?;
-        reports.push(Judged { artifact, report, verifier: directory });
+    let mut judged = Vec::new();
+    for target in &found {
+        let path = target.path();
+        let verdict = match target {
+            Target::Artifact(_) => {
+                let directory = path.parent().unwrap_or(Path::new(""));
+                if !verifiers.contains_key(directory) {
+                    verifiers.insert(directory, verifier_for(directory, &trusted, &policy, now)?);
+                }
+                let report = sidecars::verify(&verifiers[directory], path)
+                    .map_err(|error| Trouble::broken(format_args!("{}: {error}", path.display())))?;
+                Verdict::Found(Box::new(report), directory)
+            }
+            Target::Missing(_) => {
+                let beside = targets::beside(path).join(", ");
+                Verdict::Impossible(format!("it is not there, although these stand beside it: {beside}"))
+            }
+            Target::NoFile(_) => Verdict::Impossible(
+                "it is no file, and no directory whose files could be looked at: a pipe, or a link"
+                    .to_owned(),
+            ),
+        };
+        judged.push(Judged { path, verdict });
     }
-    tell(&reports, &verifiers, args.json)
+    tell(&judged, &hidden, &verifiers, args.json)
 }
 
-/// What was found about an artifact.
+/// What was found about a target.
 struct Judged<'a> {
-    artifact: &'a Path,
-    report: Report,
-    verifier: &'a Path,
+    path: &'a Path,
+    verdict: Verdict<'a>,
 }
 
-fn tell(reports: &[Judged<'_>], verifiers: &BTreeMap<&Path, Verifier>, as_json: bool) -> Result<(), Trouble> {
-    let untrusted: Vec<&Judged<'_>> = reports.iter().filter(|judged| !judged.report.is_trusted()).collect();
-    let without_keyring =
-        untrusted.iter().any(|judged| judged.report.unmet().any(|check| check.name == CheckName::Keyring));
-    let hint = without_keyring.then_some(
+enum Verdict<'a> {
+    /// Every check, and the directory whose verifier made them.
+    Found(Box<Report>, &'a Path),
+    /// There is nothing to make checks of, and so it is refused.
+    Impossible(String),
+}
+
+impl Judged<'_> {
+    fn is_trusted(&self) -> bool {
+        match &self.verdict {
+            Verdict::Found(report, _) => report.is_trusted(),
+            Verdict::Impossible(_) => false,
+        }
+    }
+
+    /// Whether it is refused for want of a keyring that is believed.
+    fn is_without_keyring(&self) -> bool {
+        match &self.verdict {
+            Verdict::Found(report, _) => report.unmet().any(|check| check.name == CheckName::Keyring),
+            Verdict::Impossible(_) => false,
+        }
+    }
+}
+
+fn tell(
+    judged: &[Judged<'_>],
+    hidden: &[PathBuf],
+    verifiers: &BTreeMap<&Path, Verifier>,
+    as_json: bool,
+) -> Result<(), Trouble> {
+    let untrusted: Vec<&Judged<'_>> = judged.iter().filter(|judged| !judged.is_trusted()).collect();
+    let hint = untrusted.iter().any(|judged| judged.is_without_keyring()).then_some(
         "an artifact is trusted under a root that was pinned on joining its fleet, or that --trust names, and under \
          no other",
     );
     if as_json {
-        let files: Vec<Value> =
-            reports.iter().map(|judged| to_json(judged, &verifiers[judged.verifier])).collect();
-        let mut document = json!({ "trusted": untrusted.is_empty(), "files": files });
+        let files: Vec<Value> = judged.iter().map(|judged| to_json(judged, verifiers)).collect();
+        let mut document = json!({ "trusted": untrusted.is_empty(), "files": files, "passed_over": hidden });
         if let Some(hint) = hint {
             document["hint"] = hint.into();
         }
         print::json(&document)?;
     } else {
-        for judged in reports {
+        for judged in judged {
             print::line(&to_text(judged))?;
+        }
+        for path in hidden {
+            print::line(&format!("{}: hidden, not looked at", printable(&path.display().to_string())))?;
         }
     }
     if untrusted.is_empty() {
         return Ok(());
     }
-    let names: Vec<String> = untrusted.iter().map(|judged| judged.artifact.display().to_string()).collect();
+    let names: Vec<String> = untrusted.iter().map(|judged| judged.path.display().to_string()).collect();
     let trouble = Trouble::refused(format_args!("not to be trusted: {}", printable(&names.join(", "))));
     Err(match hint {
         // The one document says it all, and another one behind it would be none of its.
@@ -121,16 +172,18 @@ fn word(outcome: &Outcome) -> &'static str {
 }
 
 fn to_text(judged: &Judged<'_>) -> String {
-    let report = &judged.report;
-    let verdict = if report.is_trusted() { "trusted" } else { "NOT TRUSTED" };
-    let mut text = format!("{}: {verdict}", printable(&judged.artifact.display().to_string()));
-    for check in &report.checks {
-        text += &format!(
-            "\n  {:6} {:16} {}",
-            word(&check.outcome),
-            check.name,
-            printable(check.outcome.sentence())
-        );
+    let verdict = if judged.is_trusted() { "trusted" } else { "NOT TRUSTED" };
+    let mut text = format!("{}: {verdict}", printable(&judged.path.display().to_string()));
+    let mut say = |word: &str, name: &str, sentence: &str| {
+        text += &format!("\n  {word:6} {name:16} {}", printable(sentence));
+    };
+    match &judged.verdict {
+        Verdict::Found(report, _) => {
+            for check in &report.checks {
+                say(word(&check.outcome), check.name.as_str(), check.outcome.sentence());
+            }
+        }
+        Verdict::Impossible(why) => say("FAILED", ARTIFACT, why),
     }
     text
 }
@@ -142,8 +195,14 @@ fn printable(text: &str) -> String {
 }
 
 /// What the artifact says of itself is there only when it is trusted: nobody should read it otherwise.
-fn to_json(judged: &Judged<'_>, verifier: &Verifier) -> Value {
-    let report = &judged.report;
+fn to_json(judged: &Judged<'_>, verifiers: &BTreeMap<&Path, Verifier>) -> Value {
+    let (report, verifier) = match &judged.verdict {
+        Verdict::Found(report, directory) => (report, &verifiers[directory]),
+        Verdict::Impossible(why) => {
+            let check = json!({ "name": ARTIFACT, "outcome": "failed", "required": true, "found": why });
+            return json!({ "file": judged.path, "trusted": false, "checks": [check] });
+        }
+    };
     let checks: Vec<Value> = report
         .checks
         .iter()
@@ -156,7 +215,7 @@ fn to_json(judged: &Judged<'_>, verifier: &Verifier) -> Value {
             })
         })
         .collect();
-    let mut value = json!({ "file": judged.artifact, "trusted": report.is_trusted(), "checks": checks });
+    let mut value = json!({ "file": judged.path, "trusted": report.is_trusted(), "checks": checks });
     let (true, Some(provenance), Some(key), Some(keyring)) =
         (report.is_trusted(), &report.provenance, &report.key, verifier.keyring())
     else {

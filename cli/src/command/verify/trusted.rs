@@ -24,7 +24,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Trusted {
     root: Root,
-    /// Where the fleet's latest keyring is kept; `None` for a root that is no joined fleet's.
+    /// Where the fleet's keyrings are kept; `None` for a root that is no joined fleet's.
     directory: Option<PathBuf>,
     /// The keyring that was given.
     given: Option<Envelope>,
@@ -61,25 +61,23 @@ impl Trusted {
     /// A verifier for the artifacts beside a keyring file. A keyring that is new to this machine is kept.
     ///
     /// # Errors
-    /// When the keyring that is kept of this fleet cannot be used.
+    /// When a keyring that is kept of this fleet cannot be used.
     pub fn verifier(&self, beside: Option<&[u8]>, policy: &Policy, now: Wall) -> Result<Verifier, Trouble> {
-        let mut verifier = Verifier::new(self.root.clone(), beside, policy.clone(), now);
+        let verifier = Verifier::new(self.root.clone(), beside, policy.clone(), now);
         if verifier.keyring().is_none() {
             // Not this root's, or nobody's: no other keyring stands in for it.
             return Ok(verifier);
         }
         let kept = match &self.directory {
             Some(directory) => seen_keyring::recall(directory, &self.root).map_err(Trouble::broken)?,
-            None => None,
+            None => Vec::new(),
         };
-        for keyring in kept.iter().chain(&self.given) {
-            verifier = verifier.with_keyring(keyring).map_err(Trouble::broken)?;
-        }
+        let verifier = verifier.with_keyrings(kept.iter().chain(&self.given)).map_err(Trouble::broken)?;
         let seen = beside.and_then(|bytes| KeyringFile::parse(bytes).ok());
         if let (Some(directory), Some(file)) = (&self.directory, seen) {
-            let kept = seen_keyring::remember(directory, &self.root, &file.keyring, now);
+            let keep = |keyring| seen_keyring::remember(directory, &self.root, keyring, now);
             // A state directory that cannot be written is no reason not to verify.
-            if let Err(error) = kept {
+            if let Err(error) = file.keyrings().try_for_each(keep) {
                 tracing::warn!(%error, "the keyring could not be kept");
             }
         }
