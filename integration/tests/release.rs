@@ -346,7 +346,7 @@ fn a_hook_that_fails_or_hangs_is_named_and_nothing_is_built() {
     assert!(run.stdout.is_empty() && !failing.join("dist").join("signed").exists(), "{run}");
 
     let hanging = of("hanging-hook", "sleep 600");
-    let run = release(&client, &hanging, &["--timeout", "5s"]).expect_code(1);
+    let run = release(&client, &hanging, &["--timeout", "5s"]).expect_code(4);
     assert!(run.took < Duration::from_secs(60), "{run}");
     run.expect_words(&["`sleep 600` did not end", "--timeout"]);
 

@@ -49,6 +49,12 @@ pub fn only_infrastructure(build: &v1::Build) -> bool {
         })
 }
 
+/// Whether some target needs more memory than a build may use.
+#[must_use]
+pub fn is_short_of_memory(build: &v1::Build) -> bool {
+    failed(build).any(|(_, failure)| failure.kind() == FailureKind::OutOfMemory)
+}
+
 fn failed(build: &v1::Build) -> impl Iterator<Item = (&v1::Task, &v1::Failure)> {
     build.tasks.iter().filter_map(|task| match &task.state {
         Some(State::Failed(failed)) => Some((task, failed.failure.as_ref()?)),

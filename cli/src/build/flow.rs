@@ -19,7 +19,7 @@ use crate::{
     args::build::BuildArgs,
     build::{
         download,
-        failures::{describe, only_infrastructure},
+        failures::{describe, is_short_of_memory, only_infrastructure},
         interrupt::Interrupts,
         report::{Report, asks_for_input},
         request,
@@ -174,8 +174,12 @@ pub(crate) fn check_outcome(builds: &[&v1::Build]) -> Result<(), Trouble> {
     if with(BuildState::Failed).next().is_some() {
         let failed = names(BuildState::Failed);
         if with(BuildState::Failed).all(|build| only_infrastructure(build)) {
-            return Err(Trouble::broken(format_args!("{failed} could not be built by the fleet"))
-                .hint("nothing is wrong with the code; try again, and see `meridian explain`"));
+            let trouble = Trouble::broken(format_args!("{failed} could not be built by the fleet"));
+            return Err(if with(BuildState::Failed).any(|build| is_short_of_memory(build)) {
+                trouble.hint("no agent lets a build use enough memory; trying again will not help")
+            } else {
+                trouble.hint("nothing is wrong with the code; try again, and see `meridian explain`")
+            });
         }
         return Err(Trouble::build_failed(format_args!("{failed} failed")));
     }

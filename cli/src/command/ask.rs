@@ -320,12 +320,12 @@ pub fn print_status(status: &v1::StatusResponse, address: &str, as_json: bool) -
     }
     let kind = if status.local { " (local)" } else { "" };
     print::line(&format!(
-        "fleet {}{kind} at {address}, version {}, up {}\n{} agents, {} builds running; tasks: {} queued, {} placed, {} leased\nepoch {}, journal at {}",
+        "fleet {}{kind} at {address}, version {}, up {}\n{}, {} running; tasks: {} queued, {} placed, {} leased\nepoch {}, journal at {}",
         status.fleet,
         status.version,
         ago(0, status.uptime_ms),
-        status.agents,
-        status.builds_running,
+        print::count(usize::try_from(status.agents).unwrap_or(usize::MAX), "agent"),
+        print::count(usize::try_from(status.builds_running).unwrap_or(usize::MAX), "build"),
         status.tasks_queued,
         status.tasks_placed,
         status.tasks_leased,

@@ -52,6 +52,12 @@ pub fn written(result: io::Result<()>) -> Result<(), Trouble> {
     })
 }
 
+/// So many of something whose plural ends in s.
+#[must_use]
+pub fn count(number: usize, what: &str) -> String {
+    if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
+}
+
 /// How much of a digest tells it apart from others of the same list.
 pub const SHORT_LEN: usize = 12;
 
@@ -98,6 +104,12 @@ pub fn now_ms() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_is_no_plural() {
+        let told = [0, 1, 2].map(|number| count(number, "agent"));
+        assert_eq!(told, ["0 agents", "1 agent", "2 agents"]);
+    }
     use crate::exit_code::ExitCode;
 
     #[test]

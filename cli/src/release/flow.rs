@@ -160,7 +160,7 @@ impl Release<'_> {
             plan.before_hooks.iter().map(hook).collect::<Result<Vec<_>, _>>().map_err(Trouble::usage)?;
         for hook in hooks {
             crate::command::print::aside(&format!("running {}", hook.line));
-            hook.run(self.deadline).await.map_err(Trouble::build_failed)?;
+            hook.run(self.deadline).await.map_err(|error| self.of_command(error.is_late(), &error))?;
         }
         Ok((fleet, env))
     }
@@ -183,7 +183,8 @@ impl Release<'_> {
         apart(Layout::pack).await?;
         layout.source(self.git, commit).await.map_err(trouble)?;
         apart(Layout::describe).await?;
-        signing::sign_all(layout, env, self.deadline).await.map_err(Trouble::build_failed)?;
+        let signed = signing::sign_all(layout, env, self.deadline).await;
+        signed.map_err(|error| self.of_command(error.is_late(), &error))?;
         layout.list(&self.facts.context).map_err(trouble)
     }
 
@@ -204,6 +205,11 @@ impl Release<'_> {
         let status =
             self.git.run(&self.project.directory, &["status", "--porcelain"], STATUS_MAX).await.ok()?;
         status.is_empty().then(|| GitOrigin { url: facts.url.clone(), commit: facts.commit.clone() })
+    }
+
+    /// A command of the project failed: its own fault, unless the release took too long as a whole.
+    fn of_command(&self, is_late: bool, error: &dyn std::fmt::Display) -> Trouble {
+        if is_late { self.too_long(&error.to_string()) } else { Trouble::build_failed(error) }
     }
 
     fn too_long(&self, what: &str) -> Trouble {

@@ -48,11 +48,19 @@ pub enum HookError {
         status: ExitStatus,
     },
     /// It did not end.
-    #[error("`{line}` did not end within the time that --timeout gives the release, and was killed")]
+    #[error("`{line}` did not end in time, and was killed")]
     Deadline {
         /// The command.
         line: String,
     },
+}
+
+impl HookError {
+    /// Whether the command only took too long.
+    #[must_use]
+    pub const fn is_late(&self) -> bool {
+        matches!(self, Self::Deadline { .. })
+    }
 }
 
 /// A command of the project, ready to run.

@@ -93,11 +93,11 @@ pub fn dry_run(plan: &Plan, mut value: Value, as_json: bool) -> Result<(), Troub
     }
     print::line(&names.join("\n"))?;
     print::aside(&format!(
-        "{} {}: {} targets, {} assets; nothing was made",
+        "{} {}: {}, {}; nothing was made",
         plan.project_name,
         plan.version,
-        plan.builds.len(),
-        names.len()
+        print::count(plan.builds.len(), "target"),
+        print::count(names.len(), "asset")
     ));
     Ok(())
 }
@@ -146,6 +146,11 @@ pub fn made(
         })
         .collect();
     print::line(&print::table(&rows))?;
-    print::aside(&format!("{} assets in {}, made from {}", assets.len(), out.display(), builds.join(", ")));
+    print::aside(&format!(
+        "{} in {}, made from {}",
+        print::count(assets.len(), "asset"),
+        out.display(),
+        builds.join(", ")
+    ));
     Ok(())
 }

@@ -59,6 +59,14 @@ pub enum SigningError {
     Unsigned(String),
 }
 
+impl SigningError {
+    /// Whether a command only took too long.
+    #[must_use]
+    pub const fn is_late(&self) -> bool {
+        matches!(self, Self::Command { source, .. } if source.is_late())
+    }
+}
+
 /// Makes every signature of the plan.
 ///
 /// # Errors

@@ -296,6 +296,22 @@ mod tests {
     }
 
     #[test]
+    fn every_example_of_the_readme_can_be_copied_as_it_stands() {
+        let readme = include_str!("../../../README.md");
+        let examples: Vec<&str> = readme
+            .split("```toml\n")
+            .skip(1)
+            .filter_map(|rest| rest.split("```").next())
+            .filter(|text| text.starts_with("[signer]") || text.starts_with("[redaction]"))
+            .collect();
+        assert_eq!(examples.len(), 3);
+        for example in examples {
+            let found = load(&format!("coordinator = \"a.example:1\"\n{example}"));
+            assert!(found.is_ok(), "{example}\n{found:?}");
+        }
+    }
+
+    #[test]
     fn a_build_may_use_what_the_file_says_and_what_the_machine_has_where_it_says_nothing() {
         let file = |text: &str| load(&format!("coordinator = \"a.example:1\"\n{text}")).unwrap();
         let plain = file("");

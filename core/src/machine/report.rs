@@ -106,7 +106,8 @@ impl Turn<'_> {
     }
 
     /// Records the end of an attempt without a result. Trouble of the infrastructure leads to another
-    /// attempt until there were too many; the user's own is final.
+    /// attempt until there were too many; the user's own is final. A task that is short of memory a second time on one
+    /// agent would be so again: agents that failed it are asked again only when there is no other.
     pub(super) fn fail_attempt(&mut self, task: &TaskId, fence: Fence, failure: Failure, log: Vec<Digest>) {
         let task = task.clone();
         if !failure.kind.is_retried() {
@@ -114,8 +115,10 @@ impl Turn<'_> {
             return;
         }
         self.emit(EventKind::AttemptFailed { task: task.clone(), fence, failure: failure.clone() });
-        let (failed, lost) = self.durable.task(&task).map_or((0, 0), failures);
-        if failed >= self.limits.attempts_max || lost >= self.limits.losses_max {
+        let Some(record) = self.durable.task(&task) else { return };
+        let (failed, lost) = failures(record);
+        let is_enough = failed >= self.limits.attempts_max || lost >= self.limits.losses_max;
+        if is_enough || is_short_of_memory_again(record) {
             self.emit(EventKind::TaskFailed { task, failure, log });
         }
     }
@@ -132,6 +135,23 @@ fn failures(task: &TaskRecord) -> (u32, u32) {
         }
     }
     counts
+}
+
+/// Whether the last attempt ran out of memory on an agent on which an earlier one did.
+fn is_short_of_memory_again(task: &TaskRecord) -> bool {
+    let mut agent = None;
+    let mut short = BTreeSet::new();
+    let mut is_again = false;
+    for step in &task.history {
+        match step {
+            TaskStep::Leased { agent: to, .. } => agent = Some(to),
+            TaskStep::AttemptFailed { failure, .. } => {
+                is_again = failure.kind == FailureKind::OutOfMemory && !short.insert(agent);
+            }
+            TaskStep::Placed { .. } | TaskStep::Withdrawn { .. } => {}
+        }
+    }
+    is_again
 }
 
 /// Whether a report under a lease that is over is the one that was accepted then.

@@ -216,7 +216,10 @@ impl Machine {
                 .to_owned();
         }
         if matching.iter().all(|(_, agent)| agent.is_draining) {
-            return format!("all {} agents are draining", matching.len());
+            return match matching.len() {
+                1 => "the only agent is draining".to_owned(),
+                all => format!("all {all} agents are draining"),
+            };
         }
         "no agent offers a slot".to_owned()
     }
