@@ -39,8 +39,8 @@ pub struct CacheAccess {
     pub program: PathBuf,
     /// The socket in that command.
     pub socket: PathBuf,
-    /// Where the files lie whose names the cache answers.
-    pub bodies: PathBuf,
+    /// The task's own view of the bodies, where the files lie whose names the cache answers.
+    pub view: PathBuf,
 }
 
 /// The files to build from.

@@ -83,7 +83,7 @@ impl Agent {
             command: format!("'{}' cacheprog --socket '{}'", sandbox_program().display(), socket.display()),
             program: sandbox_program().to_owned(),
             socket,
-            bodies: self.cache.bodies_dir().to_owned(),
+            view: task.view_dir().to_owned(),
         });
         let log =
             |piece: &[u8]| self.log.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(piece);

@@ -43,13 +43,21 @@ fn nothing_of_the_machine_is_within_reach_of_a_compile() {
         let home = format!("list {}", scene.of_agent("home").display());
         let state = format!("list {}", scene.of_agent("agent/go/tasks").display());
         let toolchain = format!("write {}/bin/planted {0}/planted", scene.goroot().display());
-        let modules = format!("write {}", scene.of_agent("agent/go/modules/planted").display());
+        let modules = format!("write {}", scene.of_agent("agent/go/teams/acme/modules/planted").display());
+        // Of what teams share on an agent, each sees its own.
+        let bodies = format!("list {}", scene.of_agent("agent/cache/bodies").display());
+        let rivals = scene.of_agent("agent/go/teams/rivals/modules/private.go");
+        fs::create_dir_all(rivals.parent().expect("a file has a directory")).expect("another team's modules");
+        fs::write(&rivals, "package private").expect("another team's module");
+        let rivals = format!("read {}", rivals.display());
         let refused = [
             (network.as_str(), "address family not supported"),
             ("dial udp 192.0.2.1:53", "address family not supported"),
             (&key, "no such file or directory"),
             (&signer, "no such file or directory"),
             (&home, "no such file or directory"),
+            (&bodies, "no such file or directory"),
+            (&rivals, "no such file or directory"),
             ("list /root", "no such file or directory"),
             ("read /etc/shadow", "no such file or directory"),
             (&toolchain, "read-only file system"),
@@ -60,6 +68,7 @@ fn nothing_of_the_machine_is_within_reach_of_a_compile() {
         assert!(
             fs::read_dir(scene.of_agent("agent/signer")).is_ok_and(|mut entries| entries.next().is_some())
         );
+        assert!(fs::read_dir(scene.of_agent("agent/cache/bodies")).is_ok());
         let mut attacks: Vec<&str> = refused.iter().map(|(attack, _)| *attack).collect();
         attacks.extend(["list /proc/self/fd", "list ${SOCKETS}", "pids", "status", "trace"]);
         attacks.push(&state);
