@@ -14,6 +14,7 @@ mod keep;
 pub mod logs;
 pub mod process;
 pub mod redaction;
+mod removal;
 pub mod sandbox;
 pub mod secrets;
 mod session;
@@ -25,3 +26,4 @@ pub mod transfer;
 
 pub use app::{App, AppError};
 pub use config::AgentConfig;
+pub use removal::OwnDir;
