@@ -204,7 +204,7 @@ mod tests {
         std::fs::create_dir_all(root.join("moved-1/inside")).unwrap();
         std::fs::write(root.join("moved-2"), "text").unwrap();
         for closed in ["a/b/c", "a/b", "a", "moved-1"] {
-            std::fs::set_permissions(root.join(closed), std::fs::Permissions::from_mode(0)).unwrap();
+            std::fs::set_permissions(root.join(closed), std::fs::Permissions::from_mode(0o000)).unwrap();
         }
         remove_tree(&root).unwrap();
         assert!(!root.exists());
