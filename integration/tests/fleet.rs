@@ -97,6 +97,8 @@ fn a_revoked_member_is_refused_and_the_name_is_not_given_out_again() {
     bob.run(&["revoke", "--member", "acme/alice"]).expect_code(REFUSED).expect_words(&["--state"]);
     fleet.create_token("--member", "acme/alice", "1h").expect_code(REFUSED).expect_words(&["revoked"]);
     fleet.revoke("--member", "acme/alice").expect_code(0).expect_words(&["before"]);
+    // A name that nobody has is told: it may be a slip.
+    fleet.revoke("--agent", "eu/nobody").expect_code(0).expect_words(&["no signing key", "name"]);
     for wrong in ["acme", "acme/", "a b/c"] {
         fleet.revoke("--member", wrong).expect_code(2);
     }

@@ -83,7 +83,7 @@ impl World {
     fn revoke(&self, key: &str) {
         let state = text(&self.fleet.coordinator_state());
         let address = self.fleet.address();
-        let arguments = ["keyring", "revoke", key, "--since", "2020-01-01T00:00:00.000Z"];
+        let arguments = ["keyring", "revoke", key, "--force", "--since", "2020-01-01T00:00:00.000Z"];
         let whole = [&arguments[..], &["--state", &state, "--coordinator", &address]].concat();
         self.member.run(&whole).expect_code(0);
     }
@@ -306,6 +306,10 @@ fn a_keyring_of_another_fleet_is_refused(world: &World, dist: &Dist) {
     let run = world.verify(&["--json", &text(theirs.path())]).expect_code(REFUSED);
     assert_eq!(failed(&run), ["keyring"], "{run}");
     run.expect_words(&["not the pinned root's", "under no other"]);
+    let damaged = copy(dist.path(), &world.stranger.home.path().join("damaged"));
+    fs::write(damaged.join(KEYRING_FILE), "garbage").unwrap();
+    let run = world.verify(&[&text(&damaged)]).expect_code(REFUSED);
+    run.expect_words(&["keyring.json is damaged", "fetch it again"]);
     let swapped = copy(dist.path(), &world.stranger.home.path().join("swapped"));
     fs::copy(theirs.path().join(KEYRING_FILE), swapped.join(KEYRING_FILE)).unwrap();
     let run = world.verify(&["--json", &text(&swapped)]).expect_code(REFUSED);

@@ -372,6 +372,9 @@ impl KeyringCommand {
 pub struct KeyringRevokeArgs {
     /// The key's id, or as much of it as `meridian keyring show` prints.
     pub key: String,
+    /// Also a key for acceptances: nothing that was accepted under it verifies any more.
+    #[arg(long)]
+    pub force: bool,
     /// From when on, and as whom.
     #[command(flatten)]
     pub revocation: RevocationArgs,

@@ -90,6 +90,8 @@ pub enum Reply {
     IdentityRevoked {
         /// Whether this request is what revoked it, or made it earlier.
         changed: bool,
+        /// How many signing keys it has, all of them revoked now.
+        keys: u32,
     },
     /// It was refused.
     Refused(Refusal),

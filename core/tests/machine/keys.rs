@@ -183,9 +183,12 @@ fn a_revoked_agent_loses_every_key_at_once_and_can_have_no_other() {
     let other = certified(&mut fleet, claim(3, "eu/b"));
     let since = first.not_before;
     fleet.pass(Millis::minutes(1));
-    assert_eq!(revoke_agent(&mut fleet, "eu/a", None), Reply::IdentityRevoked { changed: true });
-    assert_eq!(revoke_agent(&mut fleet, "eu/a", Some(since)), Reply::IdentityRevoked { changed: true });
-    assert_eq!(revoke_agent(&mut fleet, "eu/a", None), Reply::IdentityRevoked { changed: false });
+    assert_eq!(revoke_agent(&mut fleet, "eu/a", None), Reply::IdentityRevoked { changed: true, keys: 2 });
+    assert_eq!(
+        revoke_agent(&mut fleet, "eu/a", Some(since)),
+        Reply::IdentityRevoked { changed: true, keys: 2 }
+    );
+    assert_eq!(revoke_agent(&mut fleet, "eu/a", None), Reply::IdentityRevoked { changed: false, keys: 2 });
     let revoked = |fleet: &Fleet, key: &CertifiedKey| fleet.machine.durable().key(&key.id()).unwrap().revoked;
     assert_eq!(revoked(&fleet, &first), Some(since));
     assert_eq!(revoked(&fleet, &second), Some(since));

@@ -8,6 +8,7 @@ use std::{
 
 use meridian_core::time::Wall;
 use meridian_trust::{
+    keyring::KeyringFile,
     sidecar::KEYRING_FILE,
     verify::{CheckName, Outcome, Policy, Report, Verifier},
 };
@@ -94,12 +95,23 @@ impl Judged<'_> {
         }
     }
 
-    /// Whether it is refused for want of a keyring that is believed.
-    fn is_without_keyring(&self) -> bool {
-        match &self.verdict {
-            Verdict::Found(report, _) => report.unmet().any(|check| check.name == CheckName::Keyring),
-            Verdict::Impossible(_) => false,
-        }
+    /// What to do where it is refused for want of a keyring that is believed.
+    fn keyring_hint(&self) -> Option<String> {
+        let Verdict::Found(report, directory) = &self.verdict else { return None };
+        report.unmet().find(|check| check.name == CheckName::Keyring)?;
+        let file = directory.join(KEYRING_FILE);
+        let shown = printable(&file.display().to_string());
+        Some(match fs::read(&file).map(|bytes| KeyringFile::parse(&bytes)) {
+            Ok(Ok(_)) => {
+                "an artifact is trusted under a root that was pinned on joining its fleet, or that --trust \
+                          names, and under no other"
+                    .to_owned()
+            }
+            Ok(Err(_)) => {
+                format!("{shown} is damaged: fetch it again with the artifacts, or build them again")
+            }
+            Err(_) => format!("{shown} cannot be read: it belongs to the artifacts, so fetch it with them"),
+        })
     }
 }
 
@@ -110,15 +122,12 @@ fn tell(
     as_json: bool,
 ) -> Result<(), Trouble> {
     let untrusted: Vec<&Judged<'_>> = judged.iter().filter(|judged| !judged.is_trusted()).collect();
-    let hint = untrusted.iter().any(|judged| judged.is_without_keyring()).then_some(
-        "an artifact is trusted under a root that was pinned on joining its fleet, or that --trust names, and under \
-         no other",
-    );
+    let hint = untrusted.iter().find_map(|judged| judged.keyring_hint());
     if as_json {
         let files: Vec<Value> = judged.iter().map(|judged| to_json(judged, verifiers)).collect();
         let mut document = json!({ "trusted": untrusted.is_empty(), "files": files, "passed_over": hidden });
-        if let Some(hint) = hint {
-            document["hint"] = hint.into();
+        if let Some(hint) = &hint {
+            document["hint"] = hint.as_str().into();
         }
         print::json(&document)?;
     } else {
