@@ -179,6 +179,13 @@ fn one_flipped_bit_is_named(world: &World, dist: &Dist) {
         fs::write(&path, genuine).unwrap();
     }
     world.verify(&[&text(&altered)]).expect_code(0);
+    // Half of a keyring is not somebody else's: the file is named, and what to do about it.
+    let keyring = altered.join(KEYRING_FILE);
+    let genuine = fs::read(&keyring).unwrap();
+    fs::write(&keyring, &genuine[..genuine.len() / 2]).unwrap();
+    let damaged = format!("{} is damaged: get it again", text(&keyring));
+    world.verify(&[&text(&altered)]).expect_code(REFUSED).expect_words(&[&damaged]);
+    fs::write(&keyring, genuine).unwrap();
 }
 
 fn policies_are_kept(world: &World, directory: &str) {
