@@ -7,6 +7,7 @@
 
 mod app;
 pub mod cache;
+mod check;
 mod config;
 pub mod gobuild;
 pub mod goproxy;
@@ -24,6 +25,7 @@ mod spans;
 pub mod toolchain;
 pub mod transfer;
 
-pub use app::{App, AppError};
+pub use app::{App, AppError, Unsettled};
+pub use check::{Checked, Mistake, Mistakes, check};
 pub use config::AgentConfig;
 pub use removal::OwnDir;

@@ -1,12 +1,16 @@
 //! Separate processes: a coordinator, agents of different regions that joined with one-time tokens, members.
 
+use std::time::Duration;
+
 use meridian_integration::{
     client::Client,
     fixture::program::Program,
     fleet::Fleet,
     home::{Home, host_platform},
     process::{Daemon, Running},
+    wait::wait_for,
 };
+use rustix::process::Signal;
 
 const REFUSED: i32 = 3;
 
@@ -59,6 +63,28 @@ fn a_wish_that_no_agent_can_fill_waits_and_says_why() {
     client.run(&["cancel", "acme/p/1"]).expect_code(0);
     // Once more changes nothing, and is no error.
     client.run(&["cancel", "acme/p/1"]).expect_code(0);
+}
+
+#[test]
+fn a_command_that_reaches_no_coordinator_says_at_once_where_it_tries_and_why_in_vain() {
+    let mut fleet = Fleet::start();
+    let client = fleet.member("alice");
+    let source = source(&client, "hello");
+    fleet.kill_coordinator();
+    let (address, out) = (fleet.address(), client.home.path().join("again").display().to_string());
+    for arguments in [
+        &["build", &source, "--version", "1", "--project", "acme/p"][..],
+        &["build", "example.test/p@v1.0.0", "--project", "acme/p"],
+        &["rebuild", "acme/p/1", "--out", &out],
+    ] {
+        let running = client.start(arguments);
+        wait_for("the address that is tried", Duration::from_secs(20), || {
+            let told = running.output();
+            (told.contains(&format!("coordinator at {address}")) && told.contains("refused")).then_some(())
+        });
+        running.signal(Signal::TERM);
+        running.finish(Duration::from_secs(20)).expect_code(130);
+    }
 }
 
 #[test]

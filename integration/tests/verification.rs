@@ -179,6 +179,13 @@ fn one_flipped_bit_is_named(world: &World, dist: &Dist) {
         fs::write(&path, genuine).unwrap();
     }
     world.verify(&[&text(&altered)]).expect_code(0);
+    // Half of a keyring is not somebody else's: the file is named, and what to do about it.
+    let keyring = altered.join(KEYRING_FILE);
+    let genuine = fs::read(&keyring).unwrap();
+    fs::write(&keyring, &genuine[..genuine.len() / 2]).unwrap();
+    let damaged = format!("{} is damaged: get it again", text(&keyring));
+    world.verify(&[&text(&altered)]).expect_code(REFUSED).expect_words(&[&damaged]);
+    fs::write(&keyring, genuine).unwrap();
 }
 
 fn policies_are_kept(world: &World, directory: &str) {
@@ -306,10 +313,6 @@ fn a_keyring_of_another_fleet_is_refused(world: &World, dist: &Dist) {
     let run = world.verify(&["--json", &text(theirs.path())]).expect_code(REFUSED);
     assert_eq!(failed(&run), ["keyring"], "{run}");
     run.expect_words(&["not the pinned root's", "under no other"]);
-    let damaged = copy(dist.path(), &world.stranger.home.path().join("damaged"));
-    fs::write(damaged.join(KEYRING_FILE), "garbage").unwrap();
-    let run = world.verify(&[&text(&damaged)]).expect_code(REFUSED);
-    run.expect_words(&["keyring.json is damaged", "fetch it again"]);
     let swapped = copy(dist.path(), &world.stranger.home.path().join("swapped"));
     fs::copy(theirs.path().join(KEYRING_FILE), swapped.join(KEYRING_FILE)).unwrap();
     let run = world.verify(&["--json", &text(&swapped)]).expect_code(REFUSED);

@@ -1,14 +1,13 @@
 //! Judges each artifact and prints what was found.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
 };
 
 use meridian_core::time::Wall;
 use meridian_trust::{
-    keyring::KeyringFile,
     sidecar::KEYRING_FILE,
     verify::{CheckName, Outcome, Policy, Report, Verifier},
 };
@@ -16,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::{
     targets::{self, Target, Targets},
-    trusted::Trusted,
+    trusted::{self, Trusted},
 };
 use crate::{
     args::VerifyArgs,
@@ -71,7 +70,9 @@ pub fn verify(context: &Context, args: &VerifyArgs) -> Result<(), Trouble> {
         };
         judged.push(Judged { path, verdict });
     }
-    tell(&judged, &hidden, &verifiers, args.json)
+    let lacking: BTreeSet<PathBuf> = judged.iter().filter_map(Judged::lacks_keyring).collect();
+    let hint = trusted::advice(&trusted, &lacking);
+    tell(&judged, &hidden, &verifiers, hint, args.json)
 }
 
 /// What was found about a target.
@@ -95,23 +96,15 @@ impl Judged<'_> {
         }
     }
 
-    /// What to do where it is refused for want of a keyring that is believed.
-    fn keyring_hint(&self) -> Option<String> {
-        let Verdict::Found(report, directory) = &self.verdict else { return None };
-        report.unmet().find(|check| check.name == CheckName::Keyring)?;
-        let file = directory.join(KEYRING_FILE);
-        let shown = printable(&file.display().to_string());
-        Some(match fs::read(&file).map(|bytes| KeyringFile::parse(&bytes)) {
-            Ok(Ok(_)) => {
-                "an artifact is trusted under a root that was pinned on joining its fleet, or that --trust \
-                          names, and under no other"
-                    .to_owned()
-            }
-            Ok(Err(_)) => {
-                format!("{shown} is damaged: fetch it again with the artifacts, or build them again")
-            }
-            Err(_) => format!("{shown} cannot be read: it belongs to the artifacts, so fetch it with them"),
-        })
+    /// The keyring file for whose sake it is refused: it is not there, or nobody who is trusted signed it.
+    fn lacks_keyring(&self) -> Option<PathBuf> {
+        match &self.verdict {
+            Verdict::Found(report, directory) => report
+                .unmet()
+                .any(|check| check.name == CheckName::Keyring)
+                .then(|| directory.join(KEYRING_FILE)),
+            Verdict::Impossible(_) => None,
+        }
     }
 }
 
@@ -119,10 +112,10 @@ fn tell(
     judged: &[Judged<'_>],
     hidden: &[PathBuf],
     verifiers: &BTreeMap<&Path, Verifier>,
+    hint: Option<String>,
     as_json: bool,
 ) -> Result<(), Trouble> {
     let untrusted: Vec<&Judged<'_>> = judged.iter().filter(|judged| !judged.is_trusted()).collect();
-    let hint = untrusted.iter().find_map(|judged| judged.keyring_hint());
     if as_json {
         let files: Vec<Value> = judged.iter().map(|judged| to_json(judged, verifiers)).collect();
         let mut document = json!({ "trusted": untrusted.is_empty(), "files": files, "passed_over": hidden });
