@@ -30,8 +30,9 @@ use super::{
 };
 use crate::{
     goproxy::GoEnvironment,
-    keep::{KeyedLock, remove_tree},
+    keep::KeyedLock,
     process::end_leftovers,
+    removal::{OwnDir, remove_tree},
     source::Sources,
     spans::step_span,
     toolchain::{ToolchainRef, Toolchains},
@@ -66,7 +67,7 @@ pub struct GoBuilder {
 
 /// The private directory of one task or one step, and what its team has beside it.
 pub(super) struct Task {
-    pub(super) dir: tempfile::TempDir,
+    pub(super) dir: OwnDir,
     pub(super) modules: TeamModules,
 }
 
@@ -179,7 +180,7 @@ impl GoBuilder {
     pub(super) fn task(&self, team: &TeamName) -> Result<Task, Failure> {
         let modules = self.modules_of(team)?;
         let make = || {
-            let dir = tempfile::Builder::new().prefix("t").tempdir_in(self.dir.join("tasks"))?;
+            let dir = OwnDir::new_in(&self.dir.join("tasks"), "t")?;
             for name in ["home", "tmp", "gopath"] {
                 std::fs::create_dir(dir.path().join(name))?;
             }
