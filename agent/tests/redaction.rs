@@ -338,8 +338,8 @@ fn little_is_held_back_whatever_comes() {
 #[test]
 fn more_secrets_than_can_be_looked_for_are_refused() {
     let many: Vec<Secret> =
-        (0..257).map(|n| Secret::new("S", format!("secret-{n}").as_bytes()).unwrap()).collect();
-    assert!(matches!(Redaction::new(&many), Err(SecretError::TooMany { count: 257 })));
+        (0..4097).map(|n| Secret::new("S", format!("secret-{n}").as_bytes()).unwrap()).collect();
+    assert!(matches!(Redaction::new(&many), Err(SecretError::TooMany { count: 4097 })));
     assert!(Redaction::new(&many[1..]).is_ok());
     let large: Vec<Secret> =
         (0..5).map(|n| Secret::new("S", format!("{n}abc").repeat(15_000).as_bytes()).unwrap()).collect();
