@@ -279,6 +279,7 @@ impl Service {
                 package: ask.package.clone(),
                 placement: order.placement,
                 request_digest: order.request_digest,
+                requester: order.requester.clone(),
                 sandbox: ask.sandbox.clone(),
                 task: order.task.clone(),
             },
