@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use meridian_core::{machine::input::AgentOffer, sandbox::Sandbox};
+use meridian_core::{id::TaskId, machine::input::AgentOffer, sandbox::Sandbox};
 use meridian_proto::v1;
 use meridian_runtime::{
     clock::Clock,
@@ -18,12 +18,12 @@ use tonic::transport::Channel;
 
 use crate::{
     cache::CacheDaemon,
+    check::{Checked, Mistakes, check},
     config::{AgentConfig, cores},
     gobuild::{BuilderConfig, GoBuilder, Sandboxing},
-    goproxy::{GoEnvironment, process_environment},
+    goproxy::GoEnvironment,
     redaction::Redaction,
     sandbox::{LauncherConfig, NoSandbox},
-    secrets,
     session::{AgentLoop, LoopConfig, Signing, Worker, WorkerParts},
     signer::{Signer, SignerConfig},
     toolchain::host_platform,
@@ -37,21 +37,27 @@ const RENEWAL_WITHIN: Duration = Duration::from_secs(30);
 /// Why an agent does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
-    /// There is nowhere to get modules and toolchains from.
+    /// The configuration asks for what is not here.
     #[error(transparent)]
-    Proxy(#[from] crate::goproxy::DiscoverError),
+    Mistakes(#[from] Mistakes),
     /// It may build only in a sandbox, and the machine has none.
     #[error(transparent)]
     Sandbox(#[from] NoSandbox),
     /// A directory cannot be used.
     #[error("{0}")]
     State(String),
-    /// What is declared to be secret cannot be masked.
-    #[error(transparent)]
-    Secrets(#[from] crate::secrets::SecretsError),
     /// The connection cannot be set up.
     #[error("cannot set up the connection to the coordinator: {0}")]
     Connection(String),
+}
+
+/// Tasks of which the coordinator does not know how they ended on an agent that has ended.
+#[derive(Debug, thiserror::Error)]
+#[error("the agent ended before the coordinator had taken what became of {}", join(.0))]
+pub struct Unsettled(Vec<TaskId>);
+
+fn join(tasks: &[TaskId]) -> String {
+    tasks.iter().map(TaskId::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// Builds an agent.
@@ -72,16 +78,15 @@ impl App {
     /// saved in `save_identity_to`, when given.
     ///
     /// # Errors
-    /// When GOPROXY cannot be found, a directory or the identity cannot be used, or a sandbox is required and there is
-    /// none.
+    /// When the configuration asks for what is not here, a directory or the identity cannot be used, or a sandbox is
+    /// required and there is none.
     pub async fn build(
         config: AgentConfig,
         identity: Identity,
         save_identity_to: Option<std::path::PathBuf>,
         clock: Clock,
     ) -> Result<Self, AppError> {
-        let go = GoEnvironment::discover()?;
-        let redaction = secrets::gather(&config.secrets, &process_environment(), &go)?;
+        let Checked { go, redaction } = check(&config.secrets, &config.signer)?;
         let masked = redaction.clone();
         config.masking.set(Box::new(move |text| masked.text(text)));
         tracing::info!(origin = %go.proxy_origin, "modules come through the GOPROXY found here");
@@ -133,17 +138,21 @@ impl App {
         })
     }
 
-    /// Serves until `stop`, or until `drain` and the last task's end.
-    pub async fn run(self, drain: CancellationToken, stop: CancellationToken) {
+    /// Serves until `stop`, or until `drain` and the last task's end. Who drains waits for a coordinator that is away,
+    /// but not for ever.
+    ///
+    /// # Errors
+    /// When tasks were given up, or results dropped, that the coordinator does not know of.
+    pub async fn run(self, drain: CancellationToken, stop: CancellationToken) -> Result<(), Unsettled> {
         let ended = stop.child_token();
         let renewing = tokio::spawn(self.renewal.run(ended.clone()));
         let certifying = tokio::spawn(self.signing.keep_certified(ended.clone()));
-        self.agent_loop.run(drain, stop).await;
+        let unsettled = self.agent_loop.run(drain, stop).await;
         ended.cancel();
-        // It only waits for its timer, or for one answer.
-        let _ = certifying.await;
-        // It only waits for its timer.
-        let _ = renewing.await;
+        // They only wait for their timers, or for an answer that nobody needs any more.
+        certifying.abort();
+        renewing.abort();
+        if unsettled.is_empty() { Ok(()) } else { Err(Unsettled(unsettled)) }
     }
 }
 

@@ -1,10 +1,8 @@
-//! What the stores of shared directories have in common: one flight a key, and removal of sealed trees.
+//! What the stores of shared directories have in common: one flight a key.
 
 use std::{
     collections::HashMap,
     hash::Hash,
-    io,
-    path::Path,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -39,28 +37,4 @@ impl<K: Eq + Hash> KeyedLock<K> {
     ) -> Option<OwnedMutexGuard<()>> {
         cancel.run_until_cancelled(self.lock(key)).await
     }
-}
-
-/// Removes a tree whose directories may have lost their right to be written. One that is not there is fine.
-pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
-    match std::fs::symlink_metadata(path) {
-        Ok(found) if found.is_dir() => {}
-        Ok(_) => return std::fs::remove_file(path),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error),
-    }
-    unseal(path)?;
-    std::fs::remove_dir_all(path)
-}
-
-fn unseal(dir: &Path) -> io::Result<()> {
-    use std::os::unix::fs::PermissionsExt as _;
-    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o755))?;
-    for entry in std::fs::read_dir(dir)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            unseal(&entry.path())?;
-        }
-    }
-    Ok(())
 }

@@ -7,6 +7,7 @@
 
 mod app;
 pub mod cache;
+mod check;
 mod config;
 pub mod gobuild;
 pub mod goproxy;
@@ -14,6 +15,7 @@ mod keep;
 pub mod logs;
 pub mod process;
 pub mod redaction;
+mod removal;
 pub mod sandbox;
 pub mod secrets;
 mod session;
@@ -23,5 +25,7 @@ mod spans;
 pub mod toolchain;
 pub mod transfer;
 
-pub use app::{App, AppError};
+pub use app::{App, AppError, Unsettled};
+pub use check::{Checked, Mistake, Mistakes, check};
 pub use config::AgentConfig;
+pub use removal::OwnDir;

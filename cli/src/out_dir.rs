@@ -1,15 +1,13 @@
 //! Where artifacts may go, decided before anything is built.
 //!
-//! Artifacts come last, after minutes perhaps, so a place that cannot take them is refused first. Nothing is
-//! made here: a build that fails leaves no empty directory behind. Whether the place holds files of a source
+//! Artifacts come last, after minutes perhaps, so a place that cannot take them is refused first. Nothing that is
+//! made here stays: a build that fails leaves no empty directory behind. Whether the place holds files of a source
 //! is told by [`crate::source::selection`], which knows them; writing is [`crate::dist`]'s affair.
 
 use std::{
     fs, io,
     path::{Component, Path, PathBuf},
 };
-
-use rustix::fs::{Access, access};
 
 use crate::trouble::Trouble;
 
@@ -107,15 +105,17 @@ impl OutDir {
         &self.path
     }
 
-    /// Asks the system whether we may write there, or make what is missing.
+    /// Tries whether we can write there, or make what is missing: makes a directory beside what will be made, and removes
+    /// it again. Permissions alone do not tell: root has all of them, and still nothing can be made in `/proc`.
     ///
     /// # Errors
-    /// When we may not.
+    /// When we cannot.
     pub fn check_writable(&self) -> Result<(), OutError> {
-        access(&self.existing, Access::WRITE_OK | Access::EXEC_OK).map_err(|error| OutError::Write {
+        let tried = tempfile::Builder::new().prefix(".meridian-out-").tempdir_in(&self.existing);
+        tried.and_then(tempfile::TempDir::close).map_err(|source| OutError::Write {
             out: self.given.clone(),
             at: self.existing.clone(),
-            source: error.into(),
+            source,
         })
     }
 }
@@ -160,6 +160,17 @@ mod tests {
             found.check_writable().unwrap();
         }
         assert_eq!(fs::read_dir(&real).unwrap().count(), 2, "nothing is made");
+    }
+
+    #[test]
+    fn a_place_where_nothing_can_be_made_is_found_by_trying_also_by_root() {
+        for given in ["/proc/meridian-out", "/proc"] {
+            let trouble =
+                OutDir::find(Path::new(given)).unwrap().check_writable().unwrap_err().into_trouble();
+            assert_eq!(trouble.exit, ExitCode::Broken, "{trouble}");
+            assert!(trouble.message.contains("cannot write /proc"), "{trouble}");
+            assert!(trouble.to_string().contains("--out"), "{trouble}");
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ use meridian_integration::{
     home::Home,
     wait::wait_for,
 };
+use rustix::process::Signal;
 
 /// Leases short enough that a test can wait for one to expire.
 const SHORT_LEASES: &[&str] = &["limits.lease_ms=3000"];
@@ -103,6 +104,31 @@ fn a_coordinator_killed_in_mid_build_finds_the_build_going_on() {
     expect_one_result(&client, build);
     assert!(fleet.agent(agent).ended().is_none(), "the agent outlives its coordinator");
     assert_eq!(proxy.count(HELD), 1, "the build was not begun again");
+}
+
+#[test]
+fn an_agent_that_is_told_twice_to_stop_ends_without_its_coordinator_and_says_what_it_drops() {
+    let Begun { proxy: _proxy, mut fleet, agent, .. } = Begun::on(holding_proxy(), "eu/only", &[]);
+    fleet.kill_coordinator();
+    let agent = fleet.agent(agent);
+    agent.signal(Signal::TERM);
+    agent.wait_for_log("draining", Duration::from_secs(10));
+    let ended = agent.terminate(Duration::from_secs(15));
+    assert_eq!(ended.code(), Some(4), "{}", agent.log());
+    assert!(agent.log().contains("had taken what became of acme/p/1/"), "{}", agent.log());
+}
+
+#[test]
+fn an_agent_that_is_told_twice_to_stop_gives_its_task_back_to_the_coordinator() {
+    let Begun { proxy, mut fleet, agent, client, build } = Begun::on(holding_proxy(), "eu/only", &[]);
+    let told = fleet.agent(agent);
+    told.signal(Signal::TERM);
+    told.wait_for_log("draining", Duration::from_secs(10));
+    let ended = told.terminate(Duration::from_secs(15));
+    assert_eq!(ended.code(), Some(0), "{}", told.log());
+    proxy.release();
+    fleet.restart_agent(agent);
+    expect_one_result(&client, build);
 }
 
 #[test]

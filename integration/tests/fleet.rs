@@ -1,12 +1,16 @@
 //! Separate processes: a coordinator, agents of different regions that joined with one-time tokens, members.
 
+use std::time::Duration;
+
 use meridian_integration::{
     client::Client,
     fixture::program::Program,
     fleet::Fleet,
     home::{Home, host_platform},
     process::{Daemon, Running},
+    wait::wait_for,
 };
+use rustix::process::Signal;
 
 const REFUSED: i32 = 3;
 
@@ -62,6 +66,28 @@ fn a_wish_that_no_agent_can_fill_waits_and_says_why() {
 }
 
 #[test]
+fn a_command_that_reaches_no_coordinator_says_at_once_where_it_tries_and_why_in_vain() {
+    let mut fleet = Fleet::start();
+    let client = fleet.member("alice");
+    let source = source(&client, "hello");
+    fleet.kill_coordinator();
+    let (address, out) = (fleet.address(), client.home.path().join("again").display().to_string());
+    for arguments in [
+        &["build", &source, "--version", "1", "--project", "acme/p"][..],
+        &["build", "example.test/p@v1.0.0", "--project", "acme/p"],
+        &["rebuild", "acme/p/1", "--out", &out],
+    ] {
+        let running = client.start(arguments);
+        wait_for("the address that is tried", Duration::from_secs(20), || {
+            let told = running.output();
+            (told.contains(&format!("coordinator at {address}")) && told.contains("refused")).then_some(())
+        });
+        running.signal(Signal::TERM);
+        running.finish(Duration::from_secs(20)).expect_code(130);
+    }
+}
+
+#[test]
 fn another_team_learns_nothing() {
     let mut fleet = Fleet::start();
     fleet.join_agent("eu/a", 1, Home::with_proxy("off"));
@@ -97,6 +123,8 @@ fn a_revoked_member_is_refused_and_the_name_is_not_given_out_again() {
     bob.run(&["revoke", "--member", "acme/alice"]).expect_code(REFUSED).expect_words(&["--state"]);
     fleet.create_token("--member", "acme/alice", "1h").expect_code(REFUSED).expect_words(&["revoked"]);
     fleet.revoke("--member", "acme/alice").expect_code(0).expect_words(&["before"]);
+    // A name that nobody has is told: it may be a slip.
+    fleet.revoke("--agent", "eu/nobody").expect_code(0).expect_words(&["no signing key", "name"]);
     for wrong in ["acme", "acme/", "a b/c"] {
         fleet.revoke("--member", wrong).expect_code(2);
     }

@@ -16,7 +16,7 @@ use meridian_integration::{
 };
 use meridian_store::tree::Directory;
 
-const BROKEN: i32 = 4;
+const USAGE: i32 = 2;
 const BUILD_FAILED: i32 = 1;
 /// A secret that can be the name of a file and of a Go variable, and the same in base64.
 const SECRET: &str = "s3cr3tTroubadour";
@@ -144,7 +144,7 @@ fn a_password_in_the_agents_own_settings_is_secret_without_being_declared() {
 }
 
 #[test]
-fn an_agent_does_not_start_on_a_declared_secret_that_it_cannot_mask_and_names_it() {
+fn an_agent_does_not_start_on_a_declared_secret_that_it_cannot_mask_and_the_doctor_knows() {
     let fleet = Fleet::start();
     for (declared, words) in [
         ("variables = [\"PIN\"]\n", &["PIN", "4 bytes", "make it longer"][..]),
@@ -156,8 +156,13 @@ fn an_agent_does_not_start_on_a_declared_secret_that_it_cannot_mask_and_names_it
         let mut command = home.meridian(["agent", "--coordinator", &fleet.address(), "--state"]);
         command.arg(home.path().join("agent")).arg("--config").arg(home.path().join("agent.toml"));
         command.env("MERIDIAN_TOKEN", fleet.token("--agent", "eu/b"));
-        let run = Running::start(command).finish(Duration::from_secs(30)).expect_code(BROKEN);
+        let run = Running::start(command).finish(Duration::from_secs(30)).expect_code(USAGE);
         let run = run.expect_words(words);
         assert!(!run.says("4711"), "{run}");
+        let mut doctor = home.meridian(["doctor", "--config"]);
+        doctor.arg(home.path().join("agent.toml"));
+        let told = Running::start(doctor).finish(Duration::from_secs(60)).expect_code(USAGE);
+        let told = told.expect_words(words).expect_words(&["does not start"]);
+        assert!(!told.says("4711"), "{told}");
     }
 }

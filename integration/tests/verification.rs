@@ -83,7 +83,7 @@ impl World {
     fn revoke(&self, key: &str) {
         let state = text(&self.fleet.coordinator_state());
         let address = self.fleet.address();
-        let arguments = ["keyring", "revoke", key, "--since", "2020-01-01T00:00:00.000Z"];
+        let arguments = ["keyring", "revoke", key, "--force", "--since", "2020-01-01T00:00:00.000Z"];
         let whole = [&arguments[..], &["--state", &state, "--coordinator", &address]].concat();
         self.member.run(&whole).expect_code(0);
     }
@@ -179,6 +179,13 @@ fn one_flipped_bit_is_named(world: &World, dist: &Dist) {
         fs::write(&path, genuine).unwrap();
     }
     world.verify(&[&text(&altered)]).expect_code(0);
+    // Half of a keyring is not somebody else's: the file is named, and what to do about it.
+    let keyring = altered.join(KEYRING_FILE);
+    let genuine = fs::read(&keyring).unwrap();
+    fs::write(&keyring, &genuine[..genuine.len() / 2]).unwrap();
+    let damaged = format!("{} is damaged: get it again", text(&keyring));
+    world.verify(&[&text(&altered)]).expect_code(REFUSED).expect_words(&[&damaged]);
+    fs::write(&keyring, genuine).unwrap();
 }
 
 fn policies_are_kept(world: &World, directory: &str) {

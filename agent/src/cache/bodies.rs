@@ -3,7 +3,8 @@
 //! cmd/go and the compilers open these files by path, so they are stored as they are, not packed. What sets
 //! this apart from the fleet's durable blobs: nothing is synced, since a lost body is only built again, and
 //! a cold build puts hundreds; and a body is hashed once a process before it is handed out, after which its
-//! inode, size and change time vouch for it, so that any later write to the file is noticed by a `stat`.
+//! inode, size and modification time vouch for it, so that a later write to the file is noticed by a `stat`. Not
+//! its change time: each task that is given a body links it into its view, which changes that.
 
 use std::{
     collections::HashMap,
@@ -31,7 +32,16 @@ const USED_GRAIN: Duration = Duration::from_secs(3600);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Stamp {
     inode: u64,
-    changed_ns: i64,
+    modified_ns: i64,
+}
+
+/// A body that is there and good.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Body {
+    /// Where it is.
+    pub(super) path: PathBuf,
+    /// Its file, which another may have replaced since.
+    pub(super) inode: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -80,11 +90,6 @@ impl Bodies {
         Ok(bodies)
     }
 
-    /// Where all of them are.
-    pub(super) fn dir(&self) -> &Path {
-        &self.dir
-    }
-
     /// Where the body named `digest` is, or would be.
     pub(super) fn path(&self, digest: &Digest) -> PathBuf {
         let name = digest.to_hex();
@@ -98,7 +103,7 @@ impl Bodies {
 
     /// Looks up a body, makes sure that it is what its name says, and pins it for the caller.
     /// A body that is gone or damaged is dropped and answered with `None`.
-    pub(super) fn pin(&self, digest: &Digest, size: u64) -> Option<PathBuf> {
+    pub(super) fn pin(&self, digest: &Digest, size: u64) -> Option<Body> {
         let path = self.path(digest);
         let Ok(found) = fs::metadata(&path) else {
             self.forget(digest);
@@ -115,7 +120,7 @@ impl Bodies {
             if known.good == Some(stamp) {
                 known.pins += 1;
                 known.used = SystemTime::now();
-                return Some(path);
+                return Some(Body { path, inode: stamp.inode });
             }
             // Pinned while it is read, so that eviction does not take it from under the reader.
             known.pins += 1;
@@ -129,7 +134,7 @@ impl Bodies {
         let known = table.known.get_mut(digest)?;
         known.good = Some(refresh(&path, &found).unwrap_or(stamp));
         known.used = SystemTime::now();
-        Some(path)
+        Some(Body { path, inode: stamp.inode })
     }
 
     /// Gives back one pin.
@@ -244,7 +249,7 @@ impl Incoming<'_> {
     }
 
     /// Makes the body visible under its name and pins it, provided that it is the body it was said to be.
-    pub(super) fn publish(mut self, digest: &Digest) -> io::Result<PathBuf> {
+    pub(super) fn publish(mut self, digest: &Digest) -> io::Result<Body> {
         let hasher = std::mem::take(&mut self.hasher);
         if hasher.finish() != *digest {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "the body is not what its name says"));
@@ -257,7 +262,7 @@ impl Incoming<'_> {
         let pins = table.known.get(digest).map_or(0, |known| known.pins) + 1;
         let used = SystemTime::now();
         table.insert(*digest, Known { size: self.size, good: Some(good), used, pins });
-        Ok(path)
+        Ok(Body { path, inode: good.inode })
     }
 }
 
@@ -269,8 +274,8 @@ impl Drop for Incoming<'_> {
 }
 
 fn stamp(found: &fs::Metadata) -> Stamp {
-    let changed_ns = found.ctime().saturating_mul(1_000_000_000).saturating_add(found.ctime_nsec());
-    Stamp { inode: found.ino(), changed_ns }
+    let modified_ns = found.mtime().saturating_mul(1_000_000_000).saturating_add(found.mtime_nsec());
+    Stamp { inode: found.ino(), modified_ns }
 }
 
 /// Notes in the file's modification time that it was used now, for the order of eviction after a restart.
@@ -294,7 +299,7 @@ mod tests {
         let digest = Digest::of(body);
         let mut incoming = bodies.incoming(body.len() as u64)?;
         incoming.write(body)?;
-        Ok((digest, incoming.publish(&digest)?))
+        Ok((digest, incoming.publish(&digest)?.path))
     }
 
     fn flip(path: &Path) {
@@ -319,7 +324,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let bodies = Bodies::open(dir.path(), 1 << 20).unwrap();
         let (digest, path) = put(&bodies, b"object").unwrap();
-        assert_eq!(bodies.pin(&digest, 6), Some(path.clone()));
+        assert_eq!(bodies.pin(&digest, 6).unwrap().path, path);
         flip(&path);
         assert_eq!(bodies.pin(&digest, 6), None);
         assert!(!path.exists());

@@ -17,12 +17,13 @@ use std::{
 use meridian_core::{digest::Digest, quantity::ByteCount};
 use meridian_store::file_lock::lock_soon;
 use tempfile::TempDir;
-use tokio::{net::UnixListener, sync::watch, task::JoinHandle};
+use tokio::{net::UnixListener, runtime::Handle, sync::watch, task::JoinHandle};
 
 use super::{
-    bodies::{Bodies, Incoming},
+    bodies::{Bodies, Body, Incoming},
     index::{Entry, Index, Key},
     serve,
+    view::{View, Views},
     wire::ActionId,
 };
 
@@ -107,6 +108,7 @@ struct Counters {
 
 struct Shared {
     bodies: Bodies,
+    views: Views,
     index: Mutex<Index>,
     counters: Counters,
     /// Held for the daemon's life, so that no second process writes here.
@@ -125,13 +127,14 @@ pub(super) struct TaskState {
     /// The task's own namespace first.
     namespaces: Vec<Digest>,
     pinned: Mutex<HashSet<Digest>>,
+    view: View,
     counters: Counters,
     connections: Mutex<HashMap<u64, UnixStream>>,
     /// How many connections are being served.
     open: watch::Sender<usize>,
 }
 
-/// The cache as one task sees it. Dropping it removes the socket and hangs up.
+/// The cache as one task sees it. Dropping it removes the socket and the view, and hangs up.
 pub struct TaskCache {
     socket: PathBuf,
     state: Arc<TaskState>,
@@ -166,24 +169,33 @@ impl CacheDaemon {
         let index = Index::open(&index_path).map_err(failed("read the index", &index_path))?;
         let bodies_dir = dir.join("bodies");
         let bodies = Bodies::open(&bodies_dir, capacity.0).map_err(failed("open", &bodies_dir))?;
+        let views_dir = dir.join("views");
+        let views = Views::open(&views_dir).map_err(failed("open", &views_dir))?;
         let counters = Counters::default();
-        let shared = Shared { bodies, index: Mutex::new(index), counters, _lock: lock };
+        let shared = Shared { bodies, views, index: Mutex::new(index), counters, _lock: lock };
         Ok(Self { shared: Arc::new(shared) })
     }
 
-    /// Opens a socket for one task. Must be called within a tokio runtime.
+    /// Opens a socket and a view for one task. Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// When no directory for the socket can be made whose path is short enough.
+    /// When no directory for the socket can be made whose path is short enough, or none for the view.
     pub fn open_task(&self, scope: &TaskScope) -> Result<TaskCache, CacheError> {
         let (dir, socket) = socket_dir()?;
         let failed = |source| CacheError::Io { what: "listen on", path: socket.clone(), source };
         let listener = UnixListener::bind(&socket).map_err(failed)?;
+        let failed = |source| CacheError::Io {
+            what: "make a view in",
+            path: self.shared.views.dir().to_owned(),
+            source,
+        };
+        let view = self.shared.views.begin().map_err(failed)?;
         let names = std::iter::once(&scope.own).chain(&scope.also_reads);
         let state = Arc::new(TaskState {
             shared: Arc::clone(&self.shared),
             namespaces: names.map(|name| namespace(&scope.toolchain, name)).collect(),
             pinned: Mutex::default(),
+            view,
             counters: Counters::default(),
             connections: Mutex::default(),
             open: watch::Sender::new(0),
@@ -196,12 +208,6 @@ impl CacheDaemon {
     #[must_use]
     pub fn figures(&self) -> CacheFigures {
         self.shared.counters.read()
-    }
-
-    /// The directory of the files whose paths are answered, for whoever decides what a task can open.
-    #[must_use]
-    pub fn bodies_dir(&self) -> &Path {
-        self.shared.bodies.dir()
     }
 
     /// How many bytes of bodies are held.
@@ -218,6 +224,12 @@ impl TaskCache {
         &self.socket
     }
 
+    /// The directory of the files whose paths this task is answered, and of nothing else: what it may open.
+    #[must_use]
+    pub fn view_dir(&self) -> &Path {
+        self.state.view.dir()
+    }
+
     /// What this task asked so far.
     #[must_use]
     pub fn figures(&self) -> CacheFigures {
@@ -225,7 +237,7 @@ impl TaskCache {
     }
 
     /// Takes no more connections, waits at most `deadline` for those that are open, cuts the rest, and says
-    /// what the task asked in all. Bodies that were handed out may be evicted from now on.
+    /// what the task asked in all. Bodies that were handed out may be evicted from now on, and the view goes soon.
     pub async fn close(self, deadline: Duration) -> CacheFigures {
         self.accepting.abort();
         let mut open = self.state.open.subscribe();
@@ -242,6 +254,12 @@ impl Drop for TaskCache {
     fn drop(&mut self) {
         self.accepting.abort();
         self.state.cut();
+        let state = Arc::clone(&self.state);
+        // A view has a link for each of what may be thousands of packages.
+        match Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(move || state.release())),
+            Err(_) => state.release(),
+        }
     }
 }
 
@@ -257,29 +275,41 @@ impl TaskState {
         for namespace in &self.namespaces {
             let key = Key::new(namespace, action);
             let Some(entry) = self.index().get(&key) else { continue };
-            match self.held(&entry.output, entry.size) {
-                Some(path) => return Some((entry, path.to_str()?.to_owned())),
-                None => self.index().forget(&key),
-            }
+            let Some(body) = self.pin(&entry.output, entry.size) else {
+                self.index().forget(&key);
+                continue;
+            };
+            return match self.give(&entry.output, &body) {
+                Ok(path) => Some((entry, path)),
+                Err(error) => {
+                    tracing::warn!(%error, "a cached body cannot be given to a task: it is built again");
+                    None
+                }
+            };
         }
         None
     }
 
-    /// Where a body is, if it is there and good. It is held until the task is closed.
-    pub(super) fn held(&self, output: &Digest, size: u64) -> Option<PathBuf> {
-        let path = self.shared.bodies.pin(output, size)?;
+    /// A body, if it is there and good. It is held until the task is closed, and not given to it yet.
+    pub(super) fn pin(&self, output: &Digest, size: u64) -> Option<Body> {
+        let body = self.shared.bodies.pin(output, size)?;
         self.note_pin(output);
-        Some(path)
+        Some(body)
+    }
+
+    /// Makes a body visible to the task, and tells where.
+    fn give(&self, output: &Digest, body: &Body) -> io::Result<String> {
+        let path = self.view.give(output, body)?.into_os_string().into_string();
+        path.map_err(|_| io::ErrorKind::InvalidFilename.into())
     }
 
     pub(super) fn incoming(&self, size: u64) -> io::Result<Incoming<'_>> {
         self.shared.bodies.incoming(size)
     }
 
-    /// Records that `action` is answered by the body that was just published at `path`.
-    pub(super) fn remember(&self, action: &ActionId, entry: Entry, path: PathBuf) -> io::Result<String> {
-        let path = path.into_os_string().into_string();
-        let path = path.map_err(|_| io::Error::from(io::ErrorKind::InvalidFilename))?;
+    /// Records that `action` is answered by a body that the task has just shown to have, and gives it that.
+    pub(super) fn remember(&self, action: &ActionId, entry: Entry, body: &Body) -> io::Result<String> {
+        let path = self.give(&entry.output, body)?;
         let key = Key::new(&self.namespaces[0], action);
         if let Err(error) = self.index().put(key, entry) {
             // The body is there and can be answered for as long as this process lives.
@@ -330,6 +360,7 @@ impl TaskState {
     }
 
     fn release(&self) {
+        self.view.close();
         for output in self.pinned.lock().unwrap_or_else(PoisonError::into_inner).drain() {
             self.shared.bodies.unpin(&output);
         }

@@ -19,6 +19,7 @@ mod lane;
 mod serve;
 pub mod shim;
 mod spool;
+mod view;
 mod wire;
 
 pub use daemon::{CacheDaemon, CacheError, CacheFigures, TaskCache, TaskScope};

@@ -7,14 +7,13 @@
 use std::{
     io::{self, BufRead, BufReader, Write},
     os::unix::net::UnixStream,
-    path::PathBuf,
     time::{Duration, SystemTime},
 };
 
 use meridian_core::digest::{Digest, DigestHasher};
 
 use super::{
-    bodies::Incoming,
+    bodies::{Body, Incoming},
     daemon::TaskState,
     index::Entry,
     wire::{ActionId, Answer, Call, GREETING},
@@ -80,16 +79,17 @@ fn put(
     output: &Digest,
     size: u64,
 ) -> io::Result<Answer> {
-    let path = if let Some(path) = task.held(output, size) {
-        // Held and known to be good: nothing is written, but the claim is still checked against the bytes.
+    let body = if let Some(body) = task.pin(output, size) {
+        // Held and known to be good: nothing is written, but the claim is still checked against the bytes, and
+        // before it is given to a caller that may know nothing of it but its name.
         let mut hasher = DigestHasher::new();
         each_piece(input, size, |piece| hasher.update(piece))?;
-        if hasher.finish() == *output { Ok(path) } else { Err(io::ErrorKind::InvalidData.into()) }
+        if hasher.finish() == *output { Ok(body) } else { Err(io::ErrorKind::InvalidData.into()) }
     } else {
         take_in(task, input, output, size)?
     };
     let time_ns = nanoseconds_now();
-    let kept = path.and_then(|path| task.remember(action, Entry { output: *output, size, time_ns }, path));
+    let kept = body.and_then(|body| task.remember(action, Entry { output: *output, size, time_ns }, &body));
     match kept {
         Ok(path) => {
             task.count_put(size);
@@ -109,7 +109,7 @@ fn take_in(
     input: &mut impl BufRead,
     output: &Digest,
     size: u64,
-) -> io::Result<io::Result<PathBuf>> {
+) -> io::Result<io::Result<Body>> {
     let mut incoming: io::Result<Incoming<'_>> = task.incoming(size);
     each_piece(input, size, |piece| {
         if let Ok(open) = &mut incoming
@@ -143,4 +143,43 @@ fn each_piece(input: &mut impl BufRead, size: u64, mut take: impl FnMut(&[u8])) 
 fn nanoseconds_now() -> u64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use meridian_core::quantity::ByteCount;
+
+    use super::*;
+    use crate::cache::{CacheDaemon, TaskCache, TaskScope};
+
+    fn open(daemon: &CacheDaemon, team: &str) -> TaskCache {
+        let scope = TaskScope { toolchain: Digest::of(b"go"), own: team.into(), also_reads: Vec::new() };
+        daemon.open_task(&scope).unwrap()
+    }
+
+    /// What a caller is answered who says of `body` that its digest is `output`.
+    fn claim(task: &TaskCache, output: Digest, body: &[u8]) -> Answer {
+        let stream = UnixStream::connect(task.socket_path()).unwrap();
+        let mut frame = GREETING.to_vec();
+        Call::Put { id: 1, action: ActionId([7; 32]), output, size: body.len() as u64 }.encode(&mut frame);
+        frame.extend_from_slice(body);
+        (&stream).write_all(&frame).unwrap();
+        Answer::read(&mut BufReader::new(&stream)).unwrap()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn whoever_knows_only_the_digest_of_a_body_is_not_given_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let daemon = CacheDaemon::open(dir.path(), ByteCount::mib(1)).unwrap();
+        let (theirs, own) = (open(&daemon, "theirs"), open(&daemon, "own"));
+        let output = Digest::of(b"object");
+        assert!(matches!(claim(&theirs, output, b"object"), Answer::Stored { .. }));
+        assert_eq!(claim(&own, output, b"forged"), Answer::Refused { id: 1 });
+        assert_eq!(fs::read_dir(own.view_dir()).unwrap().count(), 0);
+        // Whoever has the content is.
+        assert!(matches!(claim(&own, output, b"object"), Answer::Stored { .. }));
+        assert_eq!(fs::read_dir(own.view_dir()).unwrap().count(), 1);
+    }
 }

@@ -9,6 +9,7 @@ use std::{
 };
 
 use meridian_core::{
+    id::TeamName,
     machine::{
         effect::Work,
         input::{Failure, Phase, Progress},
@@ -29,8 +30,9 @@ use super::{
 };
 use crate::{
     goproxy::GoEnvironment,
-    keep::{KeyedLock, remove_tree},
+    keep::KeyedLock,
     process::end_leftovers,
+    removal::{OwnDir, remove_tree},
     source::Sources,
     spans::step_span,
     toolchain::{ToolchainRef, Toolchains},
@@ -63,9 +65,20 @@ pub struct GoBuilder {
     pub(super) compile_max: Duration,
 }
 
-/// The private directory of one task or one step.
+/// The private directory of one task or one step, and what its team has beside it.
 pub(super) struct Task {
-    pub(super) dir: tempfile::TempDir,
+    pub(super) dir: OwnDir,
+    pub(super) modules: TeamModules,
+}
+
+/// Where the modules of one team are. Apart from every other team's: what was downloaded with the agent's
+/// credentials for one may be private, and each compile can read all of its own module cache.
+pub(super) struct TeamModules {
+    /// Go's module cache.
+    pub(super) modcache: PathBuf,
+    /// The GOPATH of commands with the network. Shared, so that the head of the checksum database that was
+    /// seen last is remembered.
+    gopath: PathBuf,
 }
 
 impl Task {
@@ -86,7 +99,11 @@ impl GoBuilder {
         let dir = std::fs::canonicalize(&config.dir).map_err(failed)?;
         end_leftovers(&dir);
         remove_tree(&dir.join("tasks")).map_err(failed)?;
-        for name in ["tasks", "modules", "modules-gopath", "gocache"] {
+        // An earlier version had one module cache for all teams; nobody can tell whose its modules are.
+        for name in ["modules", "modules-gopath"] {
+            remove_tree(&dir.join(name)).map_err(failed)?;
+        }
+        for name in ["tasks", "teams", "gocache"] {
             std::fs::create_dir_all(dir.join(name)).map_err(failed)?;
         }
         for weakness in go.weaknesses() {
@@ -160,19 +177,24 @@ impl GoBuilder {
         self.toolchain(work, run).instrument(span).await
     }
 
-    pub(super) fn task(&self) -> Result<Task, Failure> {
+    pub(super) fn task(&self, team: &TeamName) -> Result<Task, Failure> {
+        let modules = self.modules_of(team)?;
         let make = || {
-            let dir = tempfile::Builder::new().prefix("t").tempdir_in(self.dir.join("tasks"))?;
+            let dir = OwnDir::new_in(&self.dir.join("tasks"), "t")?;
             for name in ["home", "tmp", "gopath"] {
                 std::fs::create_dir(dir.path().join(name))?;
             }
-            Ok(Task { dir })
+            Ok(Task { dir, modules })
         };
         make().map_err(|error| classify::io("cannot make the task's directory", &error))
     }
 
-    pub(super) fn modcache(&self) -> PathBuf {
-        self.dir.join("modules")
+    fn modules_of(&self, team: &TeamName) -> Result<TeamModules, Failure> {
+        let dir = self.dir.join("teams").join(team.as_str());
+        let modules = TeamModules { modcache: dir.join("modules"), gopath: dir.join("gopath") };
+        let made = [&modules.modcache, &modules.gopath].into_iter().try_for_each(std::fs::create_dir_all);
+        made.map_err(|error| classify::io("cannot make the directory of the team's modules", &error))?;
+        Ok(modules)
     }
 
     /// Go's own cache directory: must be writable even where another cache answers. Apart for each toolchain.
@@ -180,8 +202,7 @@ impl GoBuilder {
         self.dir.join("gocache").join(&toolchain.identity().to_hex()[..16])
     }
 
-    /// A command that may use the network and runs outside any module. Its GOPATH is shared, so that the
-    /// head of the checksum database that was seen last is remembered.
+    /// A command that may use the network and runs outside any module.
     pub(super) fn network_command<'a>(
         &'a self,
         toolchain: &'a ToolchainRef,
@@ -191,8 +212,8 @@ impl GoBuilder {
     ) -> GoCommand<'a> {
         let env = lineage::network_env(
             &Places {
-                modcache: &self.modcache(),
-                gopath: &self.dir.join("modules-gopath"),
+                modcache: &task.modules.modcache,
+                gopath: &task.modules.gopath,
                 gocache: &self.gocache(toolchain),
                 home: &task.place("home"),
                 tmp: &task.place("tmp"),
@@ -208,19 +229,19 @@ impl GoBuilder {
             dir: Path::new("/"),
             owner: &self.dir,
             deadline: MODULES_MAX,
-            shown_as: self.shown_as(toolchain, task.dir.path()),
-            downloads_to: Some(self.modcache()),
+            shown_as: shown_as(toolchain, task, task.dir.path()),
+            downloads_to: Some(task.modules.modcache.clone()),
             sandbox: None,
         }
     }
+}
 
-    /// This agent's paths, longest first, and what the user sees instead.
-    pub(super) fn shown_as(&self, toolchain: &ToolchainRef, work_dir: &Path) -> Vec<(String, String)> {
-        vec![
-            (format!("{}/", work_dir.display()), String::new()),
-            (work_dir.display().to_string(), ".".into()),
-            (self.modcache().display().to_string(), "$GOMODCACHE".into()),
-            (toolchain.goroot().display().to_string(), "$GOROOT".into()),
-        ]
-    }
+/// This agent's paths, longest first, and what the user sees instead.
+pub(super) fn shown_as(toolchain: &ToolchainRef, task: &Task, work_dir: &Path) -> Vec<(String, String)> {
+    vec![
+        (format!("{}/", work_dir.display()), String::new()),
+        (work_dir.display().to_string(), ".".into()),
+        (task.modules.modcache.display().to_string(), "$GOMODCACHE".into()),
+        (toolchain.goroot().display().to_string(), "$GOROOT".into()),
+    ]
 }

@@ -21,7 +21,7 @@ use meridian_core::{
 use tracing::Instrument as _;
 
 use super::{
-    builder::{GoBuilder, Task},
+    builder::{GoBuilder, Task, shown_as},
     classify::{self, Stage},
     command::GoCommand,
     lineage::{self, Places},
@@ -64,7 +64,7 @@ impl GoBuilder {
             return Err(classify::request("only a compile task is built", ""));
         };
         let toolchain = self.toolchain(work, run).await?;
-        let task = self.task()?;
+        let task = self.task(&request.work.task.build.project.team)?;
         let site = match &request.source {
             SourceRef::Tree(tree) => Some(Site::of(tree, &work.spec.source)?),
             SourceRef::Module => None,
@@ -127,7 +127,7 @@ impl Compile<'_> {
 
     /// Whether go asked offline for a module that is not on disk.
     fn misses_modules(&self, said: &str) -> bool {
-        said.contains(&lineage::offline_proxy_prefix(&self.builder.modcache()))
+        said.contains(&lineage::offline_proxy_prefix(&self.task.modules.modcache))
     }
 
     async fn compile(&self, named: &Named, which: Try, run: Run<'_>) -> Compiled {
@@ -240,7 +240,7 @@ impl Compile<'_> {
     fn command(&self, args: Vec<OsString>) -> Result<GoCommand<'_>, Failure> {
         let (builder, task) = (self.builder, self.task);
         let mut env = lineage::offline_env(&Places {
-            modcache: &builder.modcache(),
+            modcache: &task.modules.modcache,
             gopath: &task.place("gopath"),
             gocache: &self.gocache(),
             home: &task.place("home"),
@@ -257,7 +257,7 @@ impl Compile<'_> {
             }
             None => task.dir.path(),
         };
-        let mut shown_as = builder.shown_as(self.toolchain, dir);
+        let mut shown_as = shown_as(self.toolchain, task, dir);
         if let Some(site) = &self.site {
             shown_as.push((site.root.display().to_string(), "$SOURCE".into()));
         }
@@ -295,7 +295,7 @@ impl Compile<'_> {
         let Some(sandboxing) = &self.builder.sandboxing else { return Ok(None) };
         let view = View {
             goroot: self.toolchain.goroot(),
-            modcache: &self.builder.modcache(),
+            modcache: &self.task.modules.modcache,
             source: self.site.as_ref().map(|site| site.root.as_path()),
             task: self.task.dir.path(),
             gocache: &self.gocache(),

@@ -19,7 +19,7 @@ use meridian_core::{
 };
 
 use super::{
-    builder::GoBuilder,
+    builder::{GoBuilder, shown_as},
     classify::{self, Stage},
     command::GoCommand,
     lineage,
@@ -88,7 +88,7 @@ impl GoBuilder {
             return Ok(named);
         }
         say_modules(run);
-        let task = self.task()?;
+        let task = self.task(&work.task.build.project.team)?;
         let mut args = vec!["list".into(), "-deps".into()];
         args.push("-f={{if .DepOnly}}-{{else}}{{.Dir}}\t{{.Name}}\t{{.ImportPath}}{{end}}".into());
         args.extend(tags(&work.spec.flags));
@@ -96,7 +96,7 @@ impl GoBuilder {
         args.extend(work.spec.packages.iter().map(|package| in_dir(package).into()));
         let mut command = self.network_command(toolchain, &task, Stage::Modules, args);
         command.dir = &site.dir;
-        command.shown_as.splice(0..0, self.shown_as(toolchain, &site.dir));
+        command.shown_as.splice(0..0, shown_as(toolchain, &task, &site.dir));
         command.shown_as.push((site.root.display().to_string(), "$SOURCE".into()));
         lineage::set(&mut command.env, "GOWORK", &site.gowork);
         lineage::add_target(&mut command.env, platform, &work.spec.flags);
@@ -137,7 +137,7 @@ impl GoBuilder {
             return Ok(named);
         }
         say_modules(run);
-        let task = self.task()?;
+        let task = self.task(&work.task.build.project.team)?;
         let mut args = vec!["install".into(), "-n".into()];
         args.extend(tags(&work.spec.flags));
         args.push(format!("{package}@{}", resolution.version).into());
@@ -151,7 +151,7 @@ impl GoBuilder {
             line.starts_with("go: ")
         };
         command.run(run, &mut hear).await.map_err(|(failure, _)| failure)?;
-        self.check_sum(resolution)?;
+        check_sum(&task.modules.modcache, resolution)?;
         let named = Named { count, packages: vec![package.to_owned()] };
         self.notes.put(key, &named);
         Ok(named)
@@ -167,29 +167,6 @@ impl GoBuilder {
     ) {
         self.notes.forget(module_key(toolchain, work, platform, resolution));
     }
-
-    /// Compares the hash of what cmd/go downloaded with the one of the resolution, so that every agent builds
-    /// the same bytes.
-    fn check_sum(&self, resolution: &Resolution) -> Result<(), Failure> {
-        let Resolution { module, version, sum } = resolution;
-        let bad = |error: String| classify::request(error, "check the module path and the version");
-        let path = escape_path(module).map_err(|error| bad(error.to_string()))?;
-        let file = escape_version(version).map_err(|error| bad(error.to_string()))?;
-        let place = self.modcache().join(format!("cache/download/{path}/@v/{file}.ziphash"));
-        let found = std::fs::read_to_string(&place)
-            .map_err(|error| classify::io("cannot read the hash of the downloaded module", &error))?;
-        if found.trim() == sum {
-            return Ok(());
-        }
-        Err(Failure {
-            kind: FailureKind::Modules,
-            message: format!(
-                "{module}@{version} has the hash {} here, but was resolved as {sum}",
-                found.trim()
-            ),
-            hint: "the tag was moved, or this agent's module proxy serves other bytes".into(),
-        })
-    }
 }
 
 /// The package that a module source names.
@@ -198,6 +175,26 @@ pub(super) fn package_of(work: &Work) -> Result<&str, Failure> {
         Source::Module { package, .. } => Ok(package),
         Source::Tree { .. } => Err(classify::request("a module was expected, and the source is a tree", "")),
     }
+}
+
+/// Compares the hash of what cmd/go downloaded with the one of the resolution, so that every agent builds
+/// the same bytes.
+fn check_sum(modcache: &Path, resolution: &Resolution) -> Result<(), Failure> {
+    let Resolution { module, version, sum } = resolution;
+    let bad = |error: String| classify::request(error, "check the module path and the version");
+    let path = escape_path(module).map_err(|error| bad(error.to_string()))?;
+    let file = escape_version(version).map_err(|error| bad(error.to_string()))?;
+    let place = modcache.join(format!("cache/download/{path}/@v/{file}.ziphash"));
+    let found = std::fs::read_to_string(&place)
+        .map_err(|error| classify::io("cannot read the hash of the downloaded module", &error))?;
+    if found.trim() == sum {
+        return Ok(());
+    }
+    Err(Failure {
+        kind: FailureKind::Modules,
+        message: format!("{module}@{version} has the hash {} here, but was resolved as {sum}", found.trim()),
+        hint: "the tag was moved, or this agent's module proxy serves other bytes".into(),
+    })
 }
 
 /// A package of the spec as an argument that go cannot take for anything but a directory.
@@ -262,7 +259,9 @@ fn module_key(toolchain: &ToolchainRef, work: &Work, platform: &Platform, resolu
 
 fn key_head(toolchain: &ToolchainRef, work: &Work, platform: &Platform) -> String {
     let flags = &work.spec.flags;
-    format!("modules 1\n{}\n{platform:?}\n{:?} {}\n", toolchain.identity(), flags.tags, flags.cgo)
+    // What one team has on disk, another has not.
+    let team = &work.task.build.project.team;
+    format!("modules 2\n{team}\n{}\n{platform:?}\n{:?} {}\n", toolchain.identity(), flags.tags, flags.cgo)
 }
 
 #[cfg(test)]

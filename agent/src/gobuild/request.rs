@@ -9,7 +9,7 @@ use meridian_core::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::source::SourceTree;
+use crate::{removal::OwnDir, source::SourceTree};
 
 /// Hears how far a build is. Called often; the hearer throttles.
 pub type ProgressSink<'a> = dyn Fn(Progress) + Send + Sync + 'a;
@@ -39,8 +39,8 @@ pub struct CacheAccess {
     pub program: PathBuf,
     /// The socket in that command.
     pub socket: PathBuf,
-    /// Where the files lie whose names the cache answers.
-    pub bodies: PathBuf,
+    /// The task's own view of the bodies, where the files lie whose names the cache answers.
+    pub view: PathBuf,
 }
 
 /// The files to build from.
@@ -73,7 +73,7 @@ pub struct BuiltTask {
     /// What stood around every command of the compile.
     pub sandbox: Sandbox,
     /// The task's own directory, which holds the files. Dropping it deletes them.
-    pub dir: tempfile::TempDir,
+    pub dir: OwnDir,
 }
 
 /// One executable.

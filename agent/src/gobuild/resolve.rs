@@ -79,7 +79,7 @@ impl GoBuilder {
             return Ok(Resolution { module, version, sum });
         }
         let toolchain = self.traced_toolchain(work, run).await?;
-        let task = self.task()?;
+        let task = self.task(&work.task.build.project.team)?;
         let detail = format!("{package}@{query}");
         (run.progress)(Progress { phase: Phase::Modules, done: 0, total: 0, detail });
         let span = step_span(Phase::Modules, work, run.fence);

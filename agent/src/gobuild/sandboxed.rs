@@ -114,10 +114,8 @@ impl Sandboxing {
         if let Some(cache) = view.cache {
             mounts.push(Mount::same(&cache.program, Access::Run));
             mounts.push(Mount::same(&cache.socket, Access::Connect));
-            mounts.push(Mount::same(&cache.bodies, Access::ReadByName));
-            // Bodies on their way in have names that can be guessed.
-            let incoming = cache.bodies.join("incoming");
-            mounts.push(Mount::Scratch { target: incoming, bytes_max: 4 << 10, run: false });
+            // Nothing but what this task was given; cmd/go knows each by its name.
+            mounts.push(Mount::same(&cache.view, Access::ReadByName));
             // Where a cache answers, cmd/go keeps nothing in its own, but makes 256 directories for it at each start: in
             // memory that takes a tenth of the time.
             let target = view.gocache.to_owned();

@@ -7,10 +7,27 @@ use std::{
     time::Duration,
 };
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, StatVfs};
+
+use super::outcome::DiskLimit;
 
 /// How often it is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// What an entry counts at least: an empty file takes an inode and a line of its directory.
+const ENTRY_BYTES_MIN: u64 = 4 << 10;
+
+/// How many bytes and inodes a disk keeps free under builds; a small one keeps one in [`FREE_MIN_SHARE`]. With less, every
+/// build that writes there ends: what is written to a file that was unlinked and is still open is in no directory, so
+/// nobody can be said to have written it.
+const FREE_BYTES_MIN: u64 = 128 << 20;
+/// See [`FREE_BYTES_MIN`].
+const FREE_INODES_MIN: u64 = 4_096;
+/// See [`FREE_BYTES_MIN`].
+const FREE_MIN_SHARE: u64 = 200;
+
+/// How often the disk's own room is looked at, which costs one call.
+const LOOK_AT_DISK_EVERY: Duration = Duration::from_millis(100);
 
 /// The kernel counts the blocks of a file in units of this many bytes, whatever the file system's own are.
 const BLOCK_BYTES: u64 = 512;
@@ -18,11 +35,28 @@ const BLOCK_BYTES: u64 = 512;
 /// Deeper trees than this are nobody's build.
 const DEPTH_MAX: u32 = 128;
 
-/// Returns when `dirs` hold more than `bytes_max` together.
-pub(super) async fn watch(dirs: Vec<PathBuf>, bytes_max: u64) {
+/// Returns which limit was reached, when one was: `dirs` hold more than `bytes_max` together, or their disk has no room
+/// left.
+pub(super) async fn watch(dirs: Vec<PathBuf>, bytes_max: Option<u64>) -> DiskLimit {
+    let no_room = async {
+        loop {
+            tokio::time::sleep(LOOK_AT_DISK_EVERY).await;
+            if is_full(&dirs) {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        () = no_room => DiskLimit::Machine,
+        () = watch_content(&dirs, bytes_max) => DiskLimit::Task,
+    }
+}
+
+async fn watch_content(dirs: &[PathBuf], bytes_max: Option<u64>) {
+    let Some(bytes_max) = bytes_max else { return std::future::pending().await };
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
-        let looked_at = dirs.clone();
+        let looked_at = dirs.to_owned();
         let look = tokio::task::spawn_blocking(move || exceeds(&looked_at, bytes_max));
         if look.await.unwrap_or(false) {
             return;
@@ -61,7 +95,7 @@ fn count(dir: OwnedFd, depth: u32, left: &mut Option<u64>) {
         }
         let Ok(found) = rustix::fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
         let bytes = u64::try_from(found.st_blocks).unwrap_or_default().saturating_mul(BLOCK_BYTES);
-        *left = left.and_then(|left| left.checked_sub(bytes));
+        *left = left.and_then(|left| left.checked_sub(bytes.max(ENTRY_BYTES_MIN)));
         if FileType::from_raw_mode(found.st_mode).is_dir() {
             match open(&dir, name) {
                 Ok(below) => count(below, depth + 1, left),
@@ -77,9 +111,16 @@ fn open<P: rustix::path::Arg>(at: impl std::os::fd::AsFd, path: P) -> rustix::io
     rustix::fs::openat(at, path, flags, Mode::empty())
 }
 
-/// Whether the file system of one of `dirs` has no room left.
+/// Whether the disk of one of `dirs` has no room left for anybody.
 pub(super) fn is_full(dirs: &[PathBuf]) -> bool {
-    dirs.iter().any(|dir| rustix::fs::statvfs(dir).is_ok_and(|room| room.f_bavail == 0))
+    dirs.iter().any(|dir| rustix::fs::statvfs(dir).is_ok_and(|room| lacks_room(&room)))
+}
+
+fn lacks_room(room: &StatVfs) -> bool {
+    let bytes = |blocks: u64| blocks.saturating_mul(room.f_frsize);
+    bytes(room.f_bavail) < FREE_BYTES_MIN.min(bytes(room.f_blocks) / FREE_MIN_SHARE)
+        // Some file systems have no number of inodes.
+        || room.f_favail < FREE_INODES_MIN.min(room.f_files / FREE_MIN_SHARE)
 }
 
 /// Gives a writable directory and all in it to `user`, without following a link anywhere.
@@ -125,6 +166,37 @@ mod tests {
         let dirs = [dir.path().to_owned()];
         assert!(!exceeds(&dirs, 1 << 20));
         assert!(exceeds(&dirs, 50_000));
+    }
+
+    #[test]
+    fn empty_files_count_too() {
+        let dir = tempfile::tempdir().unwrap();
+        for number in 0..100 {
+            std::fs::write(dir.path().join(number.to_string()), "").unwrap();
+        }
+        assert!(exceeds(&[dir.path().to_owned()], 399 << 10));
+        assert!(!exceeds(&[dir.path().to_owned()], 400 << 10));
+    }
+
+    #[test]
+    fn a_disk_keeps_some_bytes_and_inodes_free() {
+        let dir = tempfile::tempdir().unwrap();
+        let room = rustix::fs::statvfs(dir.path()).unwrap();
+        let with = |bytes: u64, inodes: u64, files: u64| {
+            let (f_frsize, f_blocks) = (1, 1 << 40);
+            lacks_room(&StatVfs {
+                f_frsize,
+                f_blocks,
+                f_bavail: bytes,
+                f_favail: inodes,
+                f_files: files,
+                ..room
+            })
+        };
+        assert!(!with(FREE_BYTES_MIN, FREE_INODES_MIN, 1 << 20));
+        assert!(with(FREE_BYTES_MIN - 1, FREE_INODES_MIN, 1 << 20));
+        assert!(with(FREE_BYTES_MIN, FREE_INODES_MIN - 1, 1 << 20));
+        assert!(!with(FREE_BYTES_MIN, 0, 0), "a file system without a number of inodes");
     }
 
     #[test]

@@ -84,7 +84,7 @@ pub(super) struct Extras {
 enum Stopped {
     Cancelled,
     TimedOut,
-    Full,
+    Full(DiskLimit),
 }
 
 impl Launcher {
@@ -254,7 +254,7 @@ impl Launcher {
         match stopped {
             Some(Stopped::Cancelled) => return Ok(Outcome::Killed),
             Some(Stopped::TimedOut) => return Ok(Outcome::TimedOut(plan.limits.wall)),
-            Some(Stopped::Full) => return Ok(Outcome::DiskFull(DiskLimit::Task)),
+            Some(Stopped::Full(limit)) => return Ok(Outcome::DiskFull(*limit)),
             None => {}
         }
         match report {
@@ -295,16 +295,10 @@ async fn wait(child: &mut Child, on_output: Option<Listener<'_>>) -> io::Result<
 
 /// Returns when a limit is reached that the kernel does not keep by itself.
 async fn limits(plan: &Plan, cancel: &CancellationToken) -> Stopped {
-    let full = async {
-        match plan.limits.disk_bytes_max {
-            Some(bytes_max) => disk::watch(writable(plan), bytes_max).await,
-            None => std::future::pending().await,
-        }
-    };
     tokio::select! {
         () = cancel.cancelled() => Stopped::Cancelled,
         () = tokio::time::sleep(plan.limits.wall) => Stopped::TimedOut,
-        () = full => Stopped::Full,
+        limit = disk::watch(writable(plan), plan.limits.disk_bytes_max) => Stopped::Full(limit),
     }
 }
 

@@ -4,7 +4,12 @@
 //! and carries its effects out. It goes on when the stream is down: runs end, reports wait, and a new stream
 //! is tried with growing pauses.
 
-use std::{collections::BTreeMap, future::pending, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::pending,
+    sync::Arc,
+    time::Duration,
+};
 
 use meridian_core::{
     attempt::{Attempt, AttemptEffect, AttemptInput, AttemptLimits},
@@ -28,6 +33,7 @@ use tonic::transport::Channel;
 use tracing::Instrument as _;
 
 use super::{
+    drain::Drain,
     link::{Backoff, Link},
     slots::Slots,
     worker::Worker,
@@ -42,6 +48,8 @@ const OBSERVE_EVERY: Duration = Duration::from_secs(5);
 const RENEW_EVERY_DEFAULT: Millis = Millis::seconds(10);
 /// How long runs may take to end once the agent must stop.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
+/// How long a coordinator that is there may take to settle the last reports.
+const LAST_WORDS_WITHIN: Duration = Duration::from_millis(500);
 
 /// What the loop needs to know.
 pub(crate) struct LoopConfig {
@@ -97,6 +105,8 @@ pub(crate) struct AgentLoop {
     run_events: mpsc::Receiver<RunEvent>,
     run_events_in: mpsc::Sender<RunEvent>,
     is_draining: bool,
+    /// What was given up without the coordinator's knowledge while draining.
+    dropped: BTreeSet<TaskId>,
 }
 
 impl AgentLoop {
@@ -116,26 +126,29 @@ impl AgentLoop {
             run_events,
             run_events_in,
             is_draining: false,
+            dropped: BTreeSet::new(),
         }
     }
 
     /// Serves until `stop`, after which every run is ended and reported as lost, or until `drain` and the last
-    /// run's end.
-    pub(crate) async fn run(mut self, drain: CancellationToken, stop: CancellationToken) {
+    /// report; says of which tasks the coordinator does not know how they ended here.
+    pub(crate) async fn run(mut self, drain: CancellationToken, stop: CancellationToken) -> Vec<TaskId> {
         let mut observe = interval(OBSERVE_EVERY);
         observe.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut renew_at = Instant::now() + self.renew_every;
-        let mut drained_by = None;
+        let mut draining: Option<Drain> = None;
         loop {
             if self.is_draining && self.attempts.is_empty() {
                 break;
             }
             let deadline = self.attempts.values().filter_map(|entry| entry.attempt.next_deadline()).min();
+            let is_running = self.attempts.values().any(|entry| entry.attempt.uses_slot());
+            let drained_by = draining.as_mut().map(|drain| drain.deadline(Instant::now(), is_running));
             tokio::select! {
                 () = stop.cancelled() => break,
                 () = drain.cancelled(), if !self.is_draining => {
                     self.begin_drain();
-                    drained_by = Some(Instant::now() + self.config.drain_within);
+                    draining = Some(Drain::begin(Instant::now(), self.config.drain_within));
                 }
                 () = optional_sleep(drained_by) => break,
                 heard = next_of(&mut self.link, &self.config, &self.attempts) => self.heard(heard),
@@ -150,6 +163,8 @@ impl AgentLoop {
             self.fill_slots();
         }
         self.abandon_all().await;
+        let unsettled = self.attempts.values().filter_map(|entry| Some(entry.attempt.held()?.0));
+        self.dropped.into_iter().chain(unsettled).collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     fn now(&self) -> Now {
@@ -250,7 +265,13 @@ impl AgentLoop {
     fn step(&mut self, task: &TaskId, input: AttemptInput) {
         let now = self.now();
         let Some(entry) = self.attempts.get_mut(task) else { return };
+        let was_held = entry.attempt.held().is_some();
         let effects = entry.attempt.step(now, input);
+        let is_dropped = was_held && entry.attempt.held().is_none();
+        // While there is a stream, it is the coordinator that takes a lease back or settles it.
+        if is_dropped && self.is_draining && !matches!(self.link, LinkState::Up(_)) {
+            self.dropped.insert(task.clone());
+        }
         for effect in effects {
             self.perform(task, effect);
         }
@@ -396,12 +417,17 @@ impl AgentLoop {
                 Some(event) = self.run_events.recv() => self.run_said(event),
                 () = sleep_until(deadline) => {
                     tracing::warn!("some runs did not end in time; their processes die with the agent");
-                    return;
+                    break;
                 }
             }
         }
-        // The last words are in the stream's queue; it is given a moment to carry them.
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        let deadline = Instant::now() + LAST_WORDS_WITHIN;
+        while matches!(self.link, LinkState::Up(_)) && !self.attempts.is_empty() {
+            tokio::select! {
+                heard = next_of(&mut self.link, &self.config, &self.attempts) => self.heard(heard),
+                () = sleep_until(deadline) => return,
+            }
+        }
     }
 }
 

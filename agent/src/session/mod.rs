@@ -6,6 +6,7 @@
 
 mod agent_loop;
 mod attempt_log;
+mod drain;
 mod link;
 mod signing;
 mod slots;

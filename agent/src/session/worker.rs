@@ -234,7 +234,7 @@ impl Steps<'_> {
             command,
             program: shim.clone(),
             socket: cache.socket_path().to_owned(),
-            bodies: self.worker.parts.cache.bodies_dir().to_owned(),
+            view: cache.view_dir().to_owned(),
         })
     }
 

@@ -40,4 +40,5 @@ pub use service::{SignerError, run};
 pub use settings::{
     KeyPlace, NoCredentials, ParseSecretSourceError, Seal, SecretSource, SignerSettings, TokenSettings,
 };
+pub use setup::{SettingsError, check};
 pub use user::{ParseUserChoiceError, SYSTEM_USER, UserChoice, UserError};

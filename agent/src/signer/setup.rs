@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -14,7 +15,7 @@ use super::{
     own_secret,
     pkcs11::TokenPlace,
     protocol::{Begin, Owner},
-    settings::{KeyPlace, Seal, SignerSettings, TokenSettings},
+    settings::{KeyPlace, NoCredentials, Seal, SignerSettings, TokenSettings},
     user::{Accounts, RunAs, UserError},
 };
 
@@ -36,6 +37,55 @@ impl Setup {
     }
 }
 
+/// What the settings ask for and this machine does not have.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// As whom the signer should run is not known, or not allowed.
+    #[error(transparent)]
+    User(#[from] UserError),
+    /// A secret of its has no place.
+    #[error(transparent)]
+    Credentials(#[from] NoCredentials),
+    /// A file is not there.
+    #[error("{key} in [signer] names {}, which cannot be found: {source}", path.display())]
+    File {
+        /// The key of the table.
+        key: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// Whether what the settings ask for is here, without making anything. `build_user` is the user that builds run as.
+///
+/// # Errors
+/// When it is not.
+pub fn check(settings: &SignerSettings, build_user: u32) -> Result<(), SettingsError> {
+    if settings.user.is_some() {
+        // Where the directory lies decides only where nothing is said.
+        user(settings, Path::new("/"), build_user)?;
+    }
+    let is_there = |key, path: PathBuf| match fs::metadata(&path) {
+        Ok(_) => Ok(()),
+        Err(source) => Err(SettingsError::File { key, path, source }),
+    };
+    match &settings.key {
+        KeyPlace::File(Seal::Secret(source)) => is_there("seal", source.path(credentials())?),
+        KeyPlace::Token(TokenSettings { module, pin, .. }) => {
+            is_there("pkcs11.module", module.clone())?;
+            is_there("pkcs11.pin", pin.path(credentials())?)
+        }
+        KeyPlace::File(Seal::None | Seal::Beside) => Ok(()),
+    }
+}
+
+/// Where the service manager put what it hands over.
+fn credentials() -> Option<PathBuf> {
+    std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from)
+}
+
 /// Makes everything ready.
 pub(super) fn prepare(config: &SignerConfig) -> Result<Setup, SignerFailure> {
     let SignerConfig { settings, state_dir, build_user, .. } = config;
@@ -54,7 +104,6 @@ pub(super) fn prepare(config: &SignerConfig) -> Result<Setup, SignerFailure> {
 }
 
 fn ready(config: &SignerConfig, run_as: Option<RunAs>) -> Result<Setup, SignerFailure> {
-    let credentials = || std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
     let mut environment = BTreeMap::new();
     let key = match &config.settings.key {
         KeyPlace::File(Seal::None) => KeySetup::File { chosen: None, own: None },
@@ -100,5 +149,37 @@ fn user(settings: &SignerSettings, dir: &Path, builder: u32) -> Result<Option<Ru
             Err(UserError::NotRoot { wanted: choice.to_string() })
         }
         (_, false) => Ok(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_settings_name_and_this_machine_does_not_have_is_told_before_anything_is_made() {
+        let told = |settings: SignerSettings| check(&settings, 65_533).err().map(|error| error.to_string());
+        assert_eq!(told(SignerSettings::default()), None);
+        let seal = |text: &str| {
+            let key = KeyPlace::File(Seal::Secret(text.parse().unwrap()));
+            told(SignerSettings { key, ..SignerSettings::default() })
+        };
+        assert!(
+            seal("file:/nowhere/seal")
+                .is_some_and(|told| told.contains("seal in [signer] names /nowhere/seal"))
+        );
+        assert_eq!(seal("file:/etc/passwd"), None);
+        let user = Some("nobody-is-called-so".parse().unwrap());
+        assert!(told(SignerSettings { user, ..SignerSettings::default() }).is_some());
+        let token = TokenSettings {
+            module: "/nowhere/module.so".into(),
+            token: "t".to_owned(),
+            label: "k".to_owned(),
+            id: None,
+            pin: "file:/etc/passwd".parse().unwrap(),
+            environment: BTreeMap::new(),
+        };
+        let told = told(SignerSettings { key: KeyPlace::Token(token), ..SignerSettings::default() });
+        assert!(told.is_some_and(|told| told.contains("pkcs11.module in [signer] names /nowhere/module.so")));
     }
 }

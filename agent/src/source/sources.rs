@@ -12,7 +12,7 @@ use std::{
 
 use meridian_core::{digest::Digest, quantity::ByteCount};
 
-use crate::keep::{KeyedLock, remove_tree};
+use crate::{keep::KeyedLock, removal::remove_tree};
 
 /// The source trees of one agent, below one directory that is its own.
 pub struct Sources {

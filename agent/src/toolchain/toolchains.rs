@@ -30,8 +30,9 @@ use super::{
 use crate::{
     gobuild::{Run, lineage},
     goproxy::{GoEnvironment, ProxyClient, ProxyEntry},
-    keep::{KeyedLock, remove_tree},
+    keep::KeyedLock,
     process::{Invocation, Output, ProcessError, run},
+    removal::remove_tree,
 };
 
 /// The module that every Go release is published as.

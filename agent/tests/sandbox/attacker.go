@@ -129,6 +129,26 @@ func main() {
 			time.Sleep(time.Hour)
 		}
 		os.Exit(5)
+	case "nest":
+		levels, _ := strconv.Atoi(args[1])
+		top := filepath.Join(args[0], "nest")
+		err := os.Mkdir(top, 0o755)
+		for dir := top; err == nil && levels > 0; levels-- {
+			if err = os.Chdir(dir); err == nil {
+				dir = strings.Repeat("n", 200)
+				err = os.Mkdir(dir, 0o755)
+			}
+		}
+		say("nested", err)
+		say("closed", os.Chmod(top, 0))
+	case "swap":
+		// For as long as it may: the file, and a link in its place.
+		for {
+			os.Symlink(args[1], args[0]+".link")
+			os.Rename(args[0]+".link", args[0])
+			os.Link(args[0]+".real", args[0]+".file")
+			os.Rename(args[0]+".file", args[0])
+		}
 	case "memory":
 		// Where nothing bounds it, it stops by itself: the machine has others to serve.
 		var held [][]byte

@@ -72,14 +72,18 @@ impl Agent {
             files.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
         let fill = |dir: PathBuf| std::future::ready(write(&dir, &owned));
         let tree = self.builder.sources().ensure(*root, fill).await.unwrap();
-        let scope = TaskScope { toolchain: Digest::of(b"go"), own: "team".into(), also_reads: Vec::new() };
+        let scope = TaskScope {
+            toolchain: Digest::of(b"go"),
+            own: work.task.build.project.team.to_string(),
+            also_reads: Vec::new(),
+        };
         let task = self.cache.open_task(&scope).unwrap();
         let socket = task.socket_path().to_owned();
         let cache = Some(CacheAccess {
             command: format!("'{}' cacheprog --socket '{}'", sandbox_program().display(), socket.display()),
             program: sandbox_program().to_owned(),
             socket,
-            bodies: self.cache.bodies_dir().to_owned(),
+            view: task.view_dir().to_owned(),
         });
         let log =
             |piece: &[u8]| self.log.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(piece);
@@ -107,6 +111,10 @@ fn write(dir: &Path, files: &[(String, String)]) -> std::io::Result<()> {
 }
 
 fn work(files: Files<'_>, cgo: bool) -> Work {
+    work_of("team", files, cgo)
+}
+
+fn work_of(team: &str, files: Files<'_>, cgo: bool) -> Work {
     let spec = BuildSpec {
         source: Source::Tree {
             root: Digest::of(format!("{files:?}").as_bytes()),
@@ -126,7 +134,7 @@ fn work(files: Files<'_>, cgo: bool) -> Work {
         rebuild: None,
     };
     let host = if cfg!(target_arch = "aarch64") { "linux/arm64" } else { "linux/amd64" };
-    let task = TaskId { build: "team/project/1".parse().unwrap(), ordinal: 0 };
+    let task = TaskId { build: format!("{team}/project/1").parse().unwrap(), ordinal: 0 };
     Work {
         task,
         kind: TaskKind::Compile(host.parse().unwrap()),
@@ -184,11 +192,7 @@ async fn a_source_cannot_have_the_assembler_read_a_key_of_the_machine() {
     let files: Files<'_> = &[MODULE, ("main.go", honest)];
     let (built, _) = agent.build(files, &work(files, true)).await;
     assert!(built.is_ok(), "{:?}", built.err());
-    let assembly = format!(".incbin \\\"{}\\\"", key.display());
-    let theft = format!(
-        "package main\n\n// __asm__(\".globl stolen\\nstolen: {assembly}\");\n// extern char stolen[];\n\
-         // static char first(void) {{ return stolen[0]; }}\nimport \"C\"\n\nfunc main() {{ println(C.first()) }}\n"
-    );
+    let theft = theft_of(&key);
     let files: Files<'_> = &[MODULE, ("main.go", &theft)];
     let (built, _) = agent.build(files, &work(files, true)).await;
     let failure = built.err().unwrap();
@@ -198,4 +202,55 @@ async fn a_source_cannot_have_the_assembler_read_a_key_of_the_machine() {
     let (built, _) = bare.build(files, &work(files, true)).await;
     let binary = fs::read(&built.unwrap().files[0].path).unwrap();
     assert!(binary.windows(11).any(|bytes| bytes == b"PRIVATE KEY"));
+}
+
+/// A program that has the assembler put a file of the machine into it.
+fn theft_of(file: &Path) -> String {
+    let assembly = format!(".incbin \\\"{}\\\"", file.display());
+    format!(
+        "package main\n\n// __asm__(\".globl stolen\\nstolen: {assembly}\");\n// extern char stolen[];\n\
+         // static char first(void) {{ return stolen[0]; }}\nimport \"C\"\n\nfunc main() {{ println(C.first()) }}\n"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_cannot_have_the_assembler_read_a_module_of_another_team() {
+    if !has_sandbox() {
+        return;
+    }
+    let agent = Agent::new(true);
+    let (built, _) = agent.build(HELLO, &work_of("one", HELLO, false)).await;
+    assert!(built.is_ok(), "{:?}", built.err());
+    let module = agent.dir.path().join("go/teams/one/modules/example.test/private@v1.0.0");
+    fs::create_dir_all(&module).unwrap();
+    fs::write(module.join("private.go"), "package private // of team one").unwrap();
+    let theft = theft_of(&module.join("private.go"));
+    let files: Files<'_> = &[MODULE, ("main.go", &theft)];
+    let (built, _) = agent.build(files, &work_of("two", files, true)).await;
+    let failure = built.err().unwrap();
+    assert!(
+        failure.message.contains("file not found") || failure.message.contains("private.go"),
+        "{failure:?}"
+    );
+    // The team itself may read it, or this test would prove nothing.
+    let (built, _) = agent.build(files, &work_of("one", files, true)).await;
+    let binary = fs::read(&built.unwrap().files[0].path).unwrap();
+    assert!(binary.windows(11).any(|bytes| bytes == b"of team one"));
+}
+
+#[test]
+fn the_module_cache_that_an_earlier_version_shared_is_removed() {
+    let agent = Agent::new(false);
+    let go = agent.dir.path().join("go");
+    drop(agent.builder);
+    let old = go.join("modules/example.test/private@v1.0.0");
+    fs::create_dir_all(&old).unwrap();
+    fs::create_dir_all(go.join("modules-gopath/pkg")).unwrap();
+    // As cmd/go leaves modules.
+    fs::set_permissions(&old, std::os::unix::fs::PermissionsExt::from_mode(0o555)).unwrap();
+    let variables: Variables = std::env::vars().filter(|(name, _)| name == "PATH").collect();
+    let environment = GoEnvironment::discover_in(&variables, &[PathBuf::from("/usr/local/go")]).unwrap();
+    let config = BuilderConfig { dir: go.clone(), source_bytes_max: ByteCount::mib(64) };
+    GoBuilder::open(config, environment).unwrap();
+    assert!(!go.join("modules").exists() && !go.join("modules-gopath").exists());
 }

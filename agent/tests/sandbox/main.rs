@@ -6,6 +6,7 @@
 
 mod attacks;
 mod builds;
+mod cache;
 mod endings;
 mod go;
 mod limits;

@@ -113,7 +113,7 @@ impl Command {
 /// Arguments of `meridian doctor`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Run it as the user that runs the agent. Ends with 0 where an agent with this configuration would build in a sandbox.\n\nExamples:\n  meridian doctor\n  meridian doctor --config /etc/meridian/agent.toml --json"
+    after_help = "Run it as the user that runs the agent. Ends with 0 where an agent with this configuration would start and build in a sandbox, with 2 where the configuration has mistakes, and with 4 where there is no sandbox.\n\nExamples:\n  meridian doctor\n  meridian doctor --config /etc/meridian/agent.toml --json"
 )]
 pub struct DoctorArgs {
     /// The configuration file of the agent.
@@ -372,6 +372,9 @@ impl KeyringCommand {
 pub struct KeyringRevokeArgs {
     /// The key's id, or as much of it as `meridian keyring show` prints.
     pub key: String,
+    /// Also a key for acceptances: nothing that was accepted under it verifies any more.
+    #[arg(long)]
+    pub force: bool,
     /// From when on, and as whom.
     #[command(flatten)]
     pub revocation: RevocationArgs,

@@ -17,6 +17,7 @@ pub struct Patience {
     since: Option<Instant>,
     tries: u32,
     has_answered: bool,
+    told: Option<String>,
 }
 
 impl Patience {
@@ -29,6 +30,21 @@ impl Patience {
     #[must_use]
     pub const fn is_waiting(&self) -> bool {
         self.since.is_some()
+    }
+
+    /// What there is to say to the user about a failed try: nothing, unless it is the first or failed for another reason
+    /// than the one before.
+    pub fn news(&mut self, address: &str, reason: &str) -> Option<String> {
+        if self.told.as_deref() == Some(reason) {
+            return None;
+        }
+        self.told = Some(reason.to_owned());
+        Some(if self.has_answered {
+            format!("coordinator at {address} away, reconnecting…: {reason}")
+        } else {
+            let seconds = FIRST_CONTACT_MAX.as_secs();
+            format!("no answer from the coordinator at {address} yet, trying for up to {seconds} s: {reason}")
+        })
     }
 
     /// How long the coordinator may be away.
@@ -52,6 +68,22 @@ impl Patience {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_user_hears_at_once_where_nobody_answers_and_why_and_again_only_when_that_changes() {
+        let mut patience = Patience::default();
+        let told = patience.news("h.example:1", "refused").unwrap();
+        for part in ["no answer from the coordinator at h.example:1 yet", "60 s", ": refused"] {
+            assert!(told.contains(part), "{told}");
+        }
+        assert_eq!(patience.news("h.example:1", "refused"), None);
+        assert!(
+            patience.news("h.example:1", "no such host").is_some_and(|told| told.contains("no such host"))
+        );
+        patience.reset();
+        let told = patience.news("h.example:1", "no such host").unwrap();
+        assert_eq!(told, "coordinator at h.example:1 away, reconnecting…: no such host");
+    }
 
     #[test]
     fn waits_grow_to_a_bound_and_end_after_ten_minutes() {

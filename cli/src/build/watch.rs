@@ -13,7 +13,7 @@ use crate::{
     },
     command::print,
     fleet::{
-        client::{ask, explain_status, is_away},
+        client::{ask, explain_status, is_away, reason},
         select::Fleet,
     },
     trouble::Trouble,
@@ -132,20 +132,24 @@ pub async fn wait_and_reconnect(
     patience: &mut Patience,
     status: &Status,
 ) -> Result<(), Trouble> {
-    if !patience.is_waiting() {
-        report.say("coordinator away, reconnecting…");
+    if let Some(news) = patience.news(fleet.client.address(), &reason(status)) {
+        report.say(&news);
     }
     let Some(wait) = patience.next_wait(Instant::now()) else {
-        return Err(stayed_away(doing, patience.away_max(), &fleet.place(), status));
+        let (address, place) = (fleet.client.address(), fleet.place());
+        return Err(stayed_away(doing, patience.away_max(), address, &place, status));
     };
     tokio::time::sleep(wait).await;
     fleet.reconnect().await
 }
 
-/// The coordinator at `place` did not answer for as long as `waited`.
-fn stayed_away(doing: Doing<'_>, waited: Duration, place: &str, status: &Status) -> Trouble {
+/// The coordinator at `address`, which is `place`, did not answer for as long as `waited`.
+fn stayed_away(doing: Doing<'_>, waited: Duration, address: &str, place: &str, status: &Status) -> Trouble {
     let minutes = waited.as_secs() / 60;
-    let trouble = explain_status(doing.words(), status);
+    let mut trouble = explain_status(doing.words(), status);
+    if !trouble.message.contains(address) {
+        trouble.message += &format!(" (the coordinator at {address})");
+    }
     let away = format!("no answer for {minutes} min from {place}");
     match doing {
         Doing::Following(build) => trouble
@@ -178,8 +182,10 @@ mod tests {
     #[test]
     fn a_coordinator_that_stays_away_is_told_with_what_was_being_done_and_what_goes_on() {
         let status = Status::unavailable("refused");
-        let told =
-            |doing| stayed_away(doing, Duration::from_secs(60), "the fleet `demo`", &status).to_string();
+        let told = |doing| {
+            let (waited, address) = (Duration::from_secs(60), "h.example:1");
+            stayed_away(doing, waited, address, "the fleet `demo`", &status).to_string()
+        };
         for (doing, words) in [
             (Doing::Uploading, "cannot upload the source: refused"),
             (Doing::Submitting, "cannot submit the build: refused"),
@@ -187,6 +193,7 @@ mod tests {
         ] {
             let text = told(doing);
             assert!(text.contains(words) && text.contains("1 min from the fleet `demo`"), "{text}");
+            assert!(text.contains("the coordinator at h.example:1"), "{text}");
             assert!(!text.contains("submitted"), "{text}");
         }
         let text = told(Doing::Following("a/x/1"));

@@ -168,10 +168,10 @@ fn eligible_words(eligible: v1::candidate::Eligible) -> String {
         eligible.rtt_us.map_or_else(unknown, |us| format!("{}.{} ms", us / 1_000, us % 1_000 / 100));
     let hits = eligible.hit_rate_permille.map_or_else(unknown, |rate| format!("{} %", rate / 10));
     format!(
-        "expected to finish in {}, round trip {round_trip}, {} of {} slots busy, cache hits {hits}",
+        "expected to finish in {}, round trip {round_trip}, {} of {} busy, cache hits {hits}",
         Millis(eligible.cost_us / 1_000),
         eligible.busy,
-        eligible.slots
+        print::count(usize::try_from(eligible.slots).unwrap_or(usize::MAX), "slot")
     )
 }
 

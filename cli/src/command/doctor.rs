@@ -1,10 +1,14 @@
-//! `meridian doctor`: whether an agent on this machine can build in a sandbox, and what to do where it cannot.
+//! `meridian doctor`: whether an agent with this configuration starts on this machine and can build in a sandbox, and
+//! what to do where it cannot.
 //!
-//! For now it looks at the sandbox alone. It reads the configuration that the agent reads, and asks nobody.
+//! It reads the configuration that the agent reads, judges it as the agent does, and asks nobody.
 
 use std::fmt::Write as _;
 
-use meridian_agent::sandbox::{Finding, Launcher, LauncherConfig, Limits, SandboxPolicy, State, doctor_text};
+use meridian_agent::{
+    Mistake,
+    sandbox::{Finding, Launcher, LauncherConfig, Limits, SandboxPolicy, State, doctor_text},
+};
 use meridian_core::quantity::ByteCount;
 use serde_json::{Value, json};
 
@@ -15,23 +19,41 @@ use crate::{args::DoctorArgs, command::print, role::agent, trouble::Trouble};
 /// # Errors
 /// When the configuration has mistakes, or there is no sandbox here.
 pub async fn doctor(args: &DoctorArgs) -> Result<(), Trouble> {
-    let (policy, limits) = agent::confinement(args.config.as_deref(), &args.set)?;
+    let asked = agent::asked(args.config.as_deref(), &args.set)?;
+    let (policy, limits) = (asked.sandbox, &asked.limits);
     let program = std::env::current_exe().map_err(Trouble::broken)?;
     // Not the agent's own directory: whoever opens that ends what the agent runs.
     let dir = tempfile::tempdir().map_err(Trouble::broken)?;
     let launcher = Launcher::open(&LauncherConfig::new(program, dir.path().to_owned()));
     let findings = launcher.map_err(Trouble::broken)?.probe().await;
     let is_possible = !findings.iter().any(|finding| finding.state == State::Missing);
+    let mistakes: Vec<String> = asked.mistakes().iter().map(Mistake::to_string).collect();
     if args.json {
-        print::json(&to_json(&findings, policy, &limits, is_possible))?;
+        let mut told = to_json(&findings, policy, limits, is_possible);
+        told["mistakes"] = json!(mistakes);
+        print::json(&told)?;
     } else {
-        print::line(to_text(&findings, policy, &limits, is_possible).trim_end())?;
-    }
-    if is_possible {
-        return Ok(());
+        print::line(
+            (to_text(&findings, policy, limits, is_possible) + &mistakes_text(&mistakes)).trim_end(),
+        )?;
     }
     // What was printed says it all.
-    Err(Trouble::broken("there is no sandbox on this machine").said())
+    match (mistakes.is_empty(), is_possible) {
+        (false, _) => Err(Trouble::usage(mistakes.join("\n")).said()),
+        (true, false) => Err(Trouble::broken("there is no sandbox on this machine").said()),
+        (true, true) => Ok(()),
+    }
+}
+
+/// What else keeps an agent from starting. The machine is seen from here, and an agent may see it otherwise.
+fn mistakes_text(mistakes: &[String]) -> String {
+    if mistakes.is_empty() {
+        return String::new();
+    }
+    format!(
+        "\nan agent with this user and environment does not start:\n  {}\n",
+        mistakes.join("\n").replace('\n', "\n  ")
+    )
 }
 
 fn policy_name(policy: SandboxPolicy) -> &'static str {

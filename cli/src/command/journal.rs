@@ -50,8 +50,10 @@ fn to_json(report: &Report) -> serde_json::Value {
 fn print_text(report: &Report) -> Result<(), Trouble> {
     let snapshot = report.snapshot.map_or_else(String::new, |index| format!(", snapshot after {index}"));
     print::line(&format!(
-        "{} segments, records {} to {}{snapshot}",
-        report.segments, report.first, report.last
+        "{}, records {} to {}{snapshot}",
+        print::count(report.segments, "segment"),
+        report.first,
+        report.last
     ))?;
     if let Some(torn) = &report.torn {
         print::line(&format!(

@@ -1,10 +1,10 @@
 //! `meridian keyring`: the keys that a fleet vouches for.
 
-use meridian_core::time::Wall;
+use meridian_core::{keyring::KeyUse, time::Wall};
 use meridian_proto::v1;
 use meridian_trust::{
     dsse::Envelope,
-    keyring::{Keyring, KeyringFile},
+    keyring::{Entry, Keyring, KeyringFile},
     keys::KeyId,
     timestamp::Timestamp,
 };
@@ -116,10 +116,12 @@ async fn revoke(context: &Context, args: &KeyringRevokeArgs) -> Result<(), Troub
     let wanted = KeyPrefix::parse(&args.key)?;
     let since_ms = since_ms(since.as_deref())?;
     let client = context.administrator_or_own(state.as_deref(), fleet).await?;
+    let keyring = published(&client).await?.0;
     let key = match wanted {
         KeyPrefix::Whole(key) => key,
-        KeyPrefix::Part(part) => find(&published(&client).await?.0, &part)?,
+        KeyPrefix::Part(part) => find(&keyring, &part)?,
     };
+    check_meant(&keyring, key, args.force)?;
     let request = v1::RevokeKeyRequest { key: key.to_string(), since_ms };
     let answer = ask("revoke the key", client.keys().revoke(request)).await?;
     if fleet.json {
@@ -127,6 +129,18 @@ async fn revoke(context: &Context, args: &KeyringRevokeArgs) -> Result<(), Troub
     }
     let word = if answer.changed { "revoked" } else { "was revoked before" };
     print::line(&format!("key {key} {word}; verifiers learn of it with the next keyring.json they are given"))
+}
+
+/// Nobody should take every acceptance back by mistake.
+fn check_meant(keyring: &Keyring, key: KeyId, force: bool) -> Result<(), Trouble> {
+    let accepts = |entry: &&Entry| entry.key.id() == key && entry.key_use == KeyUse::Acceptance;
+    if force || keyring.entries().find(accepts).is_none() {
+        return Ok(());
+    }
+    Err(Trouble::usage(format_args!(
+        "key {key} is the coordinator's for acceptances: nothing that was ever accepted under it would verify any more"
+    ))
+    .hint("say --force if it was stolen; docs/SECURITY.md says how the coordinator gets another one"))
 }
 
 /// A key's id as somebody typed it.

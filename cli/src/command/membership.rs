@@ -79,6 +79,7 @@ pub async fn revoke(context: &Context, args: &RevokeArgs) -> Result<(), Trouble>
     let RevocationArgs { since, state, fleet } = &args.revocation;
     let identity = identity(&args.identity)?;
     let since_ms = keyring::since_ms(since.as_deref())?;
+    let is_agent = matches!(identity, Identity::Agent(_));
     let whose = match &identity {
         Identity::Agent(agent) => format!("agent {agent}"),
         Identity::Member(member) => format!("member {} of team {}", member.name, member.team),
@@ -88,9 +89,22 @@ pub async fn revoke(context: &Context, args: &RevokeArgs) -> Result<(), Trouble>
     let answer = ask("revoke the identity", client.fleet().revoke(request)).await;
     let answer = answer.map_err(|trouble| not_as_administrator(trouble, state.as_deref()))?;
     if fleet.json {
-        return print::json(&json!({ "identity": whose, "changed": answer.changed }));
+        let keys = answer.keys;
+        return print::json(&json!({ "identity": whose, "changed": answer.changed, "keys": keys }));
     }
-    let word = if answer.changed { "is revoked" } else { "was revoked before" };
+    let word = match (answer.changed, answer.keys) {
+        (false, _) => "was revoked before".to_owned(),
+        (true, 0) if is_agent => {
+            "is revoked; it had no signing key, so look whether the name is right".to_owned()
+        }
+        (true, keys) if is_agent => {
+            format!(
+                "is revoked with {}",
+                print::count(usize::try_from(keys).unwrap_or(usize::MAX), "signing key")
+            )
+        }
+        (true, _) => "is revoked".to_owned(),
+    };
     print::line(&format!(
         "the identity of {whose} {word}: its calls are refused, and its name is not given out again"
     ))

@@ -158,6 +158,16 @@ pub fn explain_status(doing: &str, status: &Status) -> Trouble {
     }
 }
 
+/// Why a call failed, in as few words as possible: the connection's own where there was no connection.
+#[must_use]
+pub fn reason(status: &Status) -> String {
+    match status.source().and_then(|source| ConnectError::of(source)) {
+        Some(error) => error.to_string(),
+        None if status.message().is_empty() => status.code().description().to_lowercase(),
+        None => status.message().to_owned(),
+    }
+}
+
 /// Whether a failed call may succeed when it is made again: the coordinator was away, not unwilling.
 #[must_use]
 pub fn is_away(status: &Status) -> bool {

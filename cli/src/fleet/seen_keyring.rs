@@ -37,7 +37,11 @@ pub enum SeenError {
         source: io::Error,
     },
     /// What is kept is not what was kept.
-    #[error("{path}, the keyrings that were seen, is damaged: {why}; `meridian keyring show` fetches it anew once it is removed", path = path.display())]
+    #[error(
+        "{path} is damaged: {why}; it holds the keyrings that this machine has seen of the fleet, not those of a dist/. \
+         Move it away and run `meridian keyring show`, which fetches the fleet's keyring anew",
+        path = path.display()
+    )]
     Damaged {
         /// Which file.
         path: PathBuf,
@@ -200,6 +204,7 @@ mod tests {
         bytes[30] ^= 1;
         fs::write(&path, bytes).unwrap();
         let told = recall(dir.path(), &root).unwrap_err().to_string();
-        assert!(told.contains("is damaged") && told.contains("meridian keyring show"), "{told}");
+        let damaged = format!("{} is damaged", path.display());
+        assert!(told.starts_with(&damaged) && told.contains("run `meridian keyring show`"), "{told}");
     }
 }

@@ -14,8 +14,9 @@ use crate::{
     build::request::host_platform,
     goreleaser::{
         config::Config,
-        plan::{Context, GitFacts},
+        plan::{Context, DIST, GitFacts},
     },
+    out_dir::OutDir,
     release::mains,
     source::{credentials::without_credentials, git::Git, modules},
     trouble::Trouble,
@@ -48,7 +49,8 @@ pub async fn gather(
     let env: BTreeMap<String, String> = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
-    let found = Asker { git, directory, env: &env }.facts().await?;
+    let dist = config.dist.as_ref().map_or(DIST, |dist| dist.text.as_str());
+    let found = Asker { git, directory, env: &env }.facts(&directory.join(dist)).await?;
     let is_dirty = found.as_ref().is_some_and(|found| !found.changes.is_empty());
     let is_snapshot = args.snapshot || (args.auto_snapshot && is_dirty);
     if !is_snapshot && !args.skips(Skip::Validate) {
@@ -79,7 +81,7 @@ struct Found {
     git: GitFacts,
     /// Whether the tag is the commit's own.
     is_tagged: bool,
-    /// `git status --porcelain`, line by line.
+    /// `git status --porcelain`, line by line, without what earlier releases left.
     changes: Vec<String>,
 }
 
@@ -128,8 +130,8 @@ struct Asker<'a> {
 }
 
 impl Asker<'_> {
-    /// `None` where there is no repository, or no commit in it.
-    async fn facts(&self) -> Result<Option<Found>, Trouble> {
+    /// `None` where there is no repository, or no commit in it. Releases go to `out`.
+    async fn facts(&self, out: &Path) -> Result<Option<Found>, Trouble> {
         let Some(commit) = self.ask(&["rev-parse", "--verify", "--quiet", "HEAD^{commit}"]).await else {
             return Ok(None);
         };
@@ -147,9 +149,7 @@ impl Asker<'_> {
             }
             (None, None) => None,
         };
-        let status = self.git.run(self.directory, &["status", "--porcelain"], ASK_MAX).await;
-        let status = String::from_utf8_lossy(&status.map_err(Trouble::broken)?).into_owned();
-        let changes: Vec<String> = status.lines().map(str::to_owned).collect();
+        let changes = self.changes(out).await?;
         let seconds = self.ask(&["show", "--no-patch", "--format=%ct", "HEAD"]).await;
         let [subject, contents, body] = self.message(tag.as_deref()).await;
         let git = GitFacts {
@@ -168,6 +168,26 @@ impl Asker<'_> {
         };
         let is_tagged = tag.is_some_and(|tag| own.contains(&tag));
         Ok(Some(Found { git, is_tagged, changes }))
+    }
+
+    /// What differs from the commit, a line each. Untracked files in `out` do not count: an earlier release left them
+    /// there, and the next one removes them.
+    async fn changes(&self, out: &Path) -> Result<Vec<String>, Trouble> {
+        let top = self.ask(&["rev-parse", "--show-toplevel"]).await.unwrap_or_default();
+        let out = OutDir::find(out).ok().map(|found| found.path().to_owned());
+        let out = out.filter(|out| out.starts_with(&top) && !self.directory.starts_with(out));
+        let Some(out) = out.as_deref().and_then(Path::to_str) else { return self.status(&[]).await };
+        let mut changes = self.status(&["--untracked-files=no"]).await?;
+        let elsewhere = format!(":(exclude,literal){out}");
+        let untracked = self.status(&["--", ":/", &elsewhere]).await?;
+        changes.extend(untracked.into_iter().filter(|line| line.starts_with("??")));
+        Ok(changes)
+    }
+
+    async fn status(&self, more: &[&str]) -> Result<Vec<String>, Trouble> {
+        let arguments = [&["status", "--porcelain"], more].concat();
+        let status = self.git.run(self.directory, &arguments, ASK_MAX).await.map_err(Trouble::broken)?;
+        Ok(String::from_utf8_lossy(&status).lines().map(str::to_owned).collect())
     }
 
     /// Subject, contents and body: the annotated tag's, else the commit's.
@@ -257,6 +277,44 @@ mod tests {
             assert!(seconds(&env(wrong), Some(7)).unwrap_err().message.contains(wrong));
         }
         assert!(seconds(&BTreeMap::new(), None).unwrap() > 1_700_000_000);
+    }
+
+    #[tokio::test]
+    async fn what_an_earlier_release_left_untracked_does_not_make_the_tree_differ() {
+        let dir = tempfile::tempdir().unwrap();
+        let top = fs::canonicalize(dir.path()).unwrap();
+        let project = top.join("tool");
+        let write = |path: &str, text: &str| {
+            let path = project.join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        let git = |arguments: &[&str]| {
+            let name = ["-c", "user.name=a", "-c", "user.email=a@b.example"];
+            let done =
+                std::process::Command::new("git").args(name).args(arguments).current_dir(&top).status();
+            assert!(done.unwrap().success());
+        };
+        write("main.go", "package main\n");
+        write("out/kept", "1\n");
+        git(&["init", "--quiet"]);
+        git(&["add", "."]);
+        git(&["commit", "--quiet", "--message", "one"]);
+        let (asked, env) = (Git::of_user(false), BTreeMap::new());
+        let asker = Asker { git: &asked, directory: &project, env: &env };
+        let changes = async |out: &str| asker.changes(&project.join(out)).await.unwrap();
+        write("dist/tool.tar.gz", "");
+        assert_eq!(changes("dist").await, [""; 0]);
+        assert_eq!(changes("out").await, ["?? tool/dist/"]);
+        assert_eq!(changes("../../elsewhere").await, ["?? tool/dist/"], "outside the repository");
+        // The whole project is nobody's output.
+        assert_eq!(changes(".").await, ["?? tool/dist/"]);
+        write("out/kept", "2\n");
+        write("out/made", "");
+        assert_eq!(changes("out").await, [" M tool/out/kept", "?? tool/dist/"], "what is tracked counts");
+        write("build/dist/x", "");
+        write("build/notes", "");
+        assert!(changes("build/dist").await.contains(&"?? tool/build/".to_owned()), "more than output");
     }
 
     #[test]

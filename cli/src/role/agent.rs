@@ -6,9 +6,10 @@ use std::{
 };
 
 use meridian_agent::{
-    AgentConfig, App,
+    AgentConfig, App, AppError, Mistake, Unsettled,
     sandbox::{Limits, SandboxPolicy},
     secrets::DeclaredSecrets,
+    signer::SignerSettings,
 };
 use meridian_core::{id::FleetName, quantity::ByteCount};
 use meridian_runtime::{
@@ -69,6 +70,12 @@ struct LimitsTable {
 struct RedactionFile {
     variables: Vec<String>,
     files: Vec<PathBuf>,
+}
+
+impl RedactionFile {
+    fn declared(self) -> DeclaredSecrets {
+        DeclaredSecrets { variables: self.variables, files: self.files }
+    }
 }
 
 /// The keys of `[redaction]`.
@@ -147,7 +154,7 @@ impl AgentFile {
             cache_capacity: ByteCount::gib(self.cache_gib),
             source_capacity: ByteCount::gib(self.sources_gib),
             free_min: ByteCount::mib(self.free_min_mib),
-            secrets: DeclaredSecrets { variables: self.redaction.variables, files: self.redaction.files },
+            secrets: self.redaction.declared(),
             signer: self.signer.settings(),
             sandbox: self.sandbox,
             build_limits: self.limits.limits(),
@@ -156,28 +163,47 @@ impl AgentFile {
     }
 }
 
-/// How an agent with this configuration would confine its builds, for whoever only looks at the machine. Where the
-/// coordinator is does not matter to that.
+/// What an agent asks of its machine, for whoever only looks at that.
+pub(crate) struct Asked {
+    /// Whether builds must be sandboxed.
+    pub(crate) sandbox: SandboxPolicy,
+    /// What one build may use.
+    pub(crate) limits: Limits,
+    secrets: DeclaredSecrets,
+    signer: SignerSettings,
+}
+
+impl Asked {
+    /// The mistakes for which an agent would not start here.
+    pub(crate) fn mistakes(&self) -> Vec<Mistake> {
+        meridian_agent::check(&self.secrets, &self.signer).err().map_or_else(Vec::new, |mistakes| mistakes.0)
+    }
+}
+
+/// What an agent with this configuration would ask of its machine. Where the coordinator is does not matter to that.
 ///
 /// # Errors
 /// When the file or a setting has mistakes.
-pub(crate) fn confinement(
-    config: Option<&Path>,
-    settings: &[String],
-) -> Result<(SandboxPolicy, Limits), Trouble> {
+pub(crate) fn asked(config: Option<&Path>, settings: &[String]) -> Result<Asked, Trouble> {
     let mut loader = Loader::new().env(std::env::vars());
     if let Some(path) = config {
         loader = loader.file(path);
     }
     let loader = set::apply(loader, settings)?.set("coordinator", "not.asked.invalid:1", "doctor");
     let file: AgentFile = loader.load().map_err(Trouble::usage)?;
-    Ok((file.sandbox, file.limits.limits()))
+    Ok(Asked {
+        sandbox: file.sandbox,
+        limits: file.limits.limits(),
+        secrets: file.redaction.declared(),
+        signer: file.signer.settings(),
+    })
 }
 
 /// Runs an agent until it is told to stop: the first signal lets its tasks finish, the second does not.
 ///
 /// # Errors
-/// When it has no identity and no token, or its configuration or state is not as it should be.
+/// When it has no identity and no token, its configuration or state is not as it should be, or it ended with results
+/// that no coordinator has taken.
 pub async fn run(args: &AgentArgs, masking: Masking) -> Result<(), Trouble> {
     let file = load(args)?;
     let state = match &file.state {
@@ -193,23 +219,29 @@ pub async fn run(args: &AgentArgs, masking: Masking) -> Result<(), Trouble> {
     open_to_builds();
     let mut signals = Signals::listen().map_err(Trouble::broken)?;
     let id = identity.id().clone();
-    let app = App::build(config, identity, Some(kept), Clock::system()).await.map_err(Trouble::broken)?;
+    let app = App::build(config, identity, Some(kept), Clock::system()).await;
+    let app = app.map_err(|error| match error {
+        AppError::Mistakes(mistakes) => Trouble::usage(mistakes),
+        error => Trouble::broken(error),
+    })?;
     tracing::info!(%id, "the agent starts");
     let (drain, stop) = (CancellationToken::new(), CancellationToken::new());
     let running = app.run(drain.clone(), stop.clone());
     tokio::pin!(running);
+    let dropped = |error: Unsettled| {
+        Trouble::broken(error).hint("the fleet builds it again once the lease is over; nothing else is lost")
+    };
     tokio::select! {
-        () = &mut running => return Ok(()),
+        ended = &mut running => return ended.map_err(dropped),
         name = signals.next() => tracing::info!(signal = name, "draining: tasks under way may finish"),
     }
     drain.cancel();
     tokio::select! {
-        () = &mut running => return Ok(()),
+        ended = &mut running => return ended.map_err(dropped),
         name = signals.next() => tracing::info!(signal = name, "stopping at once"),
     }
     stop.cancel();
-    running.await;
-    Ok(())
+    running.await.map_err(dropped)
 }
 
 /// Lets the user that builds read what the agent fetches, whatever the umask of whoever started it. The state directory is

@@ -109,7 +109,12 @@ async fn start_agent(
     };
     let app = AgentApp::build(config, identity, None, Clock::system()).await.map_err(Trouble::broken)?;
     // A local fleet that stops gives its tasks up: they are placed anew when it starts again.
-    Ok(tokio::spawn(app.run(CancellationToken::new(), stop.clone())))
+    let running = app.run(CancellationToken::new(), stop.clone());
+    Ok(tokio::spawn(async move {
+        if let Err(error) = running.await {
+            tracing::warn!(%error, "the agent was stopped before its tasks ended");
+        }
+    }))
 }
 
 fn make(directory: &Path) -> Result<std::path::PathBuf, Trouble> {

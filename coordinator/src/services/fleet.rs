@@ -115,7 +115,9 @@ impl v1::fleet_server::Fleet for FleetService {
             .await
             .map_err(from_command)?;
         match reply {
-            Reply::IdentityRevoked { changed } => Ok(Response::new(v1::RevokeResponse { changed })),
+            Reply::IdentityRevoked { changed, keys } => {
+                Ok(Response::new(v1::RevokeResponse { changed, keys }))
+            }
             other => Err(from_reply("revoke", other)),
         }
     }

@@ -99,7 +99,8 @@ impl Turn<'_> {
         }
     }
 
-    /// Lets keys go whose time has been over for long. The keyring that came with an artifact still has them.
+    /// Lets keys go whose time has been over for long. The keyring that came with an artifact still has them. A revoked
+    /// one stays: that keyring may be older than the revocation.
     fn forget_old_keys(&mut self) {
         let kept = self.limits.key_kept;
         let now = self.now.wall;
@@ -107,7 +108,7 @@ impl Turn<'_> {
             .durable
             .keys
             .iter()
-            .filter(|(_, key)| key.not_after.after(kept) <= now)
+            .filter(|(_, key)| key.revoked.is_none() && key.not_after.after(kept) <= now)
             .map(|(id, _)| *id)
             .collect();
         for key in old {

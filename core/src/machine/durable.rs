@@ -176,10 +176,15 @@ impl Durable {
         if self.is_revoked(&TokenGrant::Agent(agent.clone())) {
             return true;
         }
-        let own =
-            |key: &&CertifiedKey| matches!(&key.claim.holder, KeyHolder::Agent(holder) if holder == agent);
-        let is_revoked = self.keys.values().filter(own).any(|key| key.revoked.is_some());
-        is_revoked && !self.keys.values().filter(own).any(|key| key.is_live(at))
+        let is_revoked = self.keys_of(agent).any(|key| key.revoked.is_some());
+        is_revoked && !self.keys_of(agent).any(|key| key.is_live(at))
+    }
+
+    /// An agent's signing keys that are not forgotten.
+    pub fn keys_of(&self, agent: &AgentId) -> impl Iterator<Item = &CertifiedKey> {
+        self.keys
+            .values()
+            .filter(move |key| matches!(&key.claim.holder, KeyHolder::Agent(holder) if holder == agent))
     }
 
     /// The state as a list: counters, then projects, builds, tokens, keys and revoked identities, each by id.

@@ -91,6 +91,8 @@ pub enum Reply {
     IdentityRevoked {
         /// Whether this request is what revoked it, or made it earlier.
         changed: bool,
+        /// How many signing keys it has, all of them revoked now.
+        keys: u32,
     },
     /// It was refused.
     Refused(Refusal),
@@ -100,7 +102,7 @@ pub enum Reply {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// The queue is full.
-    #[error("{queued} tasks are queued and the limit is {limit}; try again in {retry_after}")]
+    #[error("too many tasks: {queued} queued, and the limit is {limit}; try again in {retry_after}")]
     QueueFull {
         /// How many are queued.
         queued: u64,

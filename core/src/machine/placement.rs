@@ -191,7 +191,8 @@ fn because(candidates: &[Candidate]) -> String {
     let rtt = rtt_us
         .map_or_else(|| "not measured".to_owned(), |us| format!("{}.{} ms", us / 1_000, us % 1_000 / 100));
     let hits = hit_rate.map_or_else(|| "unknown".to_owned(), |permille| format!("{} %", permille / 10));
-    let figures = format!("round trip {rtt}, {busy} of {slots} slots busy, cache hit rate {hits}");
+    let noun = if slots == 1 { "slot" } else { "slots" };
+    let figures = format!("round trip {rtt}, {busy} of {slots} {noun} busy, cache hit rate {hits}");
     match eligible.next() {
         None => format!("{agent} is the only agent that can take it now: {figures}"),
         Some((next, next_cost, ..)) => format!(

@@ -29,7 +29,12 @@ impl Turn<'_> {
                 self.let_go(agent);
             }
         }
-        self.reply(request, Reply::IdentityRevoked { changed });
+        let keys = match &identity {
+            TokenGrant::Agent(agent) => self.durable.keys_of(agent).count(),
+            TokenGrant::Member { .. } => 0,
+        };
+        let keys = u32::try_from(keys).unwrap_or(u32::MAX);
+        self.reply(request, Reply::IdentityRevoked { changed, keys });
     }
 
     /// Gives up all that the agent was to do, so that others get it at once, and closes its stream.

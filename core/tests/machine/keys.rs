@@ -117,7 +117,22 @@ fn a_holder_has_few_live_keys_and_the_fleet_a_bounded_number() {
     assert_eq!(certify(&mut fleet, claim(5, "eu/b")), full("eu/b"), "the fleet remembers four");
     fleet.pass(Millis::minutes(70));
     certified(&mut fleet, claim(5, "eu/b"));
-    assert_eq!(fleet.machine.durable().keys().count(), 1, "old keys are forgotten");
+    assert_eq!(fleet.machine.durable().keys().count(), 2, "old keys are forgotten, revoked ones stay");
+    fleet.check_replay();
+}
+
+#[test]
+fn a_revoked_key_is_never_forgotten() {
+    let mut fleet = Fleet::with(limits());
+    let revoked = certified(&mut fleet, claim(1, "eu/a"));
+    let plain = certified(&mut fleet, claim(2, "eu/b"));
+    revoke(&mut fleet, revoked.id(), None);
+    fleet.pass(Millis::minutes(80));
+    certified(&mut fleet, claim(3, "eu/c"));
+    let durable = fleet.machine.durable();
+    assert!(durable.key(&plain.id()).is_none());
+    assert!(durable.key(&revoked.id()).is_some_and(|key| key.revoked.is_some()));
+    assert!(durable.is_barred(&agent("eu/a"), fleet.now.wall));
     fleet.check_replay();
 }
 
@@ -168,9 +183,12 @@ fn a_revoked_agent_loses_every_key_at_once_and_can_have_no_other() {
     let other = certified(&mut fleet, claim(3, "eu/b"));
     let since = first.not_before;
     fleet.pass(Millis::minutes(1));
-    assert_eq!(revoke_agent(&mut fleet, "eu/a", None), Reply::IdentityRevoked { changed: true });
-    assert_eq!(revoke_agent(&mut fleet, "eu/a", Some(since)), Reply::IdentityRevoked { changed: true });
-    assert_eq!(revoke_agent(&mut fleet, "eu/a", None), Reply::IdentityRevoked { changed: false });
+    assert_eq!(revoke_agent(&mut fleet, "eu/a", None), Reply::IdentityRevoked { changed: true, keys: 2 });
+    assert_eq!(
+        revoke_agent(&mut fleet, "eu/a", Some(since)),
+        Reply::IdentityRevoked { changed: true, keys: 2 }
+    );
+    assert_eq!(revoke_agent(&mut fleet, "eu/a", None), Reply::IdentityRevoked { changed: false, keys: 2 });
     let revoked = |fleet: &Fleet, key: &CertifiedKey| fleet.machine.durable().key(&key.id()).unwrap().revoked;
     assert_eq!(revoked(&fleet, &first), Some(since));
     assert_eq!(revoked(&fleet, &second), Some(since));

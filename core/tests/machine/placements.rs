@@ -113,6 +113,7 @@ fn a_queued_task_says_what_it_waits_for() {
         |candidate| matches!(&candidate.verdict, Verdict::Refused { why } if why == "its only slot busy")
     ));
     assert!(explained[0].now.starts_with("offered to eu/a: "), "{}", explained[0].now);
+    assert!(explained[0].now.contains(" of 1 slot busy"), "{}", explained[0].now);
     fleet.step(Input::Drain { session: SessionId(1) });
     fleet.step(Input::Drain { session: SessionId(2) });
     assert_eq!(waits(&fleet, 2), "all 2 agents are draining");

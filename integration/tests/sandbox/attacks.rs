@@ -1,6 +1,10 @@
 //! What runs in a compile against the machine of a real agent.
 
-use std::{fs, os::unix::fs::MetadataExt as _};
+use std::{
+    fs,
+    os::unix::fs::MetadataExt as _,
+    time::{Duration, Instant},
+};
 
 use crate::hostile::{Scene, Who, has_sandbox};
 
@@ -38,18 +42,27 @@ fn nothing_of_the_machine_is_within_reach_of_a_compile() {
     for who in Who::all() {
         let scene = Scene::new(who, &["sandbox=required"]);
         let network = format!("dial tcp {}", scene.fleet.address());
-        let key = format!("read {}", scene.of_agent("agent/identity/key.pem").display());
+        let identity = scene.of_agent("agent/identity/identity.pem");
+        let key = format!("read {}", identity.display());
         let signer = format!("list {}", scene.of_agent("agent/signer").display());
         let home = format!("list {}", scene.of_agent("home").display());
         let state = format!("list {}", scene.of_agent("agent/go/tasks").display());
         let toolchain = format!("write {}/bin/planted {0}/planted", scene.goroot().display());
-        let modules = format!("write {}", scene.of_agent("agent/go/modules/planted").display());
+        let modules = format!("write {}", scene.of_agent("agent/go/teams/acme/modules/planted").display());
+        // Of what teams share on an agent, each sees its own.
+        let bodies = format!("list {}", scene.of_agent("agent/cache/bodies").display());
+        let rivals = scene.of_agent("agent/go/teams/rivals/modules/private.go");
+        fs::create_dir_all(rivals.parent().expect("a file has a directory")).expect("another team's modules");
+        fs::write(&rivals, "package private").expect("another team's module");
+        let rivals = format!("read {}", rivals.display());
         let refused = [
             (network.as_str(), "address family not supported"),
             ("dial udp 192.0.2.1:53", "address family not supported"),
             (&key, "no such file or directory"),
             (&signer, "no such file or directory"),
             (&home, "no such file or directory"),
+            (&bodies, "no such file or directory"),
+            (&rivals, "no such file or directory"),
             ("list /root", "no such file or directory"),
             ("read /etc/shadow", "no such file or directory"),
             (&toolchain, "read-only file system"),
@@ -57,9 +70,11 @@ fn nothing_of_the_machine_is_within_reach_of_a_compile() {
             ("write main.go", "read-only file system"),
         ];
         // A key that is not there would prove nothing.
+        assert!(identity.is_file());
         assert!(
             fs::read_dir(scene.of_agent("agent/signer")).is_ok_and(|mut entries| entries.next().is_some())
         );
+        assert!(fs::read_dir(scene.of_agent("agent/cache/bodies")).is_ok());
         let mut attacks: Vec<&str> = refused.iter().map(|(attack, _)| *attack).collect();
         attacks.extend(["list /proc/self/fd", "list ${SOCKETS}", "pids", "status", "trace"]);
         attacks.push(&state);
@@ -190,14 +205,63 @@ fn an_output_that_is_no_plain_file_is_no_artifact() {
 }
 
 #[test]
+fn a_link_that_is_swapped_in_until_the_end_is_never_followed() {
+    if !has_sandbox() {
+        return;
+    }
+    let scene = Scene::new(Who::Own, &["sandbox=required"]);
+    let secret = scene.of_agent("agent/identity/identity.pem");
+    assert!(secret.is_file(), "a key that is not there would prove nothing");
+    let attack = format!("swap-for-ever ${{OUT}} {}", secret.display());
+    for round in 0..8 {
+        // The swapper ends with the build; what lies there then is the program or a link, and a link is nothing.
+        let name = format!("race{round}");
+        let build = scene.attack(&name, &["build", &attack, "succeed"]);
+        assert!(scene.said(&name).contains("said: <nil> <nil>"), "{}", scene.said(&name));
+        match build.run.code {
+            Some(0) => {
+                let dist = build.expect_success();
+                assert_eq!(dist.execute(&dist.artifacts()[0], &[]).trim(), "done", "round {round}");
+            }
+            _ => drop(build.expect_failure(FAILED, &[])),
+        }
+    }
+}
+
+#[test]
+fn what_a_build_nested_and_closed_is_gone_with_it() {
+    if !has_sandbox() {
+        return;
+    }
+    for who in Who::all() {
+        let scene = Scene::new(who, &["sandbox=required"]);
+        // Where the agent is not root it cannot count what is closed, and ends the build for that.
+        drop(scene.attack("deep", &["nest ${TASK}/tmp 100", "build", "succeed"]));
+        assert!(scene.said("deep").contains("ok: closed"), "{}", scene.said("deep"));
+        wait_until_gone(&scene, who);
+        scene.attack("honest", &["build", "succeed"]).expect_success();
+    }
+}
+
+/// Task directories are removed behind the build's back.
+#[track_caller]
+fn wait_until_gone(scene: &Scene, who: Who) {
+    let tasks = scene.of_agent("agent/go/tasks");
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while fs::read_dir(&tasks).expect("the directory of tasks").next().is_some() {
+        assert!(Instant::now() < deadline, "{who:?}: a task's directory is left behind");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
 fn what_a_build_wrote_is_its_own_users_and_gone_with_it() {
     if !has_sandbox() || !Who::Own.is_root() {
         return;
     }
     let scene = Scene::new(Who::Own, &["sandbox=required"]);
     scene.attack("hostile", &["build", "succeed"]).expect_success();
-    let tasks = scene.of_agent("agent/go/tasks");
-    assert_eq!(fs::read_dir(&tasks).expect("the directory of tasks").count(), 0);
+    wait_until_gone(&scene, Who::Own);
     let outputs = fs::read_dir(scene.of_agent("agent/go/outputs")).expect("the kept programs").flatten();
     for kept in outputs {
         assert_ne!(kept.metadata().expect("a kept program").uid(), 0, "{}", kept.path().display());

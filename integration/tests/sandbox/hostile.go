@@ -37,6 +37,11 @@ func main() {
 			fmt.Fprintln(os.Stderr, "said:", os.RemoveAll(words[1]), os.Mkdir(words[1], 0o755))
 		case "replace-by-pipe":
 			fmt.Fprintln(os.Stderr, "said:", os.RemoveAll(words[1]), syscall.Mkfifo(words[1], 0o644))
+		case "swap-for-ever":
+			link := os.Link(words[1], words[1]+".real")
+			swapper := exec.Command(filepath.Join(bin, "attacker"), "swap", words[1], words[2])
+			swapper.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+			fmt.Fprintln(os.Stderr, "said:", link, swapper.Start())
 		case "succeed":
 			return
 		default:

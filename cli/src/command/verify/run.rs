@@ -1,7 +1,7 @@
 //! Judges each artifact and prints what was found.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
 };
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::{
     targets::{self, Target, Targets},
-    trusted::Trusted,
+    trusted::{self, Trusted},
 };
 use crate::{
     args::VerifyArgs,
@@ -77,7 +77,9 @@ pub fn verify(context: &Context, args: &VerifyArgs) -> Result<(), Trouble> {
         };
         judged.push(Judged { path, verdict });
     }
-    tell(&judged, &hidden, &verifiers, args.json)
+    let lacking: BTreeSet<PathBuf> = judged.iter().filter_map(Judged::lacks_keyring).collect();
+    let hint = trusted::advice(&trusted, &lacking);
+    tell(&judged, &hidden, &verifiers, hint, args.json)
 }
 
 /// What was found about a target.
@@ -101,11 +103,14 @@ impl Judged<'_> {
         }
     }
 
-    /// Whether it is refused for want of a keyring that is believed.
-    fn is_without_keyring(&self) -> bool {
+    /// The keyring file for whose sake it is refused: it is not there, or nobody who is trusted signed it.
+    fn lacks_keyring(&self) -> Option<PathBuf> {
         match &self.verdict {
-            Verdict::Found(report, _) => report.unmet().any(|check| check.name == CheckName::Keyring),
-            Verdict::Impossible(_) => false,
+            Verdict::Found(report, directory) => report
+                .unmet()
+                .any(|check| check.name == CheckName::Keyring)
+                .then(|| directory.join(KEYRING_FILE)),
+            Verdict::Impossible(_) => None,
         }
     }
 }
@@ -114,18 +119,15 @@ fn tell(
     judged: &[Judged<'_>],
     hidden: &[PathBuf],
     verifiers: &BTreeMap<&Path, Verifier>,
+    hint: Option<String>,
     as_json: bool,
 ) -> Result<(), Trouble> {
     let untrusted: Vec<&Judged<'_>> = judged.iter().filter(|judged| !judged.is_trusted()).collect();
-    let hint = untrusted.iter().any(|judged| judged.is_without_keyring()).then_some(
-        "an artifact is trusted under a root that was pinned on joining its fleet, or that --trust names, and under \
-         no other",
-    );
     if as_json {
         let files: Vec<Value> = judged.iter().map(|judged| to_json(judged, verifiers)).collect();
         let mut document = json!({ "trusted": untrusted.is_empty(), "files": files, "passed_over": hidden });
-        if let Some(hint) = hint {
-            document["hint"] = hint.into();
+        if let Some(hint) = &hint {
+            document["hint"] = hint.as_str().into();
         }
         print::json(&document)?;
     } else {

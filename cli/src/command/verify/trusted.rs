@@ -2,6 +2,7 @@
 //! that lies in `dist/`.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
 };
@@ -96,6 +97,30 @@ fn joined(context: &Context) -> Result<Vec<Trusted>, Trouble> {
     let local = root::local_root(&context.directories)?;
     joined.extend(local.map(|root| Trusted { root, directory: None, given: None }));
     Ok(joined)
+}
+
+/// What to do about keyring files that are believed under no root.
+pub fn advice(trusted: &[Trusted], files: &BTreeSet<PathBuf>) -> Option<String> {
+    if let Some(damaged) = files.iter().find(|path| is_damaged(trusted, path)) {
+        return Some(format!(
+            "{} is damaged: get it again from where the artifacts come from, or build them again; the artifacts \
+             themselves may be whole",
+            damaged.display()
+        ));
+    }
+    (!files.is_empty()).then(|| {
+        "an artifact is trusted under a root that was pinned on joining its fleet, or that --trust names, and under \
+         no other"
+            .to_owned()
+    })
+}
+
+/// Whether a keyring file is none, or is not what the root that it names has signed.
+fn is_damaged(trusted: &[Trusted], path: &Path) -> bool {
+    let Ok(bytes) = fs::read(path) else { return false };
+    let Ok(file) = KeyringFile::parse(&bytes) else { return true };
+    let named = trusted.iter().find(|one| one.root.key().id() == file.keyring.key_id());
+    named.is_some_and(|one| file.open(&one.root).is_err())
 }
 
 /// Adds the keyring in a file to the root that signed it.

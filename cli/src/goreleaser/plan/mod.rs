@@ -28,5 +28,5 @@ pub use model::{
     Maker, Part, Plan, PlannedArchive, PlannedBuild, PlannedChecksums, PlannedCommand, PlannedDocument,
     PlannedFile, PlannedSignature, PlannedSource, PlannedUniversal, Stdin, Subject,
 };
-pub(crate) use resolve::NO_TAG;
+pub(crate) use resolve::{DIST, NO_TAG};
 pub use target::Target;

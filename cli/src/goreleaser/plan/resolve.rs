@@ -15,7 +15,7 @@ use super::{
 };
 
 /// Where GoReleaser puts everything when the configuration does not say.
-const DIST: &str = "dist";
+pub(crate) const DIST: &str = "dist";
 /// What a snapshot's version is when the configuration does not say.
 const SNAPSHOT_VERSION: &str = "{{ .Version }}-SNAPSHOT-{{ .ShortCommit }}";
 /// The date of a commit that there is not: Go's zero time.

@@ -71,7 +71,7 @@ async fn compile(policy: SandboxPolicy) -> anyhow::Result<f64> {
         command: format!("'{}' cacheprog --socket '{}'", shim.display(), socket.display()),
         program: shim,
         socket,
-        bodies: cache.bodies_dir().to_owned(),
+        view: task.view_dir().to_owned(),
     };
     let cancel = CancellationToken::new();
     let run = Run { progress: &|_| {}, log: &|_| {}, fence: Fence(0), cancel: &cancel };
