@@ -114,7 +114,14 @@ fn work(files: Files<'_>, packages: &[&str], platform: &str) -> Work {
         rebuild: None,
     };
     let task = TaskId { build: "team/project/1".parse().unwrap(), ordinal: 0 };
-    Work { task, kind: TaskKind::Compile(platform), spec, resolution: None, traceparent: None }
+    Work {
+        task,
+        kind: TaskKind::Compile(platform),
+        spec,
+        resolution: None,
+        traceparent: None,
+        requester: None,
+    }
 }
 
 fn digests(built: &BuiltTask) -> Vec<Digest> {

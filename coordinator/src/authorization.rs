@@ -14,8 +14,9 @@ use std::{
 
 use http::{Request, Response};
 use meridian_core::{
-    id::{AgentId, AgentName, ProjectId, TeamName},
+    id::{AgentId, AgentName, FleetName, ProjectId, TeamName},
     machine::record::TokenGrant,
+    requester::Requester,
 };
 use meridian_runtime::{identity::SpiffeId, tls::PeerIdentity};
 use tonic::Status;
@@ -122,6 +123,20 @@ impl Caller {
             }
             Self::Agent(agent) => Some(TokenGrant::Agent(agent.clone())),
         }
+    }
+
+    /// The caller as somebody who asks for builds: the SPIFFE id of their certificate.
+    ///
+    /// # Errors
+    /// `PERMISSION_DENIED` for callers who cannot ask for any.
+    pub fn requester(&self, fleet: &FleetName) -> Result<Requester, Status> {
+        let refused = || Status::permission_denied(format!("{self} cannot ask for builds"));
+        let id = match self {
+            Self::Admin => format!("spiffe://{fleet}/admin"),
+            Self::Member { team, name } => format!("spiffe://{fleet}/team/{team}/member/{name}"),
+            Self::Anonymous | Self::Agent(_) => return Err(refused()),
+        };
+        id.parse().map_err(|_| refused())
     }
 
     /// The caller's kind.
@@ -261,6 +276,17 @@ mod tests {
             ["spiffe://evil/admin", "spiffe://acme/root", "spiffe://acme/agent/eu", "spiffe://acme/admin/x"]
         {
             assert!(caller(other).is_err(), "{other}");
+        }
+    }
+
+    #[test]
+    fn whoever_may_ask_for_a_build_is_named_as_their_certificate_names_them() {
+        let fleet = FleetName::new("acme").unwrap();
+        for id in ["spiffe://acme/admin", "spiffe://acme/team/web/member/ann"] {
+            assert_eq!(caller(id).unwrap().requester(&fleet).unwrap().as_str(), id);
+        }
+        for other in [Caller::Anonymous, caller("spiffe://acme/agent/eu/a1").unwrap()] {
+            assert!(other.requester(&fleet).is_err(), "{other}");
         }
     }
 

@@ -13,6 +13,7 @@ use crate::{
     id::{AgentId, Fence, PlacementNumber, TaskId},
     keyring::{CertifiedKey, KeyHolder, KeyId, KeyRefusal, KeyUse},
     quantity::ByteCount,
+    requester::Requester,
     sandbox::{Sandbox, SandboxDemand},
     time::Wall,
 };
@@ -49,6 +50,8 @@ pub struct SigningOrder {
     pub version: String,
     /// Whether it is compiled from nothing.
     pub from_scratch: bool,
+    /// Who asked for it, where that was kept.
+    pub requester: Option<Requester>,
 }
 
 /// A source that is resolved: it means one set of bytes.
@@ -249,6 +252,7 @@ pub const RULES: &[Rule] = &[
     ("the base name", |a| same(a, "base name", a.evidence.order.name == a.order.name)),
     ("the version", |a| same(a, "version", a.evidence.order.version == a.order.version)),
     ("from scratch", |a| same(a, "start", a.evidence.order.from_scratch == a.order.from_scratch)),
+    ("the requester", |a| same(a, "requester", a.evidence.order.requester == a.order.requester)),
     ("a sandbox where one is demanded", sandboxed),
     ("no more of a sandbox than the agent has", claimed),
 ];

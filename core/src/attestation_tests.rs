@@ -43,6 +43,7 @@ impl Case {
             name: None,
             version: "v1.2.3".to_owned(),
             from_scratch: false,
+            requester: "spiffe://acme/team/acme/member/ci".parse().ok(),
         };
         let claim = KeyClaim {
             algorithm: KeyAlgorithm::EcdsaP256,
@@ -140,6 +141,9 @@ const FORGERIES: &[(&str, Forgery)] = &[
     ("the base name", |c| c.evidence.order.name = Some("x".to_owned())),
     ("the version", |c| c.evidence.order.version = "v9".to_owned()),
     ("from scratch", |c| c.evidence.order.from_scratch = true),
+    ("the requester", |c| {
+        c.evidence.order.requester = "spiffe://acme/team/acme/member/ann".parse().ok();
+    }),
     ("a sandbox where one is demanded", |c| c.evidence.sandbox = Sandbox::default()),
     ("no more of a sandbox than the agent has", |c| c.evidence.sandbox.features.push("vm".to_owned())),
 ];

@@ -16,6 +16,7 @@ pub mod id;
 pub mod keyring;
 pub mod machine;
 pub mod quantity;
+pub mod requester;
 pub mod sandbox;
 pub mod time;
 pub mod trace;

@@ -177,6 +177,7 @@ fn order() -> Order {
         },
         placement: PlacementNumber(4),
         request_digest: Digest::of(b"request"),
+        requester: "spiffe://acme/team/acme/member/ci".parse().ok(),
         sandbox: SandboxWanted::WherePossible,
         task: "acme/p/1/0".parse().unwrap(),
     }
@@ -206,20 +207,38 @@ fn an_order_that_is_not_this_agents_or_not_of_this_time_is_not_followed() {
 }
 
 #[test]
+fn a_revocation_that_was_seen_once_counts_under_every_earlier_keyring() {
+    let world = World::start();
+    let order = order().sign(&world.orders).unwrap();
+    let early = world.keyring(world.entry());
+    world.sign(&order, &early, &content(0)).unwrap();
+    let revoked = world.keyring(Entry { revoked: Some(Wall(now().0 - 1)), ..world.entry() });
+    world.expect_refused_as(&order, &revoked, "revoked");
+    world.expect_refused_as(&order, &early, "revoked");
+    let world = world.restart();
+    world.expect_refused_as(&order, &early, "revoked");
+}
+
+#[test]
 fn an_order_under_a_key_that_does_not_count_for_orders_now_is_not_followed() {
+    let (past, soon) = (Wall(now().0 - 1), now().after(Millis::minutes(5)));
+    let forgeries: [(&dyn Fn(&mut Entry), &str); 5] = [
+        (&|entry| entry.key_use = KeyUse::Acceptance, "not for orders"),
+        (&|entry| entry.key_use = KeyUse::Artifact, "not for orders"),
+        (&|entry| entry.not_after = past, "expired"),
+        (&|entry| entry.not_before = soon, "not yet valid"),
+        (&|entry| entry.revoked = Some(past), "revoked"),
+    ];
+    for (forge, words) in forgeries {
+        // Each by a signer of its own: one remembers what keyrings said.
+        let world = World::start();
+        let mut entry = world.entry();
+        forge(&mut entry);
+        world.expect_refused_as(&order().sign(&world.orders).unwrap(), &world.keyring(entry), words);
+    }
     let world = World::start();
     let signed = order().sign(&world.orders).unwrap();
     let entry = || world.entry();
-    let (past, soon) = (Wall(now().0 - 1), now().after(Millis::minutes(5)));
-    for (entry, words) in [
-        (Entry { key_use: KeyUse::Acceptance, ..entry() }, "not for orders"),
-        (Entry { key_use: KeyUse::Artifact, ..entry() }, "not for orders"),
-        (Entry { not_after: past, ..entry() }, "expired"),
-        (Entry { not_before: soon, ..entry() }, "not yet valid"),
-        (Entry { revoked: Some(past), ..entry() }, "revoked"),
-    ] {
-        world.expect_refused_as(&signed, &world.keyring(entry), words);
-    }
     // Whoever is not the coordinator can sign what he likes, and make a keyring that vouches for him.
     let evil = fresh_key();
     let by_evil = order().sign(&evil).unwrap();

@@ -6,6 +6,7 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use meridian_integration::{
     client::Client,
     fixture::{
+        git::Repository,
         module_proxy::{Misbehaviour, ModuleProxy},
         program::Program,
     },
@@ -80,13 +81,49 @@ fn a_module_built_again_by_another_agent_is_the_same_bit_by_bit() {
     assert!(says_from_scratch(&provenance.expect("the provenance")), "the provenance says how it began");
 }
 
-/// Whether the statement in a bundle says that it was built from scratch.
-fn says_from_scratch(bundle: &str) -> bool {
+#[test]
+fn a_commits_provenance_says_where_it_came_from_and_who_asked() {
+    let repository = Repository::with(&Program::saying("example.test/p", "first"));
+    let commit = repository.commit(&Program::saying("example.test/p", "second"), "second");
+    let mut fleet = Fleet::start();
+    fleet.join_agent("eu/only", 1, Home::with_proxy("off"));
+    let (alice, bob) = (fleet.member("alice"), fleet.member("bob"));
+    let source = format!("{}@{commit}", repository.url());
+    let dist = alice.build(&[&source, "--project", "acme/p"]).expect_success();
+    let name = dist.only().file_name().expect("a file").to_string_lossy().into_owned();
+    let of = |directory: &Path| {
+        let path = directory.join(format!("{name}.intoto.sigstore.json"));
+        let statement = statement_in(&fs::read_to_string(path).expect("the provenance"));
+        let built = &statement["predicate"]["buildDefinition"];
+        let requester = built["internalParameters"]["requester"].as_str().expect("who asked").to_owned();
+        (built["externalParameters"]["source"]["origin"].clone(), requester)
+    };
+    let (origin, requester) = of(dist.only().parent().expect("a directory"));
+    assert_eq!(origin["commit"], commit.as_str());
+    assert_eq!(origin["url"], repository.url().as_str());
+    assert!(
+        requester.starts_with("spiffe://") && requester.ends_with("/team/acme/member/alice"),
+        "{requester}"
+    );
+
+    let out = bob.home.path().join("both").display().to_string();
+    rebuild(&bob, &["acme/p/1", "--out", &out], 0);
+    let (again, repeater) = of(&Path::new(&out).join("again"));
+    assert_eq!(again, origin);
+    assert_eq!(repeater, requester.replace("/alice", "/bob"), "a rebuild's requester is who asked for it");
+}
+
+/// The statement in a bundle.
+fn statement_in(bundle: &str) -> Value {
     let bundle: Value = serde_json::from_str(bundle).expect("JSON");
     let payload = bundle["dsseEnvelope"]["payload"].as_str().expect("a payload");
     let decoded = BASE64_STANDARD.decode(payload).expect("base64");
-    let statement: Value = serde_json::from_slice(&decoded).expect("a statement");
-    statement["predicate"]["buildDefinition"]["externalParameters"]["fromScratch"] == true
+    serde_json::from_slice(&decoded).expect("a statement")
+}
+
+/// Whether the statement in a bundle says that it was built from scratch.
+fn says_from_scratch(bundle: &str) -> bool {
+    statement_in(bundle)["predicate"]["buildDefinition"]["externalParameters"]["fromScratch"] == true
 }
 
 #[test]

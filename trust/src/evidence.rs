@@ -56,6 +56,7 @@ impl Order {
             parameters: ExternalParameters::ordered(order)?,
             placement: order.placement,
             request_digest: order.request,
+            requester: order.requester.clone(),
             sandbox,
             task: order.task.clone(),
         })
@@ -130,6 +131,7 @@ impl Provenance {
                 name: external.name,
                 version: external.version,
                 from_scratch: external.from_scratch,
+                requester: self.internal.requester.clone(),
             },
             sandbox: (&self.internal.sandbox).into(),
         })
@@ -201,6 +203,7 @@ mod tests {
         assert_eq!((order.task, order.fence), (provenance.internal.task, provenance.internal.fence));
         assert_eq!(order.placement, provenance.internal.placement);
         assert_eq!(order.request_digest, provenance.internal.request_digest);
+        assert_eq!(order.requester, provenance.internal.requester);
         assert_eq!(order.agent.to_string(), "eu-central/a1");
     }
 

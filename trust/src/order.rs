@@ -9,12 +9,13 @@ use meridian_core::{
     digest::Digest,
     id::{AgentId, Fence, FleetName, PlacementNumber, TaskId},
     quantity::Millis,
+    requester::Requester,
     time::Wall,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    document::{self, DocumentError, as_number, as_text},
+    document::{self, DocumentError, as_number, as_optional_text, as_text},
     dsse::{Envelope, EnvelopeError},
     keyring::{KeyRefusal, KeyUse, Keyring},
     keys::{SignError, Signer},
@@ -59,6 +60,9 @@ pub struct Order {
     /// The digest of the whole request.
     #[serde(with = "as_text")]
     pub request_digest: Digest,
+    /// Who asked for the build; orders of before this was kept do not say.
+    #[serde(default, with = "as_optional_text", skip_serializing_if = "Option::is_none")]
+    pub requester: Option<Requester>,
     /// Whether it may be built without a sandbox.
     pub sandbox: SandboxWanted,
     /// The task; its build and project are part of it.
@@ -217,6 +221,7 @@ mod tests {
             parameters: provenance.external,
             placement: provenance.internal.placement,
             request_digest: provenance.internal.request_digest,
+            requester: provenance.internal.requester,
             sandbox: SandboxWanted::Required,
             task: provenance.internal.task,
         }

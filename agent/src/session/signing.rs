@@ -7,6 +7,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use meridian_core::{
     attestation::{Attestation, Document},
     build::Receipt,
@@ -17,6 +18,7 @@ use meridian_core::{
 };
 use meridian_proto::v1::{self, agents_client::AgentsClient, keys_client::KeysClient};
 use meridian_trust::statement::Sandbox;
+use serde_json::Value;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, transport::Channel};
@@ -167,6 +169,17 @@ impl Signing {
         answer.map(tonic::Response::into_inner).map_err(|status| SigningFailure::Order(Box::new(status)))
     }
 
+    /// The order, or another one under the same lease when half of its life is over: it must last until the last file
+    /// is signed.
+    pub(crate) async fn refreshed(
+        &self,
+        order: v1::OrderResponse,
+        task: &TaskId,
+        fence: Fence,
+    ) -> Result<v1::OrderResponse, SigningFailure> {
+        if is_half_over(&order.order, wall_ms()) { self.order(task, fence).await } else { Ok(order) }
+    }
+
     /// Has one file signed.
     pub(crate) async fn sign(
         &self,
@@ -204,6 +217,21 @@ impl Signing {
 
 /// The largest answer: an order and the keyring of a large fleet.
 const MESSAGE_LEN_MAX: usize = 16 << 20;
+
+/// Whether half of an order's life is over; of one that cannot be read it is, and its signer says what is wrong with it.
+fn is_half_over(envelope: &[u8], now_ms: u64) -> bool {
+    let window = || {
+        let envelope: Value = serde_json::from_slice(envelope).ok()?;
+        let order: Value =
+            serde_json::from_slice(&STANDARD.decode(envelope["payload"].as_str()?).ok()?).ok()?;
+        let moment = |name: &str| {
+            let value = &order[name];
+            value.as_u64().or_else(|| value.as_str()?.parse().ok())
+        };
+        Some((moment("issued_ms")?, moment("expires_ms")?))
+    };
+    window().is_none_or(|(issued, expires)| now_ms >= issued.midpoint(expires))
+}
 
 /// Milliseconds since the Unix epoch.
 pub(crate) fn wall_ms() -> u64 {
@@ -246,5 +274,21 @@ impl Signed {
             receipts: vec![receipt],
         });
         Attestation { key: self.key, signature: self.signature, provenance, sbom }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_order_is_asked_for_anew_when_half_of_its_life_is_over() {
+        let payload = STANDARD.encode(include_str!("../../../trust/tests/golden/order.json"));
+        let envelope = format!(r#"{{"payload":"{payload}"}}"#);
+        // It was issued at 4,000,000 and expires at 6,000,000.
+        assert!(!is_half_over(envelope.as_bytes(), 4_999_999));
+        assert!(is_half_over(envelope.as_bytes(), 5_000_000));
+        assert!(is_half_over(envelope.as_bytes(), 7_000_000));
+        assert!(is_half_over(b"{}", 0), "what cannot be read is not held to be fresh");
     }
 }

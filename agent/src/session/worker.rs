@@ -203,6 +203,9 @@ impl Steps<'_> {
         let built = built?;
         let span = step_span(Phase::Upload, self.work, self.fence);
         let finish = async {
+            // A long build outlasts the order that it began under.
+            let fresh = parts.signing.refreshed(order, &self.work.task, self.fence).await;
+            let order = fresh.map_err(|error| trouble("the result could not be signed", &error))?;
             let signed = self.sign(&order, &built, &toolchain, started_ms).await?;
             self.upload(&built.files, signed).await
         };

@@ -26,6 +26,7 @@ mod pkcs11;
 mod protocol;
 mod sealed_key;
 mod secret;
+mod seen_keyrings;
 mod service;
 mod settings;
 mod setup;

@@ -33,7 +33,7 @@ use meridian_trust::{
     dsse::Envelope,
     executable::{BuildInfo, read_build_info},
     holder::Holder,
-    keyring::{Keyring, Root},
+    keyring::Root,
     keys::{Algorithm, SignError, Signer, VerifyingKey},
     message::{Content, Message},
     order::{Order, SandboxWanted},
@@ -47,6 +47,7 @@ use super::{
     confinement, isolation,
     key_source::KeySource,
     protocol::{Answer, Ask, Begin, Owner, PublicKey, SignAsk, SignedArtifact},
+    seen_keyrings::SeenKeyrings,
     signed_log::{LogError, Signed, SignedLog},
 };
 
@@ -100,7 +101,7 @@ impl From<SignError> for SignerError {
 struct Service {
     key: Box<dyn Signer>,
     log: SignedLog,
-    root: Root,
+    keyrings: SeenKeyrings,
     fleet: FleetName,
     agent: AgentId,
 }
@@ -163,11 +164,12 @@ impl Service {
         let spki = STANDARD.decode(&owner.root).map_err(SignerError::new)?;
         let fleet: FleetName = owner.fleet.parse().map_err(SignerError::new)?;
         let root = VerifyingKey::from_spki(&spki).map_err(SignerError::new)?;
+        let root = Root::new(root, Some(fleet.clone())).map_err(SignerError::new)?;
         let log = SignedLog::open(state).map_err(SignerError::new)?;
         Ok(Self {
             key: source.open(state, algorithm).map_err(SignerError::new)?,
             log,
-            root: Root::new(root, Some(fleet.clone())).map_err(SignerError::new)?,
+            keyrings: SeenKeyrings::open(state, root)?,
             agent: owner.agent.parse().map_err(SignerError::new)?,
             fleet,
         })
@@ -235,9 +237,9 @@ impl Service {
     }
 
     /// The order, if the coordinator gave it to this agent and it still counts.
-    fn order(&self, ask: &SignAsk, now: Wall) -> Result<Order, SignerError> {
+    fn order(&mut self, ask: &SignAsk, now: Wall) -> Result<Order, SignerError> {
         let envelope = |text: &str| Envelope::parse(text.as_bytes()).map_err(SignerError::new);
-        let keyring = Keyring::open(&envelope(&ask.keyring)?, &self.root).map_err(SignerError::new)?;
+        let keyring = self.keyrings.add(&ask.keyring)?;
         if *keyring.fleet() != self.fleet {
             return Err(SignerError::new("the keyring is of another fleet"));
         }
@@ -279,6 +281,7 @@ impl Service {
                 package: ask.package.clone(),
                 placement: order.placement,
                 request_digest: order.request_digest,
+                requester: order.requester.clone(),
                 sandbox: ask.sandbox.clone(),
                 task: order.task.clone(),
             },

@@ -135,7 +135,14 @@ fn work_of(team: &str, files: Files<'_>, cgo: bool) -> Work {
     };
     let host = if cfg!(target_arch = "aarch64") { "linux/arm64" } else { "linux/amd64" };
     let task = TaskId { build: format!("{team}/project/1").parse().unwrap(), ordinal: 0 };
-    Work { task, kind: TaskKind::Compile(host.parse().unwrap()), spec, resolution: None, traceparent: None }
+    Work {
+        task,
+        kind: TaskKind::Compile(host.parse().unwrap()),
+        spec,
+        resolution: None,
+        traceparent: None,
+        requester: None,
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -321,8 +321,8 @@ pub struct VerifyArgs {
     /// that were joined here.
     #[arg(long, value_name = "FILE")]
     pub trust: Option<std::path::PathBuf>,
-    /// What is asked for beyond good signatures: fleet, grade, builders, sources, projects, sandbox, keyring_max_age,
-    /// require.
+    /// What is asked for beyond good signatures: fleet, grade, builders, sources, projects, requesters, sandbox,
+    /// keyring_max_age, require.
     #[arg(long, value_name = "FILE")]
     pub policy: Option<std::path::PathBuf>,
     /// A fresher keyring than the one beside the artifacts, as `meridian keyring export` prints it: a key that was

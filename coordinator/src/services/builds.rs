@@ -68,14 +68,17 @@ impl BuildsService {
     /// Admits a build whose spec is checked and whose source is kept.
     pub(super) async fn admit(
         &self,
+        caller: &Caller,
         project: ProjectId,
         key: IdempotencyKey,
         spec: Box<BuildSpec>,
         traceparent: Option<Traceparent>,
     ) -> Result<Response<v1::SubmitResponse>, Status> {
+        let requester = caller.requester(self.signing.fleet())?;
+        let submit = move |request| Input::Submit { request, project, requester, key, spec, traceparent };
         let reply = self
             .handle
-            .request(move |request| Input::Submit { request, project, key, spec, traceparent })
+            .request(submit)
             .instrument(tracing::info_span!("decide"))
             .await
             .map_err(from_command)?;
@@ -136,7 +139,7 @@ impl v1::builds_server::Builds for BuildsService {
         }
         self.check_spec(&project, &spec)?;
         self.keep_source(&project, &spec.source).await?;
-        self.admit(project, key, spec, traceparent).await
+        self.admit(&caller, project, key, spec, traceparent).await
     }
 
     async fn rebuild(

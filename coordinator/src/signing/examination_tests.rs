@@ -122,6 +122,7 @@ fn order() -> SigningOrder {
         name: None,
         version: "v1.2.3".to_owned(),
         from_scratch: false,
+        requester: "spiffe://acme/team/acme/member/ci".parse().ok(),
     }
 }
 
@@ -148,6 +149,7 @@ fn provenance(order: &SigningOrder) -> Provenance {
             package: "./cmd/web".to_owned(),
             placement: order.placement,
             request_digest: order.request,
+            requester: order.requester.clone(),
             sandbox: Sandbox { kind: "none".to_owned(), features: Vec::new() },
             task: order.task.clone(),
         },

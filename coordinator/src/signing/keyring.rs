@@ -29,8 +29,8 @@ use tokio_util::sync::CancellationToken;
 use super::own_keys::OwnKeys;
 use crate::handle::{CommandError, Handle};
 
-/// How long an order may be followed: longer than a build runs under the default limits. It is asked for when the
-/// attempt begins.
+/// How long an order may be followed. It is asked for when the attempt begins, and again before signing when half of it is
+/// over.
 const ORDER_LIFE: Millis = Millis::minutes(4 * 60);
 /// How often the coordinator asks for its own keys' new life.
 const CERTIFY_EVERY: Duration = Duration::from_secs(24 * 3600);

@@ -93,6 +93,7 @@ impl Signer {
                 package: "example.com/tool".into(),
                 placement,
                 request_digest: request_digest(&work.spec),
+                requester: work.requester.clone(),
                 sandbox: Sandbox { kind: "none".into(), features: Vec::new() },
                 task: work.task.clone(),
             },

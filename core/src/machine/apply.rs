@@ -143,7 +143,8 @@ impl Durable {
     }
 
     fn apply_submitted(&mut self, entry: Entry, kind: &EventKind) -> Result<(), Fault> {
-        let EventKind::BuildSubmitted { build, key, request_digest, spec, traceparent } = kind else {
+        let EventKind::BuildSubmitted { build, key, request_digest, spec, traceparent, requester } = kind
+        else {
             return Ok(());
         };
         let last = self.projects.get(&build.project).copied().unwrap_or(0);
@@ -173,6 +174,7 @@ impl Durable {
             state: BuildState::Running,
             revision: entry.index,
             traceparent: traceparent.clone(),
+            requester: requester.clone(),
             tasks: new_tasks(build, 0, kinds),
         };
         self.index.list_build(&record);

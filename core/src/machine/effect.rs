@@ -6,6 +6,7 @@ use crate::{
     keyring::{CertifiedKey, KeyHolder, KeyId},
     machine::record::{TaskKind, TokenGrant},
     quantity::Millis,
+    requester::Requester,
     trace::Traceparent,
 };
 
@@ -239,4 +240,6 @@ pub struct Work {
     pub resolution: Option<Resolution>,
     /// The trace to join; `None` when the build's caller traced nothing.
     pub traceparent: Option<Traceparent>,
+    /// Who asked for the build; `None` for a build of before this was kept.
+    pub requester: Option<Requester>,
 }

@@ -11,6 +11,7 @@ use crate::{
         input::{Failure, Outcome},
         record::{Placement, TokenGrant},
     },
+    requester::Requester,
     time::Wall,
     trace::Traceparent,
 };
@@ -44,6 +45,8 @@ pub enum EventKind {
         spec: Box<BuildSpec>,
         /// The trace that the build belongs to; events of before this was kept have none.
         traceparent: Option<Traceparent>,
+        /// Who asked; events of before this was kept do not say.
+        requester: Option<Requester>,
     },
     /// A task was placed.
     TaskPlaced {

@@ -11,6 +11,7 @@ use crate::{
     keyring::{KeyClaim, KeyId},
     machine::record::TokenGrant,
     quantity::{ByteCount, Millis},
+    requester::Requester,
     sandbox::Sandbox,
     time::Wall,
     trace::Traceparent,
@@ -30,6 +31,8 @@ pub enum Input {
         request: RequestId,
         /// Whose build it is.
         project: ProjectId,
+        /// Who asks, as the shell authenticated them.
+        requester: Requester,
         /// Makes the request repeatable.
         key: IdempotencyKey,
         /// What is asked. Checked already by [`BuildSpec::check`], and its receipts by their holder.

@@ -25,6 +25,7 @@ impl Durable {
             spec: build.spec.clone(),
             resolution: build.resolution.clone(),
             traceparent: build.traceparent.clone(),
+            requester: build.requester.clone(),
         })
     }
 
@@ -69,6 +70,7 @@ impl SigningOrder {
             name: spec.name.clone(),
             version: spec.version.clone(),
             from_scratch: spec.from_scratch,
+            requester: work.requester.clone(),
         })
     }
 }

@@ -14,6 +14,7 @@ use crate::{
     },
     keyring::CertifiedKey,
     machine::input::Failure,
+    requester::Requester,
     time::Wall,
     trace::Traceparent,
 };
@@ -82,6 +83,8 @@ pub struct BuildRecord {
     pub revision: JournalIndex,
     /// The trace that the build belongs to: every attempt joins it.
     pub traceparent: Option<Traceparent>,
+    /// Who asked for it; not known of a build that was submitted before this was kept.
+    pub requester: Option<Requester>,
     /// Its tasks by ordinal.
     pub tasks: Vec<TaskRecord>,
 }

@@ -10,6 +10,7 @@ use crate::{
     attestation::{self, Attested, Evidence},
     build::{Artifact, BuildSpec, Resolution, Source, TEXT_LEN_MAX},
     digest::Digest,
+    golang::semver,
     id::{Fence, SessionId, TaskId},
     machine::{
         effect::Order,
@@ -189,7 +190,7 @@ fn check(spec: &BuildSpec, kind: &TaskKind, outcome: &Outcome) -> Result<(), Str
 }
 
 fn check_resolution(spec: &BuildSpec, found: &Resolution) -> Result<(), String> {
-    let Source::Module { package, .. } = &spec.source else {
+    let Source::Module { package, query } = &spec.source else {
         return Err("the source is no module".to_owned());
     };
     let is_within = package
@@ -198,10 +199,23 @@ fn check_resolution(spec: &BuildSpec, found: &Resolution) -> Result<(), String> 
     if found.module.is_empty() || !is_within {
         return Err(format!("package {package} is not in module {:?}", clamp(&found.module, 200)));
     }
+    // `v2.0.0` of a module without a go.mod file is called `v2.0.0+incompatible`.
+    let is_same =
+        found.version.strip_prefix(query.as_str()).is_some_and(|rest| matches!(rest, "" | "+incompatible"));
+    if is_exact(query) && !is_same {
+        return Err(format!("version {query} was asked for, and {:?} was found", clamp(&found.version, 200)));
+    }
     if found.version.is_empty() || found.version.len() > TEXT_LEN_MAX || found.sum.len() > TEXT_LEN_MAX {
         return Err("the version or its sum is empty or too long".to_owned());
     }
     Ok(())
+}
+
+/// Whether a query means one version, whatever else is published: a canonical semantic version does, a prefix of one, a
+/// branch or `latest` does not.
+fn is_exact(query: &str) -> bool {
+    let version = query.strip_suffix("+incompatible").unwrap_or(query);
+    semver::canonical(version).is_some_and(|canonical| canonical == version)
 }
 
 fn check_artifacts(spec: &BuildSpec, artifacts: &[Artifact]) -> Result<(), String> {

@@ -125,8 +125,8 @@ impl Turn<'_> {
     fn decide(&mut self, input: Input) {
         match input {
             Input::Lead { epoch } => self.lead(epoch),
-            Input::Submit { request, project, key, spec, traceparent } => {
-                self.submit(request, &project, key, spec, traceparent);
+            Input::Submit { request, project, requester, key, spec, traceparent } => {
+                self.submit(request, &project, requester, key, spec, traceparent);
             }
             Input::Cancel { request, build } => self.cancel(request, &build),
             Input::CreateToken { request, hash, grant, lifetime } => {

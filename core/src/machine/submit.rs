@@ -9,6 +9,7 @@ use crate::{
         request::request_digest,
         step::Turn,
     },
+    requester::Requester,
     trace::Traceparent,
 };
 
@@ -18,6 +19,7 @@ impl Turn<'_> {
         &mut self,
         request: RequestId,
         project: &ProjectId,
+        requester: Requester,
         key: IdempotencyKey,
         spec: Box<BuildSpec>,
         traceparent: Option<Traceparent>,
@@ -37,6 +39,7 @@ impl Turn<'_> {
                         request_digest: digest,
                         spec,
                         traceparent,
+                        requester: Some(requester),
                     });
                     Reply::Submitted { build }
                 }

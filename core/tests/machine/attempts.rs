@@ -30,6 +30,7 @@ fn work() -> Box<Work> {
         spec: tree(1),
         resolution: None,
         traceparent: None,
+        requester: None,
     })
 }
 

@@ -20,11 +20,16 @@ use meridian_core::{
         record::{BuildState, TaskState},
     },
     quantity::{ByteCount, Millis},
+    requester::Requester,
     sandbox::Sandbox,
     time::{Mono, Now, Wall},
 };
 
 pub(crate) const WALL_START_MS: u64 = 1_800_000_000_000;
+
+pub(crate) fn requester() -> Requester {
+    "spiffe://acme/team/acme/member/ci".parse().unwrap()
+}
 
 pub(crate) fn project() -> ProjectId {
     "acme/web".parse().unwrap()
@@ -331,7 +336,14 @@ impl Fleet {
 
     pub(crate) fn submit_as(&mut self, text: &str, spec: BuildSpec) -> Reply {
         let (project, key, spec) = (project(), key(text), Box::new(spec));
-        self.ask(|request| Input::Submit { request, project, key, spec, traceparent: None })
+        self.ask(|request| Input::Submit {
+            request,
+            project,
+            requester: requester(),
+            key,
+            spec,
+            traceparent: None,
+        })
     }
 
     pub(crate) fn submit(&mut self, spec: BuildSpec) -> BuildId {

@@ -1,6 +1,7 @@
 //! Leases: granted once, kept alive, lost, and reported under.
 
 use meridian_core::{
+    build::{BuildSpec, Resolution, Source},
     digest::Digest,
     id::{Fence, PlacementNumber, SessionId},
     machine::{
@@ -29,6 +30,52 @@ fn a_module_build_resolves_once_and_then_compiles_for_each_platform() {
     assert_eq!(fleet.build_state(&build), BuildState::Succeeded);
     assert!(fleet.machine.is_idle());
     fleet.check_replay();
+}
+
+/// Whether a resolution of `example.com/mod/cmd/tool@query` counts.
+fn is_resolved(query: &str, module: &str, version: &str) -> bool {
+    let mut fleet = Fleet::new();
+    let package = "example.com/mod/cmd/tool".to_owned();
+    fleet.submit(BuildSpec { source: Source::Module { package, query: query.to_owned() }, ..tree(1) });
+    fleet.attach(1, "eu/a", 4);
+    let leases = fleet.lease_all(1);
+    let (module, version) = (module.to_owned(), version.to_owned());
+    let found = Outcome::Resolved(Resolution { module, version, sum: "h1:abc".to_owned() });
+    fleet.report(1, &leases[0].0, leases[0].1, found)
+}
+
+#[test]
+fn a_version_that_was_asked_for_exactly_is_the_one_that_counts() {
+    for (query, version, counts) in [
+        ("v1.4.2", "v1.4.2", true),
+        ("v1.4.2", "v1.4.1", false),
+        ("v1.4.2", "v1.4.20", false),
+        ("v1.4.2", "v1.4.2-rc.1", false),
+        ("v1.4.2-rc.1", "v1.4.2", false),
+        ("v2.0.0", "v2.0.0+incompatible", true),
+        ("v2.0.0+incompatible", "v2.0.0+incompatible", true),
+        ("v2.0.0+incompatible", "v2.0.0", false),
+        ("v2.0.0+incompatible", "v2.0.1+incompatible", false),
+        ("v1", "v1.4.1", true),
+        ("latest", "v1.4.1", true),
+        ("main", "v0.0.0-20260101000000-0123456789ab", true),
+    ] {
+        assert_eq!(is_resolved(query, "example.com/mod", version), counts, "{query}: {version}");
+    }
+}
+
+#[test]
+fn a_package_is_looked_for_in_no_module_that_is_not_above_it() {
+    for (module, counts) in [
+        ("example.com/mod", true),
+        ("example.com/mod/cmd/tool", true),
+        ("example.com/mo", false),
+        ("example.com/mod/cmd/tool/x", false),
+        ("evil.test/mod", false),
+        ("", false),
+    ] {
+        assert_eq!(is_resolved("latest", module, "v1.4.2"), counts, "{module:?}");
+    }
 }
 
 #[test]

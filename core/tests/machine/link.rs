@@ -18,7 +18,7 @@ use meridian_core::{
 };
 
 use crate::fixture::{
-    Audit, WALL_START_MS, agent, built, failed, key, offer, project, resolved, sign, signing_key,
+    Audit, WALL_START_MS, agent, built, failed, key, offer, project, requester, resolved, sign, signing_key,
 };
 
 /// A request whose answer nobody waits for.
@@ -139,7 +139,8 @@ impl Fleet {
     pub(crate) fn submit(&mut self, number: usize, spec: BuildSpec) {
         let (request, project) = (RequestId(number as u64), project());
         let key = key(&format!("k{number}"));
-        self.decide(Input::Submit { request, project, key, spec: Box::new(spec), traceparent: None });
+        let (requester, spec) = (requester(), Box::new(spec));
+        self.decide(Input::Submit { request, project, requester, key, spec, traceparent: None });
     }
 
     /// The journal is synced: what was decided becomes durable, and its effects leave.

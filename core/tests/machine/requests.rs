@@ -16,7 +16,7 @@ use meridian_core::{
     time::{Mono, Now, Wall},
 };
 
-use crate::fixture::{Fleet, agent, built, key, module, project, task, tree};
+use crate::fixture::{Fleet, agent, built, key, module, project, requester, task, tree};
 
 #[test]
 fn the_same_key_and_request_is_the_same_build() {
@@ -40,7 +40,14 @@ fn every_attempt_joins_the_trace_that_the_build_came_with_and_a_repeat_changes_n
     let traced = |fleet: &mut Fleet, parent: u64| {
         let traceparent = format!("00-4bf92f3577b34da6a3ce929d0e0e4736-{parent:016x}-01").parse().ok();
         let (project, key, spec) = (project(), key("k"), Box::new(tree(1)));
-        fleet.ask(|request| Input::Submit { request, project, key, spec, traceparent })
+        fleet.ask(|request| Input::Submit {
+            request,
+            project,
+            requester: requester(),
+            key,
+            spec,
+            traceparent,
+        })
     };
     let parents = |fleet: &mut Fleet| -> Vec<String> {
         let sent = std::mem::take(&mut fleet.sent).into_iter();
@@ -194,7 +201,8 @@ fn nobody_decides_before_leading_and_an_old_term_cannot_lead() {
     let mut machine = Machine::new(fleet.machine.durable().clone(), Limits::default());
     let (spec, key) = (Box::new(tree(1)), key("k"));
     let request = meridian_core::id::RequestId(1);
-    let submit = Input::Submit { request, project: project(), key, spec, traceparent: None };
+    let submit =
+        Input::Submit { request, project: project(), requester: requester(), key, spec, traceparent: None };
     assert_eq!(machine.step(now, submit), Step::default());
     assert_eq!(machine.step(now, Input::Lead { epoch: Epoch(1) }), Step::default());
     assert!(!machine.is_leading());

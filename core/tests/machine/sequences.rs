@@ -20,7 +20,8 @@ use meridian_core::{
 use proptest::prelude::*;
 
 use crate::fixture::{
-    Fleet, agent, built, failed, in_region, key, module, offer, project, repeated, resolved, sign, tree,
+    Fleet, agent, built, failed, in_region, key, module, offer, project, repeated, requester, resolved, sign,
+    tree,
 };
 
 #[derive(Debug, Clone)]
@@ -192,6 +193,7 @@ fn run(fleet: &mut Fleet, op: Op) {
             fleet.ask(|request| Input::Submit {
                 request,
                 project,
+                requester: requester(),
                 key,
                 spec: Box::new(spec),
                 traceparent: None,

@@ -12,6 +12,7 @@ use meridian_core::{
         input::Input,
         record::BuildState,
     },
+    requester::Requester,
     time::{Mono, Now, Wall},
 };
 use meridian_store::journal::LossyDisk;
@@ -93,6 +94,10 @@ pub fn simulate(seed: u64, power_cuts: u64) -> Verdict {
         doubled: world.ledger.doubled(),
         findings: world.ledger.findings(),
     }
+}
+
+fn requester() -> Requester {
+    "spiffe://storm/team/acme/member/ci".parse().expect("a requester's id")
 }
 
 fn project() -> ProjectId {
@@ -285,7 +290,8 @@ impl World {
             let request = RequestId(self.next_request);
             self.requests.insert(request, *number);
             let (key, spec) = (wish.key.clone(), Box::new(wish.spec.clone()));
-            self.inbox.push_back(Input::Submit { request, project: project(), key, spec, traceparent: None });
+            let (project, requester) = (project(), requester());
+            self.inbox.push_back(Input::Submit { request, project, requester, key, spec, traceparent: None });
         }
     }
 

@@ -6,7 +6,7 @@ use meridian_core::{
     quantity::Millis,
 };
 
-use super::field::{ConvertError, message, optional, required, text, trace, trace_text};
+use super::field::{ConvertError, message, optional, requester, required, text, trace, trace_text};
 use crate::v1;
 
 /// What the coordinator said, checked for its shape.
@@ -109,6 +109,7 @@ impl From<&Work> for v1::Work {
             spec: Some((&work.spec).into()),
             resolution: work.resolution.as_ref().map(Into::into),
             traceparent: trace_text(work.traceparent.as_ref()),
+            requester: work.requester.as_ref().map(ToString::to_string),
         }
     }
 }
@@ -123,6 +124,7 @@ impl TryFrom<v1::Work> for Work {
             spec: message(wire.spec, "spec")?,
             resolution: optional(wire.resolution, "resolution")?,
             traceparent: trace(&wire.traceparent, "traceparent")?,
+            requester: requester(wire.requester.as_deref(), "requester")?,
         })
     }
 }

@@ -3,7 +3,7 @@
 use std::{fmt::Display, str::FromStr};
 
 use bytes::Bytes;
-use meridian_core::{digest::Digest, trace::Traceparent};
+use meridian_core::{digest::Digest, requester::Requester, trace::Traceparent};
 
 /// A message from outside did not have the shape that it must have.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -111,6 +111,11 @@ pub(crate) fn trace_text(traceparent: Option<&Traceparent>) -> String {
 /// A trace context; empty when there is none.
 pub(crate) fn trace(value: &str, field: &'static str) -> Result<Option<Traceparent>, ConvertError> {
     if value.is_empty() { Ok(None) } else { text(value, field).map(Some) }
+}
+
+/// Who asked; none in what was written before this was kept.
+pub(crate) fn requester(value: Option<&str>, field: &'static str) -> Result<Option<Requester>, ConvertError> {
+    value.map(|value| text(value, field)).transpose()
 }
 
 /// What is said of a value that this version does not know.

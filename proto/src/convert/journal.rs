@@ -13,13 +13,15 @@ use meridian_core::{
         event::{Event, EventKind},
         record::{Record, TokenGrant},
     },
+    requester::Requester,
     time::Wall,
     trace::Traceparent,
 };
 use prost::Message;
 
 use super::field::{
-    ConvertError, digest, digest_bytes, digests, digests_bytes, message, required, text, trace, trace_text,
+    ConvertError, digest, digest_bytes, digests, digests_bytes, message, requester, required, text, trace,
+    trace_text,
 };
 use crate::v1::{self, event as wire};
 
@@ -116,6 +118,7 @@ fn build_submitted(
     request_digest: &Digest,
     spec: &BuildSpec,
     traceparent: Option<&Traceparent>,
+    requester: Option<&Requester>,
 ) -> wire::BuildSubmitted {
     wire::BuildSubmitted {
         build: build.to_string(),
@@ -123,6 +126,7 @@ fn build_submitted(
         request_digest: digest_bytes(request_digest),
         spec: Some(spec.into()),
         traceparent: trace_text(traceparent),
+        requester: requester.map(ToString::to_string),
     }
 }
 
@@ -151,8 +155,16 @@ impl From<&EventKind> for v1::event::Kind {
     fn from(kind: &EventKind) -> Self {
         match kind {
             EventKind::EpochBegan { epoch } => Self::EpochBegan(wire::EpochBegan { epoch: epoch.0 }),
-            EventKind::BuildSubmitted { build, key, request_digest, spec, traceparent } => {
-                Self::BuildSubmitted(build_submitted(build, key, request_digest, spec, traceparent.as_ref()))
+            EventKind::BuildSubmitted { build, key, request_digest, spec, traceparent, requester } => {
+                let (traceparent, requester) = (traceparent.as_ref(), requester.as_ref());
+                Self::BuildSubmitted(build_submitted(
+                    build,
+                    key,
+                    request_digest,
+                    spec,
+                    traceparent,
+                    requester,
+                ))
             }
             EventKind::TaskPlaced { task, placement } => Self::TaskPlaced(wire::TaskPlaced {
                 task: task.to_string(),
@@ -231,6 +243,7 @@ impl TryFrom<v1::event::Kind> for EventKind {
                 request_digest: digest(&e.request_digest, "build_submitted.request_digest")?,
                 spec: Box::new(message(e.spec, "build_submitted.spec")?),
                 traceparent: trace(&e.traceparent, "build_submitted.traceparent")?,
+                requester: requester(e.requester.as_deref(), "build_submitted.requester")?,
             },
             Wire::TaskPlaced(e) => Self::TaskPlaced {
                 task: text(&e.task, "task_placed.task")?,

@@ -10,8 +10,8 @@ use meridian_core::{
 };
 
 use super::field::{
-    ConvertError, digest, digest_bytes, digests, digests_bytes, list, message, messages, optional, required,
-    text, trace, trace_text, unknown,
+    ConvertError, digest, digest_bytes, digests, digests_bytes, list, message, messages, optional, requester,
+    required, text, trace, trace_text, unknown,
 };
 use crate::v1;
 
@@ -122,6 +122,7 @@ impl From<&BuildRecord> for v1::Build {
             state: v1::BuildState::from(build.state).into(),
             revision: build.revision.0,
             traceparent: trace_text(build.traceparent.as_ref()),
+            requester: build.requester.as_ref().map(ToString::to_string),
             tasks: messages(&build.tasks),
         }
     }
@@ -147,6 +148,7 @@ impl TryFrom<v1::Build> for BuildRecord {
             state: build_state(wire.state)?,
             revision: JournalIndex(wire.revision),
             traceparent: trace(&wire.traceparent, "traceparent")?,
+            requester: requester(wire.requester.as_deref(), "requester")?,
             tasks: tasks.collect::<Result<_, _>>()?,
             id,
         })

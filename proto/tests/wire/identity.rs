@@ -21,7 +21,7 @@ use proptest::{collection::vec, option, prelude::*};
 use prost::Message;
 
 use crate::strategies::{
-    event, fence, number, outcome, record, resolution, spec, task, task_kind, traceparent,
+    event, fence, number, outcome, record, requester, resolution, spec, task, task_kind, traceparent,
 };
 
 fn agent_said() -> BoxedStrategy<AgentSaid> {
@@ -79,9 +79,10 @@ fn agent_said() -> BoxedStrategy<AgentSaid> {
 }
 
 fn coordinator_said() -> BoxedStrategy<CoordinatorSaid> {
-    let work = (task(), task_kind(), spec(), option::of(resolution()), option::of(traceparent())).prop_map(
-        |(task, kind, spec, resolution, traceparent)| {
-            Box::new(Work { task, kind, spec, resolution, traceparent })
+    let asked = (option::of(traceparent()), option::of(requester()));
+    let work = (task(), task_kind(), spec(), option::of(resolution()), asked).prop_map(
+        |(task, kind, spec, resolution, (traceparent, requester))| {
+            Box::new(Work { task, kind, spec, resolution, traceparent, requester })
         },
     );
     let order = prop_oneof![

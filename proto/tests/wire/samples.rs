@@ -22,6 +22,7 @@ use meridian_core::{
     time::Wall,
 };
 
+const REQUESTER: &str = "spiffe://acme/team/acme/member/ci";
 const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
 const AT: Wall = Wall(1_767_225_600_123);
@@ -201,7 +202,12 @@ pub(crate) fn events() -> Vec<(&'static str, Event)> {
         request_digest: Digest::of(b"request"),
         spec: Box::new(spec),
         traceparent: None,
+        requester: None,
     };
+    let mut requested = submitted(tree_spec());
+    if let EventKind::BuildSubmitted { requester, .. } = &mut requested {
+        *requester = REQUESTER.parse().ok();
+    }
     let mut traced = submitted(tree_spec());
     if let EventKind::BuildSubmitted { traceparent, .. } = &mut traced {
         *traceparent = TRACE.parse().ok();
@@ -229,6 +235,7 @@ pub(crate) fn events() -> Vec<(&'static str, Event)> {
         ("build_submitted_local_toolchain", submitted(local)),
         ("build_submitted_traced", traced),
         ("build_submitted_from_scratch", submitted(scratch)),
+        ("build_submitted_requested", requested),
         ("build_submitted_rebuild", submitted(rebuild_spec())),
         ("task_placed", EventKind::TaskPlaced { task: task(), placement: placement() }),
         ("placement_withdrawn", withdrawn),
@@ -315,6 +322,7 @@ fn build_record(spec: BuildSpec, state: BuildState, states: Vec<TaskState>) -> R
         state,
         revision: JournalIndex(123),
         traceparent: None,
+        requester: None,
     }))
 }
 
@@ -354,6 +362,10 @@ pub(crate) fn records() -> Vec<(&'static str, Record)> {
     if let Record::Build(build) = &mut traced {
         build.traceparent = TRACE.parse().ok();
     }
+    let mut requested = build_record(tree_spec(), BuildState::Running, vec![TaskState::Queued]);
+    if let Record::Build(build) = &mut requested {
+        build.requester = REQUESTER.parse().ok();
+    }
     let failed = TaskState::Failed { at: AT, failure: failure(FailureKind::Compile), log: log() };
     let member = TokenGrant::Member { team: "acme".parse().unwrap(), name: "ana".parse().unwrap() };
     let token = |grant| Record::Token(TokenRecord { hash: Digest::of(b"secret"), grant, expires: AT });
@@ -367,6 +379,7 @@ pub(crate) fn records() -> Vec<(&'static str, Record)> {
     vec![
         ("counters", Record::Counters(counters)),
         ("project", Record::Project(ProjectRecord { id: "acme/web".parse().unwrap(), last_build: 17 })),
+        ("build_requested", requested),
         ("build_running", build_record(module_spec(), BuildState::Running, running)),
         ("build_succeeded", build_record(tree_spec(), BuildState::Succeeded, vec![succeeded.clone()])),
         ("build_failed", build_record(tree_spec(), BuildState::Failed, vec![succeeded, failed])),

@@ -18,6 +18,7 @@ use meridian_core::{
         },
     },
     quantity::ByteCount,
+    requester::Requester,
     time::Wall,
     trace::Traceparent,
 };
@@ -34,6 +35,12 @@ pub(crate) fn traceparent() -> BoxedStrategy<Traceparent> {
         .prop_map(|(trace, parent, flags)| {
             format!("00-{trace:032x}-{parent:016x}-{flags:02x}").parse().unwrap()
         })
+        .boxed()
+}
+
+pub(crate) fn requester() -> BoxedStrategy<Requester> {
+    (NAME, NAME)
+        .prop_map(|(team, name)| format!("spiffe://acme/team/{team}/member/{name}").parse().unwrap())
         .boxed()
 }
 
@@ -251,13 +258,14 @@ fn certified_key() -> BoxedStrategy<CertifiedKey> {
 pub(crate) fn event() -> BoxedStrategy<Event> {
     let kind = prop_oneof![
         any::<u64>().prop_map(|epoch| EventKind::EpochBegan { epoch: Epoch(epoch) }),
-        (build(), key(), digest(), spec(), option::of(traceparent())).prop_map(
-            |(build, key, request_digest, spec, traceparent)| EventKind::BuildSubmitted {
+        (build(), key(), digest(), spec(), option::of(traceparent()), option::of(requester())).prop_map(
+            |(build, key, request_digest, spec, traceparent, requester)| EventKind::BuildSubmitted {
                 build,
                 key,
                 request_digest,
                 spec: Box::new(spec),
-                traceparent
+                traceparent,
+                requester,
             }
         ),
         (task(), placement()).prop_map(|(task, placement)| EventKind::TaskPlaced { task, placement }),
@@ -352,8 +360,8 @@ fn build_record() -> BoxedStrategy<BuildRecord> {
     ];
     let tasks = vec((task_kind(), task_state(), vec(task_step(), 0..3)), 0..3);
     let ends = (wall(), option::of(wall()), option::of(resolution()), state, option::of(traceparent()));
-    (build(), key(), digest(), spec(), ends, any::<[u64; 2]>(), tasks)
-        .prop_map(|(id, key, request_digest, spec, ends, [submission, revision], tasks)| {
+    (build(), key(), digest(), spec(), ends, any::<[u64; 2]>(), tasks, option::of(requester()))
+        .prop_map(|(id, key, request_digest, spec, ends, [submission, revision], tasks, requester)| {
             let (submitted, finished, resolution, state, traceparent) = ends;
             let task = |((kind, state, history), ordinal)| TaskRecord {
                 id: TaskId { build: id.clone(), ordinal },
@@ -374,6 +382,7 @@ fn build_record() -> BoxedStrategy<BuildRecord> {
                 state,
                 revision: JournalIndex(revision),
                 traceparent,
+                requester,
             }
         })
         .boxed()

@@ -10,6 +10,7 @@
 
 pub(crate) mod as_base64;
 pub(crate) mod as_number;
+pub(crate) mod as_optional_text;
 pub(crate) mod as_text;
 mod canonical;
 

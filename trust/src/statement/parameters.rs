@@ -5,11 +5,12 @@ use meridian_core::{
     digest::Digest,
     golang::{h1::H1, platform::Platform},
     id::{Fence, PlacementNumber, TaskId},
+    requester::Requester,
 };
 use serde::{Deserialize, Serialize};
 
 use super::core_types::{BuildFlagsWire, PlatformWire, ToolchainWire, optional_origin};
-use crate::document::{as_number, as_text};
+use crate::document::{as_number, as_optional_text, as_text};
 
 /// Everything from outside that decides what comes out. The coordinator orders it, the provenance repeats it.
 ///
@@ -88,6 +89,10 @@ pub struct InternalParameters {
     /// The digest of the whole request.
     #[serde(with = "as_text")]
     pub request_digest: Digest,
+    /// Who asked for the build, as the coordinator authenticated them: whose word the source's origin, the version,
+    /// the names and the stamps are. Statements of before this was kept do not say.
+    #[serde(default, with = "as_optional_text", skip_serializing_if = "Option::is_none")]
+    pub requester: Option<Requester>,
     /// What stood around the compiler.
     pub sandbox: Sandbox,
     /// The task.

@@ -52,6 +52,7 @@ pub(crate) fn provenance() -> Provenance {
             package: "./cmd/web".to_owned(),
             placement: PlacementNumber(12),
             request_digest: Digest::of(b"a request"),
+            requester: None,
             sandbox: Sandbox {
                 features: vec!["landlock".to_owned(), "network".to_owned(), "seccomp".to_owned()],
                 kind: "namespaces".to_owned(),
@@ -246,6 +247,21 @@ fn a_repository_s_short_address_is_written_as_the_one_it_means() {
 fn a_source_is_named_by_its_repository_or_its_package() {
     assert_eq!(provenance().external.source.name(), "https://git.example.org/acme/web");
     assert_eq!(module_provenance().external.source.name(), "golang.org/x/tools/cmd/stringer");
+}
+
+#[test]
+fn a_statement_names_who_asked_and_an_early_one_nobody() {
+    let mut provenance = provenance();
+    let early = String::from_utf8(provenance.to_statement().unwrap()).unwrap();
+    assert!(!early.contains("requester"), "{early}");
+    provenance.internal.requester = "spiffe://acme/team/web/member/ci".parse().ok();
+    let json = String::from_utf8(provenance.to_statement().unwrap()).unwrap();
+    let said = r#""requester":"spiffe://acme/team/web/member/ci""#;
+    assert!(json.contains(said), "{json}");
+    assert_eq!(Provenance::from_statement(json.as_bytes()).unwrap(), provenance);
+    for no_id in [r#""requester":null"#, r#""requester":"ci""#, r#""requester":7"#] {
+        assert!(Provenance::from_statement(json.replace(said, no_id).as_bytes()).is_err(), "{no_id}");
+    }
 }
 
 #[test]

@@ -103,6 +103,13 @@ pub(super) fn pinned() -> Root {
     Root::new(key(1, Algorithm::EcdsaP256).public().clone(), Some(FleetName::new("acme").unwrap())).unwrap()
 }
 
+/// The sample statement of a build that a member asked for.
+fn requested() -> Provenance {
+    let mut provenance = provenance();
+    provenance.internal.requester = "spiffe://acme/team/web/member/ci".parse().ok();
+    provenance
+}
+
 impl Plan {
     pub(super) fn new(algorithm: Algorithm) -> Self {
         let (signer, accepter) = (key(2, algorithm), key(3, Algorithm::EcdsaP256));
@@ -115,7 +122,7 @@ impl Plan {
             version: 42,
             issued: Some(ACCEPTED),
             fleet: FleetName::new("acme").unwrap(),
-            provenance: provenance(),
+            provenance: requested(),
             accept: |_| {},
         }
     }

@@ -90,6 +90,7 @@ impl<'a> Examination<'a> {
                         provenance.internal.task.build.project.to_string()
                     })
                 }
+                CheckName::AllowedRequester => self.requester(),
                 CheckName::Sandbox => self.sandbox(),
             };
             let required = name.is_always_required() || self.verifier.policy.require.contains(&name);
@@ -333,6 +334,16 @@ impl<'a> Examination<'a> {
             Some(pattern) => Outcome::Passed(format!("{what} {value} is allowed by {pattern}")),
             None => Outcome::Failed(format!("{what} {value} is not one that the policy allows")),
         }
+    }
+
+    fn requester(&self) -> Outcome {
+        let patterns = self.verifier.policy.requesters.as_deref();
+        let is_unsaid = self.provenance.as_ref().is_some_and(|said| said.internal.requester.is_none());
+        if patterns.is_some() && is_unsaid {
+            return Outcome::Failed("the provenance does not say who asked for the build".to_owned());
+        }
+        let said = |provenance: &Provenance| provenance.internal.requester.as_ref().map(ToString::to_string);
+        self.allowed("requester", patterns, |provenance| said(provenance).unwrap_or_default())
     }
 
     fn sandbox(&self) -> Outcome {

@@ -53,6 +53,7 @@ fn what_is_genuine_is_trusted_and_the_report_says_what_it_is() {
             builders = ["spiffe://acme/agent/*"]
             sources = ["https://git.example.org/acme/*"]
             projects = ["acme/web"]
+            requesters = ["spiffe://acme/team/web/*"]
             sandbox = ["network"]
             keyring_max_age = "1d"
             require = ["fleet", "public-key", "message-bundle", "sbom"]
@@ -295,10 +296,20 @@ fn a_policy_allows_what_it_names_and_nothing_else() {
             "eu-central/a1 is not",
         ),
         (r#"sources = ["https://git.example.org/other/*"]"#, CheckName::AllowedSource, "acme/web is not"),
+        (
+            r#"requesters = ["spiffe://acme/team/other/*"]"#,
+            CheckName::AllowedRequester,
+            "requester spiffe://acme/team/web/member/ci is not",
+        ),
         (r#"projects = ["acme/shop", "other/*"]"#, CheckName::AllowedProject, "project acme/web is not"),
     ] {
         check(&dist.verify(policy), &[name], part);
     }
+    // A statement of before requesters were kept names nobody, and nobody is not allowed.
+    let mut early = plan();
+    early.provenance.internal.requester = None;
+    let asked = r#"requesters = ["spiffe://acme/team/web/*"]"#;
+    check(&early.make().verify(asked), &[CheckName::AllowedRequester], "does not say who asked");
     // A rule that cannot be judged is not met.
     let mut dist = plan().make();
     dist.provenance = None;

@@ -6,6 +6,7 @@
 //! builders = ["spiffe://acme/agent/*"]
 //! sources = ["https://git.example.org/acme/*", "golang.org/x/tools/cmd/stringer"]
 //! projects = ["acme/*"]
+//! requesters = ["spiffe://acme/team/web/member/ci"]
 //! sandbox = ["network", "seccomp"]
 //! keyring_max_age = "30d"
 //! require = ["message-bundle", "sbom"]
@@ -13,7 +14,7 @@
 //!
 //! `sandbox = "required"` asks for one of any kind, and for none of its features.
 //!
-//! Every key is optional. `builders`, `sources` and `projects` allow what they name and nothing else; `sandbox` and
+//! Every key is optional. `builders`, `sources`, `projects` and `requesters` allow what they name and nothing else; `sandbox` and
 //! `require` name what must be there at least. A misspelt key would
 //! silently ask for less, so an unknown one is a mistake, and all mistakes are told at once.
 
@@ -38,6 +39,8 @@ pub struct Policy {
     pub sources: Option<Vec<Pattern>>,
     /// Only these projects, as `TEAM/PROJECT`.
     pub projects: Option<Vec<Pattern>>,
+    /// Only what these asked for, by SPIFFE id: whose word a source's origin, a version and stamps are.
+    pub requesters: Option<Vec<Pattern>>,
     /// What the sandbox must have confined, at least: features as the provenance names them. An empty list asks for
     /// a sandbox of any kind.
     pub sandbox: Option<Vec<Feature>>,
@@ -85,8 +88,17 @@ impl fmt::Display for PolicyError {
     }
 }
 
-const KEYS: [&str; 8] =
-    ["fleet", "grade", "builders", "sources", "projects", "sandbox", "keyring_max_age", "require"];
+const KEYS: [&str; 9] = [
+    "fleet",
+    "grade",
+    "builders",
+    "sources",
+    "projects",
+    "requesters",
+    "sandbox",
+    "keyring_max_age",
+    "require",
+];
 const POLICY_LEN_MAX: usize = 1 << 20;
 
 impl Pattern {
@@ -142,6 +154,14 @@ impl FromStr for Feature {
 }
 
 impl Policy {
+    /// Whether it allows sources by a repository's address without saying whose word that is. A package's import
+    /// path begins with a host as well, but has no scheme.
+    #[must_use]
+    pub fn believes_any_requester(&self) -> bool {
+        let is_address = |pattern: &Pattern| pattern.text.contains(':') && !pattern.text.starts_with("tree:");
+        self.requesters.is_none() && self.sources.iter().flatten().any(is_address)
+    }
+
     /// Reads a policy.
     ///
     /// # Errors
@@ -176,6 +196,7 @@ impl Policy {
             "builders" => self.builders = Some(reader.list("builders", value)),
             "sources" => self.sources = Some(reader.list("sources", value)),
             "projects" => self.projects = Some(reader.list("projects", value)),
+            "requesters" => self.requesters = Some(reader.list("requesters", value)),
             "sandbox" => self.sandbox = Some(reader.sandbox(value)),
             "keyring_max_age" => {
                 let age: Option<AgeText> = reader.text("keyring_max_age", value);
@@ -309,6 +330,7 @@ mod tests {
             builders = ["spiffe://acme/agent/*"]
             sources = ["https://git.example.org/acme/*", "golang.org/x/tools/cmd/stringer"]
             projects = ["acme/web"]
+            requesters = ["spiffe://acme/team/web/*"]
             sandbox = ["network"]
             keyring_max_age = "30d"
             require = ["message-bundle", "public-key"]
@@ -320,10 +342,24 @@ mod tests {
         assert_eq!(policy.builders.unwrap()[0].to_string(), "spiffe://acme/agent/*");
         assert_eq!(policy.sources.unwrap()[1].to_string(), "golang.org/x/tools/cmd/stringer");
         assert_eq!(policy.projects.unwrap().len(), 1);
+        assert_eq!(policy.requesters.unwrap()[0].to_string(), "spiffe://acme/team/web/*");
         assert_eq!(policy.sandbox.unwrap()[0].as_str(), "network");
         assert_eq!(policy.keyring_max_age, Some(Millis::days(30)));
         assert_eq!(policy.require, BTreeSet::from([CheckName::MessageBundle, CheckName::PublicKey]));
         assert_eq!(Policy::parse(""), Ok(Policy::default()));
+    }
+
+    #[test]
+    fn a_repository_without_a_requester_is_believed_of_anybody() {
+        for (text, is_so) in [
+            (r#"sources = ["https://git.example.org/acme/*"]"#, true),
+            (r#"sources = ["golang.org/x/tools/*", "git@git.example.org:acme/web"]"#, true),
+            (r#"sources = ["golang.org/x/tools/cmd/stringer", "tree:sha256:00"]"#, false),
+            ("sources = [\"https://a.test/*\"]\nrequesters = [\"spiffe://acme/admin\"]", false),
+            (r#"builders = ["spiffe://acme/agent/*"]"#, false),
+        ] {
+            assert_eq!(Policy::parse(text).unwrap().believes_any_requester(), is_so, "{text}");
+        }
     }
 
     #[test]

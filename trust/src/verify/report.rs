@@ -41,6 +41,8 @@ pub enum CheckName {
     AllowedSource,
     /// The project is one that the policy allows.
     AllowedProject,
+    /// Whoever asked for the build is one whom the policy allows.
+    AllowedRequester,
     /// The sandbox confined what the policy asks for.
     Sandbox,
 }
@@ -85,7 +87,7 @@ pub struct Report {
 
 impl CheckName {
     /// All of them, in order.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Keyring,
         Self::Fleet,
         Self::KeyringAge,
@@ -102,6 +104,7 @@ impl CheckName {
         Self::AllowedBuilder,
         Self::AllowedSource,
         Self::AllowedProject,
+        Self::AllowedRequester,
         Self::Sandbox,
     ];
 
@@ -125,6 +128,7 @@ impl CheckName {
             Self::AllowedBuilder => "allowed-builder",
             Self::AllowedSource => "allowed-source",
             Self::AllowedProject => "allowed-project",
+            Self::AllowedRequester => "allowed-requester",
             Self::Sandbox => "sandbox",
         }
     }
@@ -150,6 +154,7 @@ impl CheckName {
             | Self::AllowedBuilder
             | Self::AllowedSource
             | Self::AllowedProject
+            | Self::AllowedRequester
             | Self::Sandbox => false,
         }
     }

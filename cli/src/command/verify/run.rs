@@ -27,6 +27,10 @@ use crate::{
 /// What stands in the place of a check's name where there is no artifact to make checks of.
 const ARTIFACT: &str = "artifact";
 
+/// Whoever may submit can say any origin.
+const BELIEVES_ANYBODY: &str = "warning: the policy allows repositories in sources, which are the word of whoever asked \
+    for the build; say in requesters whose word counts";
+
 /// Verifies each artifact against the given root, or the one that was pinned when the fleet was joined.
 ///
 /// # Errors
@@ -41,6 +45,9 @@ pub fn verify(context: &Context, args: &VerifyArgs) -> Result<(), Trouble> {
             Policy::parse(&text).map_err(|error| Trouble::usage(format_args!("{shown}:\n{error}")))?
         }
     };
+    if policy.believes_any_requester() {
+        print::aside(BELIEVES_ANYBODY);
+    }
     let trusted = Trusted::all(context, args)?;
     let Targets { found, hidden } = targets::targets(&args.files)?;
     let now = Wall(print::now_ms());
@@ -230,6 +237,7 @@ fn to_json(judged: &Judged<'_>, verifiers: &BTreeMap<&Path, Verifier>) -> Value 
         "builder": provenance.builder.as_str(),
         "source": provenance.external.source.name(),
         "project": provenance.internal.task.build.project.to_string(),
+        "requester": provenance.internal.requester.as_ref().map(|requester| requester.as_str()),
         "attempt": provenance.invocation_id(),
         "sandbox": provenance.internal.sandbox.features,
         "key": key.key.id().to_string(),

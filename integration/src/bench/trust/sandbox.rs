@@ -123,5 +123,5 @@ fn work() -> anyhow::Result<Work> {
     };
     let task = TaskId { build: "team/service/1".parse().context("a build's id")?, ordinal: 0 };
     let kind = TaskKind::Compile(host_platform().parse().context("this machine's platform")?);
-    Ok(Work { task, kind, spec, resolution: None, traceparent: None })
+    Ok(Work { task, kind, spec, resolution: None, traceparent: None, requester: None })
 }
