@@ -221,8 +221,9 @@ fn a_revocation_that_was_seen_once_counts_under_every_earlier_keyring() {
 
 #[test]
 fn an_order_under_a_key_that_does_not_count_for_orders_now_is_not_followed() {
+    type Forge<'a> = &'a dyn Fn(&mut Entry);
     let (past, soon) = (Wall(now().0 - 1), now().after(Millis::minutes(5)));
-    let forgeries: [(&dyn Fn(&mut Entry), &str); 5] = [
+    let forgeries: [(Forge<'_>, &str); 5] = [
         (&|entry| entry.key_use = KeyUse::Acceptance, "not for orders"),
         (&|entry| entry.key_use = KeyUse::Artifact, "not for orders"),
         (&|entry| entry.not_after = past, "expired"),

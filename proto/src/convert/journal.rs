@@ -5,12 +5,13 @@
 
 use bytes::Bytes;
 use meridian_core::{
-    build::BuildSpec,
+    build::{BuildSpec, Resolution},
     digest::Digest,
     id::{BuildId, Epoch, Fence, IdempotencyKey, PlacementNumber, TaskId},
     keyring::KeyId,
     machine::{
         event::{Event, EventKind},
+        input::Failure,
         record::{Record, TokenGrant},
     },
     requester::Requester,
@@ -138,6 +139,14 @@ fn placement_withdrawn(task: &TaskId, placement: PlacementNumber, why: &str) -> 
     wire::PlacementWithdrawn { task: task.to_string(), placement: placement.0, why: why.to_owned() }
 }
 
+fn source_resolved(task: &TaskId, fence: Fence, resolution: &Resolution) -> wire::SourceResolved {
+    wire::SourceResolved { task: task.to_string(), fence: fence.0, resolution: Some(resolution.into()) }
+}
+
+fn task_failed(task: &TaskId, failure: &Failure, log: &[Digest]) -> wire::TaskFailed {
+    wire::TaskFailed { task: task.to_string(), failure: Some(failure.into()), log: digests_bytes(log) }
+}
+
 fn key_revoked(key: &KeyId, since: Wall) -> wire::KeyRevoked {
     wire::KeyRevoked { key: digest_bytes(&key.0), since_ms: since.0 }
 }
@@ -184,22 +193,14 @@ impl From<&EventKind> for v1::event::Kind {
                 failure: Some(failure.into()),
             }),
             EventKind::SourceResolved { task, fence, resolution } => {
-                Self::SourceResolved(wire::SourceResolved {
-                    task: task.to_string(),
-                    fence: fence.0,
-                    resolution: Some(resolution.into()),
-                })
+                Self::SourceResolved(source_resolved(task, *fence, resolution))
             }
             EventKind::TaskSucceeded { task, fence, outcome } => Self::TaskSucceeded(wire::TaskSucceeded {
                 task: task.to_string(),
                 fence: fence.0,
                 outcome: Some(outcome.as_ref().into()),
             }),
-            EventKind::TaskFailed { task, failure, log } => Self::TaskFailed(wire::TaskFailed {
-                task: task.to_string(),
-                failure: Some(failure.into()),
-                log: digests_bytes(log),
-            }),
+            EventKind::TaskFailed { task, failure, log } => Self::TaskFailed(task_failed(task, failure, log)),
             EventKind::BuildCancelled { build } => {
                 Self::BuildCancelled(wire::BuildCancelled { build: build.to_string() })
             }

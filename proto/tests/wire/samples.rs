@@ -196,24 +196,6 @@ fn log() -> Vec<Digest> {
 /// Every event sample with the name of its golden file.
 pub(crate) fn events() -> Vec<(&'static str, Event)> {
     let build = || "acme/web/17".parse().unwrap();
-    let submitted = |spec| EventKind::BuildSubmitted {
-        build: build(),
-        key: IdempotencyKey::new("key-1").unwrap(),
-        request_digest: Digest::of(b"request"),
-        spec: Box::new(spec),
-        traceparent: None,
-        requester: None,
-    };
-    let mut requested = submitted(tree_spec());
-    if let EventKind::BuildSubmitted { requester, .. } = &mut requested {
-        *requester = REQUESTER.parse().ok();
-    }
-    let mut traced = submitted(tree_spec());
-    if let EventKind::BuildSubmitted { traceparent, .. } = &mut traced {
-        *traceparent = TRACE.parse().ok();
-    }
-    let local = BuildSpec { toolchain: Toolchain::Local, ..module_spec() };
-    let scratch = BuildSpec { from_scratch: true, ..tree_spec() };
     let hash = Digest::of(b"secret");
     let member = TokenGrant::Member { team: "acme".parse().unwrap(), name: "ana".parse().unwrap() };
     let agent = TokenGrant::Agent("eu-central/a1".parse().unwrap());
@@ -230,13 +212,6 @@ pub(crate) fn events() -> Vec<(&'static str, Event)> {
     let granted = EventKind::LeaseGranted { task: task(), agent: "eu-central/a1".parse().unwrap(), fence };
     let kinds = vec![
         ("epoch_began", EventKind::EpochBegan { epoch: Epoch(3) }),
-        ("build_submitted_module", submitted(module_spec())),
-        ("build_submitted_tree", submitted(tree_spec())),
-        ("build_submitted_local_toolchain", submitted(local)),
-        ("build_submitted_traced", traced),
-        ("build_submitted_from_scratch", submitted(scratch)),
-        ("build_submitted_requested", requested),
-        ("build_submitted_rebuild", submitted(rebuild_spec())),
         ("task_placed", EventKind::TaskPlaced { task: task(), placement: placement() }),
         ("placement_withdrawn", withdrawn),
         ("lease_granted", granted),
@@ -267,7 +242,38 @@ pub(crate) fn events() -> Vec<(&'static str, Event)> {
         ("identity_revoked_agent", revoked(agent.clone())),
         ("identity_revoked_member", revoked(member)),
     ];
-    kinds.into_iter().map(|(name, kind)| (name, Event { at: AT, kind })).collect()
+    let kinds = kinds.into_iter().chain(submissions());
+    kinds.map(|(name, kind)| (name, Event { at: AT, kind })).collect()
+}
+
+fn submissions() -> Vec<(&'static str, EventKind)> {
+    let submitted = |spec| EventKind::BuildSubmitted {
+        build: "acme/web/17".parse().unwrap(),
+        key: IdempotencyKey::new("key-1").unwrap(),
+        request_digest: Digest::of(b"request"),
+        spec: Box::new(spec),
+        traceparent: None,
+        requester: None,
+    };
+    let mut requested = submitted(tree_spec());
+    if let EventKind::BuildSubmitted { requester, .. } = &mut requested {
+        *requester = REQUESTER.parse().ok();
+    }
+    let mut traced = submitted(tree_spec());
+    if let EventKind::BuildSubmitted { traceparent, .. } = &mut traced {
+        *traceparent = TRACE.parse().ok();
+    }
+    let local = BuildSpec { toolchain: Toolchain::Local, ..module_spec() };
+    let scratch = BuildSpec { from_scratch: true, ..tree_spec() };
+    vec![
+        ("build_submitted_module", submitted(module_spec())),
+        ("build_submitted_tree", submitted(tree_spec())),
+        ("build_submitted_local_toolchain", submitted(local)),
+        ("build_submitted_traced", traced),
+        ("build_submitted_from_scratch", submitted(scratch)),
+        ("build_submitted_requested", requested),
+        ("build_submitted_rebuild", submitted(rebuild_spec())),
+    ]
 }
 
 fn agent_holder() -> KeyHolder {
