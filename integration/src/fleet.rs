@@ -17,6 +17,8 @@ use crate::{
 
 /// How long a role may take until it serves.
 const READY_MAX: Duration = Duration::from_secs(30);
+/// How often a coordinator is started on other ports when another process has got one.
+const START_TRIES: u32 = 5;
 /// The name of a test's fleet.
 pub const FLEET: &str = "proving";
 /// The team that members of a test's fleet belong to.
@@ -75,15 +77,26 @@ impl Fleet {
     #[must_use]
     #[track_caller]
     pub fn start_in(home: Home, settings: &[&str]) -> Self {
+        let [address, http] = free_addresses();
         let mut fleet = Self {
             home,
-            address: free_address(),
-            http: free_address(),
+            address,
+            http,
             settings: settings.iter().map(|setting| (*setting).to_owned()).collect(),
             coordinator: None,
             agents: Vec::new(),
             warden: OnceCell::new(),
         };
+        for _ in 1..START_TRIES {
+            match fleet.try_start_coordinator() {
+                // Another process has got one of them since.
+                Err(log) if log.contains("already in use") => [fleet.address, fleet.http] = free_addresses(),
+                started => {
+                    started.unwrap_or_else(|log| panic!("the coordinator does not serve:\n{log}"));
+                    return fleet;
+                }
+            }
+        }
         fleet.start_coordinator();
         fleet
     }
@@ -112,6 +125,12 @@ impl Fleet {
     /// When it does not serve in time.
     #[track_caller]
     pub fn start_coordinator(&mut self) {
+        if let Err(log) = self.try_start_coordinator() {
+            panic!("the coordinator does not serve on {}:\n{log}", self.address);
+        }
+    }
+
+    fn try_start_coordinator(&mut self) -> Result<(), String> {
         let mut daemon = self.spawn_coordinator();
         let ready = try_wait_for(READY_MAX, || {
             // The port is open before the state is read; it is the answer that says that it leads.
@@ -120,8 +139,11 @@ impl Fleet {
             }
             daemon.ended().map(|_| false)
         });
-        assert!(ready == Some(true), "the coordinator does not serve on {}:\n{}", self.address, daemon.log());
+        if ready != Some(true) {
+            return Err(daemon.log());
+        }
         self.coordinator = Some(daemon);
+        Ok(())
     }
 
     /// Starts the coordinator without waiting until it serves.
@@ -361,7 +383,14 @@ impl Fleet {
 /// When the machine has no port left.
 #[must_use]
 pub fn free_address() -> SocketAddr {
-    // The port stays the same over restarts of a role, so it cannot be 0 and read back. The kernel hands out
-    // ephemeral ports in turn, so that it is not given to another process in between.
-    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port")
+    let [address] = free_addresses();
+    address
+}
+
+/// Different addresses on loopback that nobody uses now. The ports stay the same over restarts of a role, so they cannot
+/// be 0 and read back; another process may get one in between.
+fn free_addresses<const COUNT: usize>() -> [SocketAddr; COUNT] {
+    // All are held until all are known, or the kernel could give one twice.
+    let held = [(); COUNT].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
+    held.map(|listener| listener.local_addr().expect("its address"))
 }
