@@ -24,7 +24,7 @@ use rustix::{
 /// Removes a file or a tree, whatever its directories forbid. One that is not there is fine.
 ///
 /// # Errors
-/// The first thing that could not be removed; everything else is gone then.
+/// The first thing that could not be removed; some of what lies around it may be left as well.
 pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
     match std::fs::symlink_metadata(path) {
         Ok(found) if found.is_dir() => {}
@@ -172,7 +172,7 @@ impl Drop for OwnDir {
 mod tests {
     use super::*;
 
-    /// Makes `levels` directories in one another, each with a file, and returns with the process where it was.
+    /// Makes `levels` directories in one another, each beside a file.
     fn nest(root: &Path, levels: usize, name: &str) {
         let mut dir = open(CWD.as_fd(), root).unwrap();
         for _ in 0..levels {

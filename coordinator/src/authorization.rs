@@ -130,13 +130,23 @@ impl Caller {
     /// # Errors
     /// `PERMISSION_DENIED` for callers who cannot ask for any.
     pub fn requester(&self, fleet: &FleetName) -> Result<Requester, Status> {
-        let refused = || Status::permission_denied(format!("{self} cannot ask for builds"));
-        let id = match self {
-            Self::Admin => format!("spiffe://{fleet}/admin"),
-            Self::Member { team, name } => format!("spiffe://{fleet}/team/{team}/member/{name}"),
-            Self::Anonymous | Self::Agent(_) => return Err(refused()),
+        let asks = matches!(self, Self::Admin | Self::Member { .. });
+        self.id(fleet.as_str())
+            .filter(|_| asks)
+            .and_then(|id| id.as_str().parse().ok())
+            .ok_or_else(|| Status::permission_denied(format!("{self} cannot ask for builds")))
+    }
+
+    /// The id that the caller's certificate has in a fleet: what [`Self::from_identity`] reads.
+    #[must_use]
+    pub fn id(&self, fleet: &str) -> Option<SpiffeId> {
+        let path = match self {
+            Self::Anonymous => return None,
+            Self::Member { team, name } => format!("team/{team}/member/{name}"),
+            Self::Agent(agent) => format!("agent/{agent}"),
+            Self::Admin => "admin".to_owned(),
         };
-        id.parse().map_err(|_| refused())
+        SpiffeId::new(fleet, &[&path]).ok()
     }
 
     /// The caller's kind.
@@ -276,6 +286,9 @@ mod tests {
             ["spiffe://evil/admin", "spiffe://acme/root", "spiffe://acme/agent/eu", "spiffe://acme/admin/x"]
         {
             assert!(caller(other).is_err(), "{other}");
+        }
+        for id in ["spiffe://acme/admin", "spiffe://acme/agent/eu/a1", "spiffe://acme/team/web/member/ann"] {
+            assert_eq!(caller(id).unwrap().id("acme").unwrap().as_str(), id);
         }
     }
 

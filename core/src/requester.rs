@@ -46,17 +46,25 @@ impl FromStr for Requester {
     type Err = ParseRequesterError;
 
     fn from_str(text: &str) -> Result<Self, ParseRequesterError> {
-        let is_part = |part: &str| {
-            let is_plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
-            !matches!(part, "" | "." | "..") && part.bytes().all(is_plain)
-        };
-        let parts = text.strip_prefix("spiffe://").and_then(|rest| rest.split_once('/'));
-        let is_id = parts.is_some_and(|(fleet, path)| is_part(fleet) && path.split('/').all(is_part));
-        if is_id && text.len() <= ID_LEN_MAX {
+        if is_spiffe_id(text) {
             return Ok(Self(text.into()));
         }
         Err(ParseRequesterError(text.chars().take(120).collect()))
     }
+}
+
+/// Whether a text is a SPIFFE id with a path: `spiffe://FLEET/PART/PART` (the SPIFFE standard, SPIFFE-ID.md).
+#[must_use]
+pub fn is_spiffe_id(text: &str) -> bool {
+    let is_lower = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b);
+    let is_part = |part: &str| {
+        !matches!(part, "" | "." | "..") && part.bytes().all(|b| is_lower(b) || b.is_ascii_uppercase())
+    };
+    let parts = text.strip_prefix("spiffe://").and_then(|rest| rest.split_once('/'));
+    let has_form = parts.is_some_and(|(fleet, path)| {
+        !fleet.is_empty() && fleet.bytes().all(is_lower) && path.split('/').all(is_part)
+    });
+    has_form && text.len() <= ID_LEN_MAX
 }
 
 #[cfg(test)]

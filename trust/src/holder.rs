@@ -1,14 +1,11 @@
 //! Who holds a key or builds: a SPIFFE id, as text.
 //!
-//! The same rule as for the identities in certificates, written down here because this crate imports the core
-//! alone. What the parts of the path mean is not known here; ids are compared as text.
+//! What the parts of the path mean is not known here; ids are compared as text.
 
 use std::{fmt, str::FromStr, sync::Arc};
 
-use meridian_core::{id::FleetName, keyring::KeyHolder};
+use meridian_core::{id::FleetName, keyring::KeyHolder, requester::is_spiffe_id};
 
-/// The longest id the SPIFFE standard lets everybody rely on, in bytes.
-const ID_LEN_MAX: usize = 2048;
 const SCHEME: &str = "spiffe://";
 
 /// `spiffe://FLEET/PATH`: an agent, a coordinator.
@@ -44,15 +41,7 @@ impl Holder {
     /// # Errors
     /// When the text is no SPIFFE id with a path.
     pub fn new(text: &str) -> Result<Self, ParseHolderError> {
-        let is_lower = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b);
-        let is_part = |part: &str| {
-            !matches!(part, "" | "." | "..") && part.bytes().all(|b| is_lower(b) || b.is_ascii_uppercase())
-        };
-        let parts = text.strip_prefix(SCHEME).and_then(|rest| rest.split_once('/'));
-        let is_id = parts.is_some_and(|(fleet, path)| {
-            !fleet.is_empty() && fleet.bytes().all(is_lower) && path.split('/').all(is_part)
-        });
-        if is_id && text.len() <= ID_LEN_MAX {
+        if is_spiffe_id(text) {
             return Ok(Self(text.into()));
         }
         Err(ParseHolderError(text.chars().take(120).collect()))

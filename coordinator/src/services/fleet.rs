@@ -46,13 +46,7 @@ impl FleetService {
     }
 
     fn id_of(&self, caller: &Caller) -> Result<SpiffeId, Status> {
-        let path = match caller {
-            Caller::Anonymous => return Err(Status::unauthenticated("no identity to renew")),
-            Caller::Member { team, name } => format!("team/{team}/member/{name}"),
-            Caller::Agent(agent) => format!("agent/{agent}"),
-            Caller::Admin => "admin".to_owned(),
-        };
-        SpiffeId::new(&self.name, &[&path]).map_err(|e| internal("identity", e))
+        caller.id(&self.name).ok_or_else(|| Status::unauthenticated("no identity to renew"))
     }
 }
 
