@@ -142,6 +142,14 @@ impl Order {
         Envelope::sign(signer, PAYLOAD_TYPE, document::write(self))
     }
 
+    /// Reads what an envelope claims to order. Nothing says who made it: for whoever passes it on, not for its signer.
+    ///
+    /// # Errors
+    /// When it is no order.
+    pub fn claimed(envelope: &Envelope) -> Result<Self, DocumentError> {
+        document::parse_signed(envelope.claim(), ORDER_LEN_MAX)
+    }
+
     /// Reads an order that `agent` was given and may follow at `now`.
     ///
     /// # Errors

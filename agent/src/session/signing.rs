@@ -7,7 +7,6 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use meridian_core::{
     attestation::{Attestation, Document},
     build::Receipt,
@@ -15,10 +14,10 @@ use meridian_core::{
     id::{Fence, TaskId},
     keyring::KeyId,
     quantity::ByteCount,
+    time::Wall,
 };
 use meridian_proto::v1::{self, agents_client::AgentsClient, keys_client::KeysClient};
-use meridian_trust::statement::Sandbox;
-use serde_json::Value;
+use meridian_trust::{dsse::Envelope, order::Order, statement::Sandbox};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, transport::Channel};
@@ -177,7 +176,7 @@ impl Signing {
         task: &TaskId,
         fence: Fence,
     ) -> Result<v1::OrderResponse, SigningFailure> {
-        if is_half_over(&order.order, wall_ms()) { self.order(task, fence).await } else { Ok(order) }
+        if is_half_over(&order.order, Wall(wall_ms())) { self.order(task, fence).await } else { Ok(order) }
     }
 
     /// Has one file signed.
@@ -219,18 +218,9 @@ impl Signing {
 const MESSAGE_LEN_MAX: usize = 16 << 20;
 
 /// Whether half of an order's life is over; of one that cannot be read it is, and its signer says what is wrong with it.
-fn is_half_over(envelope: &[u8], now_ms: u64) -> bool {
-    let window = || {
-        let envelope: Value = serde_json::from_slice(envelope).ok()?;
-        let order: Value =
-            serde_json::from_slice(&STANDARD.decode(envelope["payload"].as_str()?).ok()?).ok()?;
-        let moment = |name: &str| {
-            let value = &order[name];
-            value.as_u64().or_else(|| value.as_str()?.parse().ok())
-        };
-        Some((moment("issued_ms")?, moment("expires_ms")?))
-    };
-    window().is_none_or(|(issued, expires)| now_ms >= issued.midpoint(expires))
+fn is_half_over(envelope: &[u8], now: Wall) -> bool {
+    let order = Envelope::parse(envelope).ok().and_then(|envelope| Order::claimed(&envelope).ok());
+    order.is_none_or(|order| now.0 >= order.issued.0.midpoint(order.expires.0))
 }
 
 /// Milliseconds since the Unix epoch.
@@ -279,16 +269,23 @@ impl Signed {
 
 #[cfg(test)]
 mod tests {
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
+
     use super::*;
 
     #[test]
     fn an_order_is_asked_for_anew_when_half_of_its_life_is_over() {
         let payload = STANDARD.encode(include_str!("../../../trust/tests/golden/order.json"));
-        let envelope = format!(r#"{{"payload":"{payload}"}}"#);
+        let envelope = serde_json::json!({
+            "payload": payload,
+            "payloadType": meridian_trust::order::PAYLOAD_TYPE,
+            "signatures": [{ "keyid": "00".repeat(32), "sig": "AAAA" }],
+        });
+        let is_half_over = |now: u64| is_half_over(envelope.to_string().as_bytes(), Wall(now));
         // It was issued at 4,000,000 and expires at 6,000,000.
-        assert!(!is_half_over(envelope.as_bytes(), 4_999_999));
-        assert!(is_half_over(envelope.as_bytes(), 5_000_000));
-        assert!(is_half_over(envelope.as_bytes(), 7_000_000));
-        assert!(is_half_over(b"{}", 0), "what cannot be read is not held to be fresh");
+        assert!(!is_half_over(4_999_999));
+        assert!(is_half_over(5_000_000));
+        assert!(is_half_over(7_000_000));
+        assert!(super::is_half_over(b"{}", Wall(0)), "what cannot be read is not held to be fresh");
     }
 }

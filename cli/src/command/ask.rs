@@ -171,7 +171,7 @@ fn eligible_words(eligible: v1::candidate::Eligible) -> String {
         "expected to finish in {}, round trip {round_trip}, {} of {} busy, cache hits {hits}",
         Millis(eligible.cost_us / 1_000),
         eligible.busy,
-        print::count(usize::try_from(eligible.slots).unwrap_or(usize::MAX), "slot")
+        print::count(eligible.slots, "slot")
     )
 }
 
@@ -324,8 +324,8 @@ pub fn print_status(status: &v1::StatusResponse, address: &str, as_json: bool) -
         status.fleet,
         status.version,
         ago(0, status.uptime_ms),
-        print::count(usize::try_from(status.agents).unwrap_or(usize::MAX), "agent"),
-        print::count(usize::try_from(status.builds_running).unwrap_or(usize::MAX), "build"),
+        print::count(status.agents, "agent"),
+        print::count(status.builds_running, "build"),
         status.tasks_queued,
         status.tasks_placed,
         status.tasks_leased,

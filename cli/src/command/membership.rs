@@ -98,10 +98,7 @@ pub async fn revoke(context: &Context, args: &RevokeArgs) -> Result<(), Trouble>
             "is revoked; it had no signing key, so look whether the name is right".to_owned()
         }
         (true, keys) if is_agent => {
-            format!(
-                "is revoked with {}",
-                print::count(usize::try_from(keys).unwrap_or(usize::MAX), "signing key")
-            )
+            format!("is revoked with {}", print::count(keys, "signing key"))
         }
         (true, _) => "is revoked".to_owned(),
     };

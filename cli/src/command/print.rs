@@ -4,7 +4,10 @@
 //! reader that went away (`meridian builds | head -1`) has all it wanted. Words on standard error explain an
 //! answer or a failure that the exit code tells as well, so there is nobody to tell that they were lost.
 
-use std::io::{self, Write as _};
+use std::{
+    fmt,
+    io::{self, Write as _},
+};
 
 use serde_json::Value;
 
@@ -54,8 +57,8 @@ pub fn written(result: io::Result<()>) -> Result<(), Trouble> {
 
 /// So many of something whose plural ends in s.
 #[must_use]
-pub fn count(number: usize, what: &str) -> String {
-    if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
+pub fn count<N: fmt::Display + PartialEq + From<u8>>(number: N, what: &str) -> String {
+    if number == N::from(1) { format!("1 {what}") } else { format!("{number} {what}s") }
 }
 
 /// How much of a digest tells it apart from others of the same list.
@@ -107,7 +110,7 @@ mod tests {
 
     #[test]
     fn one_is_no_plural() {
-        let told = [0, 1, 2].map(|number| count(number, "agent"));
+        let told = [0_u64, 1, 2].map(|number| count(number, "agent"));
         assert_eq!(told, ["0 agents", "1 agent", "2 agents"]);
     }
     use crate::exit_code::ExitCode;
