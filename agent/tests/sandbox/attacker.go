@@ -154,6 +154,7 @@ func main() {
 		var held [][]byte
 		for len(held) < 96 {
 			held = append(held, bytes.Repeat([]byte{1}, 16<<20))
+			fmt.Println("held", len(held))
 		}
 		say(len(held), nil)
 		os.Exit(9)

@@ -60,7 +60,10 @@ fn a_program_that_takes_too_much_memory_is_told_so() {
         match groups {
             Some(peak) => {
                 assert_eq!(done.outcome, "OutOfMemory");
-                assert!(peak <= 256 << 20, "{peak}");
+                let said = String::from_utf8_lossy(&done.stdout).into_owned();
+                assert!((8..16).contains(&said.matches("held").count()), "{said}");
+                // The kernel charges a process that it is ending beyond the bound, so that it can end: a few pages.
+                assert!((128 << 20..272 << 20).contains(&peak), "{peak}");
             }
             // Without control groups the process is refused its memory, and says so itself.
             None => {
