@@ -14,13 +14,13 @@ use std::{
 };
 
 use meridian_agent::{
-    cache::shim,
     process::Output,
     sandbox::{
         Access, ExecBroker, ExecTemplate, Launcher, LauncherConfig, Limits, Mount, Network, Plan,
         doctor_text, enter, exec, loader_mounts, system_mounts, try_one,
     },
 };
+use meridian_cache::local::shim;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 

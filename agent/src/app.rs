@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
+use meridian_cache::local::CacheDaemon;
 use meridian_core::{id::TaskId, machine::input::AgentOffer, sandbox::Sandbox};
 use meridian_proto::v1;
 use meridian_runtime::{
@@ -17,7 +18,6 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
 use crate::{
-    cache::CacheDaemon,
     check::{Checked, Mistakes, check},
     config::{AgentConfig, cores},
     gobuild::{BuilderConfig, GoBuilder, Sandboxing},

@@ -6,7 +6,6 @@
 //! Not here: any decision about placement or acceptance, and the coordinator's code: the two share the wire.
 
 mod app;
-pub mod cache;
 mod check;
 mod config;
 pub mod gobuild;

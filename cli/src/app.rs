@@ -45,7 +45,7 @@ pub fn main() -> ProcessExitCode {
     // These are started for every build or test, and the sandbox is entered by a single thread: no runtime, no
     // telemetry.
     match &cli.command {
-        Command::Cacheprog(args) => return meridian_agent::cache::shim::run(&args.socket),
+        Command::Cacheprog(args) => return meridian_cache::local::shim::run(&args.socket),
         Command::SandboxEnter(args) => return enter_sandbox(args),
         Command::SandboxExec(args) => return meridian_agent::sandbox::exec(&args.socket, &args.command),
         _ => {}

@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use meridian_cache::local::{CacheDaemon, TaskCache, TaskScope};
 use meridian_core::{
     build::{Artifact, Source},
     digest::Digest,
@@ -36,7 +37,6 @@ use super::{
     signing::{Signed, Signing, wall_ms},
 };
 use crate::{
-    cache::{CacheDaemon, TaskCache, TaskScope},
     gobuild::{BuildRequest, BuiltFile, BuiltTask, CacheAccess, GoBuilder, ProgressSink, Run, SourceRef},
     redaction::Redaction,
     source::{SourceError, SourceTree, lay_out},

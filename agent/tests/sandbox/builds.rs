@@ -8,11 +8,11 @@ use std::{
 };
 
 use meridian_agent::{
-    cache::{CacheDaemon, CacheFigures, TaskScope},
     gobuild::{BuildRequest, BuilderConfig, BuiltTask, CacheAccess, GoBuilder, Run, Sandboxing, SourceRef},
     goproxy::{GoEnvironment, Variables},
     sandbox::{Launcher, LauncherConfig, Limits},
 };
+use meridian_cache::local::{CacheDaemon, CacheFigures, TaskScope};
 use meridian_core::{
     build::{BuildFlags, BuildSpec, Source, Toolchain, Wishes},
     digest::Digest,

@@ -9,10 +9,8 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use meridian_agent::{
-    cache::{CacheDaemon, TaskCache, TaskScope},
-    sandbox::{Access, Mount},
-};
+use meridian_agent::sandbox::{Access, Mount};
+use meridian_cache::local::{CacheDaemon, TaskCache, TaskScope};
 use meridian_core::{digest::Digest, quantity::ByteCount};
 use serde_json::{Value, json};
 

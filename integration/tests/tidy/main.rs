@@ -27,9 +27,10 @@ const EDGES: &[(&str, &[&str])] = &[
     ("store", &["core"]),
     ("trust", &["core"]),
     ("coordinator", &["core", "proto", "store", "trust", "runtime"]),
-    ("agent", &["core", "proto", "store", "trust", "runtime"]),
-    ("cli", &["core", "proto", "store", "trust", "runtime", "coordinator", "agent"]),
-    ("integration", &["core", "proto", "store", "trust", "runtime", "coordinator", "agent", "cli"]),
+    ("cache", &["core", "proto", "store", "trust"]),
+    ("agent", &["core", "proto", "store", "trust", "runtime", "cache"]),
+    ("cli", &["core", "proto", "store", "trust", "runtime", "cache", "coordinator", "agent"]),
+    ("integration", &["core", "proto", "store", "trust", "runtime", "cache", "coordinator", "agent", "cli"]),
 ];
 
 /// What would make a decision depend on anything but its arguments.

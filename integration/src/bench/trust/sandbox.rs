@@ -8,11 +8,11 @@ use std::{
 
 use anyhow::{Context as _, anyhow};
 use meridian_agent::{
-    cache::{CacheDaemon, TaskScope},
     gobuild::{BuildRequest, BuilderConfig, CacheAccess, GoBuilder, Run, Sandboxing, SourceRef},
     goproxy::{GoEnvironment, Variables},
     sandbox::{LauncherConfig, Limits, SandboxPolicy},
 };
+use meridian_cache::local::{CacheDaemon, TaskScope};
 use meridian_core::{
     build::{BuildFlags, BuildSpec, Source, Toolchain, Wishes},
     digest::Digest,

@@ -152,7 +152,7 @@ mod tests {
     use meridian_core::quantity::ByteCount;
 
     use super::*;
-    use crate::cache::{CacheDaemon, TaskCache, TaskScope};
+    use crate::local::{CacheDaemon, TaskCache, TaskScope};
 
     fn open(daemon: &CacheDaemon, team: &str) -> TaskCache {
         let scope = TaskScope { toolchain: Digest::of(b"go"), own: team.into(), also_reads: Vec::new() };

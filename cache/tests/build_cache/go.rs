@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use meridian_agent::cache::{CacheDaemon, CacheFigures};
+use meridian_cache::local::{CacheDaemon, CacheFigures};
 use meridian_core::{digest::Digest, quantity::ByteCount};
 
 use crate::{driver::shim_program, protocol::scope};

@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::net::UnixListener, path::Path, time::Duration};
 
-use meridian_agent::cache::{CacheDaemon, TaskCache, TaskScope};
+use meridian_cache::local::{CacheDaemon, TaskCache, TaskScope};
 use meridian_core::{digest::Digest, quantity::ByteCount};
 use serde_json::{Value, json};
 

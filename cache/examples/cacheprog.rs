@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use meridian_agent::cache::{CacheDaemon, TaskScope, shim};
+use meridian_cache::local::{CacheDaemon, TaskScope, shim};
 use meridian_core::{digest::Digest, quantity::ByteCount};
 
 fn main() -> ExitCode {
