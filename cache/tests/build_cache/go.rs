@@ -4,7 +4,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use meridian_cache::local::{CacheDaemon, CacheFigures};
@@ -26,6 +26,11 @@ impl Place {
         fs::create_dir(dir.path().join("src")).unwrap();
         fs::write(dir.path().join("src/go.mod"), "module example.test/program\n\ngo 1.21\n").unwrap();
         fs::write(dir.path().join("src/main.go"), PROGRAM).unwrap();
+        // Of what changed in the last two seconds cmd/go keeps no index, and may or may not ask for one.
+        for name in ["go.mod", "main.go"] {
+            let file = fs::File::options().write(true).open(dir.path().join("src").join(name)).unwrap();
+            file.set_modified(SystemTime::now() - Duration::from_secs(3600)).unwrap();
+        }
         for name in ["gocache", "tmp", "home"] {
             fs::create_dir(dir.path().join(name)).unwrap();
         }
