@@ -25,7 +25,7 @@ use crate::{
     disk::{Body, CacheError, CacheStore, Incoming, Pins},
     entry::{ActionId, Entry, Namespace},
     manifest::{Listed, Recorder},
-    prefetch::{Arrivals, Hope},
+    prefetch::Supply,
 };
 
 /// The longest path of a Unix socket that every platform takes, with its final zero: macOS has room for 104.
@@ -94,7 +94,7 @@ pub(super) struct TaskState {
     namespaces: Vec<Namespace>,
     pins: Pins,
     /// What brings what this task will ask for.
-    arrivals: Option<Arc<Arrivals>>,
+    supply: Option<Arc<Supply>>,
     recorder: Mutex<Recorder>,
     view: View,
     counters: Counters,
@@ -141,17 +141,17 @@ impl CacheDaemon {
     /// # Errors
     /// When no directory for the socket can be made whose path is short enough, or none for the view.
     pub fn open_task(&self, scope: &TaskScope) -> Result<TaskCache, CacheError> {
-        self.open_prefetched(scope, None)
+        self.open_supplied(scope, None)
     }
 
     /// Opens a task of which something may be on its way: its questions wait for that. See [`Self::open_task`].
     ///
     /// # Errors
     /// As that.
-    pub fn open_prefetched(
+    pub fn open_supplied(
         &self,
         scope: &TaskScope,
-        arrivals: Option<Arc<Arrivals>>,
+        supply: Option<Arc<Supply>>,
     ) -> Result<TaskCache, CacheError> {
         let (dir, socket) = socket_dir()?;
         let failed = |source| CacheError::Io { what: "listen on", path: socket.clone(), source };
@@ -167,7 +167,7 @@ impl CacheDaemon {
             shared: Arc::clone(&self.shared),
             namespaces: names.map(|name| Namespace::new(&scope.toolchain, name)).collect(),
             pins: Pins::new(Arc::clone(&self.shared.store)),
-            arrivals,
+            supply,
             recorder: Mutex::default(),
             view,
             counters: Counters::default(),
@@ -247,8 +247,8 @@ impl TaskState {
     /// Finds what answers `action`, and waits for it where it is on its way.
     pub(super) fn find(&self, action: &ActionId) -> Option<(Entry, String)> {
         let found = self.find_here(action).or_else(|| {
-            let hope = self.arrivals.as_ref()?.wait_for(&self.namespaces, action);
-            if matches!(hope, Hope::Here(_)) { self.find_here(action) } else { None }
+            let is_here = self.supply.as_ref()?.wait_for(&self.namespaces, action);
+            if is_here { self.find_here(action) } else { None }
         });
         self.recorder().asked(*action, found.as_ref().map(|(entry, _)| *entry));
         found

@@ -7,18 +7,23 @@ use std::{
 };
 
 use meridian_core::digest::Digest;
+use tokio::sync::{Notify, watch};
 
 use crate::{
     entry::{ActionId, Entry, Namespace},
-    manifest::SignedManifest,
+    manifest::{Listed, SignedManifest},
 };
 
 /// How long a build may wait in all while nothing comes. A cache that is gone must cost no more than this.
 const STALL_MAX: Duration = Duration::from_secs(1);
 /// What each frame that comes gives back of it.
 const STALL_REGAINED: Duration = Duration::from_millis(250);
-/// The longest that one question waits, however steadily other bodies come.
-const WAIT_MAX: Duration = Duration::from_secs(30);
+/// The longest that one question waits, however steadily other bodies come. Less than the shim's patience.
+const WAIT_MAX: Duration = Duration::from_secs(8);
+/// A question for what comes so many bytes after the latest that came jumps the queue.
+const AHEAD_MAX: u64 = 4 << 20;
+/// How many jump it at once.
+const URGENT_MAX: usize = 64;
 
 /// What to expect of a question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +34,20 @@ pub enum Hope {
     Absent,
     /// Nothing is known of it, or it does not come.
     None,
+}
+
+impl std::ops::Add for PrefetchFigures {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            bodies: self.bodies + other.bodies,
+            body_bytes: self.body_bytes + other.body_bytes,
+            wire_bytes: self.wire_bytes + other.wire_bytes,
+            refused: self.refused + other.refused,
+            waited: self.waited + other.waited,
+        }
+    }
 }
 
 /// How a prefetch went.
@@ -49,12 +68,19 @@ pub struct PrefetchFigures {
 struct Listing {
     namespace: Namespace,
     entries: HashMap<ActionId, Entry>,
+    /// How many bytes of bodies are sent before each.
+    places: HashMap<Digest, u64>,
     signed: Arc<SignedManifest>,
 }
 
 struct State {
     listing: Option<Listing>,
     here: HashSet<Digest>,
+    /// How far what came reaches, as a place.
+    front: u64,
+    /// What a question waits for that is far behind the rest, and what was asked for already.
+    urgent: Vec<Digest>,
+    asked: HashSet<Digest>,
     ended: bool,
     last_arrival: Instant,
     stall_left: Duration,
@@ -65,6 +91,8 @@ struct State {
 pub struct Arrivals {
     state: Mutex<State>,
     changed: Condvar,
+    hurried: Notify,
+    over: watch::Sender<bool>,
 }
 
 impl Default for Arrivals {
@@ -72,12 +100,20 @@ impl Default for Arrivals {
         let state = State {
             listing: None,
             here: HashSet::new(),
+            front: 0,
+            urgent: Vec::new(),
+            asked: HashSet::new(),
             ended: false,
             last_arrival: Instant::now(),
             stall_left: STALL_MAX,
             figures: PrefetchFigures::default(),
         };
-        Self { state: Mutex::new(state), changed: Condvar::new() }
+        Self {
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+            hurried: Notify::new(),
+            over: watch::Sender::new(false),
+        }
     }
 }
 
@@ -92,6 +128,9 @@ impl Arrivals {
                 Err(()) if asked.elapsed() >= WAIT_MAX => break Hope::None,
                 Err(()) => {}
             }
+            if state.hurry(action) {
+                self.hurried.notify_one();
+            }
             let idle = state.last_arrival.max(asked).elapsed();
             let Some(left) = state.stall_left.checked_sub(idle).filter(|left| !left.is_zero()) else {
                 // Until something comes again, nobody else waits.
@@ -104,11 +143,23 @@ impl Arrivals {
         hope
     }
 
-    /// The manifest is known now.
-    pub(crate) fn listed(&self, signed: &Arc<SignedManifest>) {
+    /// The manifest is known now, and sent from the mapping `from` on.
+    pub(crate) fn listed(&self, signed: &Arc<SignedManifest>, from: usize) {
         let manifest = &signed.manifest;
-        let entries = manifest.entries.iter().map(|listed| (listed.action, listed.entry)).collect();
-        let listing = Listing { namespace: manifest.namespace(), entries, signed: Arc::clone(signed) };
+        let count = manifest.entries.len();
+        let (mut entries, mut places) = (HashMap::with_capacity(count), HashMap::with_capacity(count));
+        // What stands before the place to begin from is sent last.
+        let (last, first) = manifest.entries.split_at(from.min(count));
+        let mut place = 0_u64;
+        for Listed { action, entry } in first.iter().chain(last) {
+            entries.insert(*action, *entry);
+            if !places.contains_key(&entry.output) {
+                places.insert(entry.output, place);
+                place = place.saturating_add(entry.size);
+            }
+        }
+        let namespace = manifest.namespace();
+        let listing = Listing { namespace, entries, places, signed: Arc::clone(signed) };
         let mut state = self.state();
         state.listing = Some(listing);
         state.arrived();
@@ -121,6 +172,11 @@ impl Arrivals {
         let mut state = self.state();
         for (output, size) in bodies {
             state.here.insert(*output);
+            let place = state.listing.as_ref().and_then(|listing| listing.places.get(output)).copied();
+            // What jumped the queue says nothing about the rest.
+            if !state.asked.contains(output) {
+                state.front = state.front.max(place.unwrap_or(0));
+            }
             state.figures.bodies += 1;
             state.figures.body_bytes += size;
         }
@@ -143,6 +199,18 @@ impl Arrivals {
         self.changed.notify_all();
     }
 
+    /// Waits until something should jump the queue, and says what.
+    pub(crate) async fn urgent(&self) -> Vec<Digest> {
+        loop {
+            let hurried = self.hurried.notified();
+            let urgent = std::mem::take(&mut self.state().urgent);
+            if !urgent.is_empty() {
+                return urgent;
+            }
+            hurried.await;
+        }
+    }
+
     /// A body was refused.
     pub(crate) fn refused(&self) {
         self.state().figures.refused += 1;
@@ -152,6 +220,13 @@ impl Arrivals {
     pub(crate) fn ended(&self) {
         self.state().ended = true;
         self.changed.notify_all();
+        self.over.send_replace(true);
+    }
+
+    /// Waits until nothing more comes.
+    pub(crate) async fn until_ended(&self) {
+        // The other end lives as long as this.
+        let _ = self.over.subscribe().wait_for(|over| *over).await;
     }
 
     /// How it went so far.
@@ -195,6 +270,19 @@ impl State {
             Some(_) if self.ended => Ok(Hope::None),
             Some(_) => Err(()),
         }
+    }
+
+    /// Whether what `action` waits for should jump the queue, which is noted.
+    fn hurry(&mut self, action: &ActionId) -> bool {
+        let Some(listing) = &self.listing else { return false };
+        let Some(entry) = listing.entries.get(action) else { return false };
+        let place = listing.places.get(&entry.output).copied().unwrap_or(0);
+        let is_far = place > self.front.saturating_add(AHEAD_MAX) && self.urgent.len() < URGENT_MAX;
+        let is_new = is_far && self.asked.insert(entry.output);
+        if is_new {
+            self.urgent.push(entry.output);
+        }
+        is_new
     }
 
     fn arrived(&mut self) {

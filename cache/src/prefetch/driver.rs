@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use meridian_core::digest::Digest;
 use meridian_proto::v1::{self, fetch_chunk::Chunk, shard_client::ShardClient};
-use tokio::{task::JoinHandle, time::timeout};
+use tokio::{
+    task::{JoinHandle, JoinSet},
+    time::timeout,
+};
 use tokio_stream::StreamExt as _;
 use tonic::{Status, transport::Channel};
 
@@ -43,6 +46,8 @@ pub struct PrefetchPlan {
     pub scope: String,
     /// Who has it, the nearest first.
     pub holders: Vec<Holder>,
+    /// Begin with what this mapping of the manifest needs.
+    pub from: u32,
 }
 
 /// A prefetch under way. Dropping it ends it.
@@ -82,9 +87,8 @@ impl Prefetch {
     }
 
     /// Waits for its end. What came stays pinned while this lives.
-    pub async fn ended(&mut self) -> PrefetchFigures {
-        // A panic there has been told, and ends the prefetch as any trouble does.
-        let _ = (&mut self.task).await;
+    pub async fn ended(&self) -> PrefetchFigures {
+        self.arrivals.until_ended().await;
         self.arrivals.figures()
     }
 }
@@ -147,6 +151,7 @@ impl Driver {
             grant,
             manifest: Bytes::copy_from_slice(self.plan.manifest.as_bytes()),
             send_manifest: known.is_none(),
+            from_entry: self.plan.from,
             ..v1::FetchRequest::default()
         };
         match self.held(known.as_deref()) {
@@ -161,6 +166,7 @@ impl Driver {
                 grant: self.vouching.grant_to_read(&self.plan.scope).unwrap_or_default(),
                 manifest: Bytes::copy_from_slice(self.plan.manifest.as_bytes()),
                 held: self.held(Some(signed)).unwrap_or_default(),
+                from_entry: self.plan.from,
                 ..v1::FetchRequest::default()
             };
             self.receive(&mut client, request, known).await?;
@@ -177,7 +183,19 @@ impl Driver {
         let silent = |_| Status::deadline_exceeded("the holder is silent");
         let mut stream = timeout(SILENCE_MAX, client.fetch(request)).await.map_err(silent)??.into_inner();
         let mut intake = known.as_ref().map(|signed| self.intake(signed));
-        while let Some(chunk) = timeout(SILENCE_MAX, stream.next()).await.map_err(silent)? {
+        // Ends with this call.
+        let mut jumping = JoinSet::new();
+        loop {
+            let chunk = tokio::select! {
+                chunk = timeout(SILENCE_MAX, stream.next()) => chunk.map_err(silent)?,
+                urgent = self.arrivals.urgent() => {
+                    if let Some(signed) = known {
+                        jumping.spawn(self.jump(client.clone(), Arc::clone(signed), &urgent));
+                    }
+                    continue;
+                }
+            };
+            let Some(chunk) = chunk else { break };
             match chunk?.chunk {
                 Some(Chunk::Manifest(bytes)) if known.is_none() => {
                     let signed = SignedManifest::open(bytes, &self.plan.manifest, &*self.vouching)
@@ -203,8 +221,39 @@ impl Driver {
         Ok(())
     }
 
+    /// Fetches bodies that a question waits for, beside the stream that will reach them later.
+    fn jump(
+        &self,
+        mut client: ShardClient<Channel>,
+        signed: Arc<SignedManifest>,
+        urgent: &[Digest],
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let request = v1::FetchRequest {
+            grant: self.vouching.grant_to_read(&self.plan.scope).unwrap_or_default(),
+            manifest: Bytes::copy_from_slice(signed.digest.as_bytes()),
+            wanted: urgent
+                .iter()
+                .map(Digest::as_bytes)
+                .fold(Vec::new(), |all, one| [&all[..], one].concat())
+                .into(),
+            ..v1::FetchRequest::default()
+        };
+        let intake = Intake::beside(&self.store, &self.pins, &self.arrivals, signed);
+        async move {
+            let Ok(Ok(answer)) = timeout(SILENCE_MAX, client.fetch(request)).await else { return };
+            let mut stream = answer.into_inner();
+            while let Ok(Some(Ok(chunk))) = timeout(SILENCE_MAX, stream.next()).await {
+                let Some(Chunk::Frame(frame)) = chunk.chunk else { return };
+                if intake.take(frame).await.is_err() {
+                    return;
+                }
+            }
+            intake.finish().await;
+        }
+    }
+
     fn intake(&self, signed: &Arc<SignedManifest>) -> Intake {
-        self.arrivals.listed(signed);
+        self.arrivals.listed(signed, usize::try_from(self.plan.from).unwrap_or(0));
         Intake::begin(&self.store, &self.pins, &self.arrivals, Arc::clone(signed))
     }
 

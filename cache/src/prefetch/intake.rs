@@ -39,12 +39,34 @@ impl Intake {
         arrivals: &Arc<Arrivals>,
         signed: Arc<SignedManifest>,
     ) -> Self {
+        Self::open(store, pins, arrivals, signed, true)
+    }
+
+    /// Takes in more of what another intake has begun with.
+    pub(super) fn beside(
+        store: &Arc<CacheStore>,
+        pins: &Arc<Pins>,
+        arrivals: &Arc<Arrivals>,
+        signed: Arc<SignedManifest>,
+    ) -> Self {
+        Self::open(store, pins, arrivals, signed, false)
+    }
+
+    fn open(
+        store: &Arc<CacheStore>,
+        pins: &Arc<Pins>,
+        arrivals: &Arc<Arrivals>,
+        signed: Arc<SignedManifest>,
+        is_first: bool,
+    ) -> Self {
         let (frames, incoming) = mpsc::channel(FRAMES_AHEAD_MAX);
         let (store, pins, told) = (Arc::clone(store), Arc::clone(pins), Arc::clone(arrivals));
         let runtime = tokio::runtime::Handle::current();
         let writing = tokio::task::spawn_blocking(move || {
             let mut writer = Writer::new(&store, &pins, &told, &signed);
-            writer.begin();
+            if is_first {
+                writer.begin();
+            }
             if let Err(error) = writer.write_all(incoming, &runtime) {
                 tracing::warn!(%error, "the build cache takes in no more: the rest is built here");
             }

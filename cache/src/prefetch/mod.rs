@@ -8,7 +8,9 @@
 mod arrivals;
 mod driver;
 mod intake;
+mod supply;
 
 pub use arrivals::{Arrivals, Hope, PrefetchFigures};
 pub use driver::{Holder, Prefetch, PrefetchPlan};
 pub(crate) use intake::Intake;
+pub use supply::{Seeking, Supply};

@@ -29,7 +29,7 @@ async fn a_dead_holder_is_passed_over_for_the_next_one() {
     let signed = near.build(&bodies()).await;
     let gone = near.serve().await.address;
     let serving = near.serve().await;
-    let mut prefetch = far.prefetch(&signed, &[gone, serving.address]);
+    let prefetch = far.prefetch(&signed, &[gone, serving.address]);
     assert_eq!(prefetch.ended().await.bodies, 4);
     assert!(prefetch.arrivals().is_whole());
 }
@@ -42,7 +42,7 @@ async fn a_body_that_rotted_at_its_holder_is_not_sent_and_the_rest_is() {
     std::fs::create_dir(near.dir.path().join("cache/frames")).unwrap();
     flip(&near.body_path(&bodies()[1].1));
     let serving = near.serve().await;
-    let mut prefetch = far.prefetch(&signed, &[serving.address]);
+    let prefetch = far.prefetch(&signed, &[serving.address]);
     let figures = prefetch.ended().await;
     assert_eq!((figures.bodies, figures.refused), (3, 0), "{figures:?}");
     let task = far.task(Some(&prefetch));

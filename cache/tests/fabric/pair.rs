@@ -8,12 +8,16 @@ use meridian_cache::{
     disk::CacheStore,
     local::{CacheDaemon, TaskCache, TaskScope},
     manifest::{DOMAIN, Manifest, SignedManifest, Voucher, Vouching, VouchingError},
-    prefetch::{Holder, Prefetch, PrefetchPlan},
+    prefetch::{Holder, Prefetch, PrefetchPlan, Seeking, Supply},
     shard::ShardService,
 };
 use meridian_core::{digest::Digest, quantity::ByteCount};
 use meridian_proto::v1::shard_server::ShardServer;
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    task::JoinHandle,
+};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::{Channel, Endpoint, Server};
 
@@ -96,9 +100,24 @@ impl Place {
         TaskScope { toolchain: Digest::of(b"go"), own: SCOPE.into(), also_reads: Vec::new() }
     }
 
-    pub(crate) fn task(&self, prefetch: Option<&Prefetch>) -> TaskCache {
-        let arrivals = prefetch.map(|prefetch| Arc::clone(prefetch.arrivals()));
-        self.daemon.open_prefetched(&Self::scope(), arrivals).unwrap()
+    pub(crate) fn task(&self, prefetch: Option<&Arc<Prefetch>>) -> TaskCache {
+        self.supplied(Supply::new(prefetch.cloned(), None))
+    }
+
+    pub(crate) fn supplied(&self, supply: Supply) -> TaskCache {
+        self.daemon.open_supplied(&Self::scope(), Some(Arc::new(supply))).unwrap()
+    }
+
+    /// Whom to ask when nobody here knows.
+    pub(crate) fn seeking(&self, shards: &[SocketAddr]) -> Seeking {
+        let holder = |address: &SocketAddr| Holder { name: address.to_string(), channel: channel(*address) };
+        Seeking {
+            store: Arc::clone(&self.store),
+            vouching: Arc::clone(&self.team) as _,
+            shards: shards.iter().map(holder).collect(),
+            toolchain: Digest::of(b"go"),
+            scopes: vec![SCOPE.into()],
+        }
     }
 
     pub(crate) fn driver(&self, task: &TaskCache) -> Driver {
@@ -141,14 +160,15 @@ impl Place {
         Serving { address, task: tokio::spawn(async move { server.await.unwrap() }) }
     }
 
-    pub(crate) fn prefetch(&self, manifest: &SignedManifest, from: &[SocketAddr]) -> Prefetch {
+    pub(crate) fn prefetch(&self, manifest: &SignedManifest, from: &[SocketAddr]) -> Arc<Prefetch> {
         let holder = |address: &SocketAddr| Holder { name: address.to_string(), channel: channel(*address) };
         let plan = PrefetchPlan {
             manifest: manifest.digest,
             scope: SCOPE.into(),
             holders: from.iter().map(holder).collect(),
+            from: 0,
         };
-        Prefetch::begin(Arc::clone(&self.store), Arc::clone(&self.team) as _, plan)
+        Arc::new(Prefetch::begin(Arc::clone(&self.store), Arc::clone(&self.team) as _, plan))
     }
 
     /// The files in which the bodies lie.
@@ -190,4 +210,42 @@ pub(crate) fn bodies() -> Vec<(&'static str, Vec<u8>)> {
         ("twice", noise(2, 70_000)),
         ("last", noise(4, 20)),
     ]
+}
+
+/// A narrow way to a shard: 16 KiB a millisecond at most, towards whoever asks.
+pub(crate) struct Trickle {
+    pub(crate) address: SocketAddr,
+    task: JoinHandle<()>,
+}
+
+impl Trickle {
+    pub(crate) async fn before(shard: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let task = tokio::spawn(async move {
+            loop {
+                let (near, _) = listener.accept().await.unwrap();
+                let (mut asks, mut hears) = near.into_split();
+                let (mut answers, mut takes) = TcpStream::connect(shard).await.unwrap().into_split();
+                tokio::spawn(async move { tokio::io::copy(&mut asks, &mut takes).await });
+                tokio::spawn(async move {
+                    let mut piece = vec![0; 16 << 10];
+                    let mut tick = tokio::time::interval(Duration::from_millis(1));
+                    while let Ok(len @ 1..) = answers.read(&mut piece).await {
+                        tick.tick().await;
+                        if hears.write_all(&piece[..len]).await.is_err() {
+                            break;
+                        }
+                    }
+                });
+            }
+        });
+        Self { address, task }
+    }
+}
+
+impl Drop for Trickle {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
 }

@@ -1,16 +1,16 @@
 //! What one agent built, another finds, whole and verified, before it is asked or while it is asked.
 
-use meridian_cache::prefetch::Hope;
+use meridian_cache::prefetch::{Hope, Supply};
 use meridian_core::digest::Digest;
 
-use crate::pair::{Place, bodies, channel};
+use crate::pair::{Place, Trickle, bodies, channel};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cold_agent_answers_everything_that_another_built() {
     let (near, far) = (Place::new(), Place::new());
     let signed = near.build(&bodies()).await;
     let serving = near.serve().await;
-    let mut prefetch = far.prefetch(&signed, &[serving.address]);
+    let prefetch = far.prefetch(&signed, &[serving.address]);
     let task = far.task(Some(&prefetch));
     let mut driver = far.driver(&task);
     for (action, body) in bodies() {
@@ -45,13 +45,13 @@ async fn only_what_is_lacking_travels() {
     far.build(&bodies()[..4]).await;
     let signed = near.build(&bodies()).await;
     let serving = near.serve().await;
-    let mut prefetch = far.prefetch(&signed, &[serving.address]);
+    let prefetch = far.prefetch(&signed, &[serving.address]);
     let figures = prefetch.ended().await;
     assert_eq!((figures.bodies, figures.body_bytes), (1, 20));
     assert!(figures.wire_bytes < 1000, "{figures:?}");
     // The next time nobody need be asked.
     drop(serving);
-    let mut again = far.prefetch(&signed, &[]);
+    let again = far.prefetch(&signed, &[]);
     assert_eq!(again.ended().await.wire_bytes, 0);
     assert!(again.arrivals().is_whole());
 }
@@ -73,4 +73,50 @@ async fn whoever_may_not_read_a_scope_is_told_nothing_of_it() {
     let refused = client.fetch(request(b"stranger")).await.unwrap_err();
     assert_eq!(refused.code(), tonic::Code::PermissionDenied);
     assert!(client.fetch(request(b"member")).await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_manifest_the_first_question_finds_one_that_has_the_answer() {
+    let (near, far) = (Place::new(), Place::new());
+    near.build(&bodies()).await;
+    let serving = near.serve().await;
+    let supply = Supply::new(None, Some(far.seeking(&[serving.address])));
+    let task = far.supplied(supply);
+    let mut driver = far.driver(&task);
+    for (action, body) in &bodies()[1..] {
+        assert_eq!(driver.get(action).as_ref(), Some(body), "{action}");
+    }
+    driver.close();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_in_vain_three_times_asks_no_more() {
+    let (near, far) = (Place::new(), Place::new());
+    let serving = near.serve().await;
+    let supply = std::sync::Arc::new(Supply::new(None, Some(far.seeking(&[serving.address]))));
+    let task = far.daemon.open_supplied(&Place::scope(), Some(supply.clone())).unwrap();
+    let mut driver = far.driver(&task);
+    for action in ["a", "b", "c", "d", "e"] {
+        assert_eq!(driver.get(action), None);
+    }
+    driver.close();
+    assert_eq!(supply.round_trips(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_question_for_what_comes_last_jumps_the_queue() {
+    let (near, far) = (Place::new(), Place::new());
+    let noise =
+        |seed: u64| (0..1_000_000_u64).flat_map(|n| (n * n * seed).to_le_bytes()).collect::<Vec<u8>>();
+    let bodies: Vec<(&str, Vec<u8>)> =
+        ["a", "b", "c", "d", "e", "f"].iter().zip(1..).map(|(name, seed)| (*name, noise(seed))).collect();
+    let signed = near.build(&bodies).await;
+    let serving = near.serve().await;
+    let relay = Trickle::before(serving.address).await;
+    let prefetch = far.prefetch(&signed, &[relay.address]);
+    let task = far.task(Some(&prefetch));
+    let mut driver = far.driver(&task);
+    assert_eq!(driver.get("f"), Some(bodies[5].1.clone()));
+    assert!(!prefetch.arrivals().is_whole());
+    driver.close();
 }
