@@ -1,7 +1,7 @@
 //! What has come, and for how long it is worth waiting for the rest.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, hash_map},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -153,8 +153,8 @@ impl Arrivals {
         let mut place = 0_u64;
         for Listed { action, entry } in first.iter().chain(last) {
             entries.insert(*action, *entry);
-            if !places.contains_key(&entry.output) {
-                places.insert(entry.output, place);
+            if let hash_map::Entry::Vacant(vacant) = places.entry(entry.output) {
+                vacant.insert(place);
                 place = place.saturating_add(entry.size);
             }
         }
