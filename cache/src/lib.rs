@@ -7,6 +7,7 @@
 pub mod disk;
 pub mod entry;
 pub mod frames;
+pub mod gocache;
 pub mod local;
 pub mod manifest;
 pub mod prefetch;
