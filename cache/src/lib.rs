@@ -12,3 +12,4 @@ pub mod local;
 pub mod manifest;
 pub mod prefetch;
 pub mod shard;
+pub mod write_back;
