@@ -124,6 +124,7 @@ impl App {
             cores: cores(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             sandbox,
+            cache: None,
         };
         let loop_config = LoopConfig {
             offer,

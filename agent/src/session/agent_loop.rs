@@ -33,6 +33,7 @@ use tonic::transport::Channel;
 use tracing::Instrument as _;
 
 use super::{
+    cache_view::CacheView,
     drain::Drain,
     link::{Backoff, Link},
     slots::Slots,
@@ -97,6 +98,7 @@ pub(crate) struct AgentLoop {
     clock: Clock,
     attempts: BTreeMap<TaskId, Entry>,
     slots: Slots,
+    cache: CacheView,
     link: LinkState,
     backoff: Backoff,
     /// The newest term heard of; orders of an older one are refused.
@@ -119,6 +121,7 @@ impl AgentLoop {
             worker,
             clock,
             attempts: BTreeMap::new(),
+            cache: CacheView::default(),
             link: LinkState::Down(Instant::now()),
             backoff: Backoff::default(),
             epoch: Epoch(0),
@@ -214,7 +217,8 @@ impl AgentLoop {
         }
     }
 
-    fn ordered(&mut self, order: Order) {
+    fn ordered(&mut self, mut order: Order) {
+        self.cache.learn(&mut order);
         if let Order::Welcome { renew_every, .. } = order {
             self.renew_every = millis(renew_every).max(Duration::from_millis(100));
             return;
@@ -322,11 +326,11 @@ impl AgentLoop {
 
     fn prefetch(&self, task: &TaskId, work: Work) {
         let Some(entry) = self.attempts.get(task) else { return };
-        let (worker, cancel) = (self.worker.clone(), entry.prefetch.clone());
+        let (worker, cancel, hints) = (self.worker.clone(), entry.prefetch.clone(), self.cache.hints(task));
         tokio::spawn(async move {
             // Whatever it could not fetch, the run fetches, and says why it cannot.
             let span = prefetch_span(&work);
-            cancel.run_until_cancelled(Box::pin(worker.prefetch(&work)).instrument(span)).await;
+            cancel.run_until_cancelled(Box::pin(worker.prefetch(&work, hints)).instrument(span)).await;
         });
     }
 
@@ -334,7 +338,9 @@ impl AgentLoop {
         let Some(entry) = self.attempts.get_mut(task) else { return };
         let cancel = CancellationToken::new();
         entry.run = Some((fence, cancel.clone()));
-        let (worker, events, task) = (self.worker.clone(), self.run_events_in.clone(), task.clone());
+        let (worker, events, hints) =
+            (self.worker.clone(), self.run_events_in.clone(), self.cache.hints(task));
+        let task = task.clone();
         tokio::spawn(async move {
             let heard = events.clone();
             let (run_task, run_work) = (task.clone(), work);
@@ -343,7 +349,7 @@ impl AgentLoop {
                 let _ = heard.try_send(RunEvent::Progress(run_task.clone(), fence, progress));
             };
             let (span, told) = (attempt_span(&run_work, fence), run_work.clone());
-            let run = async move { worker.run(run_work, fence, Box::new(progress), cancel).await };
+            let run = async move { worker.run(run_work, hints, fence, Box::new(progress), cancel).await };
             let run = tokio::spawn(run.instrument(span.clone()));
             let outcome = run.await.unwrap_or_else(|error| Outcome::Failed {
                 failure: Failure {
@@ -361,6 +367,7 @@ impl AgentLoop {
     }
 
     fn forget(&mut self, task: &TaskId) {
+        self.cache.forget(task);
         if let Some(entry) = self.attempts.remove(task) {
             entry.prefetch.cancel();
             if let Some((_, cancel)) = entry.run {
@@ -398,6 +405,8 @@ impl AgentLoop {
             disk_free: figures.disk_free,
             cache_hits: figures.cache_hits,
             cache_lookups: figures.cache_lookups,
+            residency: Vec::new(),
+            shard: None,
         }));
     }
 

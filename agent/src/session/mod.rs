@@ -6,6 +6,7 @@
 
 mod agent_loop;
 mod attempt_log;
+mod cache_view;
 mod drain;
 mod link;
 mod signing;

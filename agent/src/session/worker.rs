@@ -13,6 +13,7 @@ use std::{
 use meridian_cache::local::{CacheDaemon, TaskCache, TaskScope};
 use meridian_core::{
     build::{Artifact, Source},
+    cache::hints::CacheHints,
     digest::Digest,
     id::{Fence, TaskId},
     machine::{
@@ -88,6 +89,8 @@ pub(crate) struct Figures {
 struct Steps<'a> {
     worker: &'a Worker,
     work: &'a Work,
+    /// What the coordinator said of the cache with the offer.
+    hints: Option<Arc<CacheHints>>,
     fence: Fence,
     run: Run<'a>,
 }
@@ -115,10 +118,10 @@ impl Worker {
     }
 
     /// Fetches what a placed task will need. Failures are not told: the run meets them again and tells them.
-    pub(crate) async fn prefetch(&self, work: &Work) {
+    pub(crate) async fn prefetch(&self, work: &Work, hints: Option<Arc<CacheHints>>) {
         let cancel = CancellationToken::new();
         let quiet = Run { progress: &|_| {}, log: &|_| {}, fence: Fence(0), cancel: &cancel };
-        let steps = Steps { worker: self, work, fence: Fence(0), run: quiet };
+        let steps = Steps { worker: self, work, hints, fence: Fence(0), run: quiet };
         let (_, ()) = tokio::join!(steps.source(), self.parts.builder.prefetch(work, quiet));
     }
 
@@ -127,19 +130,21 @@ impl Worker {
     pub(crate) async fn run(
         &self,
         work: Work,
+        hints: Option<Arc<CacheHints>>,
         fence: Fence,
         progress: Box<ProgressSink<'static>>,
         cancel: CancellationToken,
     ) -> Outcome {
         let redaction = self.parts.redaction.clone();
         let progress = masked_progress(progress, redaction.clone());
-        let outcome = self.run_with(work, fence, progress, cancel, &redaction).await;
+        let outcome = self.run_with(work, hints, fence, progress, cancel, &redaction).await;
         masked(outcome, &redaction)
     }
 
     async fn run_with(
         &self,
         work: Work,
+        hints: Option<Arc<CacheHints>>,
         fence: Fence,
         progress: Box<ProgressSink<'static>>,
         cancel: CancellationToken,
@@ -166,6 +171,7 @@ impl Worker {
         let steps = Steps {
             worker: self,
             work: &work,
+            hints,
             fence,
             run: Run { progress: &*progress, log: &sink, fence, cancel: &cancel },
         };
@@ -217,6 +223,10 @@ impl Steps<'_> {
         // One scope for each team for now; protected refs get one of their own when identities are verified.
         let own = format!("team/{}", self.work.task.build.project.team);
         let scope = TaskScope { toolchain, own, also_reads: Vec::new() };
+        if let Some(hints) = &self.hints {
+            let manifest = hints.manifest.as_ref().map(|hint| hint.manifest.digest);
+            tracing::debug!(task = %self.work.task, scope = %hints.scopes.writes, ?manifest, "what the fleet's cache offers");
+        }
         match self.worker.parts.cache.open_task(&scope) {
             Ok(cache) => Some(cache),
             Err(error) => {

@@ -227,6 +227,8 @@ fn status(agent: &AgentStatus<'_>, now: Reading) -> v1::AgentStatus {
         disk_free: agent.observation.disk_free.map(|bytes| bytes.0),
         cache_hits: agent.observation.cache_hits,
         cache_lookups: agent.observation.cache_lookups,
+        residency: u32::try_from(agent.observation.residency.len()).unwrap_or(u32::MAX),
+        shard: agent.observation.shard.as_ref().map(Into::into),
         attached_ms: now.wall_ms.saturating_sub(now.mono_ms.saturating_sub(agent.since.0)),
     }
 }

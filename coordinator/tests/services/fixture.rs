@@ -152,6 +152,7 @@ impl Fixture {
             cores: 4,
             version: "0".into(),
             sandbox: Sandbox::default(),
+            cache: None,
         };
         to.send((&AgentSaid::Hello { offer, held: Vec::new() }).into()).await.unwrap();
         let mut client = v1::agents_client::AgentsClient::new(channel.clone());
@@ -205,7 +206,7 @@ impl FakeAgent {
     pub(crate) async fn take(&mut self) -> (Work, Fence) {
         let (work, placement) = self
             .order(|order| match order {
-                Order::Offer { work, placement } => Some((Work::clone(work), *placement)),
+                Order::Offer { work, placement, .. } => Some((Work::clone(work), *placement)),
                 _ => None,
             })
             .await;
