@@ -26,7 +26,6 @@ pub mod reapi {
         missing_docs,
         clippy::allow_attributes,
         clippy::doc_markdown,
-        clippy::large_enum_variant,
         unreachable_pub,
         reason = "generated from the .proto files"
     )]
