@@ -7,7 +7,9 @@
 pub mod disk;
 pub mod entry;
 pub mod frames;
+pub mod gocache;
 pub mod local;
 pub mod manifest;
 pub mod prefetch;
 pub mod shard;
+pub mod write_back;

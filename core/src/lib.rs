@@ -10,6 +10,7 @@
 pub mod attempt;
 pub mod attestation;
 pub mod build;
+pub mod cache;
 pub mod digest;
 pub mod golang;
 pub mod id;

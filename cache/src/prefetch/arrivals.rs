@@ -1,7 +1,7 @@
 //! What has come, and for how long it is worth waiting for the rest.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, hash_map},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -20,8 +20,10 @@ const STALL_MAX: Duration = Duration::from_secs(1);
 const STALL_REGAINED: Duration = Duration::from_millis(250);
 /// The longest that one question waits, however steadily other bodies come. Less than the shim's patience.
 const WAIT_MAX: Duration = Duration::from_secs(8);
-/// A question for what comes so many bytes after the latest that came jumps the queue.
-const AHEAD_MAX: u64 = 4 << 20;
+/// A question that waited for so long, for what comes so many bytes after the latest that came, jumps the queue. What
+/// jumps travels twice, so it must be worth more than a round trip.
+const HURRY_AFTER: Duration = Duration::from_millis(200);
+const AHEAD_MAX: u64 = 16 << 20;
 /// How many jump it at once.
 const URGENT_MAX: usize = 64;
 
@@ -128,7 +130,8 @@ impl Arrivals {
                 Err(()) if asked.elapsed() >= WAIT_MAX => break Hope::None,
                 Err(()) => {}
             }
-            if state.hurry(action) {
+            let waited = asked.elapsed();
+            if waited >= HURRY_AFTER && state.hurry(action) {
                 self.hurried.notify_one();
             }
             let idle = state.last_arrival.max(asked).elapsed();
@@ -137,6 +140,7 @@ impl Arrivals {
                 state.stall_left = Duration::ZERO;
                 break Hope::None;
             };
+            let left = if waited < HURRY_AFTER { left.min(HURRY_AFTER - waited) } else { left };
             state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         };
         state.figures.waited += asked.elapsed();
@@ -153,8 +157,8 @@ impl Arrivals {
         let mut place = 0_u64;
         for Listed { action, entry } in first.iter().chain(last) {
             entries.insert(*action, *entry);
-            if !places.contains_key(&entry.output) {
-                places.insert(entry.output, place);
+            if let hash_map::Entry::Vacant(vacant) = places.entry(entry.output) {
+                vacant.insert(place);
                 place = place.saturating_add(entry.size);
             }
         }

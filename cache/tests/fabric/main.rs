@@ -6,5 +6,7 @@
 #[expect(dead_code, reason = "the other tests use the rest of it")]
 mod driver;
 mod faults;
+mod native;
 mod pair;
 mod prefetching;
+mod write_back;
