@@ -1,5 +1,5 @@
 //! What proves Meridian from the outside: real processes on loopback, module proxies and repositories that
-//! misbehave on purpose, and the bench.
+//! misbehave on purpose, links that are long, narrow and faulty, and the bench.
 //!
 //! The tests in `tests/` start the `meridian` binary as its users do and look only at what users see: exit
 //! codes, output, `dist/` and the fleet's own answers. Everything they need to do so is here. No test sleeps
@@ -16,6 +16,7 @@ pub mod fleet;
 pub mod forgery;
 pub mod home;
 pub mod process;
+pub mod relay;
 pub mod scripted;
 pub mod simulation;
 pub mod wait;

@@ -1,12 +1,15 @@
 //! Waiting for a condition, never for luck.
 
 use std::{
+    net::{SocketAddr, TcpStream},
     thread,
     time::{Duration, Instant},
 };
 
 /// How often a condition is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How long a server may take until it listens.
+const PORT_MAX: Duration = Duration::from_secs(30);
 
 /// Returns what `look` finds, as soon as it finds something.
 ///
@@ -32,4 +35,13 @@ pub fn try_wait_for<T>(within: Duration, mut look: impl FnMut() -> Option<T>) ->
         }
         thread::sleep(LOOK_EVERY);
     }
+}
+
+/// Waits until something listens.
+///
+/// # Panics
+/// When nothing does in time.
+#[track_caller]
+pub fn wait_for_port(address: SocketAddr) {
+    wait_for(&format!("a server on {address}"), PORT_MAX, || TcpStream::connect(address).ok().map(drop));
 }

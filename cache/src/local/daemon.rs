@@ -1,9 +1,8 @@
 //! The cache daemon: owns the cache's directory and opens one private socket a task.
 
 use std::{
-    collections::{HashMap, HashSet},
-    fs::{self, File, TryLockError},
-    io,
+    collections::HashMap,
+    fs, io,
     net::Shutdown,
     os::unix::{fs::PermissionsExt, net::UnixStream},
     path::{Path, PathBuf},
@@ -15,58 +14,28 @@ use std::{
 };
 
 use meridian_core::{digest::Digest, quantity::ByteCount};
-use meridian_store::file_lock::lock_soon;
 use tempfile::TempDir;
 use tokio::{net::UnixListener, runtime::Handle, sync::watch, task::JoinHandle};
 
 use super::{
-    bodies::{Bodies, Body, Incoming},
-    index::{Entry, Index, Key},
     serve,
     view::{View, Views},
-    wire::ActionId,
+};
+use crate::{
+    disk::{Body, CacheError, CacheStore, Incoming, Pins},
+    entry::{ActionId, Entry, Namespace},
+    manifest::{Listed, Recorder},
+    prefetch::Supply,
 };
 
 /// The longest path of a Unix socket that every platform takes, with its final zero: macOS has room for 104.
 const SOCKET_PATH_LEN_MAX: usize = 103;
-
-/// The longest path of a body that fits an answer.
-const DIR_LEN_MAX: usize = 3500;
 
 /// A build opens two connections for each cmd/go it runs; far more than this is somebody else's doing.
 const CONNECTIONS_MAX: usize = 64;
 
 /// How long connections that were cut may take to notice it.
 const CUT_GRACE: Duration = Duration::from_secs(2);
-
-/// Why the cache could not be opened, or could not open a task's socket.
-#[derive(Debug, thiserror::Error)]
-pub enum CacheError {
-    /// Another process holds the cache's directory.
-    #[error(
-        "the build cache {dir} is in use by another process: stop that one, or give this agent a directory of its own"
-    )]
-    InUse {
-        /// The cache's directory.
-        dir: PathBuf,
-    },
-    /// The directory's path cannot be said to cmd/go.
-    #[error("the build cache's path {dir} is too long or not UTF-8: choose another directory")]
-    Path {
-        /// The cache's directory.
-        dir: PathBuf,
-    },
-    /// The operating system refused.
-    #[error("cannot {what} {path}: {source}")]
-    Io {
-        /// What was being done.
-        what: &'static str,
-        /// With which file or directory.
-        path: PathBuf,
-        /// Why it failed.
-        source: io::Error,
-    },
-}
 
 /// Whose entries a task sees, besides which toolchain made them.
 ///
@@ -107,12 +76,9 @@ struct Counters {
 }
 
 struct Shared {
-    bodies: Bodies,
+    store: Arc<CacheStore>,
     views: Views,
-    index: Mutex<Index>,
     counters: Counters,
-    /// Held for the daemon's life, so that no second process writes here.
-    _lock: File,
 }
 
 /// The build cache of one agent. Clones share it.
@@ -125,8 +91,11 @@ pub struct CacheDaemon {
 pub(super) struct TaskState {
     shared: Arc<Shared>,
     /// The task's own namespace first.
-    namespaces: Vec<Digest>,
-    pinned: Mutex<HashSet<Digest>>,
+    namespaces: Vec<Namespace>,
+    pins: Pins,
+    /// What brings what this task will ask for.
+    supply: Option<Arc<Supply>>,
+    recorder: Mutex<Recorder>,
     view: View,
     counters: Counters,
     connections: Mutex<HashMap<u64, UnixStream>>,
@@ -143,37 +112,28 @@ pub struct TaskCache {
 }
 
 impl CacheDaemon {
-    /// Opens the cache in `dir`, or begins one, and holds at most `capacity` bytes of bodies there.
-    /// Reads the whole index and lists every body: call it where blocking is allowed.
+    /// Serves what is in `store`.
     ///
     /// # Errors
-    /// When another process has it open, when its path cannot be used, or when the disk refuses.
+    /// When the disk refuses a directory for the views of tasks.
+    pub fn new(store: Arc<CacheStore>) -> Result<Self, CacheError> {
+        let views_dir = store.dir().join("views");
+        let views = Views::open(&views_dir).map_err(CacheError::io("open", &views_dir))?;
+        Ok(Self { shared: Arc::new(Shared { store, views, counters: Counters::default() }) })
+    }
+
+    /// Opens the store in `dir`, or begins one, and serves it. See [`CacheStore::open`].
+    ///
+    /// # Errors
+    /// As that, and as [`Self::new`].
     pub fn open(dir: &Path, capacity: ByteCount) -> Result<Self, CacheError> {
-        let failed = |what, path: &Path| {
-            let path = path.to_owned();
-            move |source| CacheError::Io { what, path, source }
-        };
-        fs::create_dir_all(dir).map_err(failed("create the build cache", dir))?;
-        let dir = dir.canonicalize().map_err(failed("find the build cache", dir))?;
-        if dir.to_str().is_none_or(|path| path.len() > DIR_LEN_MAX) {
-            return Err(CacheError::Path { dir });
-        }
-        let lock_path = dir.join("lock");
-        let lock = File::create(&lock_path).map_err(failed("create", &lock_path))?;
-        match lock_soon(&lock) {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(CacheError::InUse { dir }),
-            Err(TryLockError::Error(source)) => return Err(failed("lock", &lock_path)(source)),
-        }
-        let index_path = dir.join("index");
-        let index = Index::open(&index_path).map_err(failed("read the index", &index_path))?;
-        let bodies_dir = dir.join("bodies");
-        let bodies = Bodies::open(&bodies_dir, capacity.0).map_err(failed("open", &bodies_dir))?;
-        let views_dir = dir.join("views");
-        let views = Views::open(&views_dir).map_err(failed("open", &views_dir))?;
-        let counters = Counters::default();
-        let shared = Shared { bodies, views, index: Mutex::new(index), counters, _lock: lock };
-        Ok(Self { shared: Arc::new(shared) })
+        Self::new(CacheStore::open(dir, capacity)?)
+    }
+
+    /// What is served.
+    #[must_use]
+    pub fn store(&self) -> &Arc<CacheStore> {
+        &self.shared.store
     }
 
     /// Opens a socket and a view for one task. Must be called within a tokio runtime.
@@ -181,6 +141,18 @@ impl CacheDaemon {
     /// # Errors
     /// When no directory for the socket can be made whose path is short enough, or none for the view.
     pub fn open_task(&self, scope: &TaskScope) -> Result<TaskCache, CacheError> {
+        self.open_supplied(scope, None)
+    }
+
+    /// Opens a task of which something may be on its way: its questions wait for that. See [`Self::open_task`].
+    ///
+    /// # Errors
+    /// As that.
+    pub fn open_supplied(
+        &self,
+        scope: &TaskScope,
+        supply: Option<Arc<Supply>>,
+    ) -> Result<TaskCache, CacheError> {
         let (dir, socket) = socket_dir()?;
         let failed = |source| CacheError::Io { what: "listen on", path: socket.clone(), source };
         let listener = UnixListener::bind(&socket).map_err(failed)?;
@@ -193,8 +165,10 @@ impl CacheDaemon {
         let names = std::iter::once(&scope.own).chain(&scope.also_reads);
         let state = Arc::new(TaskState {
             shared: Arc::clone(&self.shared),
-            namespaces: names.map(|name| namespace(&scope.toolchain, name)).collect(),
-            pinned: Mutex::default(),
+            namespaces: names.map(|name| Namespace::new(&scope.toolchain, name)).collect(),
+            pins: Pins::new(Arc::clone(&self.shared.store)),
+            supply,
+            recorder: Mutex::default(),
             view,
             counters: Counters::default(),
             connections: Mutex::default(),
@@ -208,12 +182,6 @@ impl CacheDaemon {
     #[must_use]
     pub fn figures(&self) -> CacheFigures {
         self.shared.counters.read()
-    }
-
-    /// How many bytes of bodies are held.
-    #[must_use]
-    pub fn held(&self) -> ByteCount {
-        ByteCount(self.shared.bodies.total())
     }
 }
 
@@ -230,6 +198,12 @@ impl TaskCache {
         self.state.view.dir()
     }
 
+    /// What this task asked and was answered so far, or put, in the order in which it first asked.
+    #[must_use]
+    pub fn listed(&self) -> Vec<Listed> {
+        self.state.recorder().listed()
+    }
+
     /// What this task asked so far.
     #[must_use]
     pub fn figures(&self) -> CacheFigures {
@@ -237,8 +211,8 @@ impl TaskCache {
     }
 
     /// Takes no more connections, waits at most `deadline` for those that are open, cuts the rest, and says
-    /// what the task asked in all. Bodies that were handed out may be evicted from now on, and the view goes soon.
-    pub async fn close(self, deadline: Duration) -> CacheFigures {
+    /// what the task asked in all. What was handed out stays until this is dropped.
+    pub async fn close(&self, deadline: Duration) -> CacheFigures {
         self.accepting.abort();
         let mut open = self.state.open.subscribe();
         if tokio::time::timeout(deadline, open.wait_for(|open| *open == 0)).await.is_err() {
@@ -270,13 +244,22 @@ impl Drop for TaskState {
 }
 
 impl TaskState {
-    /// Finds what answers `action`, in the task's own scope first, and holds it until the task is closed.
+    /// Finds what answers `action`, and waits for it where it is on its way.
     pub(super) fn find(&self, action: &ActionId) -> Option<(Entry, String)> {
+        let found = self.find_here(action).or_else(|| {
+            let is_here = self.supply.as_ref()?.wait_for(&self.namespaces, action);
+            if is_here { self.find_here(action) } else { None }
+        });
+        self.recorder().asked(*action, found.as_ref().map(|(entry, _)| *entry));
+        found
+    }
+
+    /// Finds what answers `action`, in the task's own scope first, and holds it until the task is closed.
+    fn find_here(&self, action: &ActionId) -> Option<(Entry, String)> {
         for namespace in &self.namespaces {
-            let key = Key::new(namespace, action);
-            let Some(entry) = self.index().get(&key) else { continue };
-            let Some(body) = self.pin(&entry.output, entry.size) else {
-                self.index().forget(&key);
+            let Some(entry) = self.shared.store.entry(namespace, action) else { continue };
+            let Some(body) = self.pins.pin(&entry.output, entry.size) else {
+                self.shared.store.forget(namespace, action);
                 continue;
             };
             return match self.give(&entry.output, &body) {
@@ -292,9 +275,7 @@ impl TaskState {
 
     /// A body, if it is there and good. It is held until the task is closed, and not given to it yet.
     pub(super) fn pin(&self, output: &Digest, size: u64) -> Option<Body> {
-        let body = self.shared.bodies.pin(output, size)?;
-        self.note_pin(output);
-        Some(body)
+        self.pins.pin(output, size)
     }
 
     /// Makes a body visible to the task, and tells where.
@@ -304,26 +285,23 @@ impl TaskState {
     }
 
     pub(super) fn incoming(&self, size: u64) -> io::Result<Incoming<'_>> {
-        self.shared.bodies.incoming(size)
+        self.shared.store.bodies().incoming(size)
     }
 
     /// Records that `action` is answered by a body that the task has just shown to have, and gives it that.
     pub(super) fn remember(&self, action: &ActionId, entry: Entry, body: &Body) -> io::Result<String> {
         let path = self.give(&entry.output, body)?;
-        let key = Key::new(&self.namespaces[0], action);
-        if let Err(error) = self.index().put(key, entry) {
+        self.recorder().put(*action, entry);
+        if let Err(error) = self.shared.store.remember(&self.namespaces[0], action, entry) {
             // The body is there and can be answered for as long as this process lives.
             tracing::warn!(%error, "the build cache's index could not be written");
         }
         Ok(path)
     }
 
-    /// Keeps one pin a body for the whole task, however often it is asked for.
+    /// Takes over the pin of a body that came in.
     pub(super) fn note_pin(&self, output: &Digest) {
-        let fresh = self.pinned.lock().unwrap_or_else(PoisonError::into_inner).insert(*output);
-        if !fresh {
-            self.shared.bodies.unpin(output);
-        }
+        self.pins.note(output);
     }
 
     pub(super) fn count_get(&self, hit: Option<u64>) {
@@ -343,9 +321,9 @@ impl TaskState {
         }
     }
 
-    fn index(&self) -> MutexGuard<'_, Index> {
-        // The index is changed by whole entries, so a panic elsewhere leaves it usable.
-        self.shared.index.lock().unwrap_or_else(PoisonError::into_inner)
+    fn recorder(&self) -> MutexGuard<'_, Recorder> {
+        // Changed by whole steps, so a panic elsewhere leaves it usable.
+        self.recorder.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn connections(&self) -> MutexGuard<'_, HashMap<u64, UnixStream>> {
@@ -361,9 +339,7 @@ impl TaskState {
 
     fn release(&self) {
         self.view.close();
-        for output in self.pinned.lock().unwrap_or_else(PoisonError::into_inner).drain() {
-            self.shared.bodies.unpin(&output);
-        }
+        self.pins.release();
     }
 }
 
@@ -377,12 +353,6 @@ impl Counters {
             put_bytes: self.put_bytes.load(Ordering::Relaxed),
         }
     }
-}
-
-fn namespace(toolchain: &Digest, scope: &str) -> Digest {
-    let mut bytes = toolchain.as_bytes().to_vec();
-    bytes.extend_from_slice(scope.as_bytes());
-    Digest::of(&bytes)
 }
 
 /// A private directory for one socket: under the runtime directory where there is one, else the temporary

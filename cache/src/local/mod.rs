@@ -1,4 +1,4 @@
-//! Go's build cache on the agent's own disk, shared by every task on it.
+//! How cmd/go is answered: one daemon for the agent's disk, one socket and one shim for a task.
 //!
 //! cmd/go asks through GOCACHEPROG: it starts `meridian cacheprog --socket PATH` as its child and speaks JSON
 //! with it. That child ([`shim`]) is thin and short-lived; it passes each question on to the agent's
@@ -11,10 +11,8 @@
 //! Nothing here is synced to disk: what a power cut leaves half-written fails its check and is built again.
 //! There is no network here either; shards and prefetch hang behind the daemon, not in it.
 
-mod bodies;
 mod cmdgo;
 mod daemon;
-mod index;
 mod lane;
 mod serve;
 pub mod shim;
@@ -22,4 +20,4 @@ mod spool;
 mod view;
 mod wire;
 
-pub use daemon::{CacheDaemon, CacheError, CacheFigures, TaskCache, TaskScope};
+pub use daemon::{CacheDaemon, CacheFigures, TaskCache, TaskScope};

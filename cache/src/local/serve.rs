@@ -13,10 +13,12 @@ use std::{
 use meridian_core::digest::{Digest, DigestHasher};
 
 use super::{
-    bodies::{Body, Incoming},
     daemon::TaskState,
-    index::Entry,
-    wire::{ActionId, Answer, Call, GREETING},
+    wire::{Answer, Call, GREETING},
+};
+use crate::{
+    disk::{Body, Incoming},
+    entry::{ActionId, Entry},
 };
 
 /// The longest that a caller may pause within a call, and the longest that it may leave answers unread.

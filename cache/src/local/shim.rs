@@ -20,8 +20,9 @@ use super::{
     cmdgo::{self, Body, Incoming, PIECE_LEN, Request},
     lane::{Lane, Patience, Settled, Waiting},
     spool::{Kept, Spool, Spooled},
-    wire::{ActionId, Answer, Call},
+    wire::{Answer, Call},
 };
+use crate::entry::ActionId;
 
 /// How long the daemon may take for an answer before it counts as dead.
 const PATIENCE: Patience = Patience(Duration::from_secs(10));

@@ -21,7 +21,7 @@ use std::{
 
 use meridian_core::digest::Digest;
 
-use super::bodies::Body;
+use crate::disk::Body;
 
 /// Where the views are, on the file system of the bodies.
 pub(super) struct Views {

@@ -9,6 +9,8 @@ use std::io::{self, BufRead, Read};
 
 use meridian_core::digest::Digest;
 
+use crate::entry::ActionId;
+
 /// The first bytes of a connection.
 pub(super) const GREETING: [u8; 4] = *b"MRC1";
 
@@ -21,10 +23,6 @@ const HIT: u8 = 3;
 const MISS: u8 = 4;
 const STORED: u8 = 5;
 const REFUSED: u8 = 6;
-
-/// Go's name for a question: a hash of everything that the result depends on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct ActionId(pub(super) [u8; 32]);
 
 /// A question of the shim's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

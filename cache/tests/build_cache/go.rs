@@ -133,7 +133,7 @@ async fn a_build_outlives_its_daemon_or_a_full_cache_and_gives_the_same_binary()
     let tight = CacheDaemon::open(&place.dir.path().join("tight cache"), ByteCount::kib(64)).unwrap();
     let (digest, _) = place.build_cached(&tight, "tight").await;
     assert_eq!(digest, whole);
-    assert!(tight.held() <= ByteCount::kib(64));
+    assert!(tight.store().held() <= ByteCount::kib(64));
 }
 
 fn bodies(cache: &Path) -> Vec<PathBuf> {

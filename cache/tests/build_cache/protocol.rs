@@ -130,7 +130,7 @@ async fn a_full_cache_still_answers_every_put_with_a_readable_path() {
     assert_eq!(driver.get("fits"), Some(vec![1; 600]));
     driver.close();
     assert!(small.starts_with(dir.path()) && large.exists(), "paths stay readable after close");
-    assert!(daemon.held().0 <= 1000);
+    assert!(daemon.store().held().0 <= 1000);
 }
 
 #[test]

@@ -9,6 +9,7 @@ use serde_json::{Map, Number, Value};
 pub struct Figures {
     raw: BTreeMap<String, Vec<f64>>,
     peers_missing: u32,
+    missing_because: BTreeMap<String, String>,
 }
 
 impl Figures {
@@ -20,6 +21,13 @@ impl Figures {
     /// Notes that a peer could not be installed; its figures are left out.
     pub fn peer_is_missing(&mut self) {
         self.peers_missing += 1;
+    }
+
+    /// The same with its name and the reason, which are printed with the figures. A peer counts once.
+    pub fn peer_is_missing_because(&mut self, peer: &str, why: &str) {
+        if self.missing_because.insert(peer.to_owned(), why.to_owned()).is_none() {
+            self.peers_missing += 1;
+        }
     }
 
     /// The median of a key's rounds; `None` when it was not measured.
@@ -35,12 +43,22 @@ impl Figures {
         }
     }
 
+    /// Peers that are missing, with the reasons.
+    pub fn missing(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.missing_because.iter().map(|(peer, why)| (peer.as_str(), why.as_str()))
+    }
+
     /// One flat object of figures, and under `raw` their values.
     #[must_use]
     pub fn to_json(&self) -> Value {
         let mut object: Map<String, Value> =
             self.raw.keys().filter_map(|key| Some((key.clone(), number(self.median(key)?)))).collect();
         object.insert("peers_missing".to_owned(), Value::from(self.peers_missing));
+        if !self.missing_because.is_empty() {
+            let reasons =
+                self.missing_because.iter().map(|(peer, why)| (peer.clone(), Value::from(why.clone())));
+            object.insert("peers_missing_because".to_owned(), Value::Object(reasons.collect()));
+        }
         let rounds = |values: &Vec<f64>| Value::Array(values.iter().map(|value| number(*value)).collect());
         let raw = self.raw.iter().map(|(key, values)| (key.clone(), rounds(values))).collect();
         object.insert("raw".to_owned(), Value::Object(raw));
@@ -56,7 +74,11 @@ impl Figures {
                 text += &format!("{key:28} {}\n", number(median));
             }
         }
-        text + &format!("{:28} {}\n", "peers_missing", self.peers_missing)
+        text += &format!("{:28} {}\n", "peers_missing", self.peers_missing);
+        for (peer, why) in &self.missing_because {
+            text += &format!("{:28} {peer}: {why}\n", "");
+        }
+        text
     }
 }
 
@@ -90,5 +112,9 @@ mod tests {
             "raw": { "odd": [3, 1, 2.25], "even": [1, 2], "count": [100] },
         });
         assert_eq!(figures.to_json(), expected);
+        figures.peer_is_missing_because("a peer", "it is not served");
+        figures.peer_is_missing_because("a peer", "it is not served");
+        assert_eq!(figures.to_json()["peers_missing"], 2);
+        assert_eq!(figures.to_json()["peers_missing_because"]["a peer"], "it is not served");
     }
 }

@@ -108,6 +108,23 @@ fn sample(agent: u32, over: &AtomicBool) -> Option<(f64, Option<f64>)> {
     Some((most?, most_of_shims))
 }
 
+/// The peak of the cacheprog shims on a socket, while they run.
+#[must_use]
+pub fn peak_of_shims_on(socket: &str, over: &AtomicBool) -> Option<f64> {
+    let mut most = None::<f64>;
+    while !over.load(Ordering::Relaxed) {
+        for shim in shims() {
+            let line = fs::read(format!("/proc/{shim}/cmdline")).unwrap_or_default();
+            let is_ours = line.split(|byte| *byte == 0).any(|word| word == socket.as_bytes());
+            if let Some(now) = anonymous_mib(shim).filter(|_| is_ours) {
+                most = Some(most.map_or(now, |most| most.max(now)));
+            }
+        }
+        thread::sleep(SAMPLE_EVERY);
+    }
+    most
+}
+
 /// Every running `meridian cacheprog`.
 fn shims() -> Vec<u32> {
     fs::read_dir("/proc")

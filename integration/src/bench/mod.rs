@@ -3,8 +3,10 @@
 //! A bench builds what it measures. Every figure is the median of its rounds, and every ratio compares two
 //! runs of the same round, taken in turns, so that a busy machine slows both sides.
 
+pub mod cache;
 pub mod figures;
 pub mod journal;
+pub mod ledger;
 pub mod lossy;
 pub mod main_job;
 pub mod matrix;

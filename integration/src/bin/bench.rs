@@ -2,7 +2,11 @@
 
 use anyhow::{Context as _, bail};
 use clap::{Parser, ValueEnum};
-use meridian_integration::bench::{main_job, trust::parts as trust};
+use meridian_integration::bench::{
+    cache::{parts as cache, report},
+    main_job,
+    trust::parts as trust,
+};
 
 /// Measures Meridian against what people use today. Figures go to standard output, progress to standard error.
 #[derive(Debug, Parser)]
@@ -21,6 +25,9 @@ struct Arguments {
     /// Throw away what an earlier run kept, and measure all of it again.
     #[arg(long)]
     fresh: bool,
+    /// Write the tables and the plot into docs/BENCHMARKS.md (cache).
+    #[arg(long)]
+    publish: bool,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -29,6 +36,8 @@ enum Bench {
     MainJob,
     /// Signed artifacts: sandbox, signer, verifiers, reproducibility, redaction.
     Trust,
+    /// The build cache: agents that have built nothing, over a link that is long, narrow or lossy.
+    Cache,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -42,16 +51,24 @@ fn main() -> anyhow::Result<()> {
     let keys = match arguments.bench {
         Bench::MainJob => main_job::KEYS.to_vec(),
         Bench::Trust => trust::keys(),
+        Bench::Cache => cache::keys(),
     };
     if let Some(unknown) = arguments.only.iter().find(|key| !keys.contains(&key.as_str())) {
         bail!("there is no figure {unknown:?}; there are: {}", keys.join(", "));
     }
-    let Arguments { bench, rounds, only, fresh, json } = arguments;
+    let Arguments { bench, rounds, only, fresh, json, publish } = arguments;
+    if publish && !matches!(bench, Bench::Cache) {
+        bail!("only the bench `cache` has something to publish");
+    }
     let figures = match bench {
         Bench::MainJob => main_job::measure(&main_job::Plan { rounds, only }),
         Bench::Trust => trust::measure(&trust::Plan { rounds, only, fresh }),
+        Bench::Cache => cache::measure(&cache::Plan { rounds, only, fresh }),
     }
     .context("the bench could not be completed")?;
+    if publish {
+        report::publish(&figures, rounds)?;
+    }
     if json {
         println!("{}", figures.to_json());
     } else {

@@ -12,12 +12,14 @@
 //! that the next one goes on from there. `zstd -dc PACK | tar -xi` reads a pack, too.
 
 mod chunk_pipe;
+mod frame;
 mod pack_error;
 mod pack_reader;
 mod pack_writer;
 mod partial_blobs;
 
 pub use chunk_pipe::{CHUNKS_WAITING_MAX, ChunkReader, ChunkWriter};
+pub use frame::{ENTRY_BYTES_MAX, EntryName, Frame, FrameBuilder};
 pub use pack_error::PackError;
 pub use pack_reader::{PackLimits, PackReader, ReceivedBlob};
 pub use pack_writer::PackWriter;

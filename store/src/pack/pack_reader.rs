@@ -1,11 +1,15 @@
 //! Taking a pack in, and believing nothing in it.
 
-use std::io::{self, BufRead, BufReader, Read, Write as _};
+use std::{
+    io::{self, BufRead, BufReader, Read, Write as _},
+    ops::Range,
+};
 
 use meridian_core::{digest::Digest, quantity::ByteCount};
 
 use super::{
     BLOCK, FRAME_BYTES_MAX, FRAME_STORED_MAX, WINDOW_LOG_MAX,
+    frame::{EntryName, Step, next_entry},
     pack_error::PackError,
     partial_blobs::{OpenPartial, PartialBlobs},
 };
@@ -53,13 +57,6 @@ pub struct PackReader<R: Read> {
     failed: bool,
 }
 
-/// What an entry's name says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum EntryName {
-    Whole(Digest),
-    Part { digest: Digest, offset: u64, size: u64 },
-}
-
 impl<R: Read> PackReader<R> {
     /// Reads the pack that `input` gives.
     #[must_use]
@@ -97,9 +94,6 @@ impl<R: Read> PackReader<R> {
                 // Lets go of an unfinished blob, so that another upload can go on with it.
                 self.partial = None;
                 return Ok(None);
-            }
-            if self.ends_here()? {
-                continue;
             }
             if let Some(blob) = self.read_entry()? {
                 return Ok(Some(blob));
@@ -146,69 +140,36 @@ impl<R: Read> PackReader<R> {
         Ok(true)
     }
 
-    /// Whether the archive of this frame ends here.
-    fn ends_here(&mut self) -> Result<bool, PackError> {
-        let rest = &self.frame[self.at..];
-        if rest[..BLOCK].iter().any(|byte| *byte != 0) {
-            return Ok(false);
-        }
-        if self.at == 0 || rest.iter().any(|byte| *byte != 0) {
-            return Err(self.bad_frame("zeros where an entry should begin"));
-        }
-        self.at = self.frame.len();
-        Ok(true)
-    }
-
+    /// Takes what stands next in the frame, which is not at its end.
     fn read_entry(&mut self) -> Result<Option<ReceivedBlob>, PackError> {
+        let number = self.frames - 1;
+        let Step::Entry { name, bytes, next } = next_entry(&self.frame, self.at, number)? else {
+            self.at = self.frame.len();
+            return Ok(None);
+        };
         self.entries += 1;
         if self.entries > self.limits.entries {
             return Err(PackError::Limit { what: "entries", max: self.limits.entries });
         }
-        let header = tar::Header::from_byte_slice(&self.frame[self.at..self.at + BLOCK]);
-        let shown = String::from_utf8_lossy(&header.path_bytes()).chars().take(120).collect::<String>();
-        let refused = |why| PackError::Entry { frame: self.frames - 1, name: shown.clone(), why };
-        // The field itself counts as spaces in its own sum.
-        let bytes = header.as_bytes();
-        let sum: u32 = bytes.iter().map(|byte| u32::from(*byte)).sum();
-        let field: u32 = bytes[148..156].iter().map(|byte| u32::from(*byte)).sum();
-        if header.cksum().ok() != Some(sum - field + 8 * u32::from(b' ')) {
-            return Err(refused("its header's checksum does not match"));
-        }
-        if !header.entry_type().is_file() {
-            return Err(refused("not a regular file"));
-        }
-        let name = parse_name(&shown).ok_or_else(|| refused("not named by a digest"))?;
-        let start = self.at + BLOCK;
-        let len = header.entry_size().ok().and_then(|len| usize::try_from(len).ok());
-        let end = len.and_then(|len| start.checked_add(len)).filter(|end| *end <= self.frame.len());
-        let Some(end) = end else { return Err(refused("larger than its frame")) };
         let size = match name {
-            EntryName::Whole(_) => (end - start) as u64,
+            EntryName::Whole(_) => bytes.len() as u64,
             EntryName::Part { size, .. } => size,
         };
         if size > self.limits.blob.0 {
-            return Err(refused("larger than a blob may be"));
-        }
-        if let EntryName::Part { offset, .. } = name
-            && offset.saturating_add((end - start) as u64) > size
-        {
-            return Err(refused("goes beyond its blob's end"));
-        }
-        let next = end.next_multiple_of(BLOCK);
-        if next > self.frame.len() {
-            return Err(refused("larger than its frame"));
+            let (name, why) = (name.to_string(), "larger than a blob may be");
+            return Err(PackError::Entry { frame: number, name, why });
         }
         self.at = next;
         match name {
-            EntryName::Whole(digest) => self.take_whole(digest, start, end).map(Some),
-            EntryName::Part { digest, offset, size } => self.take_part(digest, offset, size, start, end),
+            EntryName::Whole(digest) => self.take_whole(digest, bytes).map(Some),
+            EntryName::Part { digest, offset, size } => self.take_part(digest, offset, size, bytes),
         }
     }
 
-    fn take_whole(&self, digest: Digest, start: usize, end: usize) -> Result<ReceivedBlob, PackError> {
+    fn take_whole(&self, digest: Digest, bytes: Range<usize>) -> Result<ReceivedBlob, PackError> {
         let mut writer = self.partials.blobs().writer(Some(self.limits.blob))?;
         let path = self.partials.blobs().root().to_owned();
-        let written = writer.write_all(&self.frame[start..end]);
+        let written = writer.write_all(&self.frame[bytes]);
         written.map_err(|error| BlobError::from_io("write", path, error))?;
         let (digest, size) = writer.commit(Some(digest), Durability::Volatile)?;
         Ok(ReceivedBlob { digest, size })
@@ -219,15 +180,14 @@ impl<R: Read> PackReader<R> {
         digest: Digest,
         offset: u64,
         size: u64,
-        start: usize,
-        end: usize,
+        bytes: Range<usize>,
     ) -> Result<Option<ReceivedBlob>, PackError> {
         let current = self.partial.take().filter(|partial| partial.digest == digest && partial.size == size);
         let mut partial = match current {
             Some(partial) => partial,
             None => self.partials.resume(digest, size, offset)?,
         };
-        partial.take(self.partials.blobs(), offset, &self.frame[start..end])?;
+        partial.take(self.partials.blobs(), offset, &self.frame[bytes])?;
         if !partial.is_whole() {
             self.partial = Some(partial);
             return Ok(None);
@@ -239,18 +199,4 @@ impl<R: Read> PackReader<R> {
     fn bad_frame(&self, what: &str) -> PackError {
         PackError::Frame { frame: self.frames, what: what.to_owned() }
     }
-}
-
-fn parse_name(name: &str) -> Option<EntryName> {
-    let mut parts = name.split('.');
-    let digest = parts.next()?.parse().ok()?;
-    let Some(offset) = parts.next() else { return Some(EntryName::Whole(digest)) };
-    let (offset, size) = (number(offset)?, number(parts.next()?)?);
-    parts.next().is_none().then_some(EntryName::Part { digest, offset, size })
-}
-
-/// A number in its only form: digits, no sign, no leading zero.
-fn number(text: &str) -> Option<u64> {
-    let number: u64 = text.parse().ok()?;
-    (number.to_string() == text).then_some(number)
 }

@@ -7,16 +7,17 @@ use meridian_core::{
     quantity::ByteCount,
 };
 
-use super::{BLOCK, FRAME_BYTES, pack_error::PackError};
-
-const LEVEL: i32 = 3;
+use super::{
+    FRAME_BYTES,
+    frame::{EntryName, FrameBuilder},
+    pack_error::PackError,
+};
 
 /// Writes blobs into a pack. What is not finished ends within its last frame at the latest.
 pub struct PackWriter<W: Write> {
     out: W,
-    /// The tar archive of the frame that is being gathered.
-    frame: Vec<u8>,
-    compressor: zstd::bulk::Compressor<'static>,
+    /// The frame that is being gathered.
+    frame: FrameBuilder,
 }
 
 impl<W: Write> PackWriter<W> {
@@ -25,8 +26,7 @@ impl<W: Write> PackWriter<W> {
     /// # Errors
     /// When the compressor cannot be made, for lack of memory.
     pub fn new(out: W) -> Result<Self, PackError> {
-        let compressor = zstd::bulk::Compressor::new(LEVEL).map_err(PackError::io("start compressing"))?;
-        Ok(Self { out, frame: Vec::with_capacity(FRAME_BYTES + FRAME_BYTES / 4), compressor })
+        Ok(Self { out, frame: FrameBuilder::new()? })
     }
 
     /// Adds a blob of `size` bytes. `content` gives it from byte `from` on; `from` is 0, or how much of a
@@ -47,11 +47,15 @@ impl<W: Write> PackWriter<W> {
         let mut offset = from.0;
         loop {
             let len = size.0.saturating_sub(offset).min(FRAME_BYTES as u64);
-            if !self.frame.is_empty() && self.frame.len() as u64 + len > FRAME_BYTES as u64 {
+            if self.frame.is_full_for(len) {
                 self.flush_frame()?;
             }
-            let name = if whole { digest.to_hex() } else { format!("{digest}.{offset}.{}", size.0) };
-            let piece = self.entry(&name, len, content).map_err(|error| match error {
+            let name = if whole {
+                EntryName::Whole(*digest)
+            } else {
+                EntryName::Part { digest: *digest, offset, size: size.0 }
+            };
+            let piece = self.frame.add(&name, len, content).map_err(|error| match error {
                 PackError::Truncated { .. } => PackError::Changed { digest: *digest },
                 other => other,
             })?;
@@ -82,35 +86,8 @@ impl<W: Write> PackWriter<W> {
         Ok(self.out)
     }
 
-    /// Appends one entry to the frame and gives its bytes.
-    fn entry(&mut self, name: &str, len: u64, content: &mut dyn Read) -> Result<&[u8], PackError> {
-        let mut header = tar::Header::new_ustar();
-        header.set_path(name).map_err(PackError::io("name an entry"))?;
-        header.set_entry_type(tar::EntryType::Regular);
-        header.set_mode(0o444);
-        header.set_size(len);
-        header.set_mtime(0);
-        header.set_cksum();
-        self.frame.extend_from_slice(header.as_bytes());
-        let start = self.frame.len();
-        let read = content.take(len).read_to_end(&mut self.frame).map_err(PackError::io("read a blob"))?;
-        if read as u64 != len {
-            self.frame.clear();
-            return Err(PackError::Truncated { frame: 0 });
-        }
-        let end = self.frame.len();
-        self.frame.resize(end.next_multiple_of(BLOCK), 0);
-        Ok(&self.frame[start..end])
-    }
-
     fn flush_frame(&mut self) -> Result<(), PackError> {
-        if self.frame.is_empty() {
-            return Ok(());
-        }
-        // Two blocks of zeros end a tar archive.
-        self.frame.resize(self.frame.len() + 2 * BLOCK, 0);
-        let stored = self.compressor.compress(&self.frame).map_err(PackError::io("compress"))?;
-        self.frame.clear();
+        let stored = self.frame.finish()?;
         self.out.write_all(&stored).map_err(PackError::io("write the pack"))
     }
 }

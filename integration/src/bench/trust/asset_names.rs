@@ -18,9 +18,9 @@ use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{ledger::Ledger, parts::Plan};
+use super::parts::Plan;
 use crate::{
-    bench::{figures::Figures, matrix::install_goreleaser, timing::run},
+    bench::{figures::Figures, ledger::Ledger, matrix::install_goreleaser, timing::run},
     client::Client,
     fixture::git::git_in,
     home::Home,

@@ -34,8 +34,13 @@ use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{ledger::Ledger, parts::Plan, repro_modules::MODULES};
-use crate::{bench::figures::Figures, client::Client, fleet::Fleet, home::Home};
+use super::{parts::Plan, repro_modules::MODULES};
+use crate::{
+    bench::{figures::Figures, ledger::Ledger},
+    client::Client,
+    fleet::Fleet,
+    home::Home,
+};
 
 /// The figures of this part.
 pub const KEYS: &[&str] = &["repro_modules", "repro_targets", "repro_diverged", "repro_unexplained"];

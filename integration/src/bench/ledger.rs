@@ -51,6 +51,23 @@ impl Ledger {
         serde_json::from_value(self.done.get(key)?.clone()).ok()
     }
 
+    /// What was kept under a key, or what is made now and kept.
+    ///
+    /// # Errors
+    /// When it cannot be made or written.
+    pub fn get_or_keep<T: Serialize + DeserializeOwned>(
+        &mut self,
+        key: &str,
+        make: impl FnOnce() -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        if let Some(kept) = self.get(key) {
+            return Ok(kept);
+        }
+        let made = make()?;
+        self.keep(key, &made)?;
+        Ok(made)
+    }
+
     /// Keeps the result of a piece of work. A key holds no blank.
     ///
     /// # Errors
@@ -98,6 +115,9 @@ mod tests {
         assert_eq!(again.get::<bool>("fzf@v1/darwin"), None);
         again.keep("fzf@v1/darwin", &true).unwrap();
         assert_eq!(Ledger::at(&path, false).unwrap().get::<bool>("fzf@v1/darwin"), Some(true));
+        assert_eq!(again.get_or_keep("fzf@v1/linux", || Ok(false)).unwrap(), true);
+        assert_eq!(again.get_or_keep("fzf@v2/linux", || Ok(7)).unwrap(), 7);
+        assert_eq!(Ledger::at(&path, false).unwrap().get::<u8>("fzf@v2/linux"), Some(7));
         assert_eq!(Ledger::at(&path, true).unwrap().get::<bool>("fzf@v1/linux"), None);
     }
 }

@@ -37,11 +37,11 @@ struct Stamp {
 
 /// A body that is there and good.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Body {
+pub(crate) struct Body {
     /// Where it is.
-    pub(super) path: PathBuf,
+    pub(crate) path: PathBuf,
     /// Its file, which another may have replaced since.
-    pub(super) inode: u64,
+    pub(crate) inode: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -59,7 +59,7 @@ struct Table {
     total: u64,
 }
 
-pub(super) struct Bodies {
+pub(crate) struct Bodies {
     dir: PathBuf,
     incoming: PathBuf,
     capacity: u64,
@@ -70,7 +70,7 @@ pub(super) struct Bodies {
 impl Bodies {
     /// Opens the bodies below `dir`, and throws away what an earlier process left half-written. The caller
     /// holds the lock of the whole cache.
-    pub(super) fn open(dir: &Path, capacity: u64) -> io::Result<Self> {
+    pub(crate) fn open(dir: &Path, capacity: u64) -> io::Result<Self> {
         let incoming = dir.join("incoming");
         if incoming.exists() {
             fs::remove_dir_all(&incoming)?;
@@ -91,19 +91,30 @@ impl Bodies {
     }
 
     /// Where the body named `digest` is, or would be.
-    pub(super) fn path(&self, digest: &Digest) -> PathBuf {
+    pub(crate) fn path(&self, digest: &Digest) -> PathBuf {
         let name = digest.to_hex();
         self.dir.join(&name[..2]).join(name)
     }
 
     /// How many bytes are held.
-    pub(super) fn total(&self) -> u64 {
+    pub(crate) fn total(&self) -> u64 {
         self.table().total
+    }
+
+    /// Whether a body is here. It may turn out to be damaged.
+    pub(crate) fn has(&self, digest: &Digest) -> bool {
+        self.table().known.contains_key(digest)
+    }
+
+    /// The digests of all bodies; nothing when they are more than `max`.
+    pub(crate) fn names(&self, max: usize) -> Option<Vec<Digest>> {
+        let table = self.table();
+        (table.known.len() <= max).then(|| table.known.keys().copied().collect())
     }
 
     /// Looks up a body, makes sure that it is what its name says, and pins it for the caller.
     /// A body that is gone or damaged is dropped and answered with `None`.
-    pub(super) fn pin(&self, digest: &Digest, size: u64) -> Option<Body> {
+    pub(crate) fn pin(&self, digest: &Digest, size: u64) -> Option<Body> {
         let path = self.path(digest);
         let Ok(found) = fs::metadata(&path) else {
             self.forget(digest);
@@ -138,14 +149,14 @@ impl Bodies {
     }
 
     /// Gives back one pin.
-    pub(super) fn unpin(&self, digest: &Digest) {
+    pub(crate) fn unpin(&self, digest: &Digest) {
         if let Some(known) = self.table().known.get_mut(digest) {
             known.pins = known.pins.saturating_sub(1);
         }
     }
 
     /// Begins to take in a body of `size` bytes, or says why there is no room for it.
-    pub(super) fn incoming(&self, size: u64) -> io::Result<Incoming<'_>> {
+    pub(crate) fn incoming(&self, size: u64) -> io::Result<Incoming<'_>> {
         self.make_room(size)?;
         let number = self.next_incoming.fetch_add(1, Ordering::Relaxed);
         let path = self.incoming.join(number.to_string());
@@ -232,7 +243,7 @@ impl Table {
 }
 
 /// A body on its way in. Dropped without [`Incoming::publish`], it leaves nothing behind.
-pub(super) struct Incoming<'a> {
+pub(crate) struct Incoming<'a> {
     bodies: &'a Bodies,
     path: PathBuf,
     file: File,
@@ -242,14 +253,14 @@ pub(super) struct Incoming<'a> {
 
 impl Incoming<'_> {
     /// Takes the next piece.
-    pub(super) fn write(&mut self, piece: &[u8]) -> io::Result<()> {
+    pub(crate) fn write(&mut self, piece: &[u8]) -> io::Result<()> {
         self.hasher.update(piece);
         self.size += piece.len() as u64;
         self.file.write_all(piece)
     }
 
     /// Makes the body visible under its name and pins it, provided that it is the body it was said to be.
-    pub(super) fn publish(mut self, digest: &Digest) -> io::Result<Body> {
+    pub(crate) fn publish(mut self, digest: &Digest) -> io::Result<Body> {
         let hasher = std::mem::take(&mut self.hasher);
         if hasher.finish() != *digest {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "the body is not what its name says"));

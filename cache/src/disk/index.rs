@@ -13,7 +13,7 @@ use std::{
 
 use meridian_core::digest::Digest;
 
-use super::wire::ActionId;
+use crate::entry::{ActionId, Entry, Namespace};
 
 /// Namespace and action, hashed together, so that a key of one namespace is never found from another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -21,21 +21,12 @@ pub(super) struct Key([u8; 32]);
 
 impl Key {
     /// The key of `action` within `namespace`.
-    pub(super) fn new(namespace: &Digest, action: &ActionId) -> Self {
+    pub(super) fn new(namespace: &Namespace, action: &ActionId) -> Self {
         let mut bytes = [0; 64];
         bytes[..32].copy_from_slice(namespace.as_bytes());
         bytes[32..].copy_from_slice(&action.0);
         Self(*Digest::of(&bytes).as_bytes())
     }
-}
-
-/// What is known about an action.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Entry {
-    pub(super) output: Digest,
-    pub(super) size: u64,
-    /// When it was put, in nanoseconds since the Unix epoch.
-    pub(super) time_ns: u64,
 }
 
 /// Key, output, size, time, and the first eight bytes of their SHA-256.
@@ -187,7 +178,10 @@ mod tests {
     #[test]
     fn the_same_action_in_two_namespaces_is_two_keys() {
         let action = ActionId([7; 32]);
-        assert_ne!(Key::new(&Digest::of(b"a"), &action), Key::new(&Digest::of(b"b"), &action));
+        assert_ne!(
+            Key::new(&Namespace::new(&Digest::of(b"go"), "a"), &action),
+            Key::new(&Namespace::new(&Digest::of(b"go"), "b"), &action)
+        );
     }
 
     #[test]

@@ -1,0 +1,133 @@
+//! The store: bodies and index of one directory, held by one process.
+
+use std::{
+    fs::{self, File, TryLockError},
+    io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use meridian_core::quantity::ByteCount;
+use meridian_store::file_lock::lock_soon;
+
+use super::{
+    bodies::Bodies,
+    error::CacheError,
+    index::{Index, Key},
+};
+use crate::{
+    entry::{ActionId, Entry, Namespace},
+    frames::{FrameShelf, prepare},
+    manifest::{Library, SignedManifest},
+};
+
+/// The longest path of a body that fits an answer to cmd/go.
+const DIR_LEN_MAX: usize = 3500;
+
+/// What frames may take, as a part of what bodies may take: they are compressed to a fourth.
+const FRAMES_SHARE: u64 = 4;
+
+/// The build cache on one agent's disk. Shared by the tasks that it answers, by prefetches and by what is sent away.
+pub struct CacheStore {
+    dir: PathBuf,
+    bodies: Bodies,
+    index: Mutex<Index>,
+    frames: FrameShelf,
+    library: Library,
+    /// Held for the store's life, so that no second process writes here.
+    _lock: File,
+}
+
+impl CacheStore {
+    /// Opens the cache in `dir`, or begins one, and holds at most `capacity` bytes of bodies there.
+    /// Reads the whole index and lists every body: call it where blocking is allowed.
+    ///
+    /// # Errors
+    /// When another process has it open, when its path cannot be used, or when the disk refuses.
+    pub fn open(dir: &Path, capacity: ByteCount) -> Result<Arc<Self>, CacheError> {
+        fs::create_dir_all(dir).map_err(CacheError::io("create the build cache", dir))?;
+        let dir = dir.canonicalize().map_err(CacheError::io("find the build cache", dir))?;
+        if dir.to_str().is_none_or(|path| path.len() > DIR_LEN_MAX) {
+            return Err(CacheError::Path { dir });
+        }
+        let lock_path = dir.join("lock");
+        let lock = File::create(&lock_path).map_err(CacheError::io("create", &lock_path))?;
+        match lock_soon(&lock) {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(CacheError::InUse { dir }),
+            Err(TryLockError::Error(source)) => return Err(CacheError::io("lock", &lock_path)(source)),
+        }
+        let index_path = dir.join("index");
+        let index = Index::open(&index_path).map_err(CacheError::io("read the index", &index_path))?;
+        let bodies_dir = dir.join("bodies");
+        let bodies = Bodies::open(&bodies_dir, capacity.0).map_err(CacheError::io("open", &bodies_dir))?;
+        let frames_dir = dir.join("frames");
+        let frames = FrameShelf::open(&frames_dir, capacity.0 / FRAMES_SHARE)
+            .map_err(CacheError::io("open", &frames_dir))?;
+        let library_dir = dir.join("manifests");
+        let library = Library::open(&library_dir).map_err(CacheError::io("open", &library_dir))?;
+        Ok(Arc::new(Self { dir, bodies, index: Mutex::new(index), frames, library, _lock: lock }))
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// How many bytes of bodies are held.
+    #[must_use]
+    pub fn held(&self) -> ByteCount {
+        ByteCount(self.bodies.total())
+    }
+
+    /// The manifests that are here.
+    #[must_use]
+    pub const fn library(&self) -> &Library {
+        &self.library
+    }
+
+    /// Keeps a manifest of which everything is here, and gets ready to send what it names. Blocks, for seconds where much
+    /// is new: compressing is most of it.
+    ///
+    /// # Errors
+    /// When the disk refuses. The manifest counts for as long as this process lives all the same.
+    pub fn publish(self: &Arc<Self>, signed: &Arc<SignedManifest>) -> io::Result<()> {
+        self.library.keep(signed, true)?;
+        prepare(self, signed).map_err(io::Error::other)
+    }
+
+    /// How many bytes of compressed frames are held.
+    #[must_use]
+    pub fn frames_held(&self) -> ByteCount {
+        ByteCount(self.frames.total())
+    }
+
+    pub(crate) const fn bodies(&self) -> &Bodies {
+        &self.bodies
+    }
+
+    pub(crate) const fn frames(&self) -> &FrameShelf {
+        &self.frames
+    }
+
+    /// What answers `action`. The body may be gone.
+    pub(crate) fn entry(&self, namespace: &Namespace, action: &ActionId) -> Option<Entry> {
+        self.index().get(&Key::new(namespace, action))
+    }
+
+    /// Forgets what answers `action`.
+    pub(crate) fn forget(&self, namespace: &Namespace, action: &ActionId) {
+        self.index().forget(&Key::new(namespace, action));
+    }
+
+    /// Remembers what answers `action`. After an error it is known for as long as this process lives, or not at all.
+    pub(crate) fn remember(&self, namespace: &Namespace, action: &ActionId, entry: Entry) -> io::Result<()> {
+        self.index().put(Key::new(namespace, action), entry)
+    }
+
+    fn index(&self) -> MutexGuard<'_, Index> {
+        // The index is changed by whole entries, so a panic elsewhere leaves it usable.
+        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

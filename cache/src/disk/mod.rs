@@ -1,0 +1,17 @@
+//! What an agent keeps of the build cache on its own disk.
+//!
+//! Bodies lie there as cmd/go reads them, one plain file each; beside them the index says which body answers which
+//! action in which namespace. Frames and manifests, which serve other agents, lie beside both.
+//!
+//! Nothing here is synced: what a power cut leaves half-written fails its check and is built again.
+
+mod bodies;
+mod cache_store;
+mod error;
+mod index;
+mod pins;
+
+pub(crate) use bodies::{Body, Incoming};
+pub use cache_store::CacheStore;
+pub use error::CacheError;
+pub(crate) use pins::Pins;

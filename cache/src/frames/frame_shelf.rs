@@ -1,0 +1,189 @@
+//! Compressed frames at rest.
+
+use std::{
+    collections::HashMap,
+    fs::{self, File},
+    io::{self, Read as _, Write as _},
+    path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::SystemTime,
+};
+
+use bytes::Bytes;
+use meridian_core::digest::Digest;
+
+/// How far eviction goes below the capacity, so that it does not run at every frame.
+const EVICT_TO_PERCENT: u64 = 90;
+/// The largest file that is read: a frame takes at most a little more than 2 MiB.
+const FILE_LEN_MAX: u64 = 4 << 20;
+
+struct Known {
+    size: u64,
+    used: SystemTime,
+}
+
+#[derive(Default)]
+struct Table {
+    known: HashMap<Digest, Known>,
+    total: u64,
+}
+
+/// The frames that are kept, each a file with its check in front. Losing one costs compressing it again.
+pub(crate) struct FrameShelf {
+    dir: PathBuf,
+    capacity: u64,
+    table: Mutex<Table>,
+}
+
+impl FrameShelf {
+    /// Opens the shelf in `dir`, or begins one. The caller keeps other processes out.
+    pub(crate) fn open(dir: &Path, capacity: u64) -> io::Result<Self> {
+        fs::create_dir_all(dir)?;
+        let mut table = Table::default();
+        for file in fs::read_dir(dir)? {
+            let file = file?;
+            match file.file_name().to_str().and_then(|name| name.parse().ok()) {
+                Some(name) => {
+                    let found = file.metadata()?;
+                    let used = found.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+                    table.total += found.len();
+                    table.known.insert(name, Known { size: found.len(), used });
+                }
+                None => fs::remove_file(file.path())?,
+            }
+        }
+        Ok(Self { dir: dir.to_owned(), capacity, table: Mutex::new(table) })
+    }
+
+    /// A frame, if it is here and undamaged.
+    pub(crate) fn get(&self, name: &Digest) -> Option<Bytes> {
+        self.table().known.get_mut(name)?.used = SystemTime::now();
+        match self.read(name) {
+            Ok(frame) => Some(frame),
+            Err(error) => {
+                if error.kind() == io::ErrorKind::InvalidData {
+                    tracing::warn!(frame = %name, "a frame of the build cache is damaged: it is made again");
+                }
+                self.remove(name);
+                None
+            }
+        }
+    }
+
+    /// Whether a frame is here. It may turn out to be damaged.
+    pub(crate) fn has(&self, name: &Digest) -> bool {
+        self.table().known.contains_key(name)
+    }
+
+    /// Keeps a frame.
+    pub(crate) fn put(&self, name: &Digest, frame: &[u8]) -> io::Result<()> {
+        let size = frame.len() as u64 + 4;
+        self.make_room(size)?;
+        let fresh = self.dir.join(format!("{name}.new"));
+        let mut file = File::create(&fresh)?;
+        file.write_all(&crc32c::crc32c(frame).to_be_bytes())?;
+        file.write_all(frame)?;
+        fs::rename(&fresh, self.path(name))?;
+        let mut table = self.table();
+        table.total += size;
+        if let Some(old) = table.known.insert(*name, Known { size, used: SystemTime::now() }) {
+            table.total -= old.size;
+        }
+        Ok(())
+    }
+
+    /// How many bytes are held.
+    pub(crate) fn total(&self) -> u64 {
+        self.table().total
+    }
+
+    fn read(&self, name: &Digest) -> io::Result<Bytes> {
+        let mut bytes = Vec::with_capacity(1 << 20);
+        File::open(self.path(name))?.take(FILE_LEN_MAX).read_to_end(&mut bytes)?;
+        let check = bytes.first_chunk::<4>().copied().ok_or(io::ErrorKind::InvalidData)?;
+        let frame = Bytes::from(bytes).slice(4..);
+        if crc32c::crc32c(&frame) == u32::from_be_bytes(check) {
+            Ok(frame)
+        } else {
+            Err(io::ErrorKind::InvalidData.into())
+        }
+    }
+
+    fn make_room(&self, size: u64) -> io::Result<()> {
+        let mut table = self.table();
+        if table.total.saturating_add(size) <= self.capacity {
+            return Ok(());
+        }
+        let goal = (self.capacity / 100 * EVICT_TO_PERCENT).saturating_sub(size);
+        let mut idle: Vec<(SystemTime, Digest)> =
+            table.known.iter().map(|(name, known)| (known.used, *name)).collect();
+        idle.sort_unstable();
+        for (_, name) in idle {
+            if table.total <= goal {
+                break;
+            }
+            let _ = fs::remove_file(self.path(&name));
+            if let Some(known) = table.known.remove(&name) {
+                table.total -= known.size;
+            }
+        }
+        if table.total.saturating_add(size) > self.capacity {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        Ok(())
+    }
+
+    fn remove(&self, name: &Digest) {
+        let _ = fs::remove_file(self.path(name));
+        let mut table = self.table();
+        if let Some(known) = table.known.remove(name) {
+            table.total -= known.size;
+        }
+    }
+
+    fn path(&self, name: &Digest) -> PathBuf {
+        self.dir.join(name.to_hex())
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        // Changed by whole steps, so a panic elsewhere leaves it usable.
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_damaged_frame_is_gone_and_the_rest_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let shelf = FrameShelf::open(dir.path(), 1 << 20).unwrap();
+        let (a, b) = (Digest::of(b"a"), Digest::of(b"b"));
+        shelf.put(&a, b"frame a").unwrap();
+        shelf.put(&b, b"frame b").unwrap();
+        let path = dir.path().join(a.to_hex());
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[6] ^= 1;
+        fs::write(&path, bytes).unwrap();
+        let shelf = FrameShelf::open(dir.path(), 1 << 20).unwrap();
+        assert_eq!(shelf.get(&a), None);
+        assert!(!shelf.has(&a) && !path.exists());
+        assert_eq!(shelf.get(&b).unwrap(), "frame b");
+        assert_eq!(shelf.total(), 11);
+    }
+
+    #[test]
+    fn the_frame_that_was_not_used_for_longest_makes_room() {
+        let dir = tempfile::tempdir().unwrap();
+        let shelf = FrameShelf::open(dir.path(), 1000).unwrap();
+        let name = |n: u8| Digest::of(&[n]);
+        for n in 0..3 {
+            shelf.put(&name(n), &[n; 300]).unwrap();
+        }
+        shelf.get(&name(0)).unwrap();
+        shelf.put(&name(3), &[3; 300]).unwrap();
+        assert!(shelf.has(&name(0)) && !shelf.has(&name(1)) && shelf.has(&name(3)));
+        assert!(shelf.put(&name(4), &[0; 2000]).is_err());
+    }
+}

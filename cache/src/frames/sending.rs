@@ -1,0 +1,161 @@
+//! Sends what somebody lacks of a manifest.
+
+use std::{
+    collections::HashSet,
+    fs::File,
+    io::{self, Seek as _, SeekFrom},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use meridian_core::digest::Digest;
+use meridian_store::pack::{EntryName, FrameBuilder, PackError};
+
+use super::layout::{FramePlan, Piece, layout};
+use crate::{
+    disk::{CacheStore, Pins},
+    manifest::SignedManifest,
+};
+
+/// What is wanted of a manifest.
+#[derive(Debug, Default)]
+pub(crate) struct Selection {
+    /// The first eight bytes of the digests of what the other has.
+    pub(crate) held: HashSet<[u8; 8]>,
+    /// Of these only; of all when it is empty.
+    pub(crate) wanted: HashSet<Digest>,
+    /// Begin with what this mapping needs.
+    pub(crate) from: u32,
+}
+
+impl Selection {
+    fn takes(&self, output: &Digest) -> bool {
+        let prefix = output.as_bytes().first_chunk::<8>();
+        (self.wanted.is_empty() || self.wanted.contains(output))
+            && !prefix.is_some_and(|prefix| self.held.contains(prefix))
+    }
+}
+
+/// Why sending ended early.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SendError {
+    /// Whoever asked does not listen any more.
+    #[error("the receiver is gone")]
+    Gone,
+    /// A frame could not be made.
+    #[error(transparent)]
+    Pack(#[from] PackError),
+}
+
+/// Gives the frames of what is selected to `out`, in order. Bodies that are not here are left out. Blocks.
+pub(crate) fn send(
+    store: &Arc<CacheStore>,
+    signed: &SignedManifest,
+    selection: &Selection,
+    mut out: impl FnMut(Bytes) -> Result<(), SendError>,
+) -> Result<(), SendError> {
+    let mut plans = layout(&signed.manifest.entries);
+    let begin = plans.partition_point(|plan| plan.first < selection.from);
+    plans.rotate_left(begin);
+    let mut packer = Packer::new(store)?;
+    for plan in &plans {
+        let lacking: u64 =
+            plan.pieces.iter().filter(|piece| selection.takes(&piece.output)).map(|piece| piece.len).sum();
+        if lacking == 0 {
+            continue;
+        }
+        if 2 * lacking >= plan.len() {
+            packer.flush(&mut out)?;
+            if let Some(frame) = packer.whole(plan)? {
+                out(frame)?;
+            }
+            continue;
+        }
+        for piece in plan.pieces.iter().filter(|piece| selection.takes(&piece.output)) {
+            if packer.builder.is_full_for(piece.len) {
+                packer.flush(&mut out)?;
+            }
+            packer.add(piece)?;
+        }
+    }
+    packer.flush(&mut out)
+}
+
+/// Compresses every frame of a manifest that is not kept yet. Blocks, for seconds where much is new.
+pub(crate) fn prepare(store: &Arc<CacheStore>, signed: &SignedManifest) -> Result<(), PackError> {
+    let mut packer = Packer::new(store)?;
+    for plan in layout(&signed.manifest.entries) {
+        if !store.frames().has(&plan.name()) {
+            packer.make(&plan)?;
+        }
+    }
+    Ok(())
+}
+
+struct Packer<'a> {
+    store: &'a Arc<CacheStore>,
+    pins: Pins,
+    builder: FrameBuilder,
+}
+
+impl<'a> Packer<'a> {
+    fn new(store: &'a Arc<CacheStore>) -> Result<Self, PackError> {
+        Ok(Self { store, pins: Pins::new(Arc::clone(store)), builder: FrameBuilder::new()? })
+    }
+
+    /// The whole frame, from the shelf or made now.
+    fn whole(&mut self, plan: &FramePlan) -> Result<Option<Bytes>, PackError> {
+        match self.store.frames().get(&plan.name()) {
+            Some(frame) => Ok(Some(frame)),
+            None => self.make(plan),
+        }
+    }
+
+    fn make(&mut self, plan: &FramePlan) -> Result<Option<Bytes>, PackError> {
+        let mut is_whole = true;
+        for piece in &plan.pieces {
+            is_whole &= self.add(piece)?;
+        }
+        let frame = self.builder.finish()?;
+        if frame.is_empty() {
+            return Ok(None);
+        }
+        if is_whole && let Err(error) = self.store.frames().put(&plan.name(), &frame) {
+            // It is compressed again the next time.
+            tracing::debug!(%error, "a frame of the build cache was not kept");
+        }
+        Ok(Some(frame.into()))
+    }
+
+    /// Adds a piece, if its body is here.
+    fn add(&mut self, piece: &Piece) -> Result<bool, PackError> {
+        let Some(body) = self.pins.pin(&piece.output, piece.size) else { return Ok(false) };
+        let Ok(mut file) = File::open(&body.path) else { return Ok(false) };
+        if piece.offset > 0 && file.seek(SeekFrom::Start(piece.offset)).is_err() {
+            return Ok(false);
+        }
+        let name = if piece.len == piece.size {
+            EntryName::Whole(piece.output)
+        } else {
+            EntryName::Part { digest: piece.output, offset: piece.offset, size: piece.size }
+        };
+        match self.builder.add(&name, piece.len, &mut file) {
+            Ok(_) => Ok(true),
+            // Somebody cut the file short; what was gathered is gone with it, and the receiver asks again.
+            Err(PackError::Truncated { .. }) => Ok(false),
+            Err(PackError::Io { source, .. }) if source.kind() != io::ErrorKind::OutOfMemory => {
+                self.builder.clear();
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn flush(&mut self, out: &mut impl FnMut(Bytes) -> Result<(), SendError>) -> Result<(), SendError> {
+        if self.builder.is_empty() {
+            return Ok(());
+        }
+        let frame = self.builder.finish()?;
+        out(frame.into())
+    }
+}

@@ -1,0 +1,170 @@
+//! The document: what a manifest says, and its one spelling.
+
+use bytes::Bytes;
+use meridian_core::digest::Digest;
+use meridian_proto::v1;
+use prost::Message as _;
+
+use super::vouching::{Voucher, Vouching, VouchingError};
+use crate::entry::{ActionId, Entry, Namespace};
+
+/// The most mappings of one manifest: some twenty times what the largest programs have.
+pub(super) const ENTRIES_MAX: usize = 200_000;
+/// The longest signed manifest, in bytes.
+pub(super) const LEN_MAX: usize = 20 << 20;
+/// The longest scope.
+const SCOPE_LEN_MAX: usize = 512;
+
+/// One mapping.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Listed {
+    /// What cmd/go asks.
+    pub action: ActionId,
+    /// What answers it.
+    pub entry: Entry,
+}
+
+/// The mappings that one build used, in the order in which it first asked for them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Manifest {
+    /// The digest of the toolchain's own files.
+    pub toolchain: Digest,
+    /// The scope that they are in.
+    pub scope: String,
+    /// The lineage of the build.
+    pub lineage: Digest,
+    /// The mappings.
+    pub entries: Vec<Listed>,
+}
+
+/// A manifest with the signature of whoever made it, as it is stored and sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignedManifest {
+    /// What it says.
+    pub manifest: Manifest,
+    /// Its bytes.
+    pub bytes: Bytes,
+    /// The SHA-256 of its bytes: its name.
+    pub digest: Digest,
+}
+
+/// Why bytes are no manifest that counts.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    /// It is not the one that was asked for.
+    #[error("the manifest is {found}, and {wanted} was asked for")]
+    Digest {
+        /// Which was asked for.
+        wanted: Digest,
+        /// Which it is.
+        found: Digest,
+    },
+    /// It cannot be read.
+    #[error("not a manifest: {0}")]
+    Shape(String),
+    /// Nobody vouches for it.
+    #[error("the manifest does not count: {0}")]
+    Voucher(#[from] VouchingError),
+}
+
+impl Manifest {
+    /// In what its actions mean something.
+    #[must_use]
+    pub fn namespace(&self) -> Namespace {
+        Namespace::new(&self.toolchain, &self.scope)
+    }
+
+    /// Signs it in this agent's name.
+    ///
+    /// # Errors
+    /// When this agent may not write the manifest's scope.
+    pub fn sign(self, vouching: &dyn Vouching) -> Result<SignedManifest, VouchingError> {
+        let manifest = Bytes::from(self.encode());
+        let voucher = vouching.sign(&self.scope, &manifest)?;
+        let signed = v1::SignedManifest { manifest, grant: voucher.grant, signature: voucher.signature };
+        let bytes = Bytes::from(signed.encode_to_vec());
+        let digest = Digest::of(&bytes);
+        Ok(SignedManifest { manifest: self, bytes, digest })
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let mut wire = v1::CacheManifest {
+            toolchain: Bytes::copy_from_slice(self.toolchain.as_bytes()),
+            scope: self.scope.clone(),
+            lineage: Bytes::copy_from_slice(self.lineage.as_bytes()),
+            ..v1::CacheManifest::default()
+        };
+        let (mut actions, mut outputs) = (Vec::new(), Vec::new());
+        for Listed { action, entry } in &self.entries {
+            actions.extend_from_slice(&action.0);
+            outputs.extend_from_slice(entry.output.as_bytes());
+            wire.sizes.push(entry.size);
+            wire.times_ns.push(entry.time_ns);
+        }
+        (wire.actions, wire.outputs) = (actions.into(), outputs.into());
+        wire.encode_to_vec()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, ManifestError> {
+        let shape = |what: &str| ManifestError::Shape(what.to_owned());
+        let wire = v1::CacheManifest::decode(bytes).map_err(|error| shape(&error.to_string()))?;
+        let count = wire.sizes.len();
+        if count > ENTRIES_MAX {
+            return Err(shape("it has too many mappings"));
+        }
+        if wire.actions.len() != count * 32
+            || wire.outputs.len() != count * 32
+            || wire.times_ns.len() != count
+        {
+            return Err(shape("its lists have different lengths"));
+        }
+        if wire.scope.is_empty() || wire.scope.len() > SCOPE_LEN_MAX {
+            return Err(shape("its scope is missing or too long"));
+        }
+        let digest = |bytes: &[u8]| Digest::from_slice(bytes).map_err(|error| shape(&error.to_string()));
+        let (actions, _) = wire.actions.as_chunks::<32>();
+        let (outputs, _) = wire.outputs.as_chunks::<32>();
+        let numbers = wire.sizes.iter().zip(&wire.times_ns);
+        let entries = actions.iter().zip(outputs).zip(numbers).map(|((action, output), (size, time_ns))| {
+            let entry = Entry { output: Digest::from_bytes(*output), size: *size, time_ns: *time_ns };
+            Listed { action: ActionId(*action), entry }
+        });
+        Ok(Self {
+            toolchain: digest(&wire.toolchain)?,
+            scope: wire.scope,
+            lineage: digest(&wire.lineage)?,
+            entries: entries.collect(),
+        })
+    }
+}
+
+impl SignedManifest {
+    /// Reads what was stored or sent under the name `wanted`, and makes sure that it counts.
+    ///
+    /// # Errors
+    /// When it is another, cannot be read, or nobody who may vouches for it.
+    pub fn open(bytes: Bytes, wanted: &Digest, vouching: &dyn Vouching) -> Result<Self, ManifestError> {
+        let digest = Digest::of(&bytes);
+        if digest != *wanted {
+            return Err(ManifestError::Digest { wanted: *wanted, found: digest });
+        }
+        Self::accept(bytes, vouching)
+    }
+
+    /// Reads what somebody sent, and makes sure that it counts.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn accept(bytes: Bytes, vouching: &dyn Vouching) -> Result<Self, ManifestError> {
+        if bytes.len() > LEN_MAX {
+            return Err(ManifestError::Shape("it is too long".to_owned()));
+        }
+        let digest = Digest::of(&bytes);
+        let signed = v1::SignedManifest::decode(bytes.clone())
+            .map_err(|error| ManifestError::Shape(error.to_string()))?;
+        let manifest = Manifest::decode(&signed.manifest)?;
+        let voucher = Voucher { grant: signed.grant, signature: signed.signature };
+        vouching.check(&manifest.scope, &signed.manifest, &voucher)?;
+        Ok(Self { manifest, bytes, digest })
+    }
+}

@@ -1,0 +1,226 @@
+//! The manifests that one agent has, on its disk.
+
+use std::{
+    collections::HashMap,
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::SystemTime,
+};
+
+use bytes::Bytes;
+use meridian_core::digest::Digest;
+
+use super::{
+    document::{LEN_MAX, SignedManifest},
+    vouching::Vouching,
+};
+use crate::entry::ActionId;
+
+/// How many manifests are kept; those unused for longest go first.
+const KEPT_MAX: usize = 512;
+/// Ends the name of a file whose manifest is not whole here.
+const PART: &str = ".part";
+/// How many of them are in memory, at some 100 bytes a mapping.
+const OPEN_MAX: usize = 24;
+
+struct Known {
+    used: SystemTime,
+    /// Whether everything that it names was here when it was kept.
+    whole: bool,
+    /// Read and checked by this process.
+    open: Option<Arc<SignedManifest>>,
+}
+
+#[derive(Default)]
+struct Table {
+    known: HashMap<Digest, Known>,
+    /// Which of the manifests that are open has an action, and where.
+    actions: HashMap<ActionId, (Digest, u32)>,
+}
+
+/// The manifests that one agent has. One that is damaged, or does not count any more, is as good as gone.
+pub struct Library {
+    dir: PathBuf,
+    table: Mutex<Table>,
+}
+
+impl Library {
+    /// Opens the library in `dir`, or begins one. The caller keeps other processes out.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn open(dir: &Path) -> io::Result<Self> {
+        fs::create_dir_all(dir)?;
+        let mut table = Table::default();
+        for file in fs::read_dir(dir)? {
+            let file = file?;
+            let name = file.file_name().into_string().unwrap_or_default();
+            let whole = !name.ends_with(PART);
+            match name.strip_suffix(PART).unwrap_or(&name).parse() {
+                Ok(digest) => {
+                    let used = file.metadata()?.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+                    table.known.insert(digest, Known { used, whole, open: None });
+                }
+                // What was half-written when a process ended.
+                Err(_) => fs::remove_file(file.path())?,
+            }
+        }
+        Ok(Self { dir: dir.to_owned(), table: Mutex::new(table) })
+    }
+
+    /// Keeps a manifest that counts: `whole` when everything that it names is here, and else as one of which this agent
+    /// serves a part.
+    ///
+    /// # Errors
+    /// When the disk refuses; it is known until the process ends all the same.
+    pub fn keep(&self, signed: &Arc<SignedManifest>, whole: bool) -> io::Result<()> {
+        let (whole, forgotten) = {
+            let mut table = self.table();
+            let whole = whole || table.known.get(&signed.digest).is_some_and(|known| known.whole);
+            table.admit(signed, whole);
+            (whole, table.overflow())
+        };
+        for digest in forgotten {
+            self.remove(&digest);
+        }
+        let path = self.path(&signed.digest, whole);
+        if path.exists() {
+            return Ok(());
+        }
+        let fresh = self.dir.join(format!("{}.new", signed.digest));
+        fs::write(&fresh, &signed.bytes)?;
+        fs::rename(&fresh, &path)?;
+        if whole {
+            // It may have been kept as a part before.
+            let _ = fs::remove_file(self.path(&signed.digest, false));
+        }
+        Ok(())
+    }
+
+    /// Something that a manifest names turned out to be gone: it is not whole any more.
+    pub fn is_lacking(&self, digest: &Digest) {
+        if let Some(known) = self.table().known.get_mut(digest)
+            && known.whole
+        {
+            known.whole = false;
+            // Where this fails it is taken for whole after a restart, until it is looked at again.
+            let _ = fs::rename(self.path(digest, true), self.path(digest, false));
+        }
+    }
+
+    /// A manifest, if it is here and counts.
+    pub fn get(&self, digest: &Digest, vouching: &dyn Vouching) -> Option<Arc<SignedManifest>> {
+        let whole = {
+            let mut table = self.table();
+            let known = table.known.get_mut(digest)?;
+            known.used = SystemTime::now();
+            if let Some(open) = &known.open {
+                return Some(Arc::clone(open));
+            }
+            known.whole
+        };
+        let path = self.path(digest, whole);
+        match read(&path).map(|bytes| SignedManifest::open(bytes, digest, vouching)) {
+            Ok(Ok(signed)) => {
+                let signed = Arc::new(signed);
+                self.table().admit(&signed, whole);
+                Some(signed)
+            }
+            Ok(Err(error)) => {
+                tracing::warn!(%digest, %error, "a manifest is dropped");
+                self.table().forget(digest);
+                self.remove(digest);
+                None
+            }
+            Err(_) => {
+                self.table().forget(digest);
+                None
+            }
+        }
+    }
+
+    /// Which manifest has one of these actions, and where: of those with the first action that any has.
+    #[must_use]
+    pub fn find(&self, actions: &[ActionId]) -> Option<(Digest, u32)> {
+        let table = self.table();
+        actions.iter().find_map(|action| table.actions.get(action).copied())
+    }
+
+    /// The names of those of which everything is here, the one used last first.
+    #[must_use]
+    pub fn names(&self) -> Vec<Digest> {
+        let whole = |(digest, known): (&Digest, &Known)| known.whole.then_some((known.used, *digest));
+        let mut names: Vec<(SystemTime, Digest)> = self.table().known.iter().filter_map(whole).collect();
+        names.sort_unstable_by(|a, b| b.cmp(a));
+        names.into_iter().map(|(_, digest)| digest).collect()
+    }
+
+    fn path(&self, digest: &Digest, whole: bool) -> PathBuf {
+        self.dir.join(format!("{digest}{}", if whole { "" } else { PART }))
+    }
+
+    fn remove(&self, digest: &Digest) {
+        for whole in [true, false] {
+            // What cannot be removed now is found again on the next start.
+            let _ = fs::remove_file(self.path(digest, whole));
+        }
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        // Changed by whole steps, so a panic elsewhere leaves it usable.
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Table {
+    fn admit(&mut self, signed: &Arc<SignedManifest>, whole: bool) {
+        let open = |(digest, known): (&Digest, &Known)| known.open.is_some().then_some((known.used, *digest));
+        let mut opened: Vec<(SystemTime, Digest)> = self.known.iter().filter_map(open).collect();
+        if opened.len() >= OPEN_MAX {
+            opened.sort_unstable();
+            let (_, digest) = opened[0];
+            self.close(&digest);
+        }
+        for (place, listed) in signed.manifest.entries.iter().enumerate() {
+            let place = u32::try_from(place).unwrap_or(u32::MAX);
+            self.actions.insert(listed.action, (signed.digest, place));
+        }
+        let open = Some(Arc::clone(signed));
+        self.known.insert(signed.digest, Known { used: SystemTime::now(), whole, open });
+    }
+
+    fn forget(&mut self, digest: &Digest) {
+        self.close(digest);
+        self.known.remove(digest);
+    }
+
+    fn close(&mut self, digest: &Digest) {
+        if let Some(known) = self.known.get_mut(digest) {
+            known.open = None;
+        }
+        self.actions.retain(|_, (known, _)| known != digest);
+    }
+
+    fn overflow(&mut self) -> Vec<Digest> {
+        let excess = self.known.len().saturating_sub(KEPT_MAX);
+        if excess == 0 {
+            return Vec::new();
+        }
+        let mut names: Vec<(SystemTime, Digest)> =
+            self.known.iter().map(|(digest, known)| (known.used, *digest)).collect();
+        names.sort_unstable();
+        let gone: Vec<Digest> = names.into_iter().take(excess).map(|(_, digest)| digest).collect();
+        gone.iter().for_each(|digest| self.forget(digest));
+        gone
+    }
+}
+
+fn read(path: &Path) -> io::Result<Bytes> {
+    use io::Read as _;
+
+    let mut bytes = Vec::new();
+    File::open(path)?.take(LEN_MAX as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes.into())
+}

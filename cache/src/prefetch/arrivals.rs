@@ -1,0 +1,296 @@
+//! What has come, and for how long it is worth waiting for the rest.
+
+use std::{
+    collections::{HashMap, HashSet, hash_map},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use meridian_core::digest::Digest;
+use tokio::sync::{Notify, watch};
+
+use crate::{
+    entry::{ActionId, Entry, Namespace},
+    manifest::{Listed, SignedManifest},
+};
+
+/// How long a build may wait in all while nothing comes. A cache that is gone must cost no more than this.
+const STALL_MAX: Duration = Duration::from_secs(1);
+/// What each frame that comes gives back of it.
+const STALL_REGAINED: Duration = Duration::from_millis(250);
+/// The longest that one question waits, however steadily other bodies come. Less than the shim's patience.
+const WAIT_MAX: Duration = Duration::from_secs(8);
+/// A question that waited for so long, for what comes so many bytes after the latest that came, jumps the queue. What
+/// jumps travels twice, so it must be worth more than a round trip.
+const HURRY_AFTER: Duration = Duration::from_millis(200);
+const AHEAD_MAX: u64 = 16 << 20;
+/// How many jump it at once.
+const URGENT_MAX: usize = 64;
+
+/// What to expect of a question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hope {
+    /// The body is here now.
+    Here(Entry),
+    /// The manifest is complete and does not have it: nobody need be asked.
+    Absent,
+    /// Nothing is known of it, or it does not come.
+    None,
+}
+
+impl std::ops::Add for PrefetchFigures {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            bodies: self.bodies + other.bodies,
+            body_bytes: self.body_bytes + other.body_bytes,
+            wire_bytes: self.wire_bytes + other.wire_bytes,
+            refused: self.refused + other.refused,
+            waited: self.waited + other.waited,
+        }
+    }
+}
+
+/// How a prefetch went.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PrefetchFigures {
+    /// How many bodies came.
+    pub bodies: u64,
+    /// Their bytes.
+    pub body_bytes: u64,
+    /// The bytes of the frames they came in.
+    pub wire_bytes: u64,
+    /// How many bodies were refused: damaged, or not of the manifest.
+    pub refused: u64,
+    /// For how long questions waited, in all.
+    pub waited: Duration,
+}
+
+struct Listing {
+    namespace: Namespace,
+    entries: HashMap<ActionId, Entry>,
+    /// How many bytes of bodies are sent before each.
+    places: HashMap<Digest, u64>,
+    signed: Arc<SignedManifest>,
+}
+
+struct State {
+    listing: Option<Listing>,
+    here: HashSet<Digest>,
+    /// How far what came reaches, as a place.
+    front: u64,
+    /// What a question waits for that is far behind the rest, and what was asked for already.
+    urgent: Vec<Digest>,
+    asked: HashSet<Digest>,
+    ended: bool,
+    last_arrival: Instant,
+    stall_left: Duration,
+    figures: PrefetchFigures,
+}
+
+/// What has come of one prefetch. The daemon's threads wait here.
+pub struct Arrivals {
+    state: Mutex<State>,
+    changed: Condvar,
+    hurried: Notify,
+    over: watch::Sender<bool>,
+}
+
+impl Default for Arrivals {
+    fn default() -> Self {
+        let state = State {
+            listing: None,
+            here: HashSet::new(),
+            front: 0,
+            urgent: Vec::new(),
+            asked: HashSet::new(),
+            ended: false,
+            last_arrival: Instant::now(),
+            stall_left: STALL_MAX,
+            figures: PrefetchFigures::default(),
+        };
+        Self {
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+            hurried: Notify::new(),
+            over: watch::Sender::new(false),
+        }
+    }
+}
+
+impl Arrivals {
+    /// Waits until what answers `action` is here, for as long as it is worth it. Blocks.
+    pub fn wait_for(&self, namespaces: &[Namespace], action: &ActionId) -> Hope {
+        let asked = Instant::now();
+        let mut state = self.state();
+        let hope = loop {
+            match state.hope(namespaces, action) {
+                Ok(hope) => break hope,
+                Err(()) if asked.elapsed() >= WAIT_MAX => break Hope::None,
+                Err(()) => {}
+            }
+            let waited = asked.elapsed();
+            if waited >= HURRY_AFTER && state.hurry(action) {
+                self.hurried.notify_one();
+            }
+            let idle = state.last_arrival.max(asked).elapsed();
+            let Some(left) = state.stall_left.checked_sub(idle).filter(|left| !left.is_zero()) else {
+                // Until something comes again, nobody else waits.
+                state.stall_left = Duration::ZERO;
+                break Hope::None;
+            };
+            let left = if waited < HURRY_AFTER { left.min(HURRY_AFTER - waited) } else { left };
+            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        };
+        state.figures.waited += asked.elapsed();
+        hope
+    }
+
+    /// The manifest is known now, and sent from the mapping `from` on.
+    pub(crate) fn listed(&self, signed: &Arc<SignedManifest>, from: usize) {
+        let manifest = &signed.manifest;
+        let count = manifest.entries.len();
+        let (mut entries, mut places) = (HashMap::with_capacity(count), HashMap::with_capacity(count));
+        // What stands before the place to begin from is sent last.
+        let (last, first) = manifest.entries.split_at(from.min(count));
+        let mut place = 0_u64;
+        for Listed { action, entry } in first.iter().chain(last) {
+            entries.insert(*action, *entry);
+            if let hash_map::Entry::Vacant(vacant) = places.entry(entry.output) {
+                vacant.insert(place);
+                place = place.saturating_add(entry.size);
+            }
+        }
+        let namespace = manifest.namespace();
+        let listing = Listing { namespace, entries, places, signed: Arc::clone(signed) };
+        let mut state = self.state();
+        state.listing = Some(listing);
+        state.arrived();
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    /// These bodies are here, and what answers with them is remembered.
+    pub(crate) fn came(&self, bodies: &[(Digest, u64)]) {
+        let mut state = self.state();
+        for (output, size) in bodies {
+            state.here.insert(*output);
+            let place = state.listing.as_ref().and_then(|listing| listing.places.get(output)).copied();
+            // What jumped the queue says nothing about the rest.
+            if !state.asked.contains(output) {
+                state.front = state.front.max(place.unwrap_or(0));
+            }
+            state.figures.bodies += 1;
+            state.figures.body_bytes += size;
+        }
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    /// These bodies were here before.
+    pub(crate) fn had(&self, bodies: impl IntoIterator<Item = Digest>) {
+        self.state().here.extend(bodies);
+        self.changed.notify_all();
+    }
+
+    /// A frame of so many bytes came, whatever is in it.
+    pub(crate) fn frame(&self, wire_bytes: u64) {
+        let mut state = self.state();
+        state.figures.wire_bytes += wire_bytes;
+        state.arrived();
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    /// Waits until something should jump the queue, and says what.
+    pub(crate) async fn urgent(&self) -> Vec<Digest> {
+        loop {
+            let hurried = self.hurried.notified();
+            let urgent = std::mem::take(&mut self.state().urgent);
+            if !urgent.is_empty() {
+                return urgent;
+            }
+            hurried.await;
+        }
+    }
+
+    /// A body was refused.
+    pub(crate) fn refused(&self) {
+        self.state().figures.refused += 1;
+    }
+
+    /// Nothing more comes.
+    pub(crate) fn ended(&self) {
+        self.state().ended = true;
+        self.changed.notify_all();
+        self.over.send_replace(true);
+    }
+
+    /// Waits until nothing more comes.
+    pub(crate) async fn until_ended(&self) {
+        // The other end lives as long as this.
+        let _ = self.over.subscribe().wait_for(|over| *over).await;
+    }
+
+    /// How it went so far.
+    #[must_use]
+    pub fn figures(&self) -> PrefetchFigures {
+        self.state().figures
+    }
+
+    /// The manifest, once it is known.
+    #[must_use]
+    pub fn manifest(&self) -> Option<Arc<SignedManifest>> {
+        self.state().listing.as_ref().map(|listing| Arc::clone(&listing.signed))
+    }
+
+    /// Whether everything that the manifest names is here.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        let state = self.state();
+        let is_here = |entry: &Entry| entry.size == 0 || state.here.contains(&entry.output);
+        state.listing.as_ref().is_some_and(|listing| listing.entries.values().all(is_here))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Changed by whole steps, so a panic elsewhere leaves it usable.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// What is known of `action`, or nothing as long as it may still come.
+    fn hope(&self, namespaces: &[Namespace], action: &ActionId) -> Result<Hope, ()> {
+        let Some(listing) = &self.listing else {
+            return if self.ended { Ok(Hope::None) } else { Err(()) };
+        };
+        if !namespaces.contains(&listing.namespace) {
+            return Ok(Hope::None);
+        }
+        match listing.entries.get(action) {
+            None => Ok(Hope::Absent),
+            Some(entry) if entry.size == 0 || self.here.contains(&entry.output) => Ok(Hope::Here(*entry)),
+            Some(_) if self.ended => Ok(Hope::None),
+            Some(_) => Err(()),
+        }
+    }
+
+    /// Whether what `action` waits for should jump the queue, which is noted.
+    fn hurry(&mut self, action: &ActionId) -> bool {
+        let Some(listing) = &self.listing else { return false };
+        let Some(entry) = listing.entries.get(action) else { return false };
+        let place = listing.places.get(&entry.output).copied().unwrap_or(0);
+        let is_far = place > self.front.saturating_add(AHEAD_MAX) && self.urgent.len() < URGENT_MAX;
+        let is_new = is_far && self.asked.insert(entry.output);
+        if is_new {
+            self.urgent.push(entry.output);
+        }
+        is_new
+    }
+
+    fn arrived(&mut self) {
+        self.last_arrival = Instant::now();
+        self.stall_left = (self.stall_left + STALL_REGAINED).min(STALL_MAX);
+    }
+}

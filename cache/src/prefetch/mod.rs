@@ -1,0 +1,16 @@
+//! Brings what a build will ask for before it asks.
+//!
+//! A prefetch begins when a task is placed. It learns the manifest, takes what is lacking from the nearest agent that
+//! has it, frame by frame in the order in which the build will ask, and tells the task's daemon what has come
+//! ([`Arrivals`]). A question waits for its own body only, and no longer than the prefetch's patience: one that falls
+//! behind, stalls or dies makes the build slower and nothing else.
+
+mod arrivals;
+mod driver;
+mod intake;
+mod supply;
+
+pub use arrivals::{Arrivals, Hope, PrefetchFigures};
+pub use driver::{Holder, Prefetch, PrefetchPlan};
+pub(crate) use intake::Intake;
+pub use supply::{Seeking, Supply};

@@ -1,0 +1,9 @@
+//! What an agent answers other agents: manifests, and what they name.
+//!
+//! Every call is checked here against the scope of the manifest that it is about; a digest alone opens nothing.
+//!
+//! Not here: the connection and the caller's certificate, which the agent sets up, and clients of other makes.
+
+mod service;
+
+pub use service::{CallerName, ShardService};

@@ -1,0 +1,237 @@
+//! The `Shard` service.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use meridian_core::digest::Digest;
+use meridian_proto::v1::{
+    self, fetch_chunk::Chunk, publish_answer::Answer, publish_chunk, shard_server::Shard,
+};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    time::timeout,
+};
+use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
+use tonic::{Extensions, Request, Response, Status, Streaming};
+
+use crate::{
+    disk::{CacheStore, Pins},
+    entry::ActionId,
+    frames::{Selection, SendError, send},
+    manifest::{SignedManifest, Vouching, VouchingError},
+    prefetch::{Arrivals, Intake},
+};
+
+/// How many frames wait for one receiver.
+const FRAMES_WAITING_MAX: usize = 4;
+/// How many calls send or take bodies at once.
+const TRANSFERS_MAX: usize = 32;
+/// How long a caller who sends may pause.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
+/// The longest answer to a ping.
+const PING_LEN_MAX: u32 = 1 << 20;
+/// How many actions one question may have.
+const ACTIONS_MAX: usize = 64;
+/// The most bodies that a caller may list.
+const LISTED_MAX: usize = 200_000;
+
+/// Finds the name in a caller's certificate among what the connection left with the request.
+pub type CallerName = dyn Fn(&Extensions) -> Option<String> + Send + Sync;
+
+/// The `Shard` service of one agent's store.
+#[derive(Clone)]
+pub struct ShardService {
+    store: Arc<CacheStore>,
+    vouching: Arc<dyn Vouching>,
+    caller: Arc<CallerName>,
+    transfers: Arc<Semaphore>,
+}
+
+impl ShardService {
+    /// Serves what is in `store` to those who may read it.
+    #[must_use]
+    pub fn new(store: Arc<CacheStore>, vouching: Arc<dyn Vouching>, caller: Arc<CallerName>) -> Self {
+        Self { store, vouching, caller, transfers: Arc::new(Semaphore::new(TRANSFERS_MAX)) }
+    }
+
+    fn transfer(&self) -> Result<OwnedSemaphorePermit, Status> {
+        Arc::clone(&self.transfers)
+            .try_acquire_owned()
+            .map_err(|_| Status::resource_exhausted("this shard is busy: ask another one"))
+    }
+
+    async fn manifest(&self, digest: Digest) -> Result<Arc<SignedManifest>, Status> {
+        let (store, vouching) = (Arc::clone(&self.store), Arc::clone(&self.vouching));
+        let found = tokio::task::spawn_blocking(move || store.library().get(&digest, &*vouching)).await;
+        found.ok().flatten().ok_or_else(|| Status::not_found(format!("manifest {digest} is not here")))
+    }
+}
+
+#[tonic::async_trait]
+impl Shard for ShardService {
+    type FetchStream = ReceiverStream<Result<v1::FetchChunk, Status>>;
+    type PublishStream = ReceiverStream<Result<v1::PublishAnswer, Status>>;
+
+    async fn ping(&self, request: Request<v1::PingRequest>) -> Result<Response<v1::PingResponse>, Status> {
+        let len = request.into_inner().answer_len.min(PING_LEN_MAX);
+        let payload = Bytes::from(vec![0x5a; usize::try_from(len).unwrap_or(0)]);
+        Ok(Response::new(v1::PingResponse { payload }))
+    }
+
+    async fn fetch(&self, request: Request<v1::FetchRequest>) -> Result<Response<Self::FetchStream>, Status> {
+        let caller = (self.caller)(request.extensions());
+        let request = request.into_inner();
+        let signed = self.manifest(digest(&request.manifest, "manifest")?).await?;
+        let scope = &signed.manifest.scope;
+        self.vouching.may_read(scope, &request.grant, caller.as_deref()).map_err(denied)?;
+        let selection = selection(&request)?;
+        let permit = self.transfer()?;
+        let (chunks, stream) = mpsc::channel(FRAMES_WAITING_MAX);
+        let store = Arc::clone(&self.store);
+        tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            let say = |chunk| {
+                let chunk = v1::FetchChunk { chunk: Some(chunk) };
+                chunks.blocking_send(Ok(chunk)).map_err(|_| SendError::Gone)
+            };
+            let sent = (|| {
+                if request.send_manifest {
+                    say(Chunk::Manifest(signed.bytes.clone()))?;
+                }
+                send(&store, &signed, &selection, |frame| say(Chunk::Frame(frame)))
+            })();
+            match sent {
+                Ok(()) | Err(SendError::Gone) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "a part of the build cache could not be sent");
+                    let _ = chunks.blocking_send(Err(Status::unavailable(error.to_string())));
+                }
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    async fn discover(
+        &self,
+        request: Request<v1::DiscoverRequest>,
+    ) -> Result<Response<v1::DiscoverResponse>, Status> {
+        let caller = (self.caller)(request.extensions());
+        let request = request.into_inner();
+        let toolchain = digest(&request.toolchain, "toolchain")?;
+        if request.actions.len() > ACTIONS_MAX {
+            return Err(Status::invalid_argument(format!("at most {ACTIONS_MAX} actions a call")));
+        }
+        let actions: Result<Vec<ActionId>, Status> =
+            request.actions.iter().map(|bytes| Ok(ActionId(*digest(bytes, "actions")?.as_bytes()))).collect();
+        for scope in &request.scopes {
+            self.vouching.may_read(scope, &request.grant, caller.as_deref()).map_err(denied)?;
+        }
+        let Some((name, entry)) = self.store.library().find(&actions?) else {
+            return Ok(Response::new(v1::DiscoverResponse::default()));
+        };
+        let signed = self.manifest(name).await?;
+        let manifest = &signed.manifest;
+        if manifest.toolchain != toolchain || !request.scopes.contains(&manifest.scope) {
+            return Ok(Response::new(v1::DiscoverResponse::default()));
+        }
+        Ok(Response::new(v1::DiscoverResponse {
+            manifest: Bytes::copy_from_slice(name.as_bytes()),
+            entry,
+            size: signed.bytes.len() as u64,
+        }))
+    }
+
+    async fn publish(
+        &self,
+        request: Request<Streaming<v1::PublishChunk>>,
+    ) -> Result<Response<Self::PublishStream>, Status> {
+        let caller = (self.caller)(request.extensions());
+        let mut chunks = request.into_inner();
+        let first = timeout(SILENCE_MAX, chunks.next()).await.map_err(silent)?;
+        let first = first.ok_or_else(|| Status::invalid_argument("an empty call"))??;
+        let Some(publish_chunk::Chunk::Header(header)) = first.chunk else {
+            return Err(Status::invalid_argument("the first message must be the header"));
+        };
+        let signed = SignedManifest::accept(header.manifest, &*self.vouching)
+            .map_err(|error| Status::permission_denied(error.to_string()))?;
+        let scope = &signed.manifest.scope;
+        self.vouching.may_write(scope, &header.grant, caller.as_deref()).map_err(denied)?;
+        let offered = digests(&header.offered)?;
+        let bodies = self.store.bodies();
+        let lacking: Vec<u8> = offered
+            .iter()
+            .filter(|output| !bodies.has(output))
+            .flat_map(|output| *output.as_bytes())
+            .collect();
+        let permit = self.transfer()?;
+        let (answers, stream) = mpsc::channel(2);
+        // There is room for it: nothing was said before.
+        let _ = answers.try_send(Ok(answer(Answer::Lacking(lacking.into()))));
+        let store = Arc::clone(&self.store);
+        tokio::spawn(async move {
+            let _permit = permit;
+            let taken = take(&store, Arc::new(signed), chunks).await;
+            // Whoever is gone asks again.
+            let _ = answers.send(taken.map(|taken| answer(Answer::Taken(taken)))).await;
+        });
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+}
+
+/// Takes frames in until they end; says how many bodies came.
+async fn take(
+    store: &Arc<CacheStore>,
+    signed: Arc<SignedManifest>,
+    mut chunks: Streaming<v1::PublishChunk>,
+) -> Result<u32, Status> {
+    let arrivals = Arc::new(Arrivals::default());
+    let pins = Arc::new(Pins::new(Arc::clone(store)));
+    arrivals.listed(&signed, 0);
+    let intake = Intake::begin(store, &pins, &arrivals, signed);
+    while let Some(chunk) = timeout(SILENCE_MAX, chunks.next()).await.map_err(silent)? {
+        let Some(publish_chunk::Chunk::Frame(frame)) = chunk?.chunk else {
+            return Err(Status::invalid_argument("a second header"));
+        };
+        if intake.take(frame).await.is_err() {
+            return Err(Status::resource_exhausted("no more bodies are taken here"));
+        }
+    }
+    intake.finish().await;
+    Ok(u32::try_from(arrivals.figures().bodies).unwrap_or(u32::MAX))
+}
+
+const fn answer(answer: Answer) -> v1::PublishAnswer {
+    v1::PublishAnswer { answer: Some(answer) }
+}
+
+fn silent(_: tokio::time::error::Elapsed) -> Status {
+    Status::deadline_exceeded("the caller is silent")
+}
+
+fn selection(request: &v1::FetchRequest) -> Result<Selection, Status> {
+    let (held, rest) = request.held.as_chunks::<8>();
+    if !rest.is_empty() || held.len() > LISTED_MAX {
+        return Err(Status::invalid_argument("the list of bodies is cut short or too long"));
+    }
+    Ok(Selection {
+        held: held.iter().copied().collect(),
+        wanted: digests(&request.wanted)?.into_iter().collect(),
+        from: request.from_entry,
+    })
+}
+
+fn digests(bytes: &[u8]) -> Result<Vec<Digest>, Status> {
+    let (digests, rest) = bytes.as_chunks::<32>();
+    if !rest.is_empty() || digests.len() > LISTED_MAX {
+        return Err(Status::invalid_argument("the list of bodies is cut short or too long"));
+    }
+    Ok(digests.iter().map(|bytes| Digest::from_bytes(*bytes)).collect())
+}
+
+fn digest(bytes: &[u8], field: &str) -> Result<Digest, Status> {
+    Digest::from_slice(bytes).map_err(|error| Status::invalid_argument(format!("{field}: {error}")))
+}
+
+fn denied(error: VouchingError) -> Status {
+    Status::permission_denied(error.to_string())
+}

@@ -1,0 +1,12 @@
+//! Two agents' caches and the way between them: what one built, the other finds.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "../build_cache/driver.rs"]
+#[expect(dead_code, reason = "the other tests use the rest of it")]
+mod driver;
+mod faults;
+mod native;
+mod pair;
+mod prefetching;
+mod write_back;

@@ -1,0 +1,256 @@
+//! An agent's cache with a shard beside it, and a voucher that both ends believe.
+
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use ed25519_dalek::{Signature, Signer as _, SigningKey, Verifier as _};
+use meridian_cache::{
+    disk::CacheStore,
+    entry::Namespace,
+    local::{CacheDaemon, TaskCache, TaskScope},
+    manifest::{DOMAIN, Manifest, SignedManifest, Voucher, Vouching, VouchingError},
+    prefetch::{Holder, Prefetch, PrefetchPlan, Seeking, Supply},
+    shard::ShardService,
+};
+use meridian_core::{digest::Digest, quantity::ByteCount};
+use meridian_proto::v1::shard_server::ShardServer;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    task::JoinHandle,
+};
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::{Channel, Endpoint, Server};
+
+use crate::driver::Driver;
+
+pub(crate) const SCOPE: &str = "acme/trusted";
+
+/// Believes one key, and grants whoever shows the word `member` everything in the team's scopes.
+pub(crate) struct Team(pub(crate) SigningKey);
+
+impl Team {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self(SigningKey::from_bytes(&[7; 32])))
+    }
+}
+
+impl Vouching for Team {
+    fn sign(&self, _: &str, manifest: &[u8]) -> Result<Voucher, VouchingError> {
+        let signature = self.0.sign(&[DOMAIN, manifest].concat());
+        Ok(Voucher {
+            grant: Bytes::from_static(b"member"),
+            signature: Bytes::copy_from_slice(&signature.to_bytes()),
+        })
+    }
+
+    fn check(&self, scope: &str, manifest: &[u8], voucher: &Voucher) -> Result<(), VouchingError> {
+        let refused = |_| VouchingError("not signed by the team".into());
+        let signature = Signature::from_slice(&voucher.signature).map_err(refused)?;
+        self.0.verifying_key().verify(&[DOMAIN, manifest].concat(), &signature).map_err(refused)?;
+        self.may_write(scope, &voucher.grant, None)
+    }
+
+    fn grant_to_read(&self, scope: &str) -> Option<Bytes> {
+        scope.starts_with("acme/").then(|| Bytes::from_static(b"member"))
+    }
+
+    fn may_read(&self, scope: &str, grant: &[u8], _: Option<&str>) -> Result<(), VouchingError> {
+        let may = grant == b"member" && scope.starts_with("acme/");
+        may.then_some(()).ok_or_else(|| VouchingError("no member".into()))
+    }
+
+    fn may_write(&self, scope: &str, grant: &[u8], caller: Option<&str>) -> Result<(), VouchingError> {
+        self.may_read(scope, grant, caller)
+    }
+}
+
+/// One agent's cache.
+pub(crate) struct Place {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) store: Arc<CacheStore>,
+    pub(crate) daemon: CacheDaemon,
+    pub(crate) team: Arc<Team>,
+}
+
+/// A shard that listens on loopback until it is dropped.
+pub(crate) struct Serving {
+    pub(crate) address: SocketAddr,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Place {
+    pub(crate) fn new() -> Self {
+        Self::with_capacity(ByteCount::gib(1))
+    }
+
+    pub(crate) fn with_capacity(capacity: ByteCount) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = CacheStore::open(&dir.path().join("cache"), capacity).unwrap();
+        let daemon = CacheDaemon::new(Arc::clone(&store)).unwrap();
+        Self { dir, store, daemon, team: Team::new() }
+    }
+
+    pub(crate) fn namespace() -> Namespace {
+        Namespace::new(&Digest::of(b"go"), SCOPE)
+    }
+
+    pub(crate) fn scope() -> TaskScope {
+        TaskScope { toolchain: Digest::of(b"go"), own: SCOPE.into(), also_reads: Vec::new() }
+    }
+
+    pub(crate) fn task(&self, prefetch: Option<&Arc<Prefetch>>) -> TaskCache {
+        self.supplied(Supply::new(prefetch.cloned(), None))
+    }
+
+    pub(crate) fn supplied(&self, supply: Supply) -> TaskCache {
+        self.daemon.open_supplied(&Self::scope(), Some(Arc::new(supply))).unwrap()
+    }
+
+    /// Whom to ask when nobody here knows.
+    pub(crate) fn seeking(&self, shards: &[SocketAddr]) -> Seeking {
+        let holder = |address: &SocketAddr| Holder { name: address.to_string(), channel: channel(*address) };
+        Seeking {
+            store: Arc::clone(&self.store),
+            vouching: Arc::clone(&self.team) as _,
+            shards: shards.iter().map(holder).collect(),
+            toolchain: Digest::of(b"go"),
+            scopes: vec![SCOPE.into()],
+        }
+    }
+
+    pub(crate) fn driver(&self, task: &TaskCache) -> Driver {
+        Driver::start(task.socket_path(), self.dir.path())
+    }
+
+    /// Puts these bodies, each under its own name as action, and publishes the manifest.
+    pub(crate) async fn build(&self, bodies: &[(&str, Vec<u8>)]) -> Arc<SignedManifest> {
+        let task = self.task(None);
+        let mut driver = self.driver(&task);
+        for (action, body) in bodies {
+            driver.put(action, body);
+        }
+        driver.close();
+        self.publish(&task).await
+    }
+
+    /// Publishes what a task asked and put.
+    pub(crate) async fn publish(&self, task: &TaskCache) -> Arc<SignedManifest> {
+        task.close(Duration::from_secs(5)).await;
+        let manifest = Manifest {
+            toolchain: Digest::of(b"go"),
+            scope: SCOPE.into(),
+            lineage: Digest::of(b"lineage"),
+            entries: task.listed(),
+        };
+        let signed = Arc::new(manifest.sign(&*self.team).unwrap());
+        self.store.publish(&signed).unwrap();
+        signed
+    }
+
+    pub(crate) async fn serve(&self) -> Serving {
+        let service =
+            ShardService::new(Arc::clone(&self.store), Arc::clone(&self.team) as _, Arc::new(|_| None));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = Server::builder()
+            .add_service(ShardServer::new(service))
+            .serve_with_incoming(TcpListenerStream::new(listener));
+        Serving { address, task: tokio::spawn(async move { server.await.unwrap() }) }
+    }
+
+    pub(crate) fn prefetch(&self, manifest: &SignedManifest, from: &[SocketAddr]) -> Arc<Prefetch> {
+        let holder = |address: &SocketAddr| Holder { name: address.to_string(), channel: channel(*address) };
+        let plan = PrefetchPlan {
+            manifest: manifest.digest,
+            scope: SCOPE.into(),
+            holders: from.iter().map(holder).collect(),
+            from: 0,
+        };
+        Arc::new(Prefetch::begin(Arc::clone(&self.store), Arc::clone(&self.team) as _, plan))
+    }
+
+    /// The files in which the bodies lie.
+    pub(crate) fn body_path(&self, body: &[u8]) -> std::path::PathBuf {
+        let name = Digest::of(body).to_hex();
+        self.dir.path().join("cache/bodies").join(&name[..2]).join(name)
+    }
+}
+
+pub(crate) fn channel(address: SocketAddr) -> Channel {
+    Endpoint::from_shared(format!("http://{address}")).unwrap().connect_lazy()
+}
+
+pub(crate) fn flip(path: &Path) {
+    let mut bytes = std::fs::read(path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(path, bytes).unwrap();
+}
+
+/// Bodies of many sizes: empty, small, and larger than a frame. Not compressible.
+pub(crate) fn bodies() -> Vec<(&'static str, Vec<u8>)> {
+    let noise = |seed: u8, len: usize| {
+        let mut body = Vec::with_capacity(len + 32);
+        let mut block = Digest::of(&[seed]);
+        while body.len() < len {
+            body.extend_from_slice(block.as_bytes());
+            block = Digest::of(block.as_bytes());
+        }
+        body.truncate(len);
+        body
+    };
+    vec![
+        ("index", noise(1, 900)),
+        ("archive", noise(2, 70_000)),
+        ("stdout", Vec::new()),
+        ("large", noise(3, 3_500_000)),
+        ("also stdout", Vec::new()),
+        ("twice", noise(2, 70_000)),
+        ("last", noise(4, 20)),
+    ]
+}
+
+/// A narrow way to a shard: 16 KiB a millisecond at most, towards whoever asks.
+pub(crate) struct Trickle {
+    pub(crate) address: SocketAddr,
+    task: JoinHandle<()>,
+}
+
+impl Trickle {
+    pub(crate) async fn before(shard: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let task = tokio::spawn(async move {
+            loop {
+                let (near, _) = listener.accept().await.unwrap();
+                let (mut asks, mut hears) = near.into_split();
+                let (mut answers, mut takes) = TcpStream::connect(shard).await.unwrap().into_split();
+                tokio::spawn(async move { tokio::io::copy(&mut asks, &mut takes).await });
+                tokio::spawn(async move {
+                    let mut piece = vec![0; 16 << 10];
+                    let mut tick = tokio::time::interval(Duration::from_millis(1));
+                    while let Ok(len @ 1..) = answers.read(&mut piece).await {
+                        tick.tick().await;
+                        if hears.write_all(&piece[..len]).await.is_err() {
+                            break;
+                        }
+                    }
+                });
+            }
+        });
+        Self { address, task }
+    }
+}
+
+impl Drop for Trickle {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}

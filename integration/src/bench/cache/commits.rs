@@ -1,0 +1,170 @@
+//! Fifty successive versions of one program, each built by an agent that has nothing, over a link that is long and
+//! loses segments.
+//!
+//! The incumbent is what continuous integration has: its cache's key is the hash of `go.sum`, it falls back to the
+//! newest archive, and it saves one where its own key had none. Saving is not timed, as it comes after the artifact;
+//! its bytes count.
+
+use std::{
+    fs,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use meridian_core::digest::Digest;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    bed::{Bed, Program},
+    commit_versions::{BEFORE, MODULE, VERSIONS},
+    far::mib,
+    parts::Plan,
+    tarball::{Runner, upload},
+};
+use crate::{
+    bench::{figures::Figures, ledger::Ledger, timing::run, world::remove},
+    fixture::file_server::FileServer,
+    relay::{Relay, Shape},
+};
+
+/// The figures of this part; the incumbent's seconds and what went over its link.
+pub const KEYS: &[&str] = &["commits_tarball_p50_s", "commits_tarball_p95_s", "commits_tarball_mib"];
+
+/// From one end of the world to the other.
+const ROUND_TRIP: Duration = Duration::from_millis(330);
+/// 0.5 %.
+const LOST_PER_MILLION: u32 = 5_000;
+
+/// What the build of one version took.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Build {
+    /// From the start to the artifact.
+    pub seconds: f64,
+    /// What went over the link, both ways.
+    pub wire_bytes: u64,
+}
+
+/// All of [`KEYS`], in one round.
+///
+/// # Errors
+/// When a build fails.
+pub fn measure(plan: &Plan, figures: &mut Figures) -> anyhow::Result<()> {
+    let bed = Bed::open()?;
+    let mut ledger = Ledger::open("cache", plan.fresh)?;
+    let builds = incumbent(&bed, &mut ledger)?;
+    let seconds: Vec<f64> = builds.iter().map(|build| build.seconds).collect();
+    figures.add("commits_tarball_p50_s", percentile(&seconds, 50));
+    figures.add("commits_tarball_p95_s", percentile(&seconds, 95));
+    figures.add("commits_tarball_mib", mib(builds.iter().map(|build| build.wire_bytes).sum()));
+    Ok(())
+}
+
+/// The link between the agents and where their caches are kept.
+#[must_use]
+pub fn link() -> Shape {
+    Shape::with_round_trip(ROUND_TRIP).losing_per_million(LOST_PER_MILLION)
+}
+
+/// The value below which so many percent of the values are, or that is the last of them.
+#[must_use]
+pub fn percentile(values: &[f64], percent: usize) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let index = (sorted.len() * percent).div_ceil(100).saturating_sub(1);
+    sorted.get(index).copied().unwrap_or_default()
+}
+
+/// Builds all versions with archives. What was built before a run was stopped is not built again: its archives are
+/// kept with it.
+fn incumbent(bed: &Bed, ledger: &mut Ledger) -> anyhow::Result<Vec<Build>> {
+    let store = Archives { directory: bed.kept("commits-archives") };
+    let mut builds = Vec::new();
+    for (number, version) in [BEFORE].iter().chain(&VERSIONS).enumerate() {
+        let key = format!("commits/tarball/{version}");
+        let kept = ledger.get::<Build>(&key);
+        if kept.is_none() && number == 0 {
+            store.empty()?;
+        }
+        let build = match kept {
+            Some(build) => build,
+            None => {
+                let program = bed.at_version(MODULE, version, ".")?;
+                let build = store.build(bed, &program, number)?;
+                eprintln!("{version}: {:.1} s, {:.1} MiB", build.seconds, mib(build.wire_bytes));
+                ledger.keep(&key, &build)?;
+                build
+            }
+        };
+        if number > 0 {
+            builds.push(build);
+        }
+    }
+    Ok(builds)
+}
+
+/// The archives of earlier builds: `NUMBER-KEY`, of which the last is the newest.
+struct Archives {
+    directory: PathBuf,
+}
+
+impl Archives {
+    fn empty(&self) -> anyhow::Result<()> {
+        remove(&self.directory)?;
+        Ok(fs::create_dir_all(&self.directory)?)
+    }
+
+    /// Their names, the oldest first.
+    fn names(&self) -> anyhow::Result<Vec<String>> {
+        let listed = fs::read_dir(&self.directory)?.collect::<Result<Vec<_>, _>>()?;
+        let mut names: Vec<_> =
+            listed.iter().filter_map(|file| file.file_name().to_str().map(ToOwned::to_owned)).collect();
+        names.retain(|name| !name.ends_with(".partial"));
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    fn build(&self, bed: &Bed, program: &Program, number: usize) -> anyhow::Result<Build> {
+        let sum = fs::read(program.directory.join("go.sum")).context("a module has a go.sum")?;
+        let key = Digest::of(&sum).to_string();
+        let names = self.names()?;
+        let exact = names.iter().rfind(|name| name.ends_with(&key));
+        let server = FileServer::start(self.directory.clone());
+        let relay = Relay::start(server.address(), link());
+        let runner = Runner::fresh(bed)?;
+        let started = Instant::now();
+        if let Some(name) = exact.or(names.last()) {
+            runner.restore(relay.address(), name)?;
+        }
+        run(&mut bed.build(&runner.surroundings(bed), program)?)?;
+        let seconds = started.elapsed().as_secs_f64();
+        if exact.is_none() {
+            let archive = bed.kept("scratch/archive");
+            runner.pack(&archive)?;
+            upload(relay.address(), &format!("{number:02}-{key}"), &archive)?;
+        }
+        Ok(Build { seconds, wire_bytes: relay.traffic().bytes() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fifty_versions_are_in_order_and_each_is_there_once() {
+        let numbers = |version: &str| {
+            let parts = version.trim_start_matches('v').split('.').map(|part| part.parse().unwrap());
+            parts.collect::<Vec<u32>>()
+        };
+        let all: Vec<_> = [BEFORE].iter().chain(&VERSIONS).map(|version| numbers(version)).collect();
+        assert!(all.windows(2).all(|pair| pair[0] < pair[1]), "{all:?}");
+    }
+
+    #[test]
+    fn a_percentile_is_one_of_the_values() {
+        let values: Vec<f64> = (1..=50).rev().map(f64::from).collect();
+        assert_eq!([50, 95, 100].map(|percent| percentile(&values, percent)), [25.0, 48.0, 50.0]);
+        assert_eq!(percentile(&[], 50), 0.0);
+    }
+}

@@ -1,0 +1,165 @@
+//! The cache of one agent's own disk: what a build and a question cost through the shim, as cmd/go speaks to it.
+
+use std::{
+    path::Path,
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context as _, ensure};
+
+use super::{
+    bed::{Bed, Program},
+    driver::Driver,
+    go_cacher::GoCacher,
+    gocacheprog::Gocacheprog,
+    installed::Installed,
+    local_daemon::LocalDaemon,
+    meridian::filled_home,
+    native,
+    native_cache::{self, Entry},
+    parts::Plan,
+    side::put_all,
+};
+use crate::bench::{
+    figures::Figures,
+    ledger::Ledger,
+    memory::peak_of_shims_on,
+    timing::{in_turns, run, seconds},
+};
+
+/// The figures of this part.
+pub const KEYS: &[&str] = &["warm_local_ratio", "get_p50_us", "get_p50_vs_peer", "mem_shim_mib"];
+
+/// All of [`KEYS`].
+///
+/// # Errors
+/// When a build fails, or a cache does not give back what it was given.
+pub fn measure(plan: &Plan, figures: &mut Figures) -> anyhow::Result<()> {
+    let bed = Bed::open()?;
+    let mut ledger = Ledger::open("cache", plan.fresh)?;
+    if plan.wants("warm_local_ratio") {
+        let program = bed.large()?;
+        native::ensure_built(&bed, &program)?;
+        let kept = filled_home(&bed, &program)?;
+        for round in 0..plan.rounds {
+            let key = format!("local/warm/{round}");
+            let [ours, theirs] = ledger.get_or_keep(&key, || warm(&bed, &program, &kept, round))?;
+            figures.add("warm_local_ratio", ours / theirs);
+            figures.add("warm_local_s", ours);
+            figures.add("warm_local_native_s", theirs);
+        }
+    }
+    if plan.wants("get_p50_us") || plan.wants("get_p50_vs_peer") {
+        gets(&bed, plan, &mut ledger, figures)?;
+    }
+    if plan.wants("mem_shim_mib") {
+        // The peak of thousands of questions and of every body; a round more finds no other.
+        let peak = ledger.get_or_keep("local/mem-shim", || shim_memory(&bed))?;
+        figures.add("mem_shim_mib", peak);
+    }
+    Ok(())
+}
+
+/// Seconds of a build with a warm daemon, and of one with Go's own cache.
+fn warm(bed: &Bed, program: &Program, kept: &Path, round: usize) -> anyhow::Result<[f64; 2]> {
+    let daemon = LocalDaemon::open(kept)?;
+    let ours = || {
+        let surroundings = bed.surroundings_with(daemon.command_line())?;
+        let took = seconds(bed.build(&surroundings, program)?)?;
+        bed.expect_native_artifact(program)?;
+        Ok(took)
+    };
+    let theirs = || native::warm_now(bed, program);
+    // A daemon checks a body the first time that it gives it out. On an agent that has built the program it has.
+    ours()?;
+    let (ours, theirs) = in_turns(round, ours, theirs)?;
+    Ok([ours, theirs])
+}
+
+/// The cache programs that keep what they were given on disk, each with a directory that is filled.
+fn gets(bed: &Bed, plan: &Plan, ledger: &mut Ledger, figures: &mut Figures) -> anyhow::Result<()> {
+    let program = bed.small()?;
+    native::ensure_built(bed, &program)?;
+    let entries = native_cache::entries(&bed.native_gocache(&program))?;
+    let installed = Installed::install(figures);
+    let mut peers: Vec<(&str, String)> = Vec::new();
+    if let Some(programs) = installed.go_cacher {
+        let directory = bed.emptied("gets-go-cacher")?;
+        peers.push(("go_cacher", GoCacher(programs).command_line(&directory, None)));
+    }
+    if let Some(program) = installed.gocacheprog {
+        let directory = bed.emptied("gets-gocacheprog")?;
+        let peer = Gocacheprog { program, preloads: false };
+        peers.push(("gocacheprog", peer.command_line(&directory, None)));
+    }
+    let kept = filled_home(bed, &program)?;
+    for (_, line) in &peers {
+        put_all(bed, &program, words(line))?;
+    }
+    for round in 0..plan.rounds {
+        let ours = ledger.get_or_keep(&format!("local/get/meridian/{round}"), || {
+            p50_us(LocalDaemon::open(&kept)?.shim(), &entries)
+        })?;
+        figures.add("get_p50_us", ours);
+        let mut best = None::<f64>;
+        for (name, line) in &peers {
+            let theirs =
+                ledger.get_or_keep(&format!("local/get/{name}/{round}"), || p50_us(words(line), &entries))?;
+            figures.add(&format!("get_p50_{name}_us"), theirs);
+            best = Some(best.map_or(theirs, |best| best.min(theirs)));
+        }
+        if let Some(best) = best {
+            figures.add("get_p50_vs_peer", ours / best);
+        }
+    }
+    Ok(())
+}
+
+/// The median time of an answer, in microseconds, of a program that has just been started: as cmd/go finds it.
+fn p50_us(cacheprog: Command, entries: &[Entry]) -> anyhow::Result<f64> {
+    let mut driver = Driver::start(cacheprog)?;
+    let mut took = Vec::with_capacity(entries.len());
+    for entry in entries {
+        let (path, answered) = driver.get(entry)?.context("an entry that was put is missing")?;
+        let len = path.metadata()?.len();
+        ensure!(len == entry.size, "{} has {len} bytes, not {}", path.display(), entry.size);
+        took.push(answered);
+    }
+    driver.close()?;
+    took.sort_unstable();
+    Ok(took.get(took.len() / 2).map_or(0.0, Duration::as_secs_f64) * 1e6)
+}
+
+/// The highest anonymous memory of the shim while the large program is built from an empty cache, in MiB.
+fn shim_memory(bed: &Bed) -> anyhow::Result<f64> {
+    let program = bed.large()?;
+    native::ensure_built(bed, &program)?;
+    let daemon = LocalDaemon::open(&bed.emptied("agent")?)?;
+    let over = Arc::new(AtomicBool::new(false));
+    let sampler = thread::spawn({
+        let (socket, over) = (daemon.socket(), Arc::clone(&over));
+        move || peak_of_shims_on(&socket, &over)
+    });
+    let built = bed
+        .surroundings_with(daemon.command_line())
+        .and_then(|surroundings| run(&mut bed.build(&surroundings, &program)?));
+    over.store(true, Ordering::Relaxed);
+    let peak = sampler.join().ok().flatten();
+    built?;
+    bed.expect_native_artifact(&program)?;
+    peak.context("no cacheprog process was seen during the build")
+}
+
+/// A command line without quotes as a command.
+fn words(line: &str) -> Command {
+    let mut words = line.split(' ');
+    let mut command = Command::new(words.next().unwrap_or_default());
+    command.args(words);
+    command
+}
