@@ -1,19 +1,14 @@
 //! What the coordinator says of the cache that agents share, kept for the runs.
 //!
-//! All of it is soft: hints of a task that are gone, or a membership that is old, make a build slower and nothing else.
+//! All of it is soft: hints of a task that are gone make a build slower and nothing else.
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use meridian_core::{
-    cache::{hints::CacheHints, shards::ShardView},
-    id::TaskId,
-    machine::effect::Order,
-};
+use meridian_core::{cache::hints::CacheHints, id::TaskId, machine::effect::Order};
 
 /// What is known of the cache beyond this agent.
 #[derive(Debug, Default)]
 pub(super) struct CacheView {
-    shards: ShardView,
     hints: BTreeMap<TaskId, Arc<CacheHints>>,
 }
 
@@ -27,12 +22,11 @@ impl CacheView {
                 }
                 None => self.forget(&work.task),
             },
-            Order::Shards { shards } => {
-                if !self.shards.take(shards.clone()) {
-                    tracing::debug!(told = %shards.epoch, known = %self.shards.epoch(), "shards that are known better");
-                }
-            }
-            Order::Welcome { .. } | Order::Grant { .. } | Order::Revoke { .. } | Order::Settled { .. } => {}
+            Order::Welcome { .. }
+            | Order::Shards { .. }
+            | Order::Grant { .. }
+            | Order::Revoke { .. }
+            | Order::Settled { .. } => {}
         }
     }
 
@@ -51,11 +45,8 @@ impl CacheView {
 mod tests {
     use meridian_core::{
         build::{BuildFlags, BuildSpec, Source, Toolchain, Wishes},
-        cache::{
-            scope::{Scope, TaskScopes},
-            shards::{ShardEpoch, Shards},
-        },
-        id::{Epoch, PlacementNumber},
+        cache::scope::{Scope, TaskScopes},
+        id::PlacementNumber,
         machine::{effect::Work, record::TaskKind},
     };
 
@@ -101,16 +92,5 @@ mod tests {
         learn(&mut view, Some("acme"));
         view.forget(&"acme/web/1/0".parse().unwrap());
         assert!(view.hints.is_empty());
-    }
-
-    #[test]
-    fn shards_of_an_older_leader_are_not_taken() {
-        let mut view = CacheView::default();
-        for (leader, change, known) in [(2, 1, "2.1"), (1, 9, "2.1"), (2, 2, "2.2")] {
-            let epoch = ShardEpoch { leader: Epoch(leader), change };
-            let shards = Arc::new(Shards::new(epoch, Vec::new(), [].into()).unwrap());
-            view.learn(&mut Order::Shards { shards });
-            assert_eq!(view.shards.epoch().to_string(), known);
-        }
     }
 }
