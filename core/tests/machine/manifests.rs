@@ -4,11 +4,12 @@ use meridian_core::{
     build::BuildSpec,
     cache::{hints::CacheHints, manifest_ref::ManifestRef, scope::TrustedMembers},
     digest::Digest,
-    id::{BuildId, Fence, SessionId, TaskId},
+    id::{BuildId, Fence, JournalIndex, SessionId, TaskId},
     keyring::KeyId,
     machine::{
-        CachePolicy, Durable, Limits, SnapshotError,
+        CachePolicy, Durable, Fault, Limits, SnapshotError,
         effect::{Order, Reply},
+        event::{Event, EventKind},
         input::{FailureKind, Input, Observation},
         record::{Record, TokenGrant},
     },
@@ -387,4 +388,40 @@ fn a_snapshot_whose_manifests_cannot_be_is_refused() {
         _ => unreachable!(),
     });
     assert!(said.unwrap_err().contains("made by the same event"));
+}
+
+#[test]
+fn an_edited_journal_cannot_announce_what_nobody_built_or_forget_what_is_not_there() {
+    let mut fleet = fleet();
+    let (built_task, fence) = build(&mut fleet, 1, "eu/a", tree(1), "m");
+    let made = fleet.journal.iter().rev().find_map(|(_, event)| match &event.kind {
+        EventKind::ManifestMade { lineage, .. } => Some(*lineage),
+        _ => None,
+    });
+    let lineage = made.unwrap();
+    fleet.submit(on(tree(1), "eu/a"));
+    let (running, running_fence) = fleet.lease_next(1);
+    let mut durable = Durable::default();
+    fleet.journal.iter().for_each(|(index, event)| durable.apply(*index, event).unwrap());
+    let before = durable.clone();
+    let next = JournalIndex(durable.last_index().0 + 1);
+    let at = fleet.now.wall;
+    let made = |task: &TaskId, fence| EventKind::ManifestMade {
+        task: task.clone(),
+        fence,
+        lineage,
+        manifest: manifest("m"),
+    };
+    let mut fault = |kind| durable.apply(next, &Event { at, kind }).map_err(|error| error.fault);
+    assert_eq!(fault(made(&running, running_fence)), Err(Fault::Outcome(running)));
+    let other_fence = Fence(fence.0 + 100);
+    assert_eq!(fault(made(&built_task, other_fence)), Err(Fault::Outcome(built_task.clone())));
+    let unknown = lineage.any_build;
+    assert_eq!(
+        fault(EventKind::ManifestForgotten { lineage: unknown }),
+        Err(Fault::UnknownManifest(unknown))
+    );
+    assert_eq!(durable, before, "and nothing has changed");
+    durable.apply(next, &Event { at, kind: made(&built_task, fence) }).unwrap();
+    assert_ne!(durable, before);
 }
