@@ -14,3 +14,4 @@ pub mod manifest;
 pub mod prefetch;
 pub mod reapi;
 pub mod shard;
+pub mod write_back;

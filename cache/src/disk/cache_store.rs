@@ -93,7 +93,7 @@ impl CacheStore {
     /// # Errors
     /// When the disk refuses. The manifest counts for as long as this process lives all the same.
     pub fn publish(self: &Arc<Self>, signed: &Arc<SignedManifest>) -> io::Result<()> {
-        self.library.keep(signed)?;
+        self.library.keep(signed, true)?;
         prepare(self, signed).map_err(io::Error::other)
     }
 

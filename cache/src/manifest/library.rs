@@ -20,11 +20,15 @@ use crate::entry::ActionId;
 
 /// How many manifests are kept; those unused for longest go first.
 const KEPT_MAX: usize = 512;
+/// Ends the name of a file whose manifest is not whole here.
+const PART: &str = ".part";
 /// How many of them are in memory, at some 100 bytes a mapping.
 const OPEN_MAX: usize = 24;
 
 struct Known {
     used: SystemTime,
+    /// Whether everything that it names was here when it was kept.
+    whole: bool,
     /// Read and checked by this process.
     open: Option<Arc<SignedManifest>>,
 }
@@ -52,62 +56,82 @@ impl Library {
         let mut table = Table::default();
         for file in fs::read_dir(dir)? {
             let file = file?;
-            match file.file_name().to_str().and_then(|name| name.parse().ok()) {
-                Some(digest) => {
+            let name = file.file_name().into_string().unwrap_or_default();
+            let whole = !name.ends_with(PART);
+            match name.strip_suffix(PART).unwrap_or(&name).parse() {
+                Ok(digest) => {
                     let used = file.metadata()?.modified().unwrap_or(SystemTime::UNIX_EPOCH);
-                    table.known.insert(digest, Known { used, open: None });
+                    table.known.insert(digest, Known { used, whole, open: None });
                 }
                 // What was half-written when a process ended.
-                None => fs::remove_file(file.path())?,
+                Err(_) => fs::remove_file(file.path())?,
             }
         }
         Ok(Self { dir: dir.to_owned(), table: Mutex::new(table) })
     }
 
-    /// Keeps a manifest that counts.
+    /// Keeps a manifest that counts: `whole` when everything that it names is here, and else as one of which this agent
+    /// serves a part.
     ///
     /// # Errors
     /// When the disk refuses; it is known until the process ends all the same.
-    pub fn keep(&self, signed: &Arc<SignedManifest>) -> io::Result<()> {
-        let forgotten = {
+    pub fn keep(&self, signed: &Arc<SignedManifest>, whole: bool) -> io::Result<()> {
+        let (whole, forgotten) = {
             let mut table = self.table();
-            table.admit(signed);
-            table.overflow()
+            let whole = whole || table.known.get(&signed.digest).is_some_and(|known| known.whole);
+            table.admit(signed, whole);
+            (whole, table.overflow())
         };
         for digest in forgotten {
-            // What cannot be removed now is found again on the next start.
-            let _ = fs::remove_file(self.path(&digest));
+            self.remove(&digest);
         }
-        let path = self.path(&signed.digest);
+        let path = self.path(&signed.digest, whole);
         if path.exists() {
             return Ok(());
         }
         let fresh = self.dir.join(format!("{}.new", signed.digest));
         fs::write(&fresh, &signed.bytes)?;
-        fs::rename(&fresh, &path)
+        fs::rename(&fresh, &path)?;
+        if whole {
+            // It may have been kept as a part before.
+            let _ = fs::remove_file(self.path(&signed.digest, false));
+        }
+        Ok(())
+    }
+
+    /// Something that a manifest names turned out to be gone: it is not whole any more.
+    pub fn is_lacking(&self, digest: &Digest) {
+        if let Some(known) = self.table().known.get_mut(digest)
+            && known.whole
+        {
+            known.whole = false;
+            // Where this fails it is taken for whole after a restart, until it is looked at again.
+            let _ = fs::rename(self.path(digest, true), self.path(digest, false));
+        }
     }
 
     /// A manifest, if it is here and counts.
     pub fn get(&self, digest: &Digest, vouching: &dyn Vouching) -> Option<Arc<SignedManifest>> {
-        {
+        let whole = {
             let mut table = self.table();
             let known = table.known.get_mut(digest)?;
             known.used = SystemTime::now();
             if let Some(open) = &known.open {
                 return Some(Arc::clone(open));
             }
-        }
-        let path = self.path(digest);
+            known.whole
+        };
+        let path = self.path(digest, whole);
         match read(&path).map(|bytes| SignedManifest::open(bytes, digest, vouching)) {
             Ok(Ok(signed)) => {
                 let signed = Arc::new(signed);
-                self.table().admit(&signed);
+                self.table().admit(&signed, whole);
                 Some(signed)
             }
             Ok(Err(error)) => {
                 tracing::warn!(%digest, %error, "a manifest is dropped");
-                let _ = fs::remove_file(&path);
                 self.table().forget(digest);
+                self.remove(digest);
                 None
             }
             Err(_) => {
@@ -124,17 +148,24 @@ impl Library {
         actions.iter().find_map(|action| table.actions.get(action).copied())
     }
 
-    /// The names of those that are here, the one used last first.
+    /// The names of those of which everything is here, the one used last first.
     #[must_use]
     pub fn names(&self) -> Vec<Digest> {
-        let mut names: Vec<(SystemTime, Digest)> =
-            self.table().known.iter().map(|(digest, known)| (known.used, *digest)).collect();
+        let whole = |(digest, known): (&Digest, &Known)| known.whole.then_some((known.used, *digest));
+        let mut names: Vec<(SystemTime, Digest)> = self.table().known.iter().filter_map(whole).collect();
         names.sort_unstable_by(|a, b| b.cmp(a));
         names.into_iter().map(|(_, digest)| digest).collect()
     }
 
-    fn path(&self, digest: &Digest) -> PathBuf {
-        self.dir.join(digest.to_hex())
+    fn path(&self, digest: &Digest, whole: bool) -> PathBuf {
+        self.dir.join(format!("{digest}{}", if whole { "" } else { PART }))
+    }
+
+    fn remove(&self, digest: &Digest) {
+        for whole in [true, false] {
+            // What cannot be removed now is found again on the next start.
+            let _ = fs::remove_file(self.path(digest, whole));
+        }
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -144,7 +175,7 @@ impl Library {
 }
 
 impl Table {
-    fn admit(&mut self, signed: &Arc<SignedManifest>) {
+    fn admit(&mut self, signed: &Arc<SignedManifest>, whole: bool) {
         let open = |(digest, known): (&Digest, &Known)| known.open.is_some().then_some((known.used, *digest));
         let mut opened: Vec<(SystemTime, Digest)> = self.known.iter().filter_map(open).collect();
         if opened.len() >= OPEN_MAX {
@@ -156,7 +187,8 @@ impl Table {
             let place = u32::try_from(place).unwrap_or(u32::MAX);
             self.actions.insert(listed.action, (signed.digest, place));
         }
-        self.known.insert(signed.digest, Known { used: SystemTime::now(), open: Some(Arc::clone(signed)) });
+        let open = Some(Arc::clone(signed));
+        self.known.insert(signed.digest, Known { used: SystemTime::now(), whole, open });
     }
 
     fn forget(&mut self, digest: &Digest) {

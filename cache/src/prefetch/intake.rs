@@ -70,9 +70,7 @@ impl Intake {
             if let Err(error) = writer.write_all(incoming, &runtime) {
                 tracing::warn!(%error, "the build cache takes in no more: the rest is built here");
             }
-            if told.is_whole()
-                && let Err(error) = store.library().keep(&signed)
-            {
+            if let Err(error) = store.library().keep(&signed, told.is_whole()) {
                 tracing::debug!(%error, "a manifest was not kept");
             }
         });

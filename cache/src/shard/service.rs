@@ -1,11 +1,16 @@
 //! The `Shard` service.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use meridian_core::digest::Digest;
-use meridian_proto::v1::{self, fetch_chunk::Chunk, publish_chunk, shard_server::Shard};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use meridian_proto::v1::{
+    self, fetch_chunk::Chunk, publish_answer::Answer, publish_chunk, shard_server::Shard,
+};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    time::timeout,
+};
 use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 use tonic::{Extensions, Request, Response, Status, Streaming};
 
@@ -21,6 +26,8 @@ use crate::{
 const FRAMES_WAITING_MAX: usize = 4;
 /// How many calls send or take bodies at once.
 const TRANSFERS_MAX: usize = 32;
+/// How long a caller who sends may pause.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
 /// The longest answer to a ping.
 const PING_LEN_MAX: u32 = 1 << 20;
 /// How many actions one question may have.
@@ -63,6 +70,7 @@ impl ShardService {
 #[tonic::async_trait]
 impl Shard for ShardService {
     type FetchStream = ReceiverStream<Result<v1::FetchChunk, Status>>;
+    type PublishStream = ReceiverStream<Result<v1::PublishAnswer, Status>>;
 
     async fn ping(&self, request: Request<v1::PingRequest>) -> Result<Response<v1::PingResponse>, Status> {
         let len = request.into_inner().answer_len.min(PING_LEN_MAX);
@@ -136,10 +144,11 @@ impl Shard for ShardService {
     async fn publish(
         &self,
         request: Request<Streaming<v1::PublishChunk>>,
-    ) -> Result<Response<v1::PublishResponse>, Status> {
+    ) -> Result<Response<Self::PublishStream>, Status> {
         let caller = (self.caller)(request.extensions());
         let mut chunks = request.into_inner();
-        let first = chunks.next().await.ok_or_else(|| Status::invalid_argument("an empty call"))??;
+        let first = timeout(SILENCE_MAX, chunks.next()).await.map_err(silent)?;
+        let first = first.ok_or_else(|| Status::invalid_argument("an empty call"))??;
         let Some(publish_chunk::Chunk::Header(header)) = first.chunk else {
             return Err(Status::invalid_argument("the first message must be the header"));
         };
@@ -147,35 +156,76 @@ impl Shard for ShardService {
             .map_err(|error| Status::permission_denied(error.to_string()))?;
         let scope = &signed.manifest.scope;
         self.vouching.may_write(scope, &header.grant, caller.as_deref()).map_err(denied)?;
-        let _permit = self.transfer()?;
-        let arrivals = Arc::new(Arrivals::default());
-        let pins = Arc::new(Pins::new(Arc::clone(&self.store)));
-        let intake = Intake::begin(&self.store, &pins, &arrivals, Arc::new(signed));
-        while let Some(chunk) = chunks.next().await {
-            let Some(publish_chunk::Chunk::Frame(frame)) = chunk?.chunk else {
-                return Err(Status::invalid_argument("a second header"));
-            };
-            if intake.take(frame).await.is_err() {
-                return Err(Status::resource_exhausted("the bodies cannot be kept here"));
-            }
-        }
-        intake.finish().await;
-        let held = u32::try_from(arrivals.figures().bodies).unwrap_or(u32::MAX);
-        Ok(Response::new(v1::PublishResponse { held }))
+        let offered = digests(&header.offered)?;
+        let bodies = self.store.bodies();
+        let lacking: Vec<u8> = offered
+            .iter()
+            .filter(|output| !bodies.has(output))
+            .flat_map(|output| *output.as_bytes())
+            .collect();
+        let permit = self.transfer()?;
+        let (answers, stream) = mpsc::channel(2);
+        // There is room for it: nothing was said before.
+        let _ = answers.try_send(Ok(answer(Answer::Lacking(lacking.into()))));
+        let store = Arc::clone(&self.store);
+        tokio::spawn(async move {
+            let _permit = permit;
+            let taken = take(&store, Arc::new(signed), chunks).await;
+            // Whoever is gone asks again.
+            let _ = answers.send(taken.map(|taken| answer(Answer::Taken(taken)))).await;
+        });
+        Ok(Response::new(ReceiverStream::new(stream)))
     }
+}
+
+/// Takes frames in until they end; says how many bodies came.
+async fn take(
+    store: &Arc<CacheStore>,
+    signed: Arc<SignedManifest>,
+    mut chunks: Streaming<v1::PublishChunk>,
+) -> Result<u32, Status> {
+    let arrivals = Arc::new(Arrivals::default());
+    let pins = Arc::new(Pins::new(Arc::clone(store)));
+    arrivals.listed(&signed, 0);
+    let intake = Intake::begin(store, &pins, &arrivals, signed);
+    while let Some(chunk) = timeout(SILENCE_MAX, chunks.next()).await.map_err(silent)? {
+        let Some(publish_chunk::Chunk::Frame(frame)) = chunk?.chunk else {
+            return Err(Status::invalid_argument("a second header"));
+        };
+        if intake.take(frame).await.is_err() {
+            return Err(Status::resource_exhausted("no more bodies are taken here"));
+        }
+    }
+    intake.finish().await;
+    Ok(u32::try_from(arrivals.figures().bodies).unwrap_or(u32::MAX))
+}
+
+const fn answer(answer: Answer) -> v1::PublishAnswer {
+    v1::PublishAnswer { answer: Some(answer) }
+}
+
+fn silent(_: tokio::time::error::Elapsed) -> Status {
+    Status::deadline_exceeded("the caller is silent")
 }
 
 fn selection(request: &v1::FetchRequest) -> Result<Selection, Status> {
     let (held, rest) = request.held.as_chunks::<8>();
-    let (wanted, more) = request.wanted.as_chunks::<32>();
-    if !rest.is_empty() || !more.is_empty() || held.len() > LISTED_MAX || wanted.len() > LISTED_MAX {
-        return Err(Status::invalid_argument("the lists of bodies are cut short or too long"));
+    if !rest.is_empty() || held.len() > LISTED_MAX {
+        return Err(Status::invalid_argument("the list of bodies is cut short or too long"));
     }
     Ok(Selection {
         held: held.iter().copied().collect(),
-        wanted: wanted.iter().map(|bytes| Digest::from_bytes(*bytes)).collect(),
+        wanted: digests(&request.wanted)?.into_iter().collect(),
         from: request.from_entry,
     })
+}
+
+fn digests(bytes: &[u8]) -> Result<Vec<Digest>, Status> {
+    let (digests, rest) = bytes.as_chunks::<32>();
+    if !rest.is_empty() || digests.len() > LISTED_MAX {
+        return Err(Status::invalid_argument("the list of bodies is cut short or too long"));
+    }
+    Ok(digests.iter().map(|bytes| Digest::from_bytes(*bytes)).collect())
 }
 
 fn digest(bytes: &[u8], field: &str) -> Result<Digest, Status> {

@@ -9,3 +9,4 @@ mod faults;
 mod native;
 mod pair;
 mod prefetching;
+mod write_back;

@@ -1,0 +1,127 @@
+//! What is still to be brought away.
+
+use std::{
+    collections::VecDeque,
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use meridian_core::digest::Digest;
+use tokio::sync::Notify;
+
+/// How many manifests wait; beyond it the oldest is given up.
+const WAITING_MAX: usize = 1024;
+
+/// Manifests whose bodies are to be brought away, the oldest first. Kept in a file, one name a line.
+pub struct Queue {
+    path: PathBuf,
+    waiting: Mutex<VecDeque<Digest>>,
+    grown: Notify,
+}
+
+impl Queue {
+    /// Opens the queue in the file `path`, or begins one. Lines that are no names are passed over: a process may have
+    /// ended while it wrote them.
+    ///
+    /// # Errors
+    /// When the file is there and cannot be read.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let text = match fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+            Err(error) => return Err(error),
+        };
+        let waiting = text.lines().filter_map(|line| line.parse().ok()).take(WAITING_MAX).collect();
+        Ok(Self { path: path.to_owned(), waiting: Mutex::new(waiting), grown: Notify::new() })
+    }
+
+    /// Adds a manifest at the end.
+    pub fn push(&self, manifest: Digest) {
+        let mut waiting = self.waiting();
+        if waiting.contains(&manifest) {
+            return;
+        }
+        if waiting.len() >= WAITING_MAX {
+            tracing::warn!("too much waits to be brought to other shards: the oldest is given up");
+            waiting.pop_front();
+        }
+        waiting.push_back(manifest);
+        self.write(&waiting);
+        self.grown.notify_one();
+    }
+
+    /// How many wait.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.waiting().len()
+    }
+
+    /// Whether none waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.waiting().is_empty()
+    }
+
+    /// Waits until there is one, and says which is first. It stays until it is [done](Self::done).
+    pub(super) async fn first(&self) -> Digest {
+        loop {
+            let grown = self.grown.notified();
+            if let Some(first) = self.waiting().front() {
+                return *first;
+            }
+            grown.await;
+        }
+    }
+
+    /// Puts the first one behind the others.
+    pub(super) fn postpone(&self, manifest: &Digest) {
+        let mut waiting = self.waiting();
+        waiting.retain(|one| one != manifest);
+        waiting.push_back(*manifest);
+    }
+
+    /// Takes one out.
+    pub(super) fn done(&self, manifest: &Digest) {
+        let mut waiting = self.waiting();
+        waiting.retain(|one| one != manifest);
+        self.write(&waiting);
+    }
+
+    fn write(&self, waiting: &VecDeque<Digest>) {
+        let text: String = waiting.iter().map(|manifest| format!("{manifest}\n")).collect();
+        let fresh = self.path.with_extension("new");
+        let written = fs::write(&fresh, text).and_then(|()| fs::rename(&fresh, &self.path));
+        if let Err(error) = written {
+            tracing::debug!(%error, "what waits to be brought away is not kept for a restart");
+        }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, VecDeque<Digest>> {
+        // Changed by whole steps, so a panic elsewhere leaves it usable.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_waits_survives_a_restart_and_a_torn_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("queue");
+        let (a, b) = (Digest::of(b"a"), Digest::of(b"b"));
+        let queue = Queue::open(&path).unwrap();
+        queue.push(a);
+        queue.push(b);
+        queue.push(a);
+        let mut text = fs::read_to_string(&path).unwrap();
+        text.push_str("12ab");
+        fs::write(&path, text).unwrap();
+        let queue = Queue::open(&path).unwrap();
+        assert_eq!((queue.len(), queue.first().await), (2, a));
+        queue.done(&a);
+        assert_eq!(Queue::open(&path).unwrap().first().await, b);
+    }
+}

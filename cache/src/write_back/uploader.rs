@@ -1,0 +1,162 @@
+//! Takes one manifest after the other to the homes of its bodies.
+
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use meridian_core::digest::Digest;
+use meridian_proto::v1::{self, publish_answer::Answer, publish_chunk::Chunk, shard_client::ShardClient};
+use tokio::{sync::mpsc, time::timeout};
+use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
+use tonic::Status;
+
+use super::queue::Queue;
+use crate::{
+    disk::CacheStore,
+    frames::{Selection, SendError, send},
+    manifest::{SignedManifest, Vouching},
+    prefetch::Holder,
+};
+
+/// How long a home may take for an answer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+/// How many frames wait for the network.
+const FRAMES_WAITING_MAX: usize = 4;
+/// How often a manifest is tried.
+const TRIES_MAX: u32 = 6;
+const PAUSE_MIN: Duration = Duration::from_secs(1);
+const PAUSE_MAX: Duration = Duration::from_secs(60);
+
+/// A shard that is a home of some bodies.
+#[derive(Clone)]
+pub struct Home {
+    /// The way to it.
+    pub holder: Holder,
+    /// Of which bodies it is one.
+    pub takes: Arc<dyn Fn(&Digest) -> bool + Send + Sync>,
+}
+
+/// Who is a home of anything now, without this agent itself.
+pub trait Homes: Send + Sync {
+    /// The homes, as the newest membership has them.
+    fn homes(&self) -> Vec<Home>;
+}
+
+/// Brings what is queued to its homes.
+pub struct Uploader {
+    /// What is queued.
+    pub queue: Arc<Queue>,
+    /// Where it lies.
+    pub store: Arc<CacheStore>,
+    /// Whose grants are shown.
+    pub vouching: Arc<dyn Vouching>,
+    /// Where it goes.
+    pub homes: Arc<dyn Homes>,
+}
+
+impl Uploader {
+    /// Works until it is dropped.
+    pub async fn run(self) {
+        let mut tries: HashMap<Digest, u32> = HashMap::new();
+        let mut pause = PAUSE_MIN;
+        loop {
+            let manifest = self.queue.first().await;
+            let failed = self.bring(manifest).await;
+            if failed == 0 {
+                self.queue.done(&manifest);
+                tries.remove(&manifest);
+                pause = PAUSE_MIN;
+                continue;
+            }
+            let tried = tries.entry(manifest).or_insert(0);
+            *tried += 1;
+            if *tried >= TRIES_MAX {
+                tracing::warn!(%manifest, failed, "what a build made is not at all its homes");
+                tries.remove(&manifest);
+                self.queue.done(&manifest);
+            } else {
+                self.queue.postpone(&manifest);
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+
+    /// Brings one manifest to all its homes, one after the other; says at how many it failed.
+    async fn bring(&self, manifest: Digest) -> u32 {
+        let (store, vouching) = (Arc::clone(&self.store), Arc::clone(&self.vouching));
+        let found = tokio::task::spawn_blocking(move || store.library().get(&manifest, &*vouching)).await;
+        // Evicted meanwhile: then nothing of it is sure to be here.
+        let Ok(Some(signed)) = found else { return 0 };
+        let mut failed = 0;
+        for home in self.homes.homes() {
+            if let Err(status) = self.publish(&home, &signed).await {
+                tracing::info!(home = home.holder.name, %status, "a shard did not take what a build made");
+                failed += 1;
+            }
+        }
+        failed
+    }
+
+    async fn publish(&self, home: &Home, signed: &Arc<SignedManifest>) -> Result<(), Status> {
+        let named = signed.manifest.entries.iter().filter(|listed| listed.entry.size > 0);
+        let offered: BTreeSet<Digest> =
+            named.map(|listed| listed.entry.output).filter(|output| (home.takes)(output)).collect();
+        if offered.is_empty() {
+            return Ok(());
+        }
+        let header = v1::PublishHeader {
+            grant: self.vouching.grant_to_read(&signed.manifest.scope).unwrap_or_default(),
+            manifest: signed.bytes.clone(),
+            offered: offered.iter().flat_map(|output| *output.as_bytes()).collect::<Vec<u8>>().into(),
+        };
+        let (chunks, stream) = mpsc::channel(FRAMES_WAITING_MAX);
+        // There is room for it: nothing was sent before.
+        let _ = chunks.try_send(v1::PublishChunk { chunk: Some(Chunk::Header(header)) });
+        let mut client = ShardClient::new(home.holder.channel.clone());
+        let silent = |_| Status::deadline_exceeded("the shard is silent");
+        let confused = || Status::data_loss("the shard said what was not asked for");
+        let call = client.publish(ReceiverStream::new(stream));
+        let mut answers = timeout(ANSWER_WITHIN, call).await.map_err(silent)??.into_inner();
+        let first = timeout(ANSWER_WITHIN, answers.next()).await.map_err(silent)?;
+        let Some(Answer::Lacking(lacking)) = first.ok_or_else(confused)??.answer else {
+            return Err(confused());
+        };
+        let (lacking, _) = lacking.as_chunks::<32>();
+        let lacking = lacking.iter().map(|bytes| Digest::from_bytes(*bytes));
+        let wanted: HashSet<Digest> = lacking.filter(|output| offered.contains(output)).collect();
+        if !wanted.is_empty() {
+            self.send(signed, wanted, chunks.clone()).await?;
+        }
+        drop(chunks);
+        let last = timeout(ANSWER_WITHIN, answers.next()).await.map_err(silent)?;
+        match last.ok_or_else(confused)??.answer {
+            Some(Answer::Taken(_)) => Ok(()),
+            _ => Err(confused()),
+        }
+    }
+
+    async fn send(
+        &self,
+        signed: &Arc<SignedManifest>,
+        wanted: HashSet<Digest>,
+        chunks: mpsc::Sender<v1::PublishChunk>,
+    ) -> Result<(), Status> {
+        let (store, signed) = (Arc::clone(&self.store), Arc::clone(signed));
+        let sending = tokio::task::spawn_blocking(move || {
+            let selection = Selection { wanted, ..Selection::default() };
+            send(&store, &signed, &selection, |frame: Bytes| {
+                let chunk = v1::PublishChunk { chunk: Some(Chunk::Frame(frame)) };
+                chunks.blocking_send(chunk).map_err(|_| SendError::Gone)
+            })
+        });
+        match sending.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(Status::unavailable(error.to_string())),
+            Err(error) => Err(Status::internal(error.to_string())),
+        }
+    }
+}
