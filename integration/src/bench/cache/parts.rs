@@ -1,6 +1,6 @@
 //! The parts of the bench, their keys, and the order in which they run.
 
-use super::{commits, far, local, native};
+use super::{commits, far, local, native, shard};
 use crate::bench::figures::Figures;
 
 /// What to measure, and how often.
@@ -26,6 +26,7 @@ const PARTS: &[Part] = &[
     Part { keys: local::KEYS, measure: local::measure },
     Part { keys: far::KEYS, measure: far::measure },
     Part { keys: commits::KEYS, measure: commits::measure },
+    Part { keys: shard::KEYS, measure: shard::measure },
 ];
 
 impl Plan {
