@@ -19,4 +19,5 @@ pub mod process;
 pub mod relay;
 pub mod scripted;
 pub mod simulation;
+pub mod stock_clients;
 pub mod wait;

@@ -91,7 +91,7 @@ impl Known<'_> {
     fn demand_action(&self, name: &BlobName) -> Result<(), ReapiError> {
         let lacking = |what: &str| ReapiError::Precondition(format!("the {what} of action {name}"));
         let bytes = match self.content.read_whole(self.scope, name, MESSAGE_LEN_MAX as u64) {
-            Err(ReapiError::NotFound(_) | ReapiError::Damaged(_)) => return Err(lacking("message")),
+            Err(ReapiError::NotFound(_)) => return Err(lacking("message")),
             read => read?,
         };
         let action = Action::decode(bytes)
@@ -130,7 +130,7 @@ impl Known<'_> {
     /// A blob that is here, or `None`.
     fn message(&self, digest: Option<&v2::Digest>, most: u64) -> Result<Option<Bytes>, ReapiError> {
         match self.content.read_whole(self.scope, &BlobName::read(digest, 0)?, most) {
-            Err(ReapiError::NotFound(_) | ReapiError::Damaged(_)) => Ok(None),
+            Err(ReapiError::NotFound(_)) => Ok(None),
             read => read.map(Some),
         }
     }

@@ -86,12 +86,21 @@ impl Content {
         self.config.blob_max.0.min(self.config.capacity.0)
     }
 
-    /// Whether the instance has a blob. One that it has counts as used.
+    /// Whether the instance has a blob, on the disk and not only by what is remembered. One that it has counts as used.
     pub(super) fn touch(&self, instance: &Instance, name: &BlobName) -> bool {
         let Some(packed) = self.ledger().held_by(instance, name) else { return name.is_empty() };
-        let plain = self.blobs.get(&name.digest).is_some();
-        let packed = packed.is_some_and(|packed| self.blobs.get(&packed).is_some());
+        let plain = self.is_on_disk(&name.digest);
+        let packed = packed.is_some_and(|packed| self.is_on_disk(&packed));
         plain || packed || name.is_empty()
+    }
+
+    fn is_on_disk(&self, digest: &Digest) -> bool {
+        let Some(handle) = self.blobs.get(digest) else { return false };
+        let is_there = fs::metadata(handle.path).is_ok_and(|found| found.len() == handle.size.0);
+        if !is_there && let Err(error) = self.discard(digest) {
+            tracing::warn!(%digest, %error, "cannot forget a blob whose file is gone");
+        }
+        is_there
     }
 
     /// Opens a blob for reading from its start, in the form that is wanted where it is here in that form.
@@ -140,7 +149,7 @@ impl Content {
         if is_good && found.modified().is_ok_and(|used| used.elapsed().is_ok_and(|age| age > USED_GRAIN)) {
             self.note_use(&digest, &file);
         }
-        Ok(Some(Source { file, digest, form, length, at: 0, hasher, _pin: pin }))
+        Ok(Some(Source { file, digest, inode: stamp.inode, form, length, at: 0, hasher, _pin: pin }))
     }
 
     /// Writes the time of use into the file, for the order of eviction after a restart.
@@ -173,7 +182,7 @@ impl Content {
         }
         if !is_good {
             tracing::warn!(digest = %source.digest, "a stored blob is not what its name says: removed");
-            self.discard(&source.digest)?;
+            self.discard_file(&source.digest, source.inode)?;
             return Err(ReapiError::Damaged(format!("blob {}", source.digest)));
         }
         Ok(piece.into())
@@ -215,7 +224,7 @@ impl Content {
             return Ok((Bytes::new(), Form::Plain));
         }
         let mut source = self.source(instance, name, if takes_zstd { Form::Zstd } else { Form::Plain })?;
-        let bytes = self.read(&mut source, usize::MAX)?;
+        let bytes = self.read(&mut source, usize::MAX).map_err(ReapiError::before_the_first_byte)?;
         match source.form {
             Form::Zstd if !takes_zstd => Ok((inflate(&bytes, name.size)?, Form::Plain)),
             form => Ok((bytes, form)),
@@ -324,6 +333,15 @@ impl Content {
         Ok(())
     }
 
+    /// Forgets a blob unless another file has taken the place of the one that was bad.
+    fn discard_file(&self, digest: &Digest, inode: u64) -> Result<(), ReapiError> {
+        let found = self.blobs.get(digest).and_then(|handle| fs::metadata(handle.path).ok());
+        match found {
+            Some(found) if found.ino() != inode => Ok(()),
+            _ => self.discard(digest),
+        }
+    }
+
     fn discard(&self, digest: &Digest) -> Result<(), ReapiError> {
         self.good().remove(digest);
         self.blobs.remove(digest)?;
@@ -364,6 +382,7 @@ pub(super) fn inflate(mut packed: &[u8], size: u64) -> Result<Bytes, ReapiError>
 pub(super) struct Source {
     file: File,
     digest: Digest,
+    inode: u64,
     /// How the bytes in the file are.
     pub(super) form: Form,
     /// How many bytes the file has.

@@ -65,6 +65,14 @@ impl ReapiError {
         }
     }
 
+    /// What it is to a client to whom nothing was sent yet: a blob that was damaged is a blob that is not there.
+    pub(super) fn before_the_first_byte(self) -> Self {
+        match self {
+            Self::Damaged(what) => Self::NotFound(what),
+            other => other,
+        }
+    }
+
     /// What the disk says on a write or a read.
     pub(super) fn disk(error: io::Error) -> Self {
         match error.kind() {

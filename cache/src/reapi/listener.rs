@@ -31,8 +31,8 @@ use super::server::Reapi;
 /// How long a client may take to shake hands.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 
-/// Most connections at once.
-const CONNECTIONS_MAX: usize = 1024;
+/// Most connections at once. Each may have a window's worth of bytes here that nobody has looked at yet.
+const CONNECTIONS_MAX: usize = 256;
 
 /// How long it waits after it could not accept, so as not to spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -216,7 +216,7 @@ impl Pieces {
             let mut reading = open()?;
             Ok((reading.next()?, (!reading.is_over).then_some(reading)))
         };
-        let (first, reading) = disk.run(opened).await?;
+        let (first, reading) = disk.run(opened).await.map_err(ReapiError::before_the_first_byte)?;
         let Some(reading) = reading else { return Ok(Self::one(first.unwrap_or_default())) };
         let (sender, rest) = mpsc::channel(AHEAD);
         let is_whole = Arc::new(AtomicBool::new(false));

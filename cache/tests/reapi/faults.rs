@@ -29,10 +29,10 @@ async fn expect_damage_noticed(in_zstd: bool, restart: bool, length: usize, chan
         overwrite(path, change);
         let read = server.read(&format!("{way}/{}", path_of(&blob)), 0, 0).await;
         let code = read.map(|bytes| bytes.len()).map_err(|status| status.code());
-        assert!(
-            matches!(code, Err(Code::DataLoss | Code::NotFound)),
-            "{way} {in_zstd} {restart} {length}: {code:?}"
-        );
+        // Where something was sent already, the stream breaks; where nothing was, there is no such blob.
+        let expected = [Code::NotFound, Code::DataLoss];
+        assert!(code.is_err_and(|code| expected.contains(&code)), "{way} {in_zstd} {restart} {length}");
+        assert!(code.err() == Some(Code::NotFound) || length > 1000);
         assert_eq!(server.get("", &blob).await, Err(Code::NotFound));
         assert_eq!(server.missing("", vec![digest.clone()]).await, [digest]);
         assert_eq!(blob_files(dir.path()).len(), 0, "it is removed");
@@ -78,7 +78,7 @@ async fn a_part_of_a_damaged_blob_is_not_given_either() {
     let server = Served::start(dir.path()).await;
     overwrite(&blob_files(dir.path())[0], |bytes| bytes[0] ^= 1);
     let read = server.read(&format!("blobs/{}", path_of(&blob)), 1_000_000, 10).await;
-    assert_eq!(read.unwrap_err().code(), Code::DataLoss);
+    assert_eq!(read.unwrap_err().code(), Code::NotFound);
 }
 
 /// NativeLink#1383: what had failed its check was kept when it was sent a second time.
@@ -108,12 +108,20 @@ async fn a_file_that_is_gone_is_missing_from_the_first_look_on() {
     let server = Served::start(dir.path()).await;
     let blob = content(1, 2000);
     let digest = server.put("", &blob).await;
-    fs::remove_file(&blob_files(dir.path())[0]).unwrap();
-    let read = tokio::time::timeout(Duration::from_secs(10), server.get("", &blob)).await.unwrap();
-    assert_eq!(read, Err(Code::NotFound));
-    assert_eq!(server.missing("", vec![digest.clone()]).await, [digest]);
-    server.put("", &blob).await;
-    assert!(server.get("", &blob).await.unwrap() == blob);
+    for look in 0..3 {
+        fs::remove_file(&blob_files(dir.path())[0]).unwrap();
+        let looks = async {
+            match look {
+                0 => assert_eq!(server.get("", &blob).await, Err(Code::NotFound)),
+                1 => assert_eq!(server.missing("", vec![digest.clone()]).await, [digest.clone()]),
+                // The upload itself is the look, and is not told that it need not go on.
+                _ => {}
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), looks).await.unwrap();
+        server.put("", &blob).await;
+        assert!(server.get("", &blob).await.unwrap() == blob);
+    }
 }
 
 /// NativeLink#2638, #2051 and #816: uploads that waited for their clients held what others needed.

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, bail};
 use clap::{Parser, ValueEnum};
 use meridian_integration::bench::{
-    cache::{parts as cache, report},
+    cache::{parts as cache, report, shard},
     main_job,
     trust::parts as trust,
 };
@@ -41,6 +41,12 @@ enum Bench {
 }
 
 fn main() -> anyhow::Result<()> {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if let [word, directory, addr] = &words[..]
+        && word == shard::SERVE
+    {
+        return shard::serve(directory.as_ref(), addr.parse()?);
+    }
     let arguments = Arguments::parse();
     if cfg!(debug_assertions) {
         bail!("figures of a debug build say nothing: run it with `cargo run --release`");

@@ -25,5 +25,6 @@ pub mod native_cache;
 pub mod parts;
 pub mod plot;
 pub mod report;
+pub mod shard;
 pub mod side;
 pub mod tarball;

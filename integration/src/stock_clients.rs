@@ -1,0 +1,83 @@
+//! Clients of the remote execution API that nobody here wrote, installed once through the ordinary clients of their
+//! registries and kept below the target directory.
+
+use std::{path::PathBuf, process::Command};
+
+use anyhow::{Context as _, ensure};
+
+use crate::bench::{peers::directory, timing::run};
+
+/// The newest Bazel that its registry has.
+const BAZEL: (&str, &str) = ("@bazel/bazel-linux_x64", "2.1.0");
+const BUILDGRID_VERSION: &str = "0.9.1";
+
+/// Set where the clients must be there: a test that finds one missing fails then, and says nothing otherwise.
+pub const REQUIRED: &str = "MERIDIAN_REQUIRE_STOCK_CLIENTS";
+
+/// Bazel, by npm.
+///
+/// # Errors
+/// When it cannot be installed.
+pub fn bazel() -> anyhow::Result<PathBuf> {
+    let (package, version) = BAZEL;
+    let project = directory(&format!("bazel-{version}"))?;
+    let program = project.join(format!("node_modules/{package}/bazel-{version}-linux-x86_64"));
+    if !program.exists() {
+        let mut install = Command::new("npm");
+        install.args(["install", "--no-audit", "--no-fund", "--ignore-scripts", "--no-save", "--prefix"]);
+        install.arg(&project).arg(format!("{package}@{version}")).current_dir(&project);
+        run(&mut install)?;
+    }
+    ensure!(program.exists(), "npm left no {}", program.display());
+    Ok(program)
+}
+
+/// BuildGrid's `bgd`, by pip.
+///
+/// # Errors
+/// When it cannot be installed, or there is no Python that is new enough for it.
+pub fn bgd() -> anyhow::Result<PathBuf> {
+    let project = directory(&format!("buildgrid-{BUILDGRID_VERSION}"))?;
+    let program = project.join("bin/bgd");
+    if !program.exists() {
+        let mut python = python().context("BuildGrid needs Python 3.13 or newer")?;
+        run(python.args(["-m", "venv", "--clear"]).arg(&project))?;
+        let mut install = Command::new(project.join("bin/pip"));
+        install.args(["install", "--quiet", "--disable-pip-version-check"]);
+        run(install.arg(format!("buildgrid=={BUILDGRID_VERSION}")))?;
+    }
+    ensure!(program.exists(), "pip left no {}", program.display());
+    Ok(program)
+}
+
+/// A Python that is new enough, wherever the machine keeps it.
+fn python() -> Option<Command> {
+    let candidates = [("python3.13", None), ("python3", None), ("python3", Some("3.13"))];
+    candidates.into_iter().find_map(|(program, version)| {
+        let command = || {
+            let mut command = Command::new(program);
+            // pyenv chooses by this; everybody else passes over it.
+            command.envs(version.map(|version| ("PYENV_VERSION", version)));
+            command
+        };
+        let is_new = "import sys; sys.exit(sys.version_info < (3, 13))";
+        let asked = command().args(["-c", is_new]).output().ok()?;
+        asked.status.success().then(command)
+    })
+}
+
+/// A client, or `None` where it cannot be had and need not be.
+///
+/// # Panics
+/// When it cannot be had and [`REQUIRED`] is set.
+#[must_use]
+pub fn if_to_be_had(client: anyhow::Result<PathBuf>) -> Option<PathBuf> {
+    match client {
+        Ok(program) => Some(program),
+        Err(error) => {
+            assert!(std::env::var_os(REQUIRED).is_none(), "{error:#}");
+            eprintln!("not tested: {error:#}");
+            None
+        }
+    }
+}
