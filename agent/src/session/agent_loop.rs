@@ -33,10 +33,12 @@ use tonic::transport::Channel;
 use tracing::Instrument as _;
 
 use super::{
+    announcements::Announcements,
+    cache_view::CacheView,
     drain::Drain,
     link::{Backoff, Link},
     slots::Slots,
-    worker::Worker,
+    worker::{MadeManifest, Worker},
 };
 use crate::spans::{attempt_ended, attempt_span, prefetch_span, report_span};
 
@@ -97,6 +99,10 @@ pub(crate) struct AgentLoop {
     clock: Clock,
     attempts: BTreeMap<TaskId, Entry>,
     slots: Slots,
+    cache: CacheView,
+    /// What runs used of the cache, from the worker.
+    made: mpsc::Receiver<MadeManifest>,
+    announcements: Announcements,
     link: LinkState,
     backoff: Backoff,
     /// The newest term heard of; orders of an older one are refused.
@@ -111,7 +117,12 @@ pub(crate) struct AgentLoop {
 
 impl AgentLoop {
     /// A loop without attempts or a stream.
-    pub(crate) fn new(config: LoopConfig, worker: Arc<Worker>, clock: Clock) -> Self {
+    pub(crate) fn new(
+        config: LoopConfig,
+        worker: Arc<Worker>,
+        made: mpsc::Receiver<MadeManifest>,
+        clock: Clock,
+    ) -> Self {
         let (run_events_in, run_events) = mpsc::channel(RUN_EVENTS_MAX);
         Self {
             slots: Slots::new(config.offer.slots),
@@ -119,6 +130,9 @@ impl AgentLoop {
             worker,
             clock,
             attempts: BTreeMap::new(),
+            cache: CacheView::default(),
+            made,
+            announcements: Announcements::default(),
             link: LinkState::Down(Instant::now()),
             backoff: Backoff::default(),
             epoch: Epoch(0),
@@ -153,6 +167,9 @@ impl AgentLoop {
                 () = optional_sleep(drained_by) => break,
                 heard = next_of(&mut self.link, &self.config, &self.attempts) => self.heard(heard),
                 Some(event) = self.run_events.recv() => self.run_said(event),
+                Some(made) = self.made.recv() => if let Some(made) = self.announcements.made(made) {
+                    self.announce(made);
+                },
                 () = clock_deadline(&self.clock, deadline) => self.tick(),
                 () = sleep_until(renew_at) => {
                     self.renew();
@@ -214,7 +231,17 @@ impl AgentLoop {
         }
     }
 
-    fn ordered(&mut self, order: Order) {
+    fn ordered(&mut self, mut order: Order) {
+        self.cache.learn(&mut order);
+        if let Order::Shards { shards } = &order {
+            self.worker.take_shards(shards);
+            return;
+        }
+        if let Order::Settled { task, fence, accepted } = &order
+            && let Some(made) = self.announcements.settled(task, *fence, *accepted)
+        {
+            self.announce(made);
+        }
         if let Order::Welcome { renew_every, .. } = order {
             self.renew_every = millis(renew_every).max(Duration::from_millis(100));
             return;
@@ -320,13 +347,18 @@ impl AgentLoop {
         }
     }
 
+    fn announce(&self, made: MadeManifest) {
+        let MadeManifest { task, fence, manifest } = made;
+        self.say(&AgentSaid::ManifestMade { task, fence, manifest });
+    }
+
     fn prefetch(&self, task: &TaskId, work: Work) {
         let Some(entry) = self.attempts.get(task) else { return };
-        let (worker, cancel) = (self.worker.clone(), entry.prefetch.clone());
+        let (worker, cancel, hints) = (self.worker.clone(), entry.prefetch.clone(), self.cache.hints(task));
         tokio::spawn(async move {
             // Whatever it could not fetch, the run fetches, and says why it cannot.
             let span = prefetch_span(&work);
-            cancel.run_until_cancelled(Box::pin(worker.prefetch(&work)).instrument(span)).await;
+            cancel.run_until_cancelled(Box::pin(worker.prefetch(&work, hints)).instrument(span)).await;
         });
     }
 
@@ -334,7 +366,9 @@ impl AgentLoop {
         let Some(entry) = self.attempts.get_mut(task) else { return };
         let cancel = CancellationToken::new();
         entry.run = Some((fence, cancel.clone()));
-        let (worker, events, task) = (self.worker.clone(), self.run_events_in.clone(), task.clone());
+        let (worker, events, hints) =
+            (self.worker.clone(), self.run_events_in.clone(), self.cache.hints(task));
+        let task = task.clone();
         tokio::spawn(async move {
             let heard = events.clone();
             let (run_task, run_work) = (task.clone(), work);
@@ -343,7 +377,7 @@ impl AgentLoop {
                 let _ = heard.try_send(RunEvent::Progress(run_task.clone(), fence, progress));
             };
             let (span, told) = (attempt_span(&run_work, fence), run_work.clone());
-            let run = async move { worker.run(run_work, fence, Box::new(progress), cancel).await };
+            let run = async move { worker.run(run_work, hints, fence, Box::new(progress), cancel).await };
             let run = tokio::spawn(run.instrument(span.clone()));
             let outcome = run.await.unwrap_or_else(|error| Outcome::Failed {
                 failure: Failure {
@@ -361,6 +395,8 @@ impl AgentLoop {
     }
 
     fn forget(&mut self, task: &TaskId) {
+        self.cache.forget(task);
+        self.worker.forget(task);
         if let Some(entry) = self.attempts.remove(task) {
             entry.prefetch.cancel();
             if let Some((_, cancel)) = entry.run {
@@ -398,6 +434,8 @@ impl AgentLoop {
             disk_free: figures.disk_free,
             cache_hits: figures.cache_hits,
             cache_lookups: figures.cache_lookups,
+            residency: figures.residency,
+            shard: figures.shard,
         }));
     }
 

@@ -4,6 +4,7 @@
 
 mod golden;
 mod identity;
+mod reapi;
 mod refusal;
 mod samples;
 mod strategies;

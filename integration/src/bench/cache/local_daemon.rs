@@ -99,6 +99,7 @@ impl LocalDaemon {
             toolchain: toolchain(),
             scope: SCOPE.to_owned(),
             lineage: Digest::of(lineage.as_bytes()),
+            written_ms: 0,
             entries: self.task.listed(),
         };
         let signed = Arc::new(manifest.sign(vouching)?);

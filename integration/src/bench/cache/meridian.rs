@@ -16,7 +16,7 @@ use anyhow::Context as _;
 use bytes::Bytes;
 use meridian_cache::{
     disk::CacheStore,
-    manifest::{DOMAIN, Voucher, Vouching, VouchingError},
+    manifest::{DOMAIN, Manifest, Voucher, Vouching, VouchingError},
     prefetch::{Holder, Prefetch, PrefetchPlan, Seeking, Supply},
     shard::ShardService,
 };
@@ -68,11 +68,11 @@ impl Vouching for Word {
         Ok(Voucher { grant: Bytes::from_static(b"bench"), signature: Self::signature(manifest) })
     }
 
-    fn check(&self, scope: &str, manifest: &[u8], voucher: &Voucher) -> Result<(), VouchingError> {
-        if voucher.signature != Self::signature(manifest) {
+    fn check(&self, manifest: &Manifest, bytes: &[u8], voucher: &Voucher) -> Result<(), VouchingError> {
+        if voucher.signature != Self::signature(bytes) {
             return Err(VouchingError("signed by somebody else".to_owned()));
         }
-        self.may_write(scope, &voucher.grant, None)
+        self.may_write(&manifest.scope, &voucher.grant, None)
     }
 
     fn grant_to_read(&self, _: &str) -> Option<Bytes> {
