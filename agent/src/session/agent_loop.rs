@@ -25,7 +25,6 @@ use meridian_proto::convert::{agent::AgentSaid, coordinator::CoordinatorSaid};
 use meridian_runtime::clock::Clock;
 use tokio::{
     sync::mpsc,
-    task::JoinHandle,
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
@@ -36,7 +35,8 @@ use super::{
     announcements::Announcements,
     cache_view::CacheView,
     drain::Drain,
-    link::{Backoff, Link},
+    link::Backoff,
+    link_state::{Heard, LinkState},
     slots::Slots,
     worker::{MadeManifest, Worker},
 };
@@ -81,15 +81,6 @@ struct Entry {
     prefetch: CancellationToken,
     /// Ends with the entry, which goes when the report is settled.
     report: tracing::Span,
-}
-
-enum LinkState {
-    /// No stream; the next try is at this moment.
-    Down(Instant),
-    /// A stream is being opened.
-    Opening(JoinHandle<Result<Link, tonic::Status>>),
-    /// A stream is open.
-    Up(Box<Link>),
 }
 
 /// The one task that owns the agent's attempts.
@@ -469,32 +460,10 @@ impl AgentLoop {
     }
 }
 
-enum Heard {
-    TryNow(JoinHandle<Result<Link, tonic::Status>>),
-    Opened(Box<Link>),
-    NotOpened(String),
-    Lost(String),
-    Said(CoordinatorSaid),
-}
-
 /// Waits for what the link does next. May be dropped at any point without losing a message.
 async fn next_of(link: &mut LinkState, config: &LoopConfig, attempts: &BTreeMap<TaskId, Entry>) -> Heard {
-    match link {
-        LinkState::Down(until) => {
-            sleep_until(*until).await;
-            let held = attempts.values().filter_map(|entry| entry.attempt.held()).collect();
-            Heard::TryNow(tokio::spawn(Link::open(config.channel.clone(), config.offer.clone(), held)))
-        }
-        LinkState::Opening(opening) => match opening.await {
-            Ok(Ok(link)) => Heard::Opened(Box::new(link)),
-            Ok(Err(status)) => Heard::NotOpened(crate::session::link::describe(&status)),
-            Err(error) => Heard::NotOpened(error.to_string()),
-        },
-        LinkState::Up(link) => match link.hear().await {
-            Ok(said) => Heard::Said(said),
-            Err(why) => Heard::Lost(why),
-        },
-    }
+    let held = || attempts.values().filter_map(|entry| entry.attempt.held()).collect();
+    link.next(&config.channel, &config.offer, held).await
 }
 
 async fn clock_deadline(clock: &Clock, deadline: Option<Mono>) {

@@ -10,6 +10,7 @@ mod attempt_log;
 mod cache_view;
 mod drain;
 mod link;
+mod link_state;
 mod signing;
 mod slots;
 mod worker;

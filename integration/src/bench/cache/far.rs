@@ -22,8 +22,14 @@ use crate::{
 
 /// The figures of this part. `plot_s` stands for the small program at every round trip. Besides there is
 /// `PROGRAM_SIDE_RTTms_s` for each build, with `_wire_mib` and `_round_trips` for what its link has carried.
-pub const KEYS: &[&str] =
-    &["far_cold_ratio", "far_cold_vs_best_peer", "small_added_ms", "blocking_round_trips", "plot_s"];
+pub const KEYS: &[&str] = &[
+    "far_cold_ratio",
+    "far_cold_vs_best_peer",
+    "small_added_ms",
+    "blocking_round_trips",
+    "plot_s",
+    "peers_missing",
+];
 
 /// The round trips of the plot, in milliseconds.
 pub const ROUND_TRIPS_MS: [u64; 5] = [0, 10, 50, 150, 300];

@@ -17,7 +17,7 @@ use super::{
     go_cacher::GoCacher,
     gocacheprog::Gocacheprog,
     installed::Installed,
-    meridian::{Meridian, Told, filled_home, outputs},
+    meridian::{Meridian, Told, filled_home, outputs, serve_store},
     native,
     parts::Plan,
     side::Side,
@@ -34,6 +34,7 @@ pub const KEYS: &[&str] = &[
     "wire_vs_zstd_ratio",
     "far_changed_ratio",
     "no_manifest_vs_peer",
+    "second_agent_wan_ratio",
     "blackhole_extra_s",
 ];
 
@@ -50,7 +51,7 @@ const CHANGED_FILE: &str = "util/strutil/strconv.go";
 pub fn measure(plan: &Plan, figures: &mut Figures) -> anyhow::Result<()> {
     let bed = Bed::open()?;
     let mut ledger = Ledger::open("cache", plan.fresh)?;
-    if KEYS[..5].iter().any(|key| plan.wants(key)) {
+    if KEYS[..6].iter().any(|key| plan.wants(key)) {
         let program = bed.large()?;
         native::ensure_built(&bed, &program)?;
         for round in 0..plan.rounds {
@@ -62,6 +63,10 @@ pub fn measure(plan: &Plan, figures: &mut Figures) -> anyhow::Result<()> {
                 figures.add("far_changed_s", ours);
                 figures.add("far_changed_native_s", native);
             }
+        }
+        if plan.wants("second_agent_wan_ratio") {
+            let [first, second] = ledger.get_or_keep("second-agent", || second_agent(&bed, &program))?;
+            figures.add("second_agent_wan_ratio", mib(second) / mib(first));
         }
     }
     if plan.wants("blackhole_extra_s") {
@@ -192,6 +197,22 @@ fn changed(bed: &Bed, program: &Program, round: usize) -> anyhow::Result<[f64; 2
     })();
     fs::write(file, original)?;
     both
+}
+
+/// What the link between the regions carries for the first agent of a region, and for the second, which is told that
+/// the first is nearer.
+fn second_agent(bed: &Bed, program: &Program) -> anyhow::Result<[u64; 2]> {
+    let side = Meridian { told: Told::Manifest };
+    let home = side.serve(bed, program)?;
+    let relay = Relay::start(home.address, Shape::with_round_trip(Duration::from_millis(FAR_MS)));
+    let (first, second) = (bed.emptied("agent")?, bed.emptied("second-agent")?);
+    side.build_on(&first, bed, program, &[relay.address()], CUT_AFTER)?;
+    bed.expect_native_artifact(program)?;
+    let before = relay.traffic();
+    let neighbour = serve_store(&first)?;
+    side.build_on(&second, bed, program, &[neighbour.address, relay.address()], CUT_AFTER)?;
+    bed.expect_native_artifact(program)?;
+    Ok([before.bytes(), relay.traffic().since(&before).bytes()])
 }
 
 /// Seconds of a build whose shard accepts connections and never answers.

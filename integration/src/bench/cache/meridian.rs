@@ -7,7 +7,7 @@
 use std::{
     fs,
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -131,11 +131,19 @@ pub fn outputs(bed: &Bed, program: &Program) -> anyhow::Result<Vec<Digest>> {
 }
 
 impl Meridian {
-    fn supply(&self, store: &Arc<CacheStore>, manifest: Digest, via: SocketAddr) -> anyhow::Result<Supply> {
-        let holder = Holder { name: "home".to_owned(), channel: channel(via)? };
+    fn supply(
+        &self,
+        store: &Arc<CacheStore>,
+        manifest: Digest,
+        nearest_first: &[SocketAddr],
+    ) -> anyhow::Result<Supply> {
+        let holder = |address: &SocketAddr| {
+            anyhow::Ok(Holder { name: address.to_string(), channel: channel(*address)? })
+        };
+        let holders = nearest_first.iter().map(holder).collect::<anyhow::Result<Vec<_>>>()?;
         Ok(match self.told {
             Told::Manifest => {
-                let plan = PrefetchPlan { manifest, scope: SCOPE.to_owned(), holders: vec![holder], from: 0 };
+                let plan = PrefetchPlan { manifest, scope: SCOPE.to_owned(), holders, from: 0 };
                 let prefetch = Prefetch::begin(Arc::clone(store), Arc::new(Word), plan);
                 Supply::new(Some(Arc::new(prefetch)), None)
             }
@@ -143,7 +151,7 @@ impl Meridian {
                 let seeking = Seeking {
                     store: Arc::clone(store),
                     vouching: Arc::new(Word),
-                    shards: vec![holder],
+                    shards: holders,
                     toolchain: toolchain(),
                     scopes: vec![SCOPE.to_owned()],
                 };
@@ -151,6 +159,52 @@ impl Meridian {
             }
         })
     }
+
+    /// Builds on an agent whose cache is in a directory, and which knows who has what it needs.
+    ///
+    /// # Errors
+    /// When the build fails.
+    pub fn build_on(
+        &self,
+        directory: &Path,
+        bed: &Bed,
+        program: &Program,
+        nearest_first: &[SocketAddr],
+        at_most: Duration,
+    ) -> anyhow::Result<Timed> {
+        let manifest = manifest(bed, program)?;
+        let mut wrong = None;
+        let mut placed = Instant::now();
+        let daemon = LocalDaemon::open_supplied(directory, |store| {
+            placed = Instant::now();
+            self.supply(store, manifest, nearest_first).map_err(|error| wrong = Some(error)).ok()
+        })?;
+        if let Some(error) = wrong {
+            return Err(error);
+        }
+        let surroundings = bed.surroundings_with(daemon.command_line())?;
+        let built = seconds_within(bed.build(&surroundings, program)?, at_most)?;
+        Ok(Timed { seconds: placed.elapsed().as_secs_f64(), ..built })
+    }
+}
+
+/// Serves what the cache in a directory has.
+///
+/// # Errors
+/// When it cannot be opened, or loopback not be listened on.
+pub fn serve_store(directory: &Path) -> anyhow::Result<Serving> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let store = CacheStore::open(directory, CAPACITY)?;
+    let service = ShardService::new(store, Arc::new(Word), Arc::new(|_| None));
+    let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"))?;
+    let address = listener.local_addr()?;
+    runtime.spawn(
+        Server::builder()
+            .tcp_nodelay(true)
+            .add_service(ShardServer::new(service))
+            .serve_with_incoming(TcpListenerStream::new(listener)),
+    );
+    Ok(Serving::runtime(address, runtime))
 }
 
 fn channel(to: SocketAddr) -> anyhow::Result<Channel> {
@@ -171,19 +225,7 @@ impl Side for Meridian {
     }
 
     fn serve(&self, bed: &Bed, program: &Program) -> anyhow::Result<Serving> {
-        let home = filled_home(bed, program)?;
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-        let store = CacheStore::open(&home, CAPACITY)?;
-        let service = ShardService::new(store, Arc::new(Word), Arc::new(|_| None));
-        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"))?;
-        let address = listener.local_addr()?;
-        runtime.spawn(
-            Server::builder()
-                .tcp_nodelay(true)
-                .add_service(ShardServer::new(service))
-                .serve_with_incoming(TcpListenerStream::new(listener)),
-        );
-        Ok(Serving::runtime(address, runtime))
+        serve_store(&filled_home(bed, program)?)
     }
 
     fn build_cold(
@@ -193,18 +235,6 @@ impl Side for Meridian {
         via: SocketAddr,
         at_most: Duration,
     ) -> anyhow::Result<Timed> {
-        let (directory, manifest) = (bed.emptied("agent")?, manifest(bed, program)?);
-        let mut wrong = None;
-        let mut placed = Instant::now();
-        let daemon = LocalDaemon::open_supplied(&directory, |store| {
-            placed = Instant::now();
-            self.supply(store, manifest, via).map_err(|error| wrong = Some(error)).ok()
-        })?;
-        if let Some(error) = wrong {
-            return Err(error);
-        }
-        let surroundings = bed.surroundings_with(daemon.command_line())?;
-        let built = seconds_within(bed.build(&surroundings, program)?, at_most)?;
-        Ok(Timed { seconds: placed.elapsed().as_secs_f64(), ..built })
+        self.build_on(&bed.emptied("agent")?, bed, program, &[via], at_most)
     }
 }
