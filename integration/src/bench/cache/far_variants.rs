@@ -23,7 +23,12 @@ use super::{
     side::Side,
 };
 use crate::{
-    bench::{figures::Figures, ledger::Ledger, timing::run, world::remove},
+    bench::{
+        figures::Figures,
+        ledger::Ledger,
+        timing::{in_turns, run, seconds},
+        world::remove,
+    },
     relay::{Relay, Shape},
 };
 
@@ -73,11 +78,14 @@ pub fn measure(plan: &Plan, figures: &mut Figures) -> anyhow::Result<()> {
         let program = bed.small()?;
         native::ensure_built(&bed, &program)?;
         for round in 0..plan.rounds {
-            let native = native::cold(&bed, &program, round, &mut ledger)?;
             let key = format!("blackhole/{round}");
-            let lost = ledger.get_or_keep(&key, || without_an_answer(&bed, &program))?;
-            figures.add("blackhole_extra_s", lost - native);
-            figures.add("blackhole_s", lost);
+            let ours = || without_an_answer(&bed, &program);
+            let native = || native::cold_now(&bed, &program);
+            let [ours, native] =
+                ledger.get_or_keep(&key, || in_turns(round, ours, native).map(|(one, two)| [one, two]))?;
+            figures.add("blackhole_extra_s", ours - native);
+            figures.add("blackhole_s", ours);
+            figures.add("blackhole_native_s", native);
         }
     }
     Ok(())
@@ -189,7 +197,7 @@ fn changed(bed: &Bed, program: &Program, round: usize) -> anyhow::Result<[f64; 2
         let gocache = bed.kept("scratch/changed");
         remove(&gocache)?;
         run(Command::new("cp").arg("-rl").arg(bed.native_gocache(program)).arg(&gocache))?;
-        let native = crate::bench::timing::seconds(bed.build(&bed.surroundings(gocache), program)?)?;
+        let native = seconds(bed.build(&bed.surroundings(gocache), program)?)?;
         let artifact = bed.artifact_digest(program)?;
         let ours = side.build_cold(bed, program, relay.address(), CUT_AFTER)?;
         ensure!(bed.artifact_digest(program)? == artifact, "the far agent built something else");

@@ -81,6 +81,17 @@ pub fn cold(bed: &Bed, program: &Program, round: usize, ledger: &mut Ledger) -> 
     ledger.get_or_keep(&key, || build_cold(bed, program))
 }
 
+/// The same, now, and without a trace.
+///
+/// # Errors
+/// When the build fails, or makes another artifact.
+pub fn cold_now(bed: &Bed, program: &Program) -> anyhow::Result<f64> {
+    let surroundings = bed.surroundings(bed.emptied("gocache")?);
+    let took = seconds(bed.build(&surroundings, program)?)?;
+    bed.expect_native_artifact(program)?;
+    Ok(took)
+}
+
 fn build_cold(bed: &Bed, program: &Program) -> anyhow::Result<f64> {
     let gocache = bed.native_gocache(program);
     remove(&gocache)?;
