@@ -98,7 +98,11 @@ fn gets(bed: &Bed, plan: &Plan, ledger: &mut Ledger, figures: &mut Figures) -> a
         let peer = Gocacheprog { program, preloads: false };
         peers.push(("gocacheprog", peer.command_line(&directory, None)));
     }
-    let kept = filled_home(bed, &program)?;
+    // All are given what is there now: every build may add an entry to Go's own cache.
+    let kept = bed.emptied("gets-meridian")?;
+    let daemon = LocalDaemon::open(&kept)?;
+    put_all(bed, &program, daemon.shim())?;
+    drop(daemon);
     for (_, line) in &peers {
         put_all(bed, &program, words(line))?;
     }
