@@ -4,11 +4,7 @@
 //! makes is its own and is gone with it. Trouble of the agent's own is reported as infrastructure, so that the
 //! task goes elsewhere and the user never sees it as theirs.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use meridian_cache::{
     local::{CacheDaemon, TaskCache, TaskScope},
