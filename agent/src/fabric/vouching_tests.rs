@@ -96,7 +96,7 @@ fn judged(writer: &FleetVouching, reader: &FleetVouching, scope: &str) -> Result
 
 #[track_caller]
 fn refused(verdict: Result<(), impl std::fmt::Display>, part: &str) {
-    let error = verdict.err().expect("it must not count").to_string();
+    let error = verdict.expect_err("it must not count").to_string();
     assert!(error.contains(part), "{error}");
 }
 
