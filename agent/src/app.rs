@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use meridian_cache::local::CacheDaemon;
+use meridian_cache::{disk::CacheStore, local::CacheDaemon};
 use meridian_core::{id::TaskId, machine::input::AgentOffer, sandbox::Sandbox};
 use meridian_proto::v1;
 use meridian_runtime::{
@@ -14,21 +14,25 @@ use meridian_store::{
     blob::{BlobConfig, DiskBlobs},
     pack::PartialBlobs,
 };
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
 use crate::{
     check::{Checked, Mistakes, check},
     config::{AgentConfig, cores},
+    fabric::{Assembly, Fabric, Membership},
     gobuild::{BuilderConfig, GoBuilder, Sandboxing},
     goproxy::GoEnvironment,
     redaction::Redaction,
     sandbox::{LauncherConfig, NoSandbox},
-    session::{AgentLoop, LoopConfig, Signing, Worker, WorkerParts},
+    session::{AgentLoop, LoopConfig, MadeManifest, Signing, Worker, WorkerParts},
     signer::{Signer, SignerConfig},
     toolchain::host_platform,
 };
 
+/// How many manifests wait to be told to the coordinator; the next builds tell those that find no room.
+const MANIFESTS_WAITING_MAX: usize = 64;
 /// How often the identity's age is looked at.
 const RENEWAL_CHECK_EVERY: Duration = Duration::from_secs(600);
 /// How long a renewal may take.
@@ -64,7 +68,16 @@ fn join(tasks: &[TaskId]) -> String {
 pub struct App {
     agent_loop: AgentLoop,
     signing: Signing,
+    assembly: Assembly,
     renewal: Renewal,
+}
+
+/// What a worker shares with the rest of the agent.
+struct Shared {
+    bulk: Channel,
+    signing: Signing,
+    fabric: Fabric,
+    made: mpsc::Sender<MadeManifest>,
 }
 
 struct Renewal {
@@ -114,8 +127,11 @@ impl App {
         tracing::info!(%sandbox, "what stands around builds here");
         let signer = signer.map_err(|error| AppError::State(error.to_string()))?;
         let signing = Signing::new(signer, control.clone());
-        let (opened, signs) = (config.clone(), signing.clone());
-        let open = move || open_worker(&opened, go, bulk, signs, (sandboxing, redaction));
+        let assembly = share_cache(&config, &authority, &identity, &agent).await?;
+        let (made, heard) = mpsc::channel(MANIFESTS_WAITING_MAX);
+        let shared = Shared { bulk, signing: signing.clone(), fabric: assembly.fabric.clone(), made };
+        let opened = config.clone();
+        let open = move || open_worker(&opened, go, shared, (sandboxing, redaction));
         let worker =
             tokio::task::spawn_blocking(open).await.map_err(|error| AppError::State(error.to_string()))??;
         let offer = AgentOffer {
@@ -124,6 +140,7 @@ impl App {
             cores: cores(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             sandbox,
+            cache: Some(assembly.offer.clone()),
         };
         let loop_config = LoopConfig {
             offer,
@@ -132,7 +149,8 @@ impl App {
             drain_within: config.drain_within,
         };
         Ok(Self {
-            agent_loop: AgentLoop::new(loop_config, Arc::new(worker), clock),
+            agent_loop: AgentLoop::new(loop_config, Arc::new(worker), heard, clock),
+            assembly,
             signing,
             renewal: Renewal { channel: control, identity, save_to: save_identity_to },
         })
@@ -145,11 +163,13 @@ impl App {
     /// When tasks were given up, or results dropped, that the coordinator does not know of.
     pub async fn run(self, drain: CancellationToken, stop: CancellationToken) -> Result<(), Unsettled> {
         let ended = stop.child_token();
+        let sharing = tokio::spawn(self.assembly.run(self.renewal.channel.clone(), ended.clone()));
         let renewing = tokio::spawn(self.renewal.run(ended.clone()));
         let certifying = tokio::spawn(self.signing.keep_certified(ended.clone()));
         let unsettled = self.agent_loop.run(drain, stop).await;
         ended.cancel();
         // They only wait for their timers, or for an answer that nobody needs any more.
+        sharing.abort();
         certifying.abort();
         renewing.abort();
         if unsettled.is_empty() { Ok(()) } else { Err(Unsettled(unsettled)) }
@@ -170,11 +190,31 @@ fn signer_config(config: &AgentConfig, authority: &[u8], id: &SpiffeId) -> Resul
     })
 }
 
+/// Opens the cache on the disk and joins it to the fleet's.
+async fn share_cache(
+    config: &AgentConfig,
+    authority: &[u8],
+    identity: &LiveIdentity,
+    id: &SpiffeId,
+) -> Result<Assembly, AppError> {
+    let state = |error: &dyn std::fmt::Display| AppError::State(error.to_string());
+    let (dir, capacity) = (config.state_dir.join("cache"), config.cache_capacity);
+    let store = tokio::task::spawn_blocking(move || CacheStore::open(&dir, capacity));
+    let store = store.await.map_err(|e| state(&e))?.map_err(|e| state(&e))?;
+    let agent = id.segments().skip(1).collect::<Vec<_>>().join("/").parse();
+    let member = Membership {
+        fleet: config.fleet.clone(),
+        authority: authority.to_vec(),
+        identity: identity.clone(),
+        agent: agent.map_err(|e: meridian_core::id::ParseIdError| state(&e))?,
+    };
+    Assembly::new(member, store, capacity, config.shard.as_ref()).await.map_err(AppError::State)
+}
+
 fn open_worker(
     config: &AgentConfig,
     go: GoEnvironment,
-    bulk: Channel,
-    signing: Signing,
+    shared: Shared,
     (sandboxing, redaction): (Option<Sandboxing>, Redaction),
 ) -> Result<Worker, AppError> {
     let state = |error: &dyn std::fmt::Display| AppError::State(error.to_string());
@@ -188,8 +228,8 @@ fn open_worker(
         Some(sandboxing) => builder.sandboxed(sandboxing),
         None => builder,
     };
-    let cache =
-        CacheDaemon::open(&config.state_dir.join("cache"), config.cache_capacity).map_err(|e| state(&e))?;
+    let Shared { bulk, signing, fabric, made } = shared;
+    let cache = CacheDaemon::new(fabric.store()).map_err(|e| state(&e))?;
     let blobs = BlobConfig { capacity: config.source_capacity, free_min: config.free_min };
     let blobs = DiskBlobs::open(&config.state_dir.join("blobs"), blobs).map_err(|e| state(&e))?;
     let partials = PartialBlobs::open(blobs).map_err(|e| state(&e))?;
@@ -201,7 +241,21 @@ fn open_worker(
     }
     std::fs::create_dir_all(&spool).map_err(|e| state(&e))?;
     let shim = config.shim.clone();
-    Ok(Worker::new(WorkerParts { builder, cache, partials, bulk, shim, spool, signing, redaction }))
+    let shard_capacity = config.shard.is_some().then_some(config.cache_capacity);
+    let parts = WorkerParts {
+        builder,
+        cache,
+        fabric,
+        shard_capacity,
+        made,
+        partials,
+        bulk,
+        shim,
+        spool,
+        signing,
+        redaction,
+    };
+    Ok(Worker::new(parts))
 }
 
 impl Renewal {

@@ -2,7 +2,9 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use meridian_core::{attempt::AttemptLimits, id::FleetName, quantity::ByteCount};
+use meridian_core::{
+    attempt::AttemptLimits, cache::peer_address::PeerAddress, id::FleetName, quantity::ByteCount,
+};
 use meridian_runtime::telemetry::Masking;
 
 use crate::{
@@ -42,8 +44,19 @@ pub struct AgentConfig {
     pub signer: SignerSettings,
     /// Whether builds must be sandboxed.
     pub sandbox: SandboxPolicy,
+    /// Where other agents reach this one's cache; nothing when they do not.
+    pub shard: Option<ShardSettings>,
     /// What one build may use. Only its time is bounded where there is no sandbox.
     pub build_limits: Limits,
+}
+
+/// How an agent shares its cache with others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShardSettings {
+    /// `HOST:PORT` to listen on; port 0 picks a free one.
+    pub listen: String,
+    /// Where others reach it, when that is not where it listens.
+    pub address: Option<PeerAddress>,
 }
 
 impl AgentConfig {
@@ -66,6 +79,7 @@ impl AgentConfig {
             masking: Masking::default(),
             signer: SignerSettings::default(),
             sandbox: SandboxPolicy::Required,
+            shard: None,
             build_limits: Limits::of_machine(),
         }
     }

@@ -8,6 +8,7 @@
 mod app;
 mod check;
 mod config;
+mod fabric;
 pub mod gobuild;
 pub mod goproxy;
 mod keep;
@@ -26,5 +27,5 @@ pub mod transfer;
 
 pub use app::{App, AppError, Unsettled};
 pub use check::{Checked, Mistake, Mistakes, check};
-pub use config::AgentConfig;
+pub use config::{AgentConfig, ShardSettings};
 pub use removal::OwnDir;

@@ -16,6 +16,8 @@ use meridian_core::digest::Digest;
 use meridian_store::blob::hash_file;
 use rustix::fs::{FlockOperation, flock};
 
+use crate::given_file;
+
 /// The name of the list of digests.
 pub const CHECKSUMS: &str = "checksums.txt";
 
@@ -200,7 +202,8 @@ impl Dist {
         self.kept.sort();
         let alone = self.alone()?;
         let path = self.directory.join(CHECKSUMS);
-        let mut listed = self.still_true(&fs::read_to_string(&path).unwrap_or_default());
+        let before = given_file::read(&path).ok().flatten().and_then(|bytes| String::from_utf8(bytes).ok());
+        let mut listed = self.still_true(&before.unwrap_or_default());
         listed.extend(self.kept.iter().cloned());
         let partial = Partial(self.directory.join(format!(".{CHECKSUMS}.{}.partial", std::process::id())));
         fs::write(&partial.0, checksums(&listed)).map_err(write_error(&partial.0))?;

@@ -10,6 +10,7 @@ pub mod command;
 pub mod dist;
 pub mod exit_code;
 pub mod fleet;
+pub mod given_file;
 pub mod goreleaser;
 pub mod out_dir;
 pub mod project;

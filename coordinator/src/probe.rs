@@ -83,6 +83,8 @@ impl Prober {
         self.latest.disk_free = figures.disk_free;
         self.latest.cache_hits = figures.cache_hits;
         self.latest.cache_lookups = figures.cache_lookups;
+        self.latest.residency.clone_from(&figures.residency);
+        self.latest.shard = figures.shard;
         self.latest.clone()
     }
 }
@@ -93,6 +95,8 @@ fn difference(a: u64, b: u64) -> i128 {
 
 #[cfg(test)]
 mod tests {
+    use meridian_core::{digest::Digest, machine::input::ShardFigures, quantity::ByteCount};
+
     use super::*;
 
     #[test]
@@ -107,6 +111,23 @@ mod tests {
         let echo = v1::Echo { number: 2, received_wall_us: 1_500_000, sent_wall_us: 1_500_000 };
         prober.take(Duration::from_millis(500), 0, &echo, 500_000);
         assert_eq!(prober.latest.clock_offset_us, Some(1_000_000));
+    }
+
+    #[test]
+    fn the_agents_own_figures_stand_beside_the_measured_ones() {
+        let mut prober = Prober::default();
+        let echo = v1::Echo { number: 1, received_wall_us: 15_000, sent_wall_us: 25_000 };
+        prober.take(Duration::from_millis(30), 0, &echo, 40_000);
+        let figures = Observation {
+            disk_free: Some(ByteCount(1)),
+            cache_hits: 2,
+            cache_lookups: 3,
+            residency: vec![Digest::of(b"m")],
+            shard: Some(ShardFigures { held: ByteCount(4), capacity: ByteCount(5) }),
+            ..Observation::default()
+        };
+        let told = prober.observed(&figures);
+        assert_eq!(told, Observation { rtt_us: Some(30_000), clock_offset_us: Some(0), ..figures });
     }
 
     #[test]

@@ -10,6 +10,7 @@
 pub mod acceptance;
 pub mod agreement;
 pub mod bundle;
+pub mod cache_grant;
 pub mod document;
 pub mod dsse;
 pub mod evidence;

@@ -25,7 +25,6 @@ use meridian_proto::convert::{agent::AgentSaid, coordinator::CoordinatorSaid};
 use meridian_runtime::clock::Clock;
 use tokio::{
     sync::mpsc,
-    task::JoinHandle,
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
@@ -33,10 +32,13 @@ use tonic::transport::Channel;
 use tracing::Instrument as _;
 
 use super::{
+    announcements::Announcements,
+    cache_view::CacheView,
     drain::Drain,
-    link::{Backoff, Link},
+    link::Backoff,
+    link_state::{Heard, LinkState},
     slots::Slots,
-    worker::Worker,
+    worker::{MadeManifest, Worker},
 };
 use crate::spans::{attempt_ended, attempt_span, prefetch_span, report_span};
 
@@ -81,15 +83,6 @@ struct Entry {
     report: tracing::Span,
 }
 
-enum LinkState {
-    /// No stream; the next try is at this moment.
-    Down(Instant),
-    /// A stream is being opened.
-    Opening(JoinHandle<Result<Link, tonic::Status>>),
-    /// A stream is open.
-    Up(Box<Link>),
-}
-
 /// The one task that owns the agent's attempts.
 pub(crate) struct AgentLoop {
     config: LoopConfig,
@@ -97,6 +90,10 @@ pub(crate) struct AgentLoop {
     clock: Clock,
     attempts: BTreeMap<TaskId, Entry>,
     slots: Slots,
+    cache: CacheView,
+    /// What runs used of the cache, from the worker.
+    made: mpsc::Receiver<MadeManifest>,
+    announcements: Announcements,
     link: LinkState,
     backoff: Backoff,
     /// The newest term heard of; orders of an older one are refused.
@@ -111,7 +108,12 @@ pub(crate) struct AgentLoop {
 
 impl AgentLoop {
     /// A loop without attempts or a stream.
-    pub(crate) fn new(config: LoopConfig, worker: Arc<Worker>, clock: Clock) -> Self {
+    pub(crate) fn new(
+        config: LoopConfig,
+        worker: Arc<Worker>,
+        made: mpsc::Receiver<MadeManifest>,
+        clock: Clock,
+    ) -> Self {
         let (run_events_in, run_events) = mpsc::channel(RUN_EVENTS_MAX);
         Self {
             slots: Slots::new(config.offer.slots),
@@ -119,6 +121,9 @@ impl AgentLoop {
             worker,
             clock,
             attempts: BTreeMap::new(),
+            cache: CacheView::default(),
+            made,
+            announcements: Announcements::default(),
             link: LinkState::Down(Instant::now()),
             backoff: Backoff::default(),
             epoch: Epoch(0),
@@ -153,6 +158,9 @@ impl AgentLoop {
                 () = optional_sleep(drained_by) => break,
                 heard = next_of(&mut self.link, &self.config, &self.attempts) => self.heard(heard),
                 Some(event) = self.run_events.recv() => self.run_said(event),
+                Some(made) = self.made.recv() => if let Some(made) = self.announcements.made(made) {
+                    self.announce(made);
+                },
                 () = clock_deadline(&self.clock, deadline) => self.tick(),
                 () = sleep_until(renew_at) => {
                     self.renew();
@@ -214,7 +222,17 @@ impl AgentLoop {
         }
     }
 
-    fn ordered(&mut self, order: Order) {
+    fn ordered(&mut self, mut order: Order) {
+        self.cache.learn(&mut order);
+        if let Order::Shards { shards } = &order {
+            self.worker.take_shards(shards);
+            return;
+        }
+        if let Order::Settled { task, fence, accepted } = &order
+            && let Some(made) = self.announcements.settled(task, *fence, *accepted)
+        {
+            self.announce(made);
+        }
         if let Order::Welcome { renew_every, .. } = order {
             self.renew_every = millis(renew_every).max(Duration::from_millis(100));
             return;
@@ -320,13 +338,18 @@ impl AgentLoop {
         }
     }
 
+    fn announce(&self, made: MadeManifest) {
+        let MadeManifest { task, fence, manifest } = made;
+        self.say(&AgentSaid::ManifestMade { task, fence, manifest });
+    }
+
     fn prefetch(&self, task: &TaskId, work: Work) {
         let Some(entry) = self.attempts.get(task) else { return };
-        let (worker, cancel) = (self.worker.clone(), entry.prefetch.clone());
+        let (worker, cancel, hints) = (self.worker.clone(), entry.prefetch.clone(), self.cache.hints(task));
         tokio::spawn(async move {
             // Whatever it could not fetch, the run fetches, and says why it cannot.
             let span = prefetch_span(&work);
-            cancel.run_until_cancelled(Box::pin(worker.prefetch(&work)).instrument(span)).await;
+            cancel.run_until_cancelled(Box::pin(worker.prefetch(&work, hints)).instrument(span)).await;
         });
     }
 
@@ -334,7 +357,9 @@ impl AgentLoop {
         let Some(entry) = self.attempts.get_mut(task) else { return };
         let cancel = CancellationToken::new();
         entry.run = Some((fence, cancel.clone()));
-        let (worker, events, task) = (self.worker.clone(), self.run_events_in.clone(), task.clone());
+        let (worker, events, hints) =
+            (self.worker.clone(), self.run_events_in.clone(), self.cache.hints(task));
+        let task = task.clone();
         tokio::spawn(async move {
             let heard = events.clone();
             let (run_task, run_work) = (task.clone(), work);
@@ -343,7 +368,7 @@ impl AgentLoop {
                 let _ = heard.try_send(RunEvent::Progress(run_task.clone(), fence, progress));
             };
             let (span, told) = (attempt_span(&run_work, fence), run_work.clone());
-            let run = async move { worker.run(run_work, fence, Box::new(progress), cancel).await };
+            let run = async move { worker.run(run_work, hints, fence, Box::new(progress), cancel).await };
             let run = tokio::spawn(run.instrument(span.clone()));
             let outcome = run.await.unwrap_or_else(|error| Outcome::Failed {
                 failure: Failure {
@@ -361,6 +386,8 @@ impl AgentLoop {
     }
 
     fn forget(&mut self, task: &TaskId) {
+        self.cache.forget(task);
+        self.worker.forget(task);
         if let Some(entry) = self.attempts.remove(task) {
             entry.prefetch.cancel();
             if let Some((_, cancel)) = entry.run {
@@ -398,6 +425,8 @@ impl AgentLoop {
             disk_free: figures.disk_free,
             cache_hits: figures.cache_hits,
             cache_lookups: figures.cache_lookups,
+            residency: figures.residency,
+            shard: figures.shard,
         }));
     }
 
@@ -431,32 +460,10 @@ impl AgentLoop {
     }
 }
 
-enum Heard {
-    TryNow(JoinHandle<Result<Link, tonic::Status>>),
-    Opened(Box<Link>),
-    NotOpened(String),
-    Lost(String),
-    Said(CoordinatorSaid),
-}
-
 /// Waits for what the link does next. May be dropped at any point without losing a message.
 async fn next_of(link: &mut LinkState, config: &LoopConfig, attempts: &BTreeMap<TaskId, Entry>) -> Heard {
-    match link {
-        LinkState::Down(until) => {
-            sleep_until(*until).await;
-            let held = attempts.values().filter_map(|entry| entry.attempt.held()).collect();
-            Heard::TryNow(tokio::spawn(Link::open(config.channel.clone(), config.offer.clone(), held)))
-        }
-        LinkState::Opening(opening) => match opening.await {
-            Ok(Ok(link)) => Heard::Opened(Box::new(link)),
-            Ok(Err(status)) => Heard::NotOpened(crate::session::link::describe(&status)),
-            Err(error) => Heard::NotOpened(error.to_string()),
-        },
-        LinkState::Up(link) => match link.hear().await {
-            Ok(said) => Heard::Said(said),
-            Err(why) => Heard::Lost(why),
-        },
-    }
+    let held = || attempts.values().filter_map(|entry| entry.attempt.held()).collect();
+    link.next(&config.channel, &config.offer, held).await
 }
 
 async fn clock_deadline(clock: &Clock, deadline: Option<Mono>) {

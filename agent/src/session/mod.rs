@@ -5,13 +5,17 @@
 //! it only knows slots, the link and which run belongs to which attempt.
 
 mod agent_loop;
+mod announcements;
 mod attempt_log;
+mod cache_view;
 mod drain;
 mod link;
+mod link_state;
+mod shim_command;
 mod signing;
 mod slots;
 mod worker;
 
 pub(crate) use agent_loop::{AgentLoop, LoopConfig};
 pub(crate) use signing::Signing;
-pub(crate) use worker::{Worker, WorkerParts};
+pub(crate) use worker::{MadeManifest, Worker, WorkerParts};

@@ -4,20 +4,20 @@
 //! makes is its own and is gone with it. Trouble of the agent's own is reported as infrastructure, so that the
 //! task goes elsewhere and the user never sees it as theirs.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use meridian_cache::local::{CacheDaemon, TaskCache, TaskScope};
+use meridian_cache::{
+    local::{CacheDaemon, TaskCache, TaskScope},
+    prefetch::Supply,
+};
 use meridian_core::{
     build::{Artifact, Source},
+    cache::{hints::CacheHints, lineage::Lineage, manifest_ref::ManifestRef, shards::Shards},
     digest::Digest,
     id::{Fence, TaskId},
     machine::{
         effect::Work,
-        input::{Failure, FailureKind, Outcome, Phase, Progress},
+        input::{Failure, FailureKind, Outcome, Phase, Progress, ShardFigures},
         record::TaskKind,
     },
     quantity::ByteCount,
@@ -28,15 +28,18 @@ use meridian_store::{
     pack::PartialBlobs,
     tree::{TreeError, TreeLimits},
 };
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 use tracing::Instrument as _;
 
 use super::{
     attempt_log::AttemptLog,
+    shim_command::shim_command,
     signing::{Signed, Signing, wall_ms},
 };
 use crate::{
+    fabric::{Fabric, Placed},
     gobuild::{BuildRequest, BuiltFile, BuiltTask, CacheAccess, GoBuilder, ProgressSink, Run, SourceRef},
     redaction::Redaction,
     source::{SourceError, SourceTree, lay_out},
@@ -57,6 +60,12 @@ pub(crate) struct WorkerParts {
     pub(crate) builder: GoBuilder,
     /// The build cache.
     pub(crate) cache: CacheDaemon,
+    /// This agent's part in the cache that the fleet shares.
+    pub(crate) fabric: Fabric,
+    /// How much is kept for others; nothing when they cannot ask.
+    pub(crate) shard_capacity: Option<ByteCount>,
+    /// Hears of what was built, as manifests that others can use.
+    pub(crate) made: mpsc::Sender<MadeManifest>,
     /// Where fetched blobs of source trees are kept.
     pub(crate) partials: PartialBlobs,
     /// A channel for bulk data.
@@ -71,23 +80,41 @@ pub(crate) struct WorkerParts {
     pub(crate) redaction: Redaction,
 }
 
+/// What a task used of the cache, ready for others.
+#[derive(Debug, Clone)]
+pub(crate) struct MadeManifest {
+    pub(crate) task: TaskId,
+    pub(crate) fence: Fence,
+    pub(crate) manifest: ManifestRef,
+}
+
 /// Carries attempts out. One for each agent.
 pub(crate) struct Worker {
     parts: WorkerParts,
 }
 
 /// The agent's own figures.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Figures {
+    pub(crate) residency: Vec<Digest>,
+    pub(crate) shard: Option<ShardFigures>,
     pub(crate) disk_free: Option<ByteCount>,
     pub(crate) cache_hits: u64,
     pub(crate) cache_lookups: u64,
+}
+
+/// The cache of one running task.
+struct OpenCache {
+    task: TaskCache,
+    supply: Arc<Supply>,
 }
 
 /// One attempt's own: whose it is, who listens, what stops it.
 struct Steps<'a> {
     worker: &'a Worker,
     work: &'a Work,
+    /// What the coordinator said of the cache with the offer.
+    hints: Option<Arc<CacheHints>>,
     fence: Fence,
     run: Run<'a>,
 }
@@ -104,6 +131,11 @@ impl Worker {
         let disk = rustix::fs::statvfs(&self.parts.spool).ok();
         Figures {
             disk_free: disk.map(|disk| ByteCount(disk.f_bavail.saturating_mul(disk.f_frsize))),
+            residency: self.parts.fabric.residency(),
+            shard: self
+                .parts
+                .shard_capacity
+                .map(|capacity| ShardFigures { held: self.parts.fabric.held(), capacity }),
             cache_hits: cache.hits,
             cache_lookups: cache.gets,
         }
@@ -115,11 +147,22 @@ impl Worker {
     }
 
     /// Fetches what a placed task will need. Failures are not told: the run meets them again and tells them.
-    pub(crate) async fn prefetch(&self, work: &Work) {
+    pub(crate) async fn prefetch(&self, work: &Work, hints: Option<Arc<CacheHints>>) {
         let cancel = CancellationToken::new();
         let quiet = Run { progress: &|_| {}, log: &|_| {}, fence: Fence(0), cancel: &cancel };
-        let steps = Steps { worker: self, work, fence: Fence(0), run: quiet };
+        let steps = Steps { worker: self, work, hints, fence: Fence(0), run: quiet };
+        steps.place();
         let (_, ()) = tokio::join!(steps.source(), self.parts.builder.prefetch(work, quiet));
+    }
+
+    /// A task is over here: what was brought for it need not stay.
+    pub(crate) fn forget(&self, task: &TaskId) {
+        self.parts.fabric.forget(task);
+    }
+
+    /// The coordinator says who shares the cache.
+    pub(crate) fn take_shards(&self, shards: &Arc<Shards>) {
+        self.parts.fabric.take_shards(shards);
     }
 
     /// Runs an attempt to its end. Cancelling ends its whole process tree first. What the outcome and the progress say
@@ -127,19 +170,21 @@ impl Worker {
     pub(crate) async fn run(
         &self,
         work: Work,
+        hints: Option<Arc<CacheHints>>,
         fence: Fence,
         progress: Box<ProgressSink<'static>>,
         cancel: CancellationToken,
     ) -> Outcome {
         let redaction = self.parts.redaction.clone();
         let progress = masked_progress(progress, redaction.clone());
-        let outcome = self.run_with(work, fence, progress, cancel, &redaction).await;
+        let outcome = self.run_with(work, hints, fence, progress, cancel, &redaction).await;
         masked(outcome, &redaction)
     }
 
     async fn run_with(
         &self,
         work: Work,
+        hints: Option<Arc<CacheHints>>,
         fence: Fence,
         progress: Box<ProgressSink<'static>>,
         cancel: CancellationToken,
@@ -166,6 +211,7 @@ impl Worker {
         let steps = Steps {
             worker: self,
             work: &work,
+            hints,
             fence,
             run: Run { progress: &*progress, log: &sink, fence, cancel: &cancel },
         };
@@ -192,13 +238,18 @@ impl Steps<'_> {
         let order = order.map_err(|error| trouble("the result could not be signed", &error))?;
         // From scratch there is nothing to look up, and nothing that is left for others.
         let is_shared = !self.work.spec.from_scratch;
-        let cache = is_shared.then(|| self.open_cache(toolchain.identity())).flatten();
-        let access = cache.as_ref().and_then(|cache| self.cache_access(cache));
+        let placed = if is_shared { self.place() } else { None };
+        let cache = is_shared.then(|| self.open_cache(placed.as_ref(), toolchain.identity())).flatten();
+        let access = cache.as_ref().and_then(|cache| self.cache_access(&cache.task));
         let built =
             parts.builder.build(BuildRequest { work: self.work, source, cache: access }, self.run).await;
-        if let Some(cache) = cache {
-            let figures = cache.close(CACHE_CLOSE_WITHIN).await;
-            tracing::info!(task = %self.work.task, gets = figures.gets, hits = figures.hits, "build cache");
+        if let Some(cache) = &cache {
+            let figures = cache.task.close(CACHE_CLOSE_WITHIN).await;
+            let brought = cache.supply.figures();
+            tracing::info!(
+                task = %self.work.task, gets = figures.gets, hits = figures.hits, brought = brought.bodies,
+                wire_bytes = brought.wire_bytes, waited_ms = brought.waited.as_millis(), "build cache"
+            );
         }
         let built = built?;
         let span = step_span(Phase::Upload, self.work, self.fence);
@@ -209,16 +260,54 @@ impl Steps<'_> {
             let signed = self.sign(&order, &built, &toolchain, started_ms).await?;
             self.upload(&built.files, signed).await
         };
-        Ok((finish.instrument(span).await?, built.go_version))
+        let artifacts = finish.instrument(span).await?;
+        if let (Some(cache), Some(placed)) = (cache, placed) {
+            self.publish(placed, toolchain.identity(), cache);
+        }
+        Ok((artifacts, built.go_version))
+    }
+
+    /// Begins to bring what the task will ask for, where the coordinator told what that is.
+    fn place(&self) -> Option<Placed> {
+        let hints = self.hints.as_ref().filter(|_| matches!(self.work.kind, TaskKind::Compile(_)))?;
+        Some(self.worker.parts.fabric.place(&self.work.task, hints))
+    }
+
+    /// Tells others what this build used, after it and beside whatever comes next.
+    fn publish(&self, placed: Placed, toolchain: Digest, cache: OpenCache) {
+        let TaskKind::Compile(platform) = &self.work.kind else { return };
+        let task = self.work.task.clone();
+        let lineage =
+            Lineage::of(&placed.hints().scopes.writes, &task.build.project, &self.work.spec, platform);
+        let (fabric, made, fence) =
+            (self.worker.parts.fabric.clone(), self.worker.parts.made.clone(), self.fence);
+        tokio::task::spawn_blocking(move || {
+            let manifest = fabric.publish(&placed, toolchain, lineage.exact.0, &cache.task)?;
+            // When the loop is behind or gone, the next build of the lineage tells it.
+            made.try_send(MadeManifest { task, fence, manifest }).ok()
+        });
     }
 
     /// A cache that cannot be opened makes the build slower and nothing else.
-    fn open_cache(&self, toolchain: Digest) -> Option<TaskCache> {
-        // One scope for each team for now; protected refs get one of their own when identities are verified.
-        let own = format!("team/{}", self.work.task.build.project.team);
-        let scope = TaskScope { toolchain, own, also_reads: Vec::new() };
-        match self.worker.parts.cache.open_task(&scope) {
-            Ok(cache) => Some(cache),
+    fn open_cache(&self, placed: Option<&Placed>, toolchain: Digest) -> Option<OpenCache> {
+        let parts = &self.worker.parts;
+        let (scope, supply) = match placed {
+            Some(placed) => {
+                let scopes = &placed.hints().scopes;
+                let others = scopes.reads.iter().filter(|scope| **scope != scopes.writes);
+                let also_reads = others.map(ToString::to_string).collect();
+                let scope = TaskScope { toolchain, own: scopes.writes.to_string(), also_reads };
+                (scope, parts.fabric.supply(placed, toolchain))
+            }
+            // A coordinator that tells nothing of the cache: the team's entries, and on this disk alone.
+            None => {
+                let own = format!("team/{}", self.work.task.build.project.team);
+                (TaskScope { toolchain, own, also_reads: Vec::new() }, Supply::new(None, None))
+            }
+        };
+        let supply = Arc::new(supply);
+        match parts.cache.open_supplied(&scope, Some(Arc::clone(&supply))) {
+            Ok(task) => Some(OpenCache { task, supply }),
             Err(error) => {
                 tracing::warn!(task = %self.work.task, %error, "built without the build cache");
                 None
@@ -362,16 +451,6 @@ impl Steps<'_> {
     }
 }
 
-/// The value of GOCACHEPROG. cmd/go splits it at blanks and takes quoted parts as they are, without escapes.
-fn shim_command(shim: &Path, socket: &Path) -> Option<String> {
-    Some(format!("{} cacheprog --socket {}", quoted(shim.to_str()?)?, quoted(socket.to_str()?)?))
-}
-
-fn quoted(text: &str) -> Option<String> {
-    let quote = ['\'', '"'].into_iter().find(|quote| !text.contains(*quote))?;
-    Some(format!("{quote}{text}{quote}"))
-}
-
 /// Hears the same without secrets in what it says.
 fn masked_progress(progress: Box<ProgressSink<'static>>, redaction: Redaction) -> Box<ProgressSink<'static>> {
     Box::new(move |said: Progress| {
@@ -440,16 +519,5 @@ mod tests {
             sink(Progress { phase: Phase::Compile, done: 1, total: 2, detail: detail.to_owned() });
         }
         assert_eq!(said.try_iter().collect::<Vec<_>>(), ["", "compiling example.test/***/cmd"]);
-    }
-
-    #[test]
-    fn a_shim_in_a_directory_with_blanks_or_quotes_is_one_word_to_cmd_go() {
-        let command = |shim: &str| shim_command(Path::new(shim), Path::new("/run/user 1/cache"));
-        assert_eq!(
-            command("/home/ann/my tools/meridian").unwrap(),
-            "'/home/ann/my tools/meridian' cacheprog --socket '/run/user 1/cache'"
-        );
-        assert!(command("/ann's/meridian").unwrap().starts_with("\"/ann's/meridian\" cacheprog"));
-        assert_eq!(command("/ann's \"best\"/meridian"), None);
     }
 }

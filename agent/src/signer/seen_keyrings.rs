@@ -4,7 +4,8 @@
 //! revocation, say. So the signer judges by all that it has seen, added up as a verifier does: a revocation that one of
 //! them says counts. They are kept as they were signed, and believed anew by every process.
 //!
-//! What another of them says as well is dropped, so there is mostly one.
+//! Only those stay without which a revocation would be lost: the coordinator forgets keys, and one keyring for each that
+//! was forgotten would be more every year.
 
 use std::{
     fs, io,
@@ -57,9 +58,10 @@ impl SeenKeyrings {
     pub(super) fn add(&mut self, text: &str) -> Result<Keyring, SignerError> {
         let given = opened(text, &self.root)?;
         let known = self.together(&given)?;
-        if self.seen.iter().all(|(_, seen)| given.knows_more_than(seen)) {
+        let mut before = self.seen.iter().map(|(_, seen)| seen);
+        if is_revoking(&given) && before.all(|seen| given.revokes_more_than(seen)) {
             let mut kept: Vec<(String, Keyring)> = self.seen.clone();
-            kept.retain(|(_, seen)| seen.knows_more_than(&given));
+            kept.retain(|(_, seen)| seen.revokes_more_than(&given));
             kept.push((text.to_owned(), given));
             self.keep(&kept)?;
             self.seen = kept;
@@ -87,6 +89,10 @@ impl SeenKeyrings {
             .and_then(|()| fs::rename(&staged, &self.path))
             .map_err(|error| failed(&error))
     }
+}
+
+fn is_revoking(keyring: &Keyring) -> bool {
+    keyring.entries().any(|entry| entry.revoked.is_some())
 }
 
 fn opened(text: &str, root: &Root) -> Result<Keyring, SignerError> {

@@ -33,6 +33,8 @@ pub struct Manifest {
     pub scope: String,
     /// The lineage of the build.
     pub lineage: Digest,
+    /// When it was made, by its maker's clock, in milliseconds since the Unix epoch.
+    pub written_ms: u64,
     /// The mappings.
     pub entries: Vec<Listed>,
 }
@@ -92,6 +94,7 @@ impl Manifest {
             toolchain: Bytes::copy_from_slice(self.toolchain.as_bytes()),
             scope: self.scope.clone(),
             lineage: Bytes::copy_from_slice(self.lineage.as_bytes()),
+            written_ms: self.written_ms,
             ..v1::CacheManifest::default()
         };
         let (mut actions, mut outputs) = (Vec::new(), Vec::new());
@@ -133,6 +136,7 @@ impl Manifest {
             toolchain: digest(&wire.toolchain)?,
             scope: wire.scope,
             lineage: digest(&wire.lineage)?,
+            written_ms: wire.written_ms,
             entries: entries.collect(),
         })
     }
@@ -164,7 +168,7 @@ impl SignedManifest {
             .map_err(|error| ManifestError::Shape(error.to_string()))?;
         let manifest = Manifest::decode(&signed.manifest)?;
         let voucher = Voucher { grant: signed.grant, signature: signed.signature };
-        vouching.check(&manifest.scope, &signed.manifest, &voucher)?;
+        vouching.check(&manifest, &signed.manifest, &voucher)?;
         Ok(Self { manifest, bytes, digest })
     }
 }

@@ -2,6 +2,8 @@
 
 use bytes::Bytes;
 
+use super::document::Manifest;
+
 /// What a signature's text begins with, so that it is never taken for a signature of something else.
 pub const DOMAIN: &[u8] = b"meridian cache manifest 1\n";
 
@@ -29,11 +31,11 @@ pub trait Vouching: Send + Sync {
     /// When it has no grant to write there.
     fn sign(&self, scope: &str, manifest: &[u8]) -> Result<Voucher, VouchingError>;
 
-    /// Whether whoever signed may write `scope`, and signed this.
+    /// Whether whoever signed could write the manifest's scope when it was made, and signed these bytes of it.
     ///
     /// # Errors
     /// Why it does not count.
-    fn check(&self, scope: &str, manifest: &[u8], voucher: &Voucher) -> Result<(), VouchingError>;
+    fn check(&self, manifest: &Manifest, bytes: &[u8], voucher: &Voucher) -> Result<(), VouchingError>;
 
     /// The grant to show when asking others for what is in `scope`.
     fn grant_to_read(&self, scope: &str) -> Option<Bytes>;

@@ -44,11 +44,11 @@ impl Vouching for Team {
         })
     }
 
-    fn check(&self, scope: &str, manifest: &[u8], voucher: &Voucher) -> Result<(), VouchingError> {
+    fn check(&self, manifest: &Manifest, bytes: &[u8], voucher: &Voucher) -> Result<(), VouchingError> {
         let refused = |_| VouchingError("not signed by the team".into());
         let signature = Signature::from_slice(&voucher.signature).map_err(refused)?;
-        self.0.verifying_key().verify(&[DOMAIN, manifest].concat(), &signature).map_err(refused)?;
-        self.may_write(scope, &voucher.grant, None)
+        self.0.verifying_key().verify(&[DOMAIN, bytes].concat(), &signature).map_err(refused)?;
+        self.may_write(&manifest.scope, &voucher.grant, None)
     }
 
     fn grant_to_read(&self, scope: &str) -> Option<Bytes> {
@@ -147,6 +147,7 @@ impl Place {
             toolchain: Digest::of(b"go"),
             scope: SCOPE.into(),
             lineage: Digest::of(b"lineage"),
+            written_ms: 0,
             entries: task.listed(),
         };
         let signed = Arc::new(manifest.sign(&*self.team).unwrap());

@@ -4,7 +4,7 @@
 //! moves no bytes at all.
 
 use meridian_agent::transfer::{Access, Downloader, TransferConfig, TransferError};
-use meridian_core::{digest::Digest, id::ProjectId};
+use meridian_core::{digest::Digest, id::ProjectId, quantity::ByteCount};
 use meridian_proto::v1;
 use meridian_store::{
     blob::{BlobConfig, DiskBlobs},
@@ -57,7 +57,9 @@ pub async fn artifacts(
     let digests: Vec<Digest> = wanted.iter().map(|(_, digest)| *digest).chain(documents).collect();
     // Beside the artifacts, so that giving one its name is a rename; gone afterwards, whatever happens.
     let scratch = dist.scratch().map_err(dist_trouble)?;
-    let blobs = DiskBlobs::open(scratch.path(), BlobConfig::default()).map_err(Trouble::broken)?;
+    // The user's own disk: what fits there is theirs to have, and no setting of this command keeps some of it free.
+    let whole_disk = BlobConfig { free_min: ByteCount(0), ..BlobConfig::default() };
+    let blobs = DiskBlobs::open(scratch.path(), whole_disk).map_err(Trouble::broken)?;
     let partials = PartialBlobs::open(blobs.clone()).map_err(Trouble::broken)?;
     let _pinned = blobs.pin(digests.iter().copied());
     let mut patience = Patience::default();

@@ -245,13 +245,13 @@ fn print_outcome(builds: &[&v1::Build], dist: Option<&Path>, started: Instant) -
     let every: Vec<_> = builds.iter().flat_map(|build| artifacts(build)).collect();
     let artifacts = every.iter().map(|artifact| {
         let mut value = crate::command::build_ref::artifact_to_json(artifact);
-        value["path"] = json!(dist.map(|dist| dist.join(&artifact.name)));
+        value["path"] = json!(dist.map(|dist| print::path(&dist.join(&artifact.name))));
         value
     });
     print::json(&json!({
         "state": state,
         "build": builds.first().map(|build| build.id.clone()),
-        "dist": dist,
+        "dist": dist.map(print::path),
         "seconds": started.elapsed().as_secs_f64(),
         "artifacts": artifacts.collect::<Vec<_>>(),
         "builds": builds.iter().map(|build| to_json(build)).collect::<Vec<_>>(),

@@ -13,6 +13,8 @@ use meridian_trust::{
     sidecar::{KEYRING_FILE, Sidecar},
 };
 
+use crate::given_file;
+
 /// A directory's keyring file.
 #[derive(Debug)]
 pub struct Gathered {
@@ -50,7 +52,7 @@ pub struct TooMany(usize);
 /// # Errors
 /// When there are too many artifacts.
 pub fn gather(directory: &Path, fresh: &Fresh<'_>, root: &Root) -> Result<Gathered, TooMany> {
-    let Ok(bytes) = fs::read(directory.join(KEYRING_FILE)) else {
+    let Ok(Some(bytes)) = given_file::read(&directory.join(KEYRING_FILE)) else {
         return Ok(Gathered { file: fresh.file.clone(), replaced: None });
     };
     let opened = KeyringFile::parse(&bytes).and_then(|file| merged(&file, fresh, root));
@@ -107,7 +109,7 @@ fn provenances(directory: &Path) -> HashSet<Digest> {
     let of = |name: std::ffi::OsString| {
         let artifact = name.to_str()?.strip_suffix(Sidecar::Provenance.suffix())?.to_owned();
         directory.join(artifact).is_file().then_some(())?;
-        Some(Digest::of(&fs::read(directory.join(name)).ok()?))
+        Some(Digest::of(&given_file::read(&directory.join(name)).ok()??))
     };
     names.filter_map(of).collect()
 }
@@ -124,6 +126,8 @@ mod tests {
         keyring::{Entry, Grade, KeyUse},
         keys::{Algorithm, Signer as _, SigningKey},
     };
+
+    use rustix::fs::{CWD, FileType, Mode};
 
     use super::*;
 
@@ -230,6 +234,24 @@ mod tests {
             assert!(gathered.replaced.is_some_and(|told| told.contains("does not verify any more")));
             fs::write(dir.path().join(KEYRING_FILE), "{}").unwrap();
         }
+    }
+
+    #[test]
+    fn a_pipe_in_the_place_of_a_file_is_not_waited_for() {
+        let (dir, fleet) = (tempfile::tempdir().unwrap(), Fleet::new());
+        let pipe = |name: &str| {
+            let path = dir.path().join(name);
+            rustix::fs::mknodat(CWD, path, FileType::Fifo, Mode::RWXU, 0).unwrap();
+        };
+        let file = fleet.build(dir.path(), 5, "a");
+        fs::write(dir.path().join("b"), "").unwrap();
+        pipe(&Sidecar::Provenance.file_name("b"));
+        fs::write(dir.path().join(KEYRING_FILE), file.to_json()).unwrap();
+        let fresh = Fresh::open(&file, &fleet.root()).unwrap();
+        assert_eq!(gather(dir.path(), &fresh, &fleet.root()).unwrap().file.acceptances.len(), 1);
+        fs::remove_file(dir.path().join(KEYRING_FILE)).unwrap();
+        pipe(KEYRING_FILE);
+        assert_eq!(gather(dir.path(), &fresh, &fleet.root()).unwrap().file, file);
     }
 
     #[test]

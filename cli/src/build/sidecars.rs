@@ -4,11 +4,7 @@
 //! of the directory come together in one `keyring.json` ([`super::keyring_file`]). **Nothing is called done that `meridian verify` would refuse**: the
 //! same verification runs here, over the files that were written, against the root that was pinned on joining.
 
-use std::{
-    fs,
-    io::{self, Read as _},
-    path::Path,
-};
+use std::{fs, io, path::Path};
 
 use meridian_core::{attestation::Attestation, digest::Digest, time::Wall};
 use meridian_proto::v1;
@@ -38,11 +34,9 @@ use crate::{
         client::{ANSWER_DEADLINE, explain_status, is_away},
         select::Fleet,
     },
+    given_file::{self, DOCUMENT_LEN_MAX},
     trouble::Trouble,
 };
-
-/// The largest document that is read: a provenance of thousands of modules has a few MiB.
-const DOCUMENT_LEN_MAX: meridian_core::quantity::ByteCount = meridian_core::quantity::ByteCount::mib(16);
 
 /// An artifact whose documents lie in a store.
 #[derive(Debug, Clone)]
@@ -169,30 +163,13 @@ pub fn write(
     dist.place(KEYRING_FILE, &gathered.file.to_json()).map_err(Trouble::broken)
 }
 
-/// A document of a directory that anybody may have written; `None` when there is none. Of one that is too long only so
-/// much is read that whoever takes it apart sees that it is.
-///
-/// # Errors
-/// When it cannot be read, or is no file.
-pub fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
-    match fs::metadata(path) {
-        Ok(metadata) if metadata.is_file() => {}
-        Ok(_) => return Err(io::Error::other(format!("{} is not a file", path.display()))),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
-    }
-    let mut bytes = Vec::new();
-    fs::File::open(path)?.take(DOCUMENT_LEN_MAX.0 + 1).read_to_end(&mut bytes)?;
-    Ok(Some(bytes))
-}
-
 /// Verifies an artifact of a directory with what stands beside it there.
 ///
 /// # Errors
 /// When the artifact itself cannot be read.
 pub fn verify(verifier: &Verifier, artifact: &Path) -> io::Result<Report> {
     let name = artifact.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let beside = |sidecar: Sidecar| read(&artifact.with_file_name(sidecar.file_name(&name)));
+    let beside = |sidecar: Sidecar| given_file::read(&artifact.with_file_name(sidecar.file_name(&name)));
     let (digest, size) = hash_file(artifact)?;
     let content = OnDisk(artifact);
     let (signature, public_key) = (beside(Sidecar::Signature)?, beside(Sidecar::PublicKey)?);
@@ -239,22 +216,5 @@ struct OnDisk<'a>(&'a Path);
 impl Content for OnDisk<'_> {
     fn open(&self) -> io::Result<Box<dyn io::Read + '_>> {
         Ok(Box::new(fs::File::open(self.0)?))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_document_of_any_size_is_read_only_so_far_and_what_is_no_file_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("x.sig");
-        assert_eq!(read(&path).unwrap(), None);
-        fs::write(&path, "AAAA").unwrap();
-        assert_eq!(read(&path).unwrap().unwrap(), b"AAAA");
-        fs::File::create(&path).unwrap().set_len(1 << 40).unwrap();
-        assert_eq!(read(&path).unwrap().unwrap().len() as u64, DOCUMENT_LEN_MAX.0 + 1);
-        assert!(read(dir.path()).unwrap_err().to_string().contains("is not a file"));
     }
 }

@@ -274,7 +274,20 @@ fn agent_to_json(agent: &v1::AgentStatus) -> Value {
         "disk_free": agent.disk_free,
         "cache_hits": agent.cache_hits,
         "cache_lookups": agent.cache_lookups,
+        "cache": offer.cache.as_ref().map(|cache| cache_to_json(cache, agent)),
         "attached_ms": agent.attached_ms,
+    })
+}
+
+/// An agent's part in the cache that agents share: where it serves others, and what it holds.
+fn cache_to_json(cache: &v1::CacheOffer, agent: &v1::AgentStatus) -> Value {
+    let shard = agent.shard.unwrap_or_default();
+    json!({
+        "address": (!cache.address.is_empty()).then_some(&cache.address),
+        "weight": cache.weight,
+        "manifests": agent.residency,
+        "held": shard.held,
+        "capacity": shard.capacity,
     })
 }
 
@@ -332,4 +345,31 @@ pub fn print_status(status: &v1::StatusResponse, address: &str, as_json: bool) -
         status.epoch,
         status.journal_index,
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_agent_shows_its_part_in_the_cache_and_one_of_an_earlier_release_none() {
+        let shard = Some(v1::ShardFigures { held: 7_000, capacity: 9_000 });
+        let cache =
+            v1::CacheOffer { address: "a1.example:7444".to_owned(), weight: 20, ..Default::default() };
+        let status = |cache| v1::AgentStatus {
+            offer: Some(v1::AgentOffer { cache, ..Default::default() }),
+            residency: 3,
+            shard,
+            ..Default::default()
+        };
+        let shown = agent_to_json(&status(Some(cache.clone())))["cache"].clone();
+        let address = "a1.example:7444";
+        assert_eq!(
+            shown,
+            json!({ "address": address, "weight": 20, "manifests": 3, "held": 7_000, "capacity": 9_000 })
+        );
+        let fetches = v1::CacheOffer { address: String::new(), ..cache };
+        assert_eq!(agent_to_json(&status(Some(fetches)))["cache"]["address"], Value::Null);
+        assert_eq!(agent_to_json(&status(None))["cache"], Value::Null);
+    }
 }

@@ -17,7 +17,7 @@ pub async fn start(context: &Context, as_json: bool) -> Result<(), Trouble> {
     let client = local::ensure(&paths).await?;
     if as_json {
         print::json(
-            &json!({ "running": true, "address": client.address(), "state": paths.state, "log": paths.log }),
+            &json!({ "running": true, "address": client.address(), "state": print::path(&paths.state), "log": print::path(&paths.log) }),
         )
     } else {
         print::line(&format!(
@@ -52,7 +52,7 @@ pub async fn status(context: &Context, as_json: bool) -> Result<(), Trouble> {
             print_status(&found.status, &found.endpoint.address, false)?;
             print::line(&format!("process {}, log {}", found.endpoint.pid, paths.log.display()))
         }
-        None if as_json => print::json(&json!({ "running": false, "state": paths.state })),
+        None if as_json => print::json(&json!({ "running": false, "state": print::path(&paths.state) })),
         None => print::line("the local fleet is not running; `meridian build` starts it"),
     }
 }

@@ -39,7 +39,9 @@ pub async fn join(context: &Context, args: &JoinArgs) -> Result<(), Trouble> {
         tracing::warn!(%trouble, "the fleet's keyring could not be fetched");
     }
     let printed = if args.json {
-        print::json(&json!({ "id": id.as_str(), "coordinator": args.coordinator, "identity": directory }))
+        print::json(
+            &json!({ "id": id.as_str(), "coordinator": args.coordinator, "identity": print::path(&directory) }),
+        )
     } else {
         print::line(&format!("joined as {id}; commands now use the coordinator at {}", args.coordinator))
     };

@@ -7,6 +7,7 @@
 use std::{
     fmt,
     io::{self, Write as _},
+    path::Path,
 };
 
 use serde_json::Value;
@@ -28,6 +29,12 @@ pub fn line(text: &str) -> Result<(), Trouble> {
 pub fn bytes(bytes: &[u8]) -> Result<(), Trouble> {
     let mut out = io::stdout().lock();
     written(out.write_all(bytes).and_then(|()| out.flush()))
+}
+
+/// A path in JSON, which holds only Unicode: bytes that are none are shown as text shows them.
+#[must_use]
+pub fn path(path: &Path) -> Value {
+    path.to_string_lossy().into()
 }
 
 /// Prints one JSON value on one line.
@@ -107,6 +114,12 @@ pub fn now_ms() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_that_is_no_unicode_has_a_place_in_json_all_the_same() {
+        let name = std::os::unix::ffi::OsStrExt::from_bytes(b"dist/bad\xff");
+        assert_eq!(path(Path::new::<std::ffi::OsStr>(name)), "dist/bad\u{fffd}");
+    }
 
     #[test]
     fn one_is_no_plural() {

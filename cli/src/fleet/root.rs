@@ -1,6 +1,6 @@
 //! The one key that this user trusts beforehand: the root of a fleet, pinned when it was joined.
 
-use std::{fs, path::Path};
+use std::path::Path;
 
 use meridian_core::id::FleetName;
 use meridian_runtime::{
@@ -11,6 +11,7 @@ use meridian_trust::{keyring::Root, keys::VerifyingKey};
 
 use crate::{
     fleet::{client::Client, local::LocalPaths},
+    given_file,
     trouble::Trouble,
 };
 
@@ -49,7 +50,9 @@ pub fn local_root(directories: &UserDirs) -> Result<Option<Root>, Trouble> {
 /// When the file cannot be read or holds no such key.
 pub fn read_root(path: &Path) -> Result<Root, Trouble> {
     let shown = path.display();
-    let text = fs::read_to_string(path).map_err(|error| Trouble::usage(format_args!("{shown}: {error}")))?;
+    let failed = |error: &dyn std::fmt::Display| Trouble::usage(format_args!("{shown}: {error}"));
+    let text = given_file::read_named(path).map_err(|error| failed(&error))?;
+    let text = String::from_utf8(text).map_err(|error| failed(&error))?;
     let key =
         VerifyingKey::from_pem(&text).map_err(|error| Trouble::usage(format_args!("{shown}: {error}")))?;
     Root::new(key, None).map_err(|error| Trouble::usage(format_args!("{shown}: {error}")))

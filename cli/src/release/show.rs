@@ -127,12 +127,12 @@ pub fn made(
 ) -> Result<(), Trouble> {
     if as_json {
         value["state"] = json!("succeeded");
-        value["dist"] = json!(out);
+        value["dist"] = print::path(out);
         value["builds"] = json!(builds);
         value["seconds"] = json!(seconds);
         let asset = |made: &Made| {
             json!({
-                "name": made.name, "path": out.join(&made.name), "sha256": made.sha256, "size": made.size.0,
+                "name": made.name, "path": print::path(&out.join(&made.name)), "sha256": made.sha256, "size": made.size.0,
             })
         };
         value["assets"] = assets.iter().map(asset).collect();

@@ -6,7 +6,7 @@ use std::{
 };
 
 use meridian_agent::{
-    AgentConfig, App, AppError, Mistake, Unsettled,
+    AgentConfig, App, AppError, Mistake, ShardSettings, Unsettled,
     sandbox::{Limits, SandboxPolicy},
     secrets::DeclaredSecrets,
     signer::SignerSettings,
@@ -14,7 +14,7 @@ use meridian_agent::{
 use meridian_core::{id::FleetName, quantity::ByteCount};
 use meridian_runtime::{
     clock::Clock,
-    config::{ConfigType, HOST_PORT, Key, Kind, Loader, Problem},
+    config::{ConfigType, HOST_PORT, Key, Kind, LISTEN, Loader, Problem},
     identity::Identity,
     shutdown::Signals,
     state_dir::{StateDir, UserDirs},
@@ -50,7 +50,15 @@ struct AgentFile {
     redaction: RedactionFile,
     signer: SignerTable,
     sandbox: SandboxPolicy,
+    shard: Option<ShardTable>,
     limits: LimitsTable,
+}
+
+/// The `[shard]` table: how other agents reach this one's build cache.
+#[derive(Debug, Clone, Deserialize)]
+struct ShardTable {
+    listen: String,
+    address: Option<String>,
 }
 
 /// The `[limits]` table: what one build may use. What is not said is [`Limits::of_machine`]'s.
@@ -94,6 +102,7 @@ impl Default for AgentFile {
             redaction: RedactionFile::default(),
             signer: SignerTable::default(),
             sandbox: SandboxPolicy::Required,
+            shard: None,
             limits: LimitsTable::default(),
         }
     }
@@ -110,6 +119,10 @@ impl ConfigType for AgentFile {
         Key::optional("redaction", Kind::Table(REDACTION)),
         Key::optional("signer", Kind::Table(signer_table::KEYS)),
         Key::optional("sandbox", Kind::OneOf(&["required", "when-possible", "off"])),
+        Key::optional(
+            "shard",
+            Kind::Table(&[Key::required("listen", LISTEN), Key::optional("address", HOST_PORT)]),
+        ),
         Key::optional(
             "limits",
             Kind::Table(&[
@@ -157,6 +170,10 @@ impl AgentFile {
             secrets: self.redaction.declared(),
             signer: self.signer.settings(),
             sandbox: self.sandbox,
+            shard: self.shard.map(|shard| ShardSettings {
+                listen: shard.listen,
+                address: shard.address.and_then(|address| address.parse().ok()),
+            }),
             build_limits: self.limits.limits(),
             ..config
         }

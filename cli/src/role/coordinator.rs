@@ -1,11 +1,15 @@
 //! `meridian coordinator`: a coordinator as a process of its own.
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use meridian_coordinator::{App, CoordinatorConfig};
 use meridian_core::{
-    id::FleetName,
-    machine::Limits,
+    cache::{
+        scope::{MemberPattern, TrustedMembers},
+        shards::REPLICAS_MAX,
+    },
+    id::{FleetName, ParseIdError, RegionName},
+    machine::{CachePolicy, Limits},
     quantity::{ByteCount, Millis},
     sandbox::SandboxDemand,
 };
@@ -36,6 +40,7 @@ struct CoordinatorFile {
     free_min_mib: u64,
     sandbox: Demand,
     limits: LimitsTable,
+    cache: CacheTable,
 }
 
 /// What must stand around the compilers of an agent that gets work.
@@ -45,6 +50,47 @@ enum Demand {
     #[default]
     Any,
     Required,
+}
+
+/// The `[cache]` table.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default)]
+struct CacheTable {
+    /// Whose builds write what their whole team reads: `NAME` or `TEAM/NAME`. Not said: every member's.
+    trusted: Option<Vec<String>>,
+    /// How many agents of a region keep each key.
+    replicas: u32,
+    /// The same for single regions.
+    region_replicas: BTreeMap<String, u32>,
+}
+
+impl Default for CacheTable {
+    fn default() -> Self {
+        let CachePolicy { replicas, .. } = CachePolicy::default();
+        Self { trusted: None, replicas, region_replicas: BTreeMap::new() }
+    }
+}
+
+impl CacheTable {
+    /// The policy. Each text was checked by its form before.
+    fn policy(self) -> Result<CachePolicy, Trouble> {
+        let trusted = match self.trusted {
+            None => TrustedMembers::Everybody,
+            Some(members) => {
+                let patterns = members.iter().map(|member| member.parse::<MemberPattern>());
+                TrustedMembers::Listed(patterns.collect::<Result<_, _>>().map_err(Trouble::usage)?)
+            }
+        };
+        let region = |(region, replicas): (String, u32)| Ok((RegionName::new(&region)?, replicas));
+        let regions = self.region_replicas.into_iter().map(region);
+        let region_replicas: Result<_, ParseIdError> = regions.collect();
+        Ok(CachePolicy {
+            trusted,
+            replicas: self.replicas,
+            region_replicas: region_replicas.map_err(Trouble::usage)?,
+            ..CachePolicy::default()
+        })
+    }
 }
 
 /// The `[limits]` table.
@@ -83,6 +129,7 @@ impl Default for CoordinatorFile {
             free_min_mib: 1024,
             sandbox: Demand::Any,
             limits: LimitsTable::default(),
+            cache: CacheTable::default(),
         }
     }
 }
@@ -91,6 +138,16 @@ const FLEET: Kind = Kind::Parsed {
     expected: "a fleet's name",
     check: |text| FleetName::new(text).map(|_| ()).map_err(|error| error.to_string()),
 };
+
+const MEMBER: Kind = Kind::Parsed {
+    expected: "a member, as NAME or TEAM/NAME",
+    check: |text| text.parse::<MemberPattern>().map(|_| ()).map_err(|error| error.to_string()),
+};
+const REGION: Kind = Kind::Parsed {
+    expected: "a region's name",
+    check: |text| RegionName::new(text).map(|_| ()).map_err(|error| error.to_string()),
+};
+const REPLICAS: Kind = Kind::Integer { min: 1, max: REPLICAS_MAX as i64 };
 
 impl ConfigType for CoordinatorFile {
     const SCHEMA: &'static [Key] = &[
@@ -110,6 +167,14 @@ impl ConfigType for CoordinatorFile {
                 Key::optional("attempts", Kind::Integer { min: 1, max: 100 }),
                 Key::optional("lease_ms", Kind::Integer { min: 1_000, max: 3_600_000 }),
                 Key::optional("connection_age_ms", Kind::Integer { min: 1_000, max: 24 * 3_600_000 }),
+            ]),
+        ),
+        Key::optional(
+            "cache",
+            Kind::Table(&[
+                Key::optional("trusted", Kind::List(&MEMBER)),
+                Key::optional("replicas", REPLICAS),
+                Key::optional("region_replicas", Kind::Map { keys: &REGION, values: &REPLICAS }),
             ]),
         ),
     ];
@@ -149,6 +214,7 @@ pub async fn run(args: &CoordinatorArgs) -> Result<(), Trouble> {
             Demand::Any => SandboxDemand::Any,
             Demand::Required => SandboxDemand::Required,
         },
+        cache: file.cache.policy()?,
         ..Limits::default()
     };
     let stop = CancellationToken::new();
@@ -187,6 +253,44 @@ fn load(args: &CoordinatorArgs) -> Result<CoordinatorFile, Trouble> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn load(text: &str) -> Result<CoordinatorFile, String> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("coordinator.toml");
+        std::fs::write(&path, text).unwrap();
+        Loader::new().file(&path).load::<CoordinatorFile>().map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn who_shares_the_cache_is_said_or_left_to_the_defaults() {
+        let policy = |text: &str| load(text).unwrap().cache.policy().unwrap();
+        assert_eq!(policy(""), CachePolicy::default());
+        let said = policy(
+            "[cache]\ntrusted = [\"acme/ci\", \"release-*\"]\nreplicas = 3\n[cache.region_replicas]\neu = 1\n",
+        );
+        let patterns = ["acme/ci", "release-*"].map(|pattern| pattern.parse().unwrap());
+        assert_eq!(said.trusted, TrustedMembers::Listed(patterns.to_vec()));
+        assert_eq!((said.replicas, said.region_replicas), (3, [("eu".parse().unwrap(), 1)].into()));
+        let nobody = policy("[cache]\ntrusted = []\n");
+        assert_eq!(nobody.trusted, TrustedMembers::Listed(Vec::new()), "an empty list trusts nobody");
+    }
+
+    #[test]
+    fn mistakes_about_the_cache_are_told_with_their_places() {
+        let told = load(
+            "[cache]\ntrusted = [\"ci\", \"Acme/CI\"]\nreplicas = 0\nregion_replicas = { eu = 9, EU = 1 }\n",
+        );
+        let told = told.unwrap_err();
+        for words in [
+            ":2:18: `cache.trusted[1]`: expected a member, as NAME or TEAM/NAME, found \"Acme/CI\"",
+            ":3:12: `cache.replicas`: expected a whole number from 1 to 8, found the number 0",
+            "`cache.region_replicas.eu`: expected a whole number from 1 to 8, found the number 9",
+            "EU",
+        ] {
+            assert!(told.contains(words), "{words}: {told}");
+        }
+        assert_eq!(told.lines().count(), 4, "{told}");
+    }
 
     #[test]
     fn every_mistake_of_a_file_is_told_at_once_whatever_its_kind() {

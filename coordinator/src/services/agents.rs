@@ -30,7 +30,7 @@ use crate::{
     holder::Holder,
     probe::Prober,
     services::keys::from_signing,
-    signing::{Results, Signing},
+    signing::{Grants, Results, Signing},
     status::{from_command, from_convert, from_reply, internal, invalid},
 };
 
@@ -60,6 +60,8 @@ struct Session {
     handle: Handle,
     holder: Holder,
     results: Results,
+    /// For an agent that takes part in the cache.
+    grants: Option<Grants>,
     prober: Prober,
     ends_at: Instant,
 }
@@ -85,6 +87,8 @@ impl v1::agents_server::Agents for AgentsService {
             return Err(Status::invalid_argument("the first message must be a hello"));
         };
         let (orders, from_loop) = mpsc::channel(ORDERS_QUEUED_MAX);
+        let key = offer.cache.as_ref().map(|cache| cache.key);
+        let grants = key.map(|key| Grants::new(self.signing.clone(), agent.clone(), key));
         let id = self.handle.attach(agent.clone(), offer, held, orders).await.map_err(from_command)?;
         tracing::info!(%agent, session = %id, "an agent attached");
         let session = Session {
@@ -93,6 +97,7 @@ impl v1::agents_server::Agents for AgentsService {
             handle: self.handle.clone(),
             holder: self.holder.clone(),
             results: self.results.clone(),
+            grants,
             prober: Prober::default(),
             ends_at: Instant::now() + self.connection_age_max,
         };
@@ -153,7 +158,10 @@ impl Session {
         let why = loop {
             let outgoing = tokio::select! {
                 order = from_loop.recv() => match order {
-                    Some(order) => order,
+                    Some(mut order) => {
+                        self.grants.iter_mut().for_each(|grants| grants.add_to(&mut order));
+                        order
+                    }
                     None => break "the coordinator closed it".to_owned(),
                 },
                 () = sleep_until(self.ends_at) => break "it is to be opened anew, so that the agent shows who it is".to_owned(),
@@ -227,6 +235,8 @@ fn status(agent: &AgentStatus<'_>, now: Reading) -> v1::AgentStatus {
         disk_free: agent.observation.disk_free.map(|bytes| bytes.0),
         cache_hits: agent.observation.cache_hits,
         cache_lookups: agent.observation.cache_lookups,
+        residency: u32::try_from(agent.observation.residency.len()).unwrap_or(u32::MAX),
+        shard: agent.observation.shard.as_ref().map(Into::into),
         attached_ms: now.wall_ms.saturating_sub(now.mono_ms.saturating_sub(agent.since.0)),
     }
 }

@@ -194,6 +194,7 @@ impl Case {
             cores: 1,
             version: "0.1.0".to_owned(),
             sandbox: meridian_core::sandbox::Sandbox::default(),
+            cache: None,
         };
         Self {
             attempt: Attempt { order, leased: Wall(1_000_000), offer, now: Wall(1_500_000) },

@@ -1,10 +1,11 @@
-//! The keyring as the root signs it, orders, and acceptances.
+//! The keyring as the root signs it, orders, acceptances, and cache grants.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
 use meridian_core::{
     attestation::SigningOrder,
-    id::{FleetName, JournalIndex},
+    cache::offer::CacheKey,
+    id::{AgentId, FleetName, JournalIndex},
     keyring::{CertifiedKey, Grade, KeyAlgorithm, KeyClaim, KeyHolder, KeyUse},
     machine::{
         Machine,
@@ -16,9 +17,11 @@ use meridian_core::{
     sandbox::SandboxDemand,
     time::Wall,
 };
+use meridian_proto::v1;
 use meridian_runtime::{clock::Clock, identity::Authority};
 use meridian_trust::{
     acceptance::Acceptance,
+    cache_grant::{CacheGrant, ScopeText},
     dsse::Envelope,
     keyring::{Entry, Keyring, KeyringFile},
     keys::{Signer as _, SigningKey},
@@ -26,7 +29,7 @@ use meridian_trust::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::own_keys::OwnKeys;
+use super::{grants::GRANT_LIFE, own_keys::OwnKeys};
 use crate::handle::{CommandError, Handle};
 
 /// How long an order may be followed. It is asked for when the attempt begins, and again before signing when half of it is
@@ -148,6 +151,34 @@ impl Signing {
             .map_err(|error| document(&error))?
             .sign(&self.0.keys.order)
             .map_err(|error| document(&error))
+    }
+
+    /// The time, as the coordinator's documents say it.
+    pub(super) fn now(&self) -> Wall {
+        Wall(self.0.clock.now().wall_ms)
+    }
+
+    /// The signed form of what an agent's cache may read and write for a task.
+    pub(super) fn cache_grant(
+        &self,
+        agent: &AgentId,
+        cache_key: CacheKey,
+        hints: &v1::CacheHints,
+        issued: Wall,
+    ) -> Result<Envelope, SigningError> {
+        let document = |error: &dyn std::fmt::Display| SigningError::Document(error.to_string());
+        let reads: Result<Vec<ScopeText>, _> =
+            hints.reads.iter().map(|scope| scope.parse().map(ScopeText)).collect();
+        let grant = CacheGrant {
+            agent: agent.clone(),
+            cache_key,
+            expires: issued.after(GRANT_LIFE),
+            fleet: self.0.fleet.clone(),
+            issued,
+            reads: reads.map_err(|error| document(&error))?,
+            writes: hints.writes.parse().map_err(|error| document(&error))?,
+        };
+        grant.sign(&self.0.keys.order).map_err(|error| document(&error))
     }
 
     /// What travels with a build's artifacts: the keyring, and when each artifact was accepted. The signatures are

@@ -11,6 +11,7 @@ use meridian_coordinator::{App, AppError, CoordinatorConfig, Running};
 use meridian_core::{
     attestation::{Attestation, Document},
     build::{Artifact, Receipt},
+    cache::{hints::CacheHints, offer::CacheOffer},
     digest::Digest,
     id::{Fence, FleetName, PlacementNumber},
     machine::{
@@ -144,6 +145,11 @@ impl Fixture {
     }
 
     pub(crate) async fn agent(&self, name: &str) -> FakeAgent {
+        self.agent_with(name, None).await
+    }
+
+    /// An agent that takes part in the cache, or does not know of it.
+    pub(crate) async fn agent_with(&self, name: &str, cache: Option<CacheOffer>) -> FakeAgent {
         let channel = self.channel(&format!("agent/eu/{name}"));
         let (to, messages) = mpsc::channel(64);
         let offer = AgentOffer {
@@ -152,13 +158,22 @@ impl Fixture {
             cores: 4,
             version: "0".into(),
             sandbox: Sandbox::default(),
+            cache,
         };
         to.send((&AgentSaid::Hello { offer, held: Vec::new() }).into()).await.unwrap();
         let mut client = v1::agents_client::AgentsClient::new(channel.clone());
         let from = client.attach(ReceiverStream::new(messages)).await.unwrap().into_inner();
         let signer = Signer::new(format!("eu/{name}").parse().unwrap());
         signer.certify(&channel).await.unwrap();
-        FakeAgent { channel, to, from, waiting: VecDeque::new(), placements: BTreeMap::new(), signer }
+        FakeAgent {
+            channel,
+            to,
+            from,
+            waiting: VecDeque::new(),
+            hints: None,
+            placements: BTreeMap::new(),
+            signer,
+        }
     }
 }
 
@@ -167,7 +182,9 @@ pub(crate) struct FakeAgent {
     pub(crate) channel: Channel,
     to: mpsc::Sender<v1::AgentMessage>,
     from: Streaming<v1::CoordinatorMessage>,
-    waiting: VecDeque<Order>,
+    pub(crate) waiting: VecDeque<Order>,
+    /// What the task that was last taken came with.
+    pub(crate) hints: Option<Box<CacheHints>>,
     /// The placement from which each lease came.
     placements: BTreeMap<Fence, PlacementNumber>,
     pub(crate) signer: Signer,
@@ -179,7 +196,7 @@ impl FakeAgent {
     }
 
     /// The first order that `pick` takes, within 20 s. Others wait for whoever wants them; probes are answered.
-    async fn order<T>(&mut self, pick: impl Fn(&Order) -> Option<T>) -> T {
+    pub(crate) async fn order<T>(&mut self, pick: impl Fn(&Order) -> Option<T>) -> T {
         let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
         if let Some(position) = self.waiting.iter().position(|order| pick(order).is_some()) {
             let order = self.waiting.remove(position).unwrap();
@@ -203,12 +220,15 @@ impl FakeAgent {
 
     /// Takes up the next offer and gives the work with its lease.
     pub(crate) async fn take(&mut self) -> (Work, Fence) {
-        let (work, placement) = self
+        let (work, placement, hints) = self
             .order(|order| match order {
-                Order::Offer { work, placement } => Some((Work::clone(work), *placement)),
+                Order::Offer { work, placement, cache } => {
+                    Some((Work::clone(work), *placement, cache.clone()))
+                }
                 _ => None,
             })
             .await;
+        self.hints = hints;
         let wanted = work.task.clone();
         self.say(AgentSaid::Lease { task: wanted.clone(), placement }).await;
         let fence = self

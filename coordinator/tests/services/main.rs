@@ -4,6 +4,7 @@
 
 mod blobs;
 mod builds;
+mod cache;
 mod fixture;
 mod fleet;
 mod keys;

@@ -76,8 +76,11 @@ impl AttemptInput {
     #[must_use]
     pub fn of_order(order: Order) -> Option<(TaskId, Self)> {
         Some(match order {
-            Order::Welcome { .. } => return None,
-            Order::Offer { work, placement } => (work.task.clone(), Self::Offered { work, placement }),
+            Order::Welcome { .. } | Order::Shards { .. } => return None,
+            // What it is told of the cache is the shell's to keep: it decides nothing here.
+            Order::Offer { work, placement, cache: _ } => {
+                (work.task.clone(), Self::Offered { work, placement })
+            }
             Order::Grant { task, placement, fence } => (task, Self::Granted { placement, fence }),
             Order::Revoke { task, fence, why } => (task, Self::Revoked { fence, why }),
             Order::Settled { task, fence, accepted } => (task, Self::Settled { fence, accepted }),

@@ -1,8 +1,11 @@
 //! What an agent says of its cache when it attaches.
 
-use std::fmt;
+use std::{fmt, str::FromStr};
 
-use crate::cache::peer_address::PeerAddress;
+use crate::{
+    cache::peer_address::PeerAddress,
+    digest::{Digest, ParseDigestError},
+};
 
 /// The greatest weight that is believed: 64 TiB. A shard of more than that would starve all others by mistake.
 pub const WEIGHT_MAX: u32 = 1 << 16;
@@ -34,6 +37,15 @@ impl CacheKey {
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
+    }
+}
+
+impl FromStr for CacheKey {
+    type Err = ParseDigestError;
+
+    /// Reads what `Display` writes: 64 lower-case hexadecimal digits.
+    fn from_str(text: &str) -> Result<Self, ParseDigestError> {
+        text.parse().map(|bytes: Digest| Self(*bytes.as_bytes()))
     }
 }
 

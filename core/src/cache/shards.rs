@@ -240,10 +240,10 @@ impl RegionShards {
 
 impl ShardView {
     /// Takes in what the coordinator says, unless something newer is known; whether it was taken.
-    pub fn take(&mut self, told: Shards) -> bool {
+    pub fn take(&mut self, told: Arc<Shards>) -> bool {
         let is_newer = told.epoch > self.epoch();
         if is_newer {
-            self.newest = Some(Arc::new(told));
+            self.newest = Some(told);
         }
         is_newer
     }
@@ -483,7 +483,8 @@ mod tests {
     fn a_view_takes_what_is_newer_and_notices_that_it_is_behind() {
         let at = |leader, change| ShardEpoch { leader: Epoch(leader), change };
         let told = |leader, change, name| {
-            Shards::new(at(leader, change), vec![region(1, &[(name, 1)])], BTreeSet::new()).unwrap()
+            let regions = vec![region(1, &[(name, 1)])];
+            Arc::new(Shards::new(at(leader, change), regions, BTreeSet::new()).unwrap())
         };
         let mut view = ShardView::default();
         assert!(view.newest().is_none() && view.is_behind(at(1, 1)));

@@ -6,6 +6,7 @@
 
 use crate::{
     build::{BuildSpec, Source},
+    cache::lineage::LineageKey,
     id::{BuildId, Fence, IdempotencyKey, JournalIndex, TaskId},
     keyring::{CertifiedKey, KeyHolder, KeyId},
     machine::{
@@ -71,6 +72,9 @@ pub enum Fault {
     /// The event names no such signing key.
     #[error("there is no key {0}")]
     UnknownKey(KeyId),
+    /// The event names no such manifest.
+    #[error("lineage {} has no manifest", _0.0)]
+    UnknownManifest(LineageKey),
     /// The result does not fit the task.
     #[error("the result does not fit task {0}")]
     Outcome(TaskId),
@@ -78,9 +82,9 @@ pub enum Fault {
 
 /// One event on its way into the state.
 #[derive(Clone, Copy)]
-struct Entry {
-    index: JournalIndex,
-    at: Wall,
+pub(super) struct Entry {
+    pub(super) index: JournalIndex,
+    pub(super) at: Wall,
 }
 
 impl Durable {
@@ -139,6 +143,10 @@ impl Durable {
             | EventKind::KeyRevoked { .. }
             | EventKind::KeyForgotten { .. } => self.apply_key(kind),
             EventKind::IdentityRevoked { identity, since } => self.apply_identity_revoked(identity, *since),
+            EventKind::ManifestMade { task, fence, lineage, manifest } => {
+                self.apply_manifest_made(entry, task, *fence, *lineage, *manifest)
+            }
+            EventKind::ManifestForgotten { lineage } => self.apply_manifest_forgotten(*lineage),
         }
     }
 

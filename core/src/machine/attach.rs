@@ -52,10 +52,12 @@ impl Turn<'_> {
             is_barred: self.durable.is_barred(&agent, self.now.wall),
             since: self.now.mono,
         };
-        self.observed.agents.insert(agent.clone(), attached);
-        self.observed.capacity_changed = true;
+        self.note_shard(&agent);
+        self.observed.insert_agent(agent.clone(), attached);
+        self.note_shard(&agent);
         let (lease, renew_every) = (self.limits.lease, self.limits.renew_every);
         self.send(session, Order::Welcome { lease, renew_every });
+        self.restate_shards(session);
         let held: BTreeSet<(TaskId, Fence)> = held.into_iter().collect();
         self.take_held(session, &agent, &held);
         self.restate_assignments(session, &agent, &held);
@@ -86,15 +88,17 @@ impl Turn<'_> {
     /// Forgets a stream, unless a newer one of its agent has replaced it.
     pub(super) fn detach(&mut self, session: SessionId) {
         if let Some(agent) = self.observed.sessions.remove(&session) {
-            self.observed.agents.remove(&agent);
-            self.observed.capacity_changed = true;
+            self.note_shard(&agent);
+            self.observed.remove_agent(&agent);
         }
     }
 
     /// Takes fresh measurements in.
     pub(super) fn observe(&mut self, session: SessionId, observation: Observation) {
         let limits = self.limits;
-        let Some(attached) = self.attached(session) else { return };
+        let Some(agent) = self.observed.agent_of(session).cloned() else { return };
+        self.observed.residency.set(&agent, &observation.residency);
+        let Some(attached) = self.observed.agents.get_mut(&agent) else { return };
         let was_willing = attached.is_willing(limits);
         attached.observation = observation;
         let is_willing = attached.is_willing(limits);
@@ -103,13 +107,10 @@ impl Turn<'_> {
 
     /// Gives an agent no more work. What is placed there it declines or takes up.
     pub(super) fn drain(&mut self, session: SessionId) {
-        let Some(attached) = self.attached(session) else { return };
+        let Some(agent) = self.observed.agent_of(session).cloned() else { return };
+        let Some(attached) = self.observed.agents.get_mut(&agent) else { return };
         attached.is_draining = true;
         self.observed.capacity_changed = true;
-    }
-
-    fn attached(&mut self, session: SessionId) -> Option<&mut AttachedAgent> {
-        let agent = self.observed.sessions.get(&session)?;
-        self.observed.agents.get_mut(agent)
+        self.note_shard(&agent);
     }
 }

@@ -83,6 +83,7 @@ impl Turn<'_> {
                 let holder = known.claim.holder.clone();
                 self.emit(EventKind::KeyRevoked { key, since });
                 self.note_bar(&holder);
+                self.note_shards_now();
                 Reply::KeyRevoked { changed: true }
             }
         };

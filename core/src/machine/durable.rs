@@ -11,13 +11,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     build::Source,
+    cache::lineage::LineageKey,
     digest::Digest,
     id::{AgentId, BuildId, Epoch, Fence, IdempotencyKey, JournalIndex, ProjectId, TaskId},
     keyring::{CertifiedKey, KeyHolder, KeyId},
     machine::{
         record::{
-            BuildRecord, BuildState, Counters, ProjectRecord, Record, RevokedIdentity, TaskRecord, TaskState,
-            TokenGrant, TokenRecord,
+            BuildRecord, BuildState, Counters, ManifestRecord, ProjectRecord, Record, RevokedIdentity,
+            TaskRecord, TaskState, TokenGrant, TokenRecord,
         },
         standing::{self, Standing},
     },
@@ -42,6 +43,8 @@ pub struct Durable {
     pub(super) tokens: BTreeMap<Digest, TokenRecord>,
     pub(super) keys: BTreeMap<KeyId, CertifiedKey>,
     pub(super) revoked: BTreeMap<TokenGrant, Wall>,
+    /// The last manifest of each lineage, by the lineage's own name.
+    pub(super) manifests: BTreeMap<LineageKey, ManifestRecord>,
     pub(super) index: Index,
 }
 
@@ -60,6 +63,10 @@ pub(super) struct Index {
     /// Ended builds, in the order in which they ended.
     pub(super) ended: BTreeMap<JournalIndex, BuildId>,
     pub(super) expiries: BTreeSet<(Wall, Digest)>,
+    /// Lineages that have a manifest, by when it was made.
+    pub(super) manifest_ages: BTreeMap<JournalIndex, LineageKey>,
+    /// The same under each key that a lineage has, its own and those that it shares.
+    pub(super) manifests_near: BTreeMap<LineageKey, BTreeSet<(JournalIndex, LineageKey)>>,
 }
 
 /// Why a list of records is not a state.
@@ -180,6 +187,26 @@ impl Durable {
         is_revoked && !self.keys_of(agent).any(|key| key.is_live(at))
     }
 
+    /// All agents that may not work at `at`; see [`Self::is_barred`].
+    #[must_use]
+    pub fn barred(&self, at: Wall) -> BTreeSet<AgentId> {
+        let identities = self.revoked.keys().filter_map(|identity| match identity {
+            TokenGrant::Agent(agent) => Some(agent),
+            TokenGrant::Member { .. } => None,
+        });
+        // For each agent, whether it lost a key and whether it has one left.
+        let mut keys: BTreeMap<&AgentId, (bool, bool)> = BTreeMap::new();
+        for key in self.keys.values() {
+            if let KeyHolder::Agent(agent) = &key.claim.holder {
+                let (has_lost, has_live) = keys.entry(agent).or_default();
+                *has_lost |= key.revoked.is_some();
+                *has_live |= key.is_live(at);
+            }
+        }
+        let keyless = keys.into_iter().filter(|(_, (has_lost, has_live))| *has_lost && !has_live);
+        identities.chain(keyless.map(|(agent, _)| agent)).cloned().collect()
+    }
+
     /// An agent's signing keys that are not forgotten.
     pub fn keys_of(&self, agent: &AgentId) -> impl Iterator<Item = &CertifiedKey> {
         self.keys
@@ -187,7 +214,7 @@ impl Durable {
             .filter(move |key| matches!(&key.claim.holder, KeyHolder::Agent(holder) if holder == agent))
     }
 
-    /// The state as a list: counters, then projects, builds, tokens, keys and revoked identities, each by id.
+    /// The state as a list: counters, then projects, builds, tokens, keys, revoked identities and manifests, each by id.
     #[must_use]
     pub fn records(&self) -> Vec<Record> {
         let projects = self.projects.iter().map(|(id, last_build)| {
@@ -199,12 +226,14 @@ impl Durable {
         let revoked = self.revoked.iter().map(|(identity, since)| {
             Record::Revoked(RevokedIdentity { identity: identity.clone(), since: *since })
         });
+        let manifests = self.manifests.values().map(|manifest| Record::Manifest(manifest.clone()));
         std::iter::once(Record::Counters(self.counters.clone()))
             .chain(projects)
             .chain(builds)
             .chain(tokens)
             .chain(keys)
             .chain(revoked)
+            .chain(manifests)
             .collect()
     }
 
@@ -235,6 +264,10 @@ impl Durable {
                 Record::Revoked(RevokedIdentity { identity, since }) => {
                     (format!("the revoked {identity}"), state.revoked.insert(identity, since).is_none())
                 }
+                Record::Manifest(manifest) => {
+                    let lineage = manifest.lineage.exact;
+                    (format!("manifest {}", lineage.0), state.manifests.insert(lineage, manifest).is_none())
+                }
             };
             if !is_new {
                 return Err(SnapshotError::Twice(what));
@@ -250,11 +283,16 @@ impl Durable {
             }
             state.index.keys.insert((build.id.project.clone(), build.key.clone()), build.id.clone());
         }
+        state.manifests.values().for_each(|manifest| state.index.list_manifest(manifest));
         state.index.expiries = state.tokens.values().map(|token| (token.expires, token.hash)).collect();
         Ok(state)
     }
 
     fn check(&self) -> Result<(), SnapshotError> {
+        if let Some((manifest, why)) = self.manifests_fault() {
+            let what = format!("manifest {}", manifest.lineage.exact.0);
+            return Err(SnapshotError::Inconsistent { what, why });
+        }
         let mut submissions = BTreeSet::new();
         let mut keys = BTreeSet::new();
         let mut fences = BTreeSet::new();

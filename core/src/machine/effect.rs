@@ -1,7 +1,10 @@
 //! What leaves the process, once the events it depends on are durable.
 
+use std::sync::Arc;
+
 use crate::{
     build::{BuildSpec, Resolution, SpecError},
+    cache::{hints::CacheHints, shards::Shards},
     id::{AgentId, BuildId, Epoch, Fence, PlacementNumber, RequestId, SessionId, TaskId},
     keyring::{CertifiedKey, KeyHolder, KeyId},
     machine::record::{TaskKind, TokenGrant},
@@ -197,6 +200,8 @@ pub enum Order {
         work: Box<Work>,
         /// The placement's number.
         placement: PlacementNumber,
+        /// What it is told of the cache; `None` when the task, or the agent, has none to use.
+        cache: Option<Box<CacheHints>>,
     },
     /// The lease is granted: run.
     Grant {
@@ -224,6 +229,11 @@ pub enum Order {
         fence: Fence,
         /// Whether it became the task's result (or its recorded failure).
         accepted: bool,
+    },
+    /// Who shares the build cache, as far as this is newer than what is known.
+    Shards {
+        /// All of them.
+        shards: Arc<Shards>,
     },
 }
 

@@ -4,6 +4,10 @@
 
 use crate::{
     build::{BuildSpec, Resolution},
+    cache::{
+        lineage::{Lineage, LineageKey},
+        manifest_ref::ManifestRef,
+    },
     digest::Digest,
     id::{AgentId, BuildId, Epoch, Fence, IdempotencyKey, PlacementNumber, TaskId},
     keyring::{CertifiedKey, KeyId},
@@ -162,10 +166,26 @@ pub enum EventKind {
         /// From when on.
         since: Wall,
     },
+    /// The agent whose result of a task was accepted said which cache entries its build used.
+    ManifestMade {
+        /// The task.
+        task: TaskId,
+        /// The lease under which its result was accepted.
+        fence: Fence,
+        /// The lineage whose last manifest it is now.
+        lineage: Lineage,
+        /// The manifest.
+        manifest: ManifestRef,
+    },
+    /// A lineage was not built for longest of all; its manifest leaves the durable state.
+    ManifestForgotten {
+        /// Which, by its own name.
+        lineage: LineageKey,
+    },
 }
 
 impl EventKind {
-    /// The build that the event belongs to, when it belongs to one.
+    /// The build whose record the event changes, when it changes one.
     #[must_use]
     pub const fn build(&self) -> Option<&BuildId> {
         match self {
@@ -186,7 +206,9 @@ impl EventKind {
             | Self::KeyCertified { .. }
             | Self::KeyRevoked { .. }
             | Self::KeyForgotten { .. }
-            | Self::IdentityRevoked { .. } => None,
+            | Self::IdentityRevoked { .. }
+            | Self::ManifestMade { .. }
+            | Self::ManifestForgotten { .. } => None,
         }
     }
 }

@@ -3,6 +3,7 @@
 use crate::{
     attestation::Evidence,
     build::{Artifact, BuildSpec, Resolution},
+    cache::{manifest_ref::ManifestRef, offer::CacheOffer},
     digest::Digest,
     id::{
         AgentId, BuildId, Epoch, Fence, IdempotencyKey, PlacementNumber, ProjectId, RequestId, SessionId,
@@ -170,6 +171,17 @@ pub enum Input {
         /// hold, such as a signature.
         evidence: Result<Vec<Evidence>, String>,
     },
+    /// An agent says which cache entries a build used whose result was accepted from it.
+    ManifestMade {
+        /// Which stream.
+        session: SessionId,
+        /// The task.
+        task: TaskId,
+        /// Under which lease it was built.
+        fence: Fence,
+        /// The manifest.
+        manifest: ManifestRef,
+    },
     /// Time has passed; see `Machine::next_deadline`.
     Tick,
 }
@@ -187,6 +199,8 @@ pub struct AgentOffer {
     pub version: String,
     /// What stands around its compilers.
     pub sandbox: Sandbox,
+    /// Its part in the build cache that agents share; `None` from one that knows of none.
+    pub cache: Option<CacheOffer>,
 }
 
 /// What was measured of an agent. Floats never enter; a missing figure is `None`.
@@ -202,6 +216,19 @@ pub struct Observation {
     pub cache_hits: u64,
     /// See `cache_hits`.
     pub cache_lookups: u64,
+    /// Manifests of which it holds everything that they list, the newest first; what is beyond 256 is passed over.
+    pub residency: Vec<Digest>,
+    /// What it keeps for its region; `None` when it keeps nothing.
+    pub shard: Option<ShardFigures>,
+}
+
+/// What an agent keeps in the build cache for its region.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ShardFigures {
+    /// How much it holds.
+    pub held: ByteCount,
+    /// How much it may hold.
+    pub capacity: ByteCount,
 }
 
 /// The step an attempt is in.

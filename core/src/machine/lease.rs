@@ -113,7 +113,8 @@ impl Turn<'_> {
     /// Offers a task to an agent.
     pub(super) fn offer(&mut self, session: SessionId, task: &TaskId, placement: PlacementNumber) {
         if let Some(work) = self.durable.work(task) {
-            self.send(session, Order::Offer { work: Box::new(work), placement });
+            let cache = self.cache_hints(session, task);
+            self.send(session, Order::Offer { work: Box::new(work), placement, cache });
         }
     }
 

@@ -1,6 +1,8 @@
 //! The bounds and spans of time that the machine keeps.
 
-use crate::{quantity::Millis, sandbox::SandboxDemand};
+use std::collections::BTreeMap;
+
+use crate::{cache::scope::TrustedMembers, id::RegionName, quantity::Millis, sandbox::SandboxDemand};
 
 /// The bounds and spans of time that the machine keeps. The defaults stand beside the fields.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +47,35 @@ pub struct Limits {
     pub clock_offset_max: Millis,
     /// What must stand around the compilers of an agent that gets work, and of every result. Default any.
     pub sandbox: SandboxDemand,
+    /// Who shares the build cache, and with whom.
+    pub cache: CachePolicy,
+}
+
+/// Who shares the build cache, and with whom. The defaults stand beside the fields.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CachePolicy {
+    /// Whose builds write what their whole team reads. Default every member's.
+    pub trusted: TrustedMembers,
+    /// How many agents of a region keep each key. Default 2, so that one may be away.
+    pub replicas: u32,
+    /// The same for single regions. Default none.
+    pub region_replicas: BTreeMap<RegionName, u32>,
+    /// How long a change of the members must last before it is told. Default 2 s.
+    pub shards_settle: Millis,
+    /// Most lineages whose last manifest is remembered. Default 4,096.
+    pub manifests_max: usize,
+}
+
+impl Default for CachePolicy {
+    fn default() -> Self {
+        Self {
+            trusted: TrustedMembers::Everybody,
+            replicas: 2,
+            region_replicas: BTreeMap::new(),
+            shards_settle: Millis::seconds(2),
+            manifests_max: 4_096,
+        }
+    }
 }
 
 impl Default for Limits {
@@ -68,6 +99,7 @@ impl Default for Limits {
             queue_full_retry: Millis::seconds(5),
             clock_offset_max: Millis::seconds(5),
             sandbox: SandboxDemand::Any,
+            cache: CachePolicy::default(),
         }
     }
 }

@@ -12,7 +12,9 @@ use crate::{
         durable::{Durable, QueueKey},
         input::{AgentOffer, Observation, Progress},
         limits::Limits,
+        membership::Membership,
         record::{BuildRecord, TaskKind, TaskRecord, TaskState, TaskStep},
+        residency::Residency,
         timers::Timers,
     },
     time::Mono,
@@ -53,6 +55,8 @@ pub(super) struct Observed {
     pub(super) timers: Timers,
     pub(super) progress: BTreeMap<TaskId, Progress>,
     pub(super) token_deadline: Option<Mono>,
+    pub(super) residency: Residency,
+    pub(super) membership: Membership,
     /// Queued tasks that may be placed now, by what they ask for.
     pub(super) lines: BTreeMap<Demand, BTreeMap<QueueKey, TaskId>>,
     waiting: BTreeMap<TaskId, (Demand, QueueKey)>,
@@ -113,6 +117,20 @@ impl Observed {
     /// The stream of an agent, when it is attached.
     pub(super) fn session_of(&self, agent: &AgentId) -> Option<SessionId> {
         self.agents.get(agent).map(|attached| attached.session)
+    }
+
+    /// Takes an agent in, in place of what its earlier stream said.
+    pub(super) fn insert_agent(&mut self, id: AgentId, attached: AttachedAgent) {
+        self.residency.set(&id, &attached.observation.residency);
+        self.agents.insert(id, attached);
+        self.capacity_changed = true;
+    }
+
+    /// Forgets an agent whose stream is gone.
+    pub(super) fn remove_agent(&mut self, id: &AgentId) {
+        self.residency.clear(id);
+        self.agents.remove(id);
+        self.capacity_changed = true;
     }
 
     /// Follows a task's durable state: its timer, its progress and its place in line.
@@ -195,4 +213,39 @@ pub(super) fn returns(task: &TaskRecord) -> u32 {
     let came_back =
         |step: &&TaskStep| matches!(step, TaskStep::Withdrawn { .. } | TaskStep::AttemptFailed { .. });
     u32::try_from(task.history.iter().filter(came_back).count()).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest::Digest;
+
+    #[test]
+    fn who_is_gone_holds_nothing() {
+        let agent: AgentId = "eu/a".parse().unwrap();
+        let manifest = Digest::of(b"m");
+        let attached = |residency| AttachedAgent {
+            session: SessionId(1),
+            offer: AgentOffer {
+                host: "linux/amd64".to_owned(),
+                slots: 1,
+                cores: 1,
+                version: String::new(),
+                sandbox: crate::sandbox::Sandbox::default(),
+                cache: None,
+            },
+            observation: Observation { residency, ..Observation::default() },
+            is_draining: false,
+            is_barred: false,
+            since: Mono(0),
+        };
+        let mut observed = Observed::default();
+        observed.insert_agent(agent.clone(), attached(vec![manifest]));
+        assert!(observed.residency.holds(&agent, &manifest));
+        observed.insert_agent(agent.clone(), attached(Vec::new()));
+        assert!(!observed.residency.holds(&agent, &manifest), "a new stream says anew what it holds");
+        observed.insert_agent(agent.clone(), attached(vec![manifest]));
+        observed.remove_agent(&agent);
+        assert_eq!(observed.residency.holders(&manifest).count(), 0);
+    }
 }

@@ -6,6 +6,7 @@ use std::fmt;
 
 use crate::{
     build::{Artifact, BuildSpec, Resolution},
+    cache::{lineage::Lineage, manifest_ref::ManifestRef},
     digest::Digest,
     golang::platform::Platform,
     id::{
@@ -34,6 +35,8 @@ pub enum Record {
     Key(CertifiedKey),
     /// An identity that was taken back.
     Revoked(RevokedIdentity),
+    /// The last manifest of a lineage.
+    Manifest(ManifestRecord),
 }
 
 /// What is counted across the fleet.
@@ -286,6 +289,23 @@ pub struct RevokedIdentity {
     pub identity: TokenGrant,
     /// From when on it was not its owner's any more.
     pub since: Wall,
+}
+
+/// The last manifest of a lineage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ManifestRecord {
+    /// The lineage, by its own name and by those that it shares.
+    pub lineage: Lineage,
+    /// The manifest.
+    pub manifest: ManifestRef,
+    /// The task whose build used what it lists.
+    pub task: TaskId,
+    /// Who built it.
+    pub agent: AgentId,
+    /// The event that made it: lineages that were not built for longest are let go first.
+    pub made: JournalIndex,
+    /// When.
+    pub at: Wall,
 }
 
 /// A one-time token that is neither redeemed nor expired.

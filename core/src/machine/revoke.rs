@@ -27,6 +27,7 @@ impl Turn<'_> {
             if let TokenGrant::Agent(agent) = &identity {
                 self.note_bar(&KeyHolder::Agent(agent.clone()));
                 self.let_go(agent);
+                self.note_shards_now();
             }
         }
         let keys = match &identity {

@@ -83,6 +83,7 @@ impl Machine {
         };
         turn.decide(input);
         turn.place_tasks();
+        turn.tell_shards();
         turn.forget_old_builds();
         turn.arm_tokens();
         let Turn { events, mut actions, changed, .. } = turn;
@@ -93,7 +94,8 @@ impl Machine {
     /// When [`Input::Tick`] is due. A tick then leaves a later deadline, or none.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Mono> {
-        let timers = [self.observed.timers.next(), self.observed.token_deadline];
+        let observed = &self.observed;
+        let timers = [observed.timers.next(), observed.token_deadline, observed.membership.due];
         timers.into_iter().flatten().min()
     }
 
@@ -152,6 +154,9 @@ impl Turn<'_> {
             }
             Input::Report { session, task, fence, outcome, evidence } => {
                 self.report(session, task, fence, *outcome, evidence);
+            }
+            Input::ManifestMade { session, task, fence, manifest } => {
+                self.manifest_made(session, task, fence, manifest);
             }
             Input::Tick => self.tick(),
         }

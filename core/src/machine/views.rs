@@ -2,6 +2,7 @@
 //! when the events they may depend on are durable.
 
 use crate::{
+    cache::shards::Shards,
     digest::Digest,
     id::{AgentId, BuildId, Fence, ProjectId, SessionId, TaskId},
     machine::{
@@ -132,6 +133,12 @@ impl Machine {
             busy: self.durable.busy(agent),
             since: attached.since,
         })
+    }
+
+    /// Who shares the build cache, as it was last told; `None` before that.
+    #[must_use]
+    pub fn shards(&self) -> Option<&Shards> {
+        self.observed.membership.told.as_deref()
     }
 
     /// Figures for status and metrics.

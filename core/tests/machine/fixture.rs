@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use meridian_core::{
     attestation::{Attestation, Document, Evidence, OrderedSource, SigningOrder},
     build::{Artifact, BuildFlags, BuildSpec, Rebuild, Receipt, Resolution, Source, Toolchain, Wishes},
+    cache::offer::{CacheKey, CacheOffer},
     digest::Digest,
     golang::platform::Platform,
     id::{
@@ -170,7 +171,15 @@ pub(crate) fn offer(slots: u32) -> AgentOffer {
         cores: 2,
         version: "0.1.0".to_owned(),
         sandbox: Sandbox::default(),
+        cache: None,
     }
+}
+
+/// What an agent offers that takes part in the cache.
+pub(crate) fn cached(agent: &AgentId, slots: u32, weight: u32) -> AgentOffer {
+    let address = format!("{}.{}.example:7444", agent.name, agent.region).parse().unwrap();
+    let key = CacheKey::new(*Digest::of(agent.to_string().as_bytes()).as_bytes());
+    AgentOffer { cache: Some(CacheOffer { address: Some(address), key, weight }), ..offer(slots) }
 }
 
 /// A machine with a clock and a journal.
@@ -193,6 +202,7 @@ pub(crate) struct Audit {
     last_fence: Fence,
     leases: BTreeMap<TaskId, Fence>,
     ended: BTreeSet<TaskId>,
+    results: BTreeMap<TaskId, Fence>,
 }
 
 impl Audit {
@@ -211,6 +221,10 @@ impl Audit {
             EventKind::SourceResolved { task, fence, .. } | EventKind::TaskSucceeded { task, fence, .. } => {
                 assert_eq!(self.leases.remove(task), Some(*fence), "{task}: accepted under another lease");
                 assert!(self.ended.insert(task.clone()), "task {task} has two results");
+                self.results.insert(task.clone(), *fence);
+            }
+            EventKind::ManifestMade { task, fence, .. } => {
+                assert_eq!(self.results.get(task), Some(fence), "{task}: a manifest of what nobody built");
             }
             EventKind::TaskFailed { task, .. } => {
                 self.leases.remove(task);
@@ -366,7 +380,7 @@ impl Fleet {
     /// Takes the offers that went to a session.
     pub(crate) fn offers(&mut self, session: u64) -> Vec<(TaskId, PlacementNumber)> {
         self.take(session, |order| match order {
-            Order::Offer { work, placement } => Some((work.task.clone(), *placement)),
+            Order::Offer { work, placement, .. } => Some((work.task.clone(), *placement)),
             _ => None,
         })
     }

@@ -6,6 +6,8 @@ use std::collections::{BTreeMap, VecDeque};
 use meridian_core::{
     attempt::{Attempt, AttemptEffect, AttemptInput, AttemptLimits, AttemptState},
     build::BuildSpec,
+    cache::manifest_ref::ManifestRef,
+    digest::Digest,
     id::{AgentId, BuildId, Epoch, Fence, JournalIndex, RequestId, SessionId, TaskId},
     machine::{
         Durable, Limits, Machine, Step,
@@ -14,11 +16,12 @@ use meridian_core::{
         input::{FailureKind, Input, Outcome, Phase, Progress},
         record::TaskKind,
     },
+    quantity::ByteCount,
     time::{Mono, Now, Wall},
 };
 
 use crate::fixture::{
-    Audit, WALL_START_MS, agent, built, failed, key, offer, project, requester, resolved, sign, signing_key,
+    Audit, WALL_START_MS, agent, built, cached, failed, key, project, requester, resolved, sign, signing_key,
 };
 
 /// A request whose answer nobody waits for.
@@ -180,7 +183,8 @@ impl Fleet {
         let process = &mut self.agents[number];
         let held = process.attempts.values().filter_map(Attempt::held).collect();
         let slots = u32::try_from(process.slots).unwrap();
-        let attach = Input::Attach { session, agent: process.id.clone(), offer: offer(slots), held };
+        let offer = cached(&process.id, slots, slots);
+        let attach = Input::Attach { session, agent: process.id.clone(), offer, held };
         process.session = Some(session);
         let mut link = Link { agent: number, process: process.process, ..Link::default() };
         link.up.push_back(attach);
@@ -237,6 +241,14 @@ impl Fleet {
     }
 
     fn obey(&mut self, number: usize, order: Order) {
+        if let Order::Settled { task, fence, accepted: true } = &order
+            && self.agents[number].session.is_some()
+        {
+            let (task, fence) = (task.clone(), *fence);
+            let digest = Digest::of(task.to_string().as_bytes());
+            let manifest = ManifestRef { digest, size: ByteCount(50), entries: 1, bytes: ByteCount(9) };
+            self.send(number, |session| Input::ManifestMade { session, task, fence, manifest });
+        }
         let Some((task, input)) = AttemptInput::of_order(order) else { return };
         if matches!(input, AttemptInput::Offered { .. }) {
             let attempt = || Attempt::new(task.clone(), AttemptLimits::default());

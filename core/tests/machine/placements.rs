@@ -17,9 +17,9 @@ fn observe(fleet: &mut Fleet, session: u64, rtt_us: u64, hits: u64) {
     let observation = Observation {
         rtt_us: Some(rtt_us),
         clock_offset_us: Some(0),
-        disk_free: None,
         cache_hits: hits,
         cache_lookups: 100,
+        ..Observation::default()
     };
     fleet.step(Input::Observe { session: SessionId(session), observation });
 }

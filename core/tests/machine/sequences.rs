@@ -5,23 +5,24 @@
 //! moment, with some chance to miss.
 
 use meridian_core::{
+    cache::{manifest_ref::ManifestRef, shards::ShardEpoch},
     digest::Digest,
     id::{AgentId, Fence, PlacementNumber, SessionId, TaskId},
     keyring::{Grade, KeyAlgorithm, KeyClaim, KeyHolder, KeyId, KeyUse},
     machine::{
-        Limits,
+        CachePolicy, Limits,
         effect::Order,
         input::{FailureKind, Input, Observation, Outcome, Phase, Progress},
         record::{BuildState, TaskState, TaskStep, TokenGrant},
     },
-    quantity::Millis,
+    quantity::{ByteCount, Millis},
     time::Wall,
 };
 use proptest::prelude::*;
 
 use crate::fixture::{
-    Fleet, agent, built, failed, in_region, key, module, offer, project, repeated, requester, resolved, sign,
-    tree,
+    Fleet, agent, built, cached, failed, in_region, key, module, offer, project, repeated, requester,
+    resolved, sign, tree,
 };
 
 #[derive(Debug, Clone)]
@@ -35,13 +36,14 @@ enum Op {
     RevokeAgent { agent: u8, ago_ms: u64 },
     Attach { session: u64, agent: u8, slots: u32, held: Vec<(usize, i8)> },
     Detach { session: u64 },
-    Observe { session: u64, clock_s: i64, rtt_us: Option<u64> },
+    Observe { session: u64, clock_s: i64, rtt_us: Option<u64>, held: Vec<u8> },
     Drain { session: u64 },
     Lease { session: u64, task: usize, miss: i8 },
     Decline { session: u64, task: usize, miss: i8 },
     Renew { session: u64, held: Vec<(usize, i8)> },
     Progress { session: u64, task: usize, miss: i8 },
     Report { session: u64, task: usize, miss: i8, outcome: u8 },
+    ManifestMade { session: u64, task: usize, miss: i8, manifest: u8 },
     Pass { ms: u64 },
     Deadline,
     WallJumps { ms: i64 },
@@ -66,8 +68,8 @@ fn op() -> impl Strategy<Value = Op> {
         4 => (session(), 0..3u8, 0..4u32, held())
             .prop_map(|(session, agent, slots, held)| Op::Attach { session, agent, slots, held }),
         1 => session().prop_map(|session| Op::Detach { session }),
-        1 => (session(), -8..8i64, any::<Option<u64>>())
-            .prop_map(|(session, clock_s, rtt_us)| Op::Observe { session, clock_s, rtt_us }),
+        1 => (session(), -8..8i64, any::<Option<u64>>(), prop::collection::vec(0..6u8, 0..4))
+            .prop_map(|(session, clock_s, rtt_us, held)| Op::Observe { session, clock_s, rtt_us, held }),
         1 => session().prop_map(|session| Op::Drain { session }),
         9 => (session(), task(), miss()).prop_map(|(session, task, miss)| Op::Lease { session, task, miss }),
         1 => (session(), task(), miss()).prop_map(|(session, task, miss)| Op::Decline { session, task, miss }),
@@ -75,6 +77,8 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (session(), task(), miss()).prop_map(|(session, task, miss)| Op::Progress { session, task, miss }),
         8 => (session(), task(), miss(), 0..10u8)
             .prop_map(|(session, task, miss, outcome)| Op::Report { session, task, miss, outcome }),
+        3 => (session(), task(), miss(), 0..6u8)
+            .prop_map(|(session, task, miss, manifest)| Op::ManifestMade { session, task, miss, manifest }),
         2 => (0..20_000u64).prop_map(|ms| Op::Pass { ms }),
         3 => Just(Op::Deadline),
         1 => (-90_000..90_000i64).prop_map(|ms| Op::WallJumps { ms }),
@@ -120,6 +124,10 @@ fn held(fleet: &Fleet, held: &[(usize, i8)]) -> Vec<(TaskId, Fence)> {
     held.iter().map(lease).collect()
 }
 
+fn manifest(number: u8) -> ManifestRef {
+    ManifestRef { digest: Digest::of(&[number]), size: ByteCount(900), entries: 6, bytes: ByteCount(70_000) }
+}
+
 fn outcome(number: u8, fleet: &Fleet, task: &TaskId) -> Outcome {
     let is_resolve = fleet
         .machine
@@ -140,13 +148,16 @@ fn input(fleet: &mut Fleet, op: Op) -> Option<Input> {
     Some(match op {
         Op::Attach { session, agent, slots, held: list } => {
             let (held, agent) = (held(fleet, &list), agent_number(agent));
-            Input::Attach { session: SessionId(session), agent, offer: offer(slots), held }
+            // Some streams are of an older release, which has no part in the cache.
+            let offer = if session == 0 { offer(slots) } else { cached(&agent, slots, slots) };
+            Input::Attach { session: SessionId(session), agent, offer, held }
         }
         Op::Detach { session } => Input::Detach { session: SessionId(session) },
-        Op::Observe { session, clock_s, rtt_us } => {
+        Op::Observe { session, clock_s, rtt_us, held } => {
             let clock_offset_us = Some(clock_s * 1_000_000);
-            let observation =
-                Observation { rtt_us, clock_offset_us, cache_hits: 7, cache_lookups: 5, disk_free: None };
+            let residency = held.into_iter().map(|number| manifest(number).digest).collect();
+            let figures = Observation { cache_hits: 7, cache_lookups: 5, ..Observation::default() };
+            let observation = Observation { rtt_us, clock_offset_us, residency, ..figures };
             Input::Observe { session: SessionId(session), observation }
         }
         Op::Drain { session } => Input::Drain { session: SessionId(session) },
@@ -174,6 +185,10 @@ fn input(fleet: &mut Fleet, op: Op) -> Option<Input> {
             let mut outcome = Box::new(outcome(number, fleet, &task));
             let evidence = Ok(sign(fleet.machine.durable().signing_order(&task, fence), &mut outcome));
             Input::Report { session: SessionId(session), task, fence, outcome, evidence }
+        }
+        Op::ManifestMade { session, task, miss, manifest: number } => {
+            let (task, fence) = held(fleet, &[(task, miss)]).remove(0);
+            Input::ManifestMade { session: SessionId(session), task, fence, manifest: manifest(number) }
         }
         _ => return None,
     })
@@ -254,7 +269,8 @@ fn tick(fleet: &mut Fleet) {
 }
 
 fn limits() -> Limits {
-    Limits { queued_tasks_max: 24, builds_kept: 4, tokens_max: 2, ..Limits::default() }
+    let cache = CachePolicy { manifests_max: 3, ..CachePolicy::default() };
+    Limits { queued_tasks_max: 24, builds_kept: 4, tokens_max: 2, cache, ..Limits::default() }
 }
 
 /// No lease, placement or capacity is counted that no task has.
@@ -272,6 +288,29 @@ fn check_load(fleet: &Fleet) {
     // What came back from agents may exceed the bound, by no more than three agents' slots and their like.
     assert!(counts.tasks_queued <= 24 + 3 * 3 * 2, "{counts:?}");
     assert!(counts.builds_ended <= 4 && counts.tokens <= 2, "{counts:?}");
+    assert!(fleet.machine.durable().manifests().len() <= 3);
+}
+
+/// What agents are told of the cache holds, and memberships are numbered upwards.
+fn check_cache(fleet: &Fleet, last: &mut ShardEpoch) {
+    for (session, order) in &fleet.sent {
+        match order {
+            Order::Shards { shards } => {
+                assert!(shards.epoch >= *last, "{} after {last}", shards.epoch);
+                *last = shards.epoch;
+            }
+            Order::Offer { cache: Some(hints), work, .. } => {
+                assert!(!work.spec.from_scratch && hints.grant.is_empty());
+                let holders = hints.manifest.iter().flat_map(|hint| &hint.holders);
+                for holder in holders {
+                    let status = fleet.machine.agents().find(|status| *status.agent == holder.agent);
+                    // One that attached anew in the same step may have been named before.
+                    assert!(status.is_none_or(|status| status.session != *session), "it is told of itself");
+                }
+            }
+            _ => {}
+        }
+    }
 }
 
 /// One healthy agent for each region, and time: everything ends.
@@ -303,11 +342,12 @@ proptest! {
 
     #[test]
     fn any_sequence_of_inputs_keeps_every_promise(ops in prop::collection::vec(op(), 1..120)) {
-        let mut fleet = Fleet::with(limits());
+        let (mut fleet, mut last) = (Fleet::with(limits()), ShardEpoch::default());
         for op in ops {
             run(&mut fleet, op);
             fleet.check_no_task_is_lost();
             check_load(&fleet);
+            check_cache(&fleet, &mut last);
             fleet.sent.clear();
         }
         fleet.check_replay();

@@ -114,7 +114,7 @@ impl Scripted {
     /// When none comes in time.
     pub async fn take(&mut self) -> anyhow::Result<(Work, Fence)> {
         let offered = |order: &Order| match order {
-            Order::Offer { work, placement } => Some((Work::clone(work), *placement)),
+            Order::Offer { work, placement, .. } => Some((Work::clone(work), *placement)),
             _ => None,
         };
         let (work, placement) = self.order(offered).await?;
@@ -212,7 +212,7 @@ async fn open(
 ) -> anyhow::Result<(mpsc::Sender<v1::AgentMessage>, Streaming<v1::CoordinatorMessage>)> {
     let (to, messages) = mpsc::channel(QUEUED_MAX);
     let (host, version, sandbox) = (HOST.into(), VERSION.into(), Sandbox::default());
-    let offer = AgentOffer { host, slots, cores: 1, version, sandbox };
+    let offer = AgentOffer { host, slots, cores: 1, version, sandbox, cache: None };
     to.send((&AgentSaid::Hello { offer, held: Vec::new() }).into()).await?;
     let from = AgentsClient::new(channel.clone()).attach(ReceiverStream::new(messages)).await?;
     Ok((to, from.into_inner()))

@@ -5,11 +5,15 @@ use std::collections::{BTreeMap, VecDeque};
 use meridian_core::{
     attempt::{Attempt, AttemptEffect, AttemptInput, AttemptLimits, AttemptState},
     build::{Artifact, Receipt, Resolution, Source},
+    cache::{
+        manifest_ref::ManifestRef,
+        offer::{CacheKey, CacheOffer},
+    },
     digest::Digest,
     id::{AgentId, Epoch, Fence, SessionId, TaskId},
     machine::{
-        effect::{Effect, Work},
-        input::{AgentOffer, Failure, FailureKind, Input, Outcome},
+        effect::{Effect, Order, Work},
+        input::{AgentOffer, Failure, FailureKind, Input, Observation, Outcome},
         record::TaskKind,
     },
     quantity::{ByteCount, Millis},
@@ -31,6 +35,7 @@ pub struct Agent {
     session: Option<SessionId>,
     epoch: Epoch,
     renew_at: Mono,
+    residency: Vec<Digest>,
     /// Orders on their way here.
     pub inbox: VecDeque<(SessionId, Effect)>,
     /// Messages on their way to the coordinator.
@@ -56,6 +61,7 @@ impl Agent {
             session: None,
             epoch: Epoch(0),
             renew_at: Mono(0),
+            residency: Vec::new(),
             inbox: VecDeque::new(),
             outbox: VecDeque::new(),
         }
@@ -82,6 +88,7 @@ impl Agent {
             cores: 2,
             version: "simulated".to_owned(),
             sandbox: Sandbox::default(),
+            cache: Some(cache_offer(&self.id)),
         };
         let held = self.held();
         self.outbox.push_back(Input::Attach { session, agent: self.id.clone(), offer, held });
@@ -139,6 +146,17 @@ impl Agent {
 
     fn take_order(&mut self, now: Now, effect: Effect, draws: &mut Draws) {
         let meridian_core::machine::effect::Action::Send { order, .. } = effect.action else { return };
+        if let Order::Settled { task, fence, accepted: true } = &order
+            && let Some(session) = self.session
+        {
+            // Resolve tasks too: what cannot be is passed over.
+            let (task, fence, manifest) = (task.clone(), *fence, manifest_of(task, *fence));
+            self.outbox.push_back(Input::ManifestMade { session, task, fence, manifest });
+            self.residency.push(manifest.digest);
+            let residency = self.residency.clone();
+            let observation = Observation { residency, ..Observation::default() };
+            self.outbox.push_back(Input::Observe { session, observation });
+        }
         let Some((task, input)) = AttemptInput::of_order(order) else { return };
         if matches!(input, AttemptInput::Offered { .. }) {
             self.attempts
@@ -218,6 +236,20 @@ impl Agent {
             self.outbox.extend(twice);
         }
     }
+}
+
+fn cache_offer(agent: &AgentId) -> CacheOffer {
+    let address = format!("{}.{}.test:7444", agent.name, agent.region).parse().ok();
+    CacheOffer {
+        address,
+        key: CacheKey::new(*Digest::of(agent.to_string().as_bytes()).as_bytes()),
+        weight: 8,
+    }
+}
+
+fn manifest_of(task: &TaskId, fence: Fence) -> ManifestRef {
+    let digest = Digest::of(format!("manifest of {task} {fence}").as_bytes());
+    ManifestRef { digest, size: ByteCount(500), entries: 3, bytes: ByteCount(70_000) }
 }
 
 /// What a run will end with: mostly a result that names its task and lease.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use meridian_core::{
     id::{Epoch, JournalIndex, RequestId},
     machine::{
-        Durable, Limits, Machine,
+        CachePolicy, Durable, Limits, Machine,
         effect::{Action, Effect},
         event::Event,
         input::Input,
@@ -42,6 +42,7 @@ impl std::fmt::Debug for Coordinator {
 fn limits() -> Limits {
     Limits {
         builds_kept: 100,
+        cache: CachePolicy { manifests_max: 3, ..CachePolicy::default() },
         attempts_max: 1_000,
         losses_max: 1_000,
         placements_max: 10_000,

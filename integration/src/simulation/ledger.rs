@@ -50,6 +50,10 @@ impl Ledger {
                     self.findings.push(format!("{task} has a result under {fence} that nobody reported"));
                 }
             }
+            EventKind::ManifestMade { task, fence, .. } if self.results.get(task) != Some(fence) => {
+                self.doubled += 1;
+                self.findings.push(format!("{task} has a manifest under {fence}, which is not its result's"));
+            }
             _ => {}
         }
     }

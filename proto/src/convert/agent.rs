@@ -1,13 +1,17 @@
 //! What an agent says on its stream.
 
 use meridian_core::{
+    cache::manifest_ref::ManifestRef,
     id::{Fence, PlacementNumber, SessionId, TaskId},
-    machine::input::{AgentOffer, Input, Observation, Outcome, Progress},
+    machine::{
+        RESIDENCY_MAX,
+        input::{AgentOffer, Input, Observation, Outcome, Progress},
+    },
     quantity::ByteCount,
     sandbox::Sandbox,
 };
 
-use super::field::{ConvertError, message, required, text};
+use super::field::{ConvertError, digests, digests_bytes, message, optional, required, text};
 use crate::v1;
 
 /// What an agent said, checked for its shape. Whose stream it came on is the listener's knowledge.
@@ -61,6 +65,15 @@ pub enum AgentSaid {
         /// How.
         outcome: Box<Outcome>,
     },
+    /// Which cache entries a build used whose result was accepted.
+    ManifestMade {
+        /// The task.
+        task: TaskId,
+        /// Under which lease it was built.
+        fence: Fence,
+        /// The manifest.
+        manifest: ManifestRef,
+    },
     /// It takes no new work.
     Drain,
     /// It answers a probe.
@@ -87,6 +100,9 @@ impl AgentSaid {
             Self::Decline { task, placement, why } => Input::Decline { session, task, placement, why },
             Self::Renewal { held } => Input::Renew { session, held },
             Self::Progressed { task, fence, progress } => Input::Progress { session, task, fence, progress },
+            Self::ManifestMade { task, fence, manifest } => {
+                Input::ManifestMade { session, task, fence, manifest }
+            }
             Self::Drain => Input::Drain { session },
             other @ (Self::Hello { .. } | Self::Observed(_) | Self::Report { .. } | Self::Echo { .. }) => {
                 return Err(Box::new(other));
@@ -102,11 +118,7 @@ impl From<&AgentSaid> for v1::AgentMessage {
             AgentSaid::Hello { offer, held } => {
                 Message::Hello(v1::Hello { offer: Some(offer.into()), held: leases(held) })
             }
-            AgentSaid::Observed(observation) => Message::Observation(v1::Observation {
-                disk_free: observation.disk_free.map(|bytes| bytes.0),
-                cache_hits: observation.cache_hits,
-                cache_lookups: observation.cache_lookups,
-            }),
+            AgentSaid::Observed(observation) => Message::Observation(observation.into()),
             AgentSaid::Lease { task, placement } => {
                 Message::Lease(v1::LeaseRequest { task: task.to_string(), placement: placement.0 })
             }
@@ -123,6 +135,10 @@ impl From<&AgentSaid> for v1::AgentMessage {
             AgentSaid::Report { task, fence, outcome } => Message::Report(v1::Report {
                 lease: Some(lease_message(task, *fence)),
                 outcome: Some(outcome.as_ref().into()),
+            }),
+            AgentSaid::ManifestMade { task, fence, manifest } => Message::ManifestMade(v1::ManifestMade {
+                lease: Some(lease_message(task, *fence)),
+                manifest: Some(manifest.into()),
             }),
             AgentSaid::Drain => Message::Drain(v1::Drain {}),
             AgentSaid::Echo { number, received_wall_us, sent_wall_us } => Message::Echo(v1::Echo {
@@ -145,13 +161,9 @@ impl TryFrom<v1::AgentMessage> for AgentSaid {
                 offer: message(hello.offer, "hello.offer")?,
                 held: held(hello.held, "hello.held")?,
             },
-            Message::Observation(observation) => Self::Observed(Observation {
-                rtt_us: None,
-                clock_offset_us: None,
-                disk_free: observation.disk_free.map(ByteCount),
-                cache_hits: observation.cache_hits,
-                cache_lookups: observation.cache_lookups,
-            }),
+            Message::Observation(observation) => Self::Observed(
+                observation.try_into().map_err(|error: ConvertError| error.within("observation"))?,
+            ),
             Message::Lease(request) => Self::Lease {
                 task: text(&request.task, "lease.task")?,
                 placement: PlacementNumber(request.placement),
@@ -169,6 +181,12 @@ impl TryFrom<v1::AgentMessage> for AgentSaid {
             Message::Report(report) => {
                 let (task, fence) = lease(required(report.lease, "report.lease")?, "report.lease.task")?;
                 Self::Report { task, fence, outcome: Box::new(message(report.outcome, "report.outcome")?) }
+            }
+            Message::ManifestMade(made) => {
+                let lease_made = required(made.lease, "manifest_made.lease")?;
+                let (task, fence) = lease(lease_made, "manifest_made.lease.task")?;
+                let manifest = message(made.manifest, "manifest_made.manifest")?;
+                Self::ManifestMade { task, fence, manifest }
             }
             Message::Drain(_) => Self::Drain,
             Message::Echo(v1::Echo { number, received_wall_us, sent_wall_us }) => {
@@ -194,6 +212,36 @@ fn held(wire: Vec<v1::Lease>, field: &'static str) -> Result<Vec<(TaskId, Fence)
     wire.into_iter().map(|wire| lease(wire, field)).collect()
 }
 
+/// Round trip and clock offset are the coordinator's own measurements and stay here.
+impl From<&Observation> for v1::Observation {
+    fn from(observation: &Observation) -> Self {
+        Self {
+            disk_free: observation.disk_free.map(|bytes| bytes.0),
+            cache_hits: observation.cache_hits,
+            cache_lookups: observation.cache_lookups,
+            residency: digests_bytes(&observation.residency),
+            shard: observation.shard.as_ref().map(Into::into),
+        }
+    }
+}
+
+impl TryFrom<v1::Observation> for Observation {
+    type Error = ConvertError;
+
+    fn try_from(mut wire: v1::Observation) -> Result<Self, ConvertError> {
+        wire.residency.truncate(RESIDENCY_MAX);
+        Ok(Self {
+            rtt_us: None,
+            clock_offset_us: None,
+            disk_free: wire.disk_free.map(ByteCount),
+            cache_hits: wire.cache_hits,
+            cache_lookups: wire.cache_lookups,
+            residency: digests(&wire.residency, "residency")?,
+            shard: wire.shard.map(Into::into),
+        })
+    }
+}
+
 impl From<&AgentOffer> for v1::AgentOffer {
     fn from(offer: &AgentOffer) -> Self {
         Self {
@@ -205,6 +253,7 @@ impl From<&AgentOffer> for v1::AgentOffer {
                 kind: offer.sandbox.kind.clone(),
                 features: offer.sandbox.features.clone(),
             }),
+            cache: offer.cache.as_ref().map(Into::into),
         }
     }
 }
@@ -225,7 +274,8 @@ impl TryFrom<v1::AgentOffer> for AgentOffer {
         if !sandbox.is_well_formed() {
             return Err(ConvertError::new("sandbox", "is not a kind and a sorted list of features"));
         }
+        let cache = optional(wire.cache, "cache")?;
         let v1::AgentOffer { host, slots, cores, version, .. } = wire;
-        Ok(Self { host, slots, cores, version, sandbox })
+        Ok(Self { host, slots, cores, version, sandbox, cache })
     }
 }

@@ -1,6 +1,9 @@
 //! What the coordinator says on an agent's stream.
 
+use std::sync::Arc;
+
 use meridian_core::{
+    cache::{hints::CacheHints, shards::Shards},
     id::{Epoch, Fence, PlacementNumber},
     machine::effect::{Order, Work},
     quantity::Millis,
@@ -48,9 +51,11 @@ impl From<&Order> for v1::coordinator_message::Message {
             Order::Welcome { lease, renew_every } => {
                 Self::Welcome(v1::Welcome { lease_ms: lease.0, renew_every_ms: renew_every.0 })
             }
-            Order::Offer { work, placement } => {
-                Self::Offer(v1::Offer { work: Some(work.as_ref().into()), placement: placement.0 })
-            }
+            Order::Offer { work, placement, cache } => Self::Offer(v1::Offer {
+                work: Some(work.as_ref().into()),
+                placement: placement.0,
+                cache: cache.as_deref().map(Into::into),
+            }),
             Order::Grant { task, placement, fence } => {
                 Self::Grant(v1::Grant { task: task.to_string(), placement: placement.0, fence: fence.0 })
             }
@@ -62,6 +67,7 @@ impl From<&Order> for v1::coordinator_message::Message {
             Order::Settled { task, fence, accepted } => {
                 Self::Settled(v1::Settled { task: task.to_string(), fence: fence.0, accepted: *accepted })
             }
+            Order::Shards { shards } => Self::Shards(shards.as_ref().into()),
         }
     }
 }
@@ -80,6 +86,7 @@ impl TryFrom<v1::CoordinatorMessage> for CoordinatorSaid {
             Message::Offer(offer) => Order::Offer {
                 work: Box::new(message(offer.work, "offer.work")?),
                 placement: PlacementNumber(offer.placement),
+                cache: readable(offer.cache),
             },
             Message::Grant(grant) => Order::Grant {
                 task: text(&grant.task, "grant.task")?,
@@ -96,9 +103,18 @@ impl TryFrom<v1::CoordinatorMessage> for CoordinatorSaid {
                 fence: Fence(settled.fence),
                 accepted: settled.accepted,
             },
+            Message::Shards(shards) => {
+                let shards = Shards::try_from(shards).map_err(|error| error.within("shards"))?;
+                Order::Shards { shards: Arc::new(shards) }
+            }
         };
         Ok(Self::Order { epoch: Epoch(wire.epoch), sequence: wire.sequence, order })
     }
+}
+
+/// Hints that this version cannot read, such as of a scope that came later, are no reason to refuse the work.
+fn readable(hints: Option<v1::CacheHints>) -> Option<Box<CacheHints>> {
+    hints.and_then(|hints| hints.try_into().ok()).map(Box::new)
 }
 
 impl From<&Work> for v1::Work {

@@ -6,8 +6,12 @@
 use bytes::Bytes;
 use meridian_core::{
     build::{BuildSpec, Resolution},
+    cache::{
+        lineage::{Lineage, LineageKey},
+        manifest_ref::ManifestRef,
+    },
     digest::Digest,
-    id::{BuildId, Epoch, Fence, IdempotencyKey, PlacementNumber, TaskId},
+    id::{AgentId, BuildId, Epoch, Fence, IdempotencyKey, PlacementNumber, TaskId},
     keyring::KeyId,
     machine::{
         event::{Event, EventKind},
@@ -139,6 +143,14 @@ fn placement_withdrawn(task: &TaskId, placement: PlacementNumber, why: &str) -> 
     wire::PlacementWithdrawn { task: task.to_string(), placement: placement.0, why: why.to_owned() }
 }
 
+fn lease_granted(task: &TaskId, agent: &AgentId, fence: Fence) -> wire::LeaseGranted {
+    wire::LeaseGranted { task: task.to_string(), agent: agent.to_string(), fence: fence.0 }
+}
+
+fn attempt_failed(task: &TaskId, fence: Fence, failure: &Failure) -> wire::AttemptFailed {
+    wire::AttemptFailed { task: task.to_string(), fence: fence.0, failure: Some(failure.into()) }
+}
+
 fn source_resolved(task: &TaskId, fence: Fence, resolution: &Resolution) -> wire::SourceResolved {
     wire::SourceResolved { task: task.to_string(), fence: fence.0, resolution: Some(resolution.into()) }
 }
@@ -153,6 +165,37 @@ fn key_revoked(key: &KeyId, since: Wall) -> wire::KeyRevoked {
 
 fn identity_revoked(identity: &TokenGrant, since: Wall) -> wire::IdentityRevoked {
     wire::IdentityRevoked { identity: Some(identity.into()), since_ms: since.0 }
+}
+
+fn manifest_made(
+    task: &TaskId,
+    fence: Fence,
+    lineage: &Lineage,
+    manifest: &ManifestRef,
+) -> wire::ManifestMade {
+    let (lineage, manifest) = (Some(lineage.into()), Some(manifest.into()));
+    wire::ManifestMade { task: task.to_string(), fence: fence.0, lineage, manifest }
+}
+
+fn made_manifest(event: wire::ManifestMade) -> Result<EventKind, ConvertError> {
+    Ok(EventKind::ManifestMade {
+        task: text(&event.task, "manifest_made.task")?,
+        fence: Fence(event.fence),
+        lineage: message(event.lineage, "manifest_made.lineage")?,
+        manifest: message(event.manifest, "manifest_made.manifest")?,
+    })
+}
+
+fn submitted_build(event: wire::BuildSubmitted) -> Result<EventKind, ConvertError> {
+    Ok(EventKind::BuildSubmitted {
+        build: text(&event.build, "build_submitted.build")?,
+        key: IdempotencyKey::new(&event.key)
+            .map_err(|error| ConvertError::new("build_submitted.key", error))?,
+        request_digest: digest(&event.request_digest, "build_submitted.request_digest")?,
+        spec: Box::new(message(event.spec, "build_submitted.spec")?),
+        traceparent: trace(&event.traceparent, "build_submitted.traceparent")?,
+        requester: requester(event.requester.as_deref(), "build_submitted.requester")?,
+    })
 }
 
 fn revoked_identity(event: wire::IdentityRevoked) -> Result<EventKind, ConvertError> {
@@ -182,16 +225,12 @@ impl From<&EventKind> for v1::event::Kind {
             EventKind::PlacementWithdrawn { task, placement, why } => {
                 Self::PlacementWithdrawn(placement_withdrawn(task, *placement, why))
             }
-            EventKind::LeaseGranted { task, agent, fence } => Self::LeaseGranted(wire::LeaseGranted {
-                task: task.to_string(),
-                agent: agent.to_string(),
-                fence: fence.0,
-            }),
-            EventKind::AttemptFailed { task, fence, failure } => Self::AttemptFailed(wire::AttemptFailed {
-                task: task.to_string(),
-                fence: fence.0,
-                failure: Some(failure.into()),
-            }),
+            EventKind::LeaseGranted { task, agent, fence } => {
+                Self::LeaseGranted(lease_granted(task, agent, *fence))
+            }
+            EventKind::AttemptFailed { task, fence, failure } => {
+                Self::AttemptFailed(attempt_failed(task, *fence, failure))
+            }
             EventKind::SourceResolved { task, fence, resolution } => {
                 Self::SourceResolved(source_resolved(task, *fence, resolution))
             }
@@ -226,6 +265,12 @@ impl From<&EventKind> for v1::event::Kind {
             EventKind::IdentityRevoked { identity, since } => {
                 Self::IdentityRevoked(identity_revoked(identity, *since))
             }
+            EventKind::ManifestMade { task, fence, lineage, manifest } => {
+                Self::ManifestMade(manifest_made(task, *fence, lineage, manifest))
+            }
+            EventKind::ManifestForgotten { lineage } => {
+                Self::ManifestForgotten(wire::ManifestForgotten { lineage: digest_bytes(&lineage.0) })
+            }
         }
     }
 }
@@ -237,15 +282,7 @@ impl TryFrom<v1::event::Kind> for EventKind {
         use v1::event::Kind as Wire;
         Ok(match wire {
             Wire::EpochBegan(e) => Self::EpochBegan { epoch: Epoch(e.epoch) },
-            Wire::BuildSubmitted(e) => Self::BuildSubmitted {
-                build: text(&e.build, "build_submitted.build")?,
-                key: IdempotencyKey::new(&e.key)
-                    .map_err(|error| ConvertError::new("build_submitted.key", error))?,
-                request_digest: digest(&e.request_digest, "build_submitted.request_digest")?,
-                spec: Box::new(message(e.spec, "build_submitted.spec")?),
-                traceparent: trace(&e.traceparent, "build_submitted.traceparent")?,
-                requester: requester(e.requester.as_deref(), "build_submitted.requester")?,
-            },
+            Wire::BuildSubmitted(e) => submitted_build(e)?,
             Wire::TaskPlaced(e) => Self::TaskPlaced {
                 task: text(&e.task, "task_placed.task")?,
                 placement: message(e.placement, "task_placed.placement")?,
@@ -301,6 +338,11 @@ impl TryFrom<v1::event::Kind> for EventKind {
             }
             Wire::KeyForgotten(e) => Self::KeyForgotten { key: KeyId(digest(&e.key, "key_forgotten.key")?) },
             Wire::IdentityRevoked(e) => revoked_identity(e)?,
+            Wire::ManifestMade(e) => made_manifest(e)?,
+            Wire::ManifestForgotten(e) => {
+                let lineage = LineageKey(digest(&e.lineage, "manifest_forgotten.lineage")?);
+                Self::ManifestForgotten { lineage }
+            }
         })
     }
 }

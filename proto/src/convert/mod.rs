@@ -8,6 +8,7 @@
 pub mod agent;
 pub mod attestation;
 pub mod build;
+pub mod cache;
 pub mod coordinator;
 pub mod field;
 pub mod journal;

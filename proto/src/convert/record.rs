@@ -3,8 +3,8 @@
 use meridian_core::{
     id::{BuildId, Epoch, Fence, IdempotencyKey, JournalIndex, PlacementNumber, TaskId},
     machine::record::{
-        BuildRecord, BuildState, Counters, ProjectRecord, Record, RevokedIdentity, TaskRecord, TaskState,
-        TaskStep, TokenGrant, TokenRecord,
+        BuildRecord, BuildState, Counters, ManifestRecord, ProjectRecord, Record, RevokedIdentity,
+        TaskRecord, TaskState, TaskStep, TokenGrant, TokenRecord,
     },
     time::Wall,
 };
@@ -40,6 +40,7 @@ impl From<&Record> for v1::Record {
                 let identity = Some(identity.into());
                 wire::Record::Revoked(wire::RevokedIdentity { identity, since_ms: since.0 })
             }
+            Record::Manifest(manifest) => wire::Record::Manifest(manifest.into()),
         };
         Self { record: Some(record) }
     }
@@ -75,6 +76,39 @@ impl TryFrom<v1::Record> for Record {
                 identity: message(revoked.identity, "revoked.identity")?,
                 since: Wall(revoked.since_ms),
             }),
+            Wire::Manifest(manifest) => {
+                let manifest =
+                    ManifestRecord::try_from(manifest).map_err(|error| error.within("manifest"))?;
+                Self::Manifest(manifest)
+            }
+        })
+    }
+}
+
+impl From<&ManifestRecord> for v1::record::Manifest {
+    fn from(record: &ManifestRecord) -> Self {
+        Self {
+            lineage: Some((&record.lineage).into()),
+            manifest: Some((&record.manifest).into()),
+            task: record.task.to_string(),
+            agent: record.agent.to_string(),
+            made: record.made.0,
+            at_ms: record.at.0,
+        }
+    }
+}
+
+impl TryFrom<v1::record::Manifest> for ManifestRecord {
+    type Error = ConvertError;
+
+    fn try_from(wire: v1::record::Manifest) -> Result<Self, ConvertError> {
+        Ok(Self {
+            lineage: message(wire.lineage, "lineage")?,
+            manifest: message(wire.manifest, "manifest")?,
+            task: text(&wire.task, "task")?,
+            agent: text(&wire.agent, "agent")?,
+            made: JournalIndex(wire.made),
+            at: Wall(wire.at_ms),
         })
     }
 }

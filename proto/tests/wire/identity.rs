@@ -1,10 +1,19 @@
 //! What goes out comes in again, and bytes from anywhere never panic.
 
+use std::{collections::BTreeSet, sync::Arc};
+
 use meridian_core::{
-    id::Epoch,
+    cache::{
+        hints::{CacheHints, ManifestHint, ManifestHolder},
+        offer::{CacheKey, CacheOffer, WEIGHT_MAX},
+        peer_address::PeerAddress,
+        scope::{Scope, TaskScopes},
+        shards::{REPLICAS_MAX, RegionShards, ShardEpoch, ShardMember, Shards},
+    },
+    id::{AgentId, Epoch},
     machine::{
         effect::{Order, Work},
-        input::{AgentOffer, Observation, Phase, Progress},
+        input::{AgentOffer, Observation, Phase, Progress, ShardFigures},
     },
     quantity::{ByteCount, Millis},
     sandbox::Sandbox,
@@ -21,26 +30,72 @@ use proptest::{collection::vec, option, prelude::*};
 use prost::Message;
 
 use crate::strategies::{
-    event, fence, number, outcome, record, requester, resolution, spec, task, task_kind, traceparent,
+    agent, digest, event, fence, manifest, number, outcome, record, requester, resolution, spec, task,
+    task_kind, traceparent,
 };
 
-fn agent_said() -> BoxedStrategy<AgentSaid> {
-    let held = || vec((task(), fence()), 0..3);
-    let sandbox = ("[a-z]{1,9}", vec("[a-z0-9-]{1,9}", 0..4))
-        .prop_map(|(kind, features)| Sandbox::new(&kind, features));
-    let offer = ("[a-z]{1,9}/[a-z0-9]{1,9}", any::<u32>(), any::<u32>(), "[ -~]{0,9}", sandbox).prop_map(
-        |(host, slots, cores, version, sandbox)| AgentOffer { host, slots, cores, version, sandbox },
-    );
-    let observation =
-        (option::of(any::<u64>()), any::<u64>(), any::<u64>()).prop_map(|(free, hits, lookups)| {
-            AgentSaid::Observed(Observation {
-                rtt_us: None,
-                clock_offset_us: None,
-                disk_free: free.map(ByteCount),
-                cache_hits: hits,
-                cache_lookups: lookups,
-            })
-        });
+fn address() -> BoxedStrategy<PeerAddress> {
+    ("[a-z0-9.-]{1,9}", 1..=u16::MAX)
+        .prop_map(|(host, port)| format!("{host}:{port}").parse().unwrap())
+        .boxed()
+}
+
+fn cache_key() -> BoxedStrategy<CacheKey> {
+    any::<[u8; 32]>().prop_map(CacheKey::new).boxed()
+}
+
+fn cache_offer() -> BoxedStrategy<CacheOffer> {
+    (option::of(address()), cache_key(), any::<u32>())
+        .prop_map(|(address, key, weight)| CacheOffer { address, key, weight })
+        .boxed()
+}
+
+fn scope() -> BoxedStrategy<Scope> {
+    let name = "[a-z0-9][a-z0-9._-]{0,8}";
+    let any_team =
+        |scope: &'static str| name.prop_map(move |team| format!("{team}/{scope}").parse().unwrap());
+    let member = (name, name).prop_map(|(team, name)| format!("{team}/member/{name}").parse().unwrap());
+    prop_oneof![any_team("trusted"), any_team("unnamed"), member].boxed()
+}
+
+fn hints() -> BoxedStrategy<Box<CacheHints>> {
+    let holder = (agent(), address(), cache_key()).prop_map(|(agent, address, key)| ManifestHolder {
+        agent,
+        address,
+        key,
+    });
+    let hint = (manifest(), any::<u32>(), vec(holder, 0..3))
+        .prop_map(|(manifest, distance, holders)| ManifestHint { manifest, distance, holders });
+    (scope(), vec(scope(), 0..3), option::of(hint), vec(any::<u8>(), 0..9))
+        .prop_map(|(writes, reads, manifest, grant)| {
+            Box::new(CacheHints { scopes: TaskScopes { writes, reads }, manifest, grant })
+        })
+        .boxed()
+}
+
+fn shards() -> BoxedStrategy<Arc<Shards>> {
+    let agents = proptest::collection::btree_map(agent(), (address(), 1..=WEIGHT_MAX), 0..6);
+    let revoked = proptest::collection::btree_set(agent(), 0..4);
+    (any::<[u64; 2]>(), agents, 1..=REPLICAS_MAX, revoked)
+        .prop_map(|([leader, change], agents, replicas, revoked)| {
+            let regions: BTreeSet<_> = agents.keys().map(|agent| agent.region.clone()).collect();
+            let regions = regions.into_iter().map(|region| {
+                let of_region = agents.iter().filter(|(agent, _)| agent.region == region);
+                let member = |(agent, (address, weight)): (&AgentId, &(PeerAddress, u32))| ShardMember {
+                    agent: agent.clone(),
+                    address: address.clone(),
+                    weight: *weight,
+                };
+                let members = of_region.map(member).collect();
+                RegionShards::new(region, replicas, members).unwrap()
+            });
+            let epoch = ShardEpoch { leader: Epoch(leader), change };
+            Arc::new(Shards::new(epoch, regions.collect(), revoked).unwrap())
+        })
+        .boxed()
+}
+
+fn progress() -> BoxedStrategy<Progress> {
     let phase = prop_oneof![
         Just(Phase::Preflight),
         Just(Phase::Toolchain),
@@ -49,8 +104,42 @@ fn agent_said() -> BoxedStrategy<AgentSaid> {
         Just(Phase::Compile),
         Just(Phase::Upload),
     ];
-    let progress = (phase, any::<u64>(), any::<u64>(), ".{0,9}")
-        .prop_map(|(phase, done, total, detail)| Progress { phase, done, total, detail });
+    (phase, any::<u64>(), any::<u64>(), ".{0,9}")
+        .prop_map(|(phase, done, total, detail)| Progress { phase, done, total, detail })
+        .boxed()
+}
+
+fn agent_said() -> BoxedStrategy<AgentSaid> {
+    let held = || vec((task(), fence()), 0..3);
+    let sandbox = ("[a-z]{1,9}", vec("[a-z0-9-]{1,9}", 0..4))
+        .prop_map(|(kind, features)| Sandbox::new(&kind, features));
+    let machine = ("[a-z]{1,9}/[a-z0-9]{1,9}", any::<u32>(), any::<u32>(), "[ -~]{0,9}");
+    let offer = (machine, sandbox, option::of(cache_offer())).prop_map(
+        |((host, slots, cores, version), sandbox, cache)| AgentOffer {
+            host,
+            slots,
+            cores,
+            version,
+            sandbox,
+            cache,
+        },
+    );
+    let shard = any::<[u64; 2]>()
+        .prop_map(|[held, capacity]| ShardFigures { held: ByteCount(held), capacity: ByteCount(capacity) });
+    let figures = (option::of(any::<u64>()), any::<u64>(), any::<u64>());
+    let observation = (figures, vec(digest(), 0..4), option::of(shard)).prop_map(
+        |((free, hits, lookups), residency, shard)| {
+            AgentSaid::Observed(Observation {
+                rtt_us: None,
+                clock_offset_us: None,
+                disk_free: free.map(ByteCount),
+                cache_hits: hits,
+                cache_lookups: lookups,
+                residency,
+                shard,
+            })
+        },
+    );
     prop_oneof![
         (offer, held()).prop_map(|(offer, held)| AgentSaid::Hello { offer, held }),
         observation,
@@ -61,13 +150,18 @@ fn agent_said() -> BoxedStrategy<AgentSaid> {
             why
         }),
         held().prop_map(|held| AgentSaid::Renewal { held }),
-        (task(), fence(), progress).prop_map(|(task, fence, progress)| AgentSaid::Progressed {
+        (task(), fence(), progress()).prop_map(|(task, fence, progress)| AgentSaid::Progressed {
             task,
             fence,
             progress
         }),
         (task(), fence(), outcome().prop_map(Box::new))
             .prop_map(|(task, fence, outcome)| AgentSaid::Report { task, fence, outcome }),
+        (task(), fence(), manifest()).prop_map(|(task, fence, manifest)| AgentSaid::ManifestMade {
+            task,
+            fence,
+            manifest
+        }),
         Just(AgentSaid::Drain),
         any::<[u64; 3]>().prop_map(|[number, received_wall_us, sent_wall_us]| AgentSaid::Echo {
             number,
@@ -90,7 +184,11 @@ fn coordinator_said() -> BoxedStrategy<CoordinatorSaid> {
             lease: Millis(lease),
             renew_every: Millis(renew_every),
         }),
-        (work, number()).prop_map(|(work, placement)| Order::Offer { work, placement }),
+        (work, number(), option::of(hints())).prop_map(|(work, placement, cache)| Order::Offer {
+            work,
+            placement,
+            cache
+        }),
         (task(), number(), fence()).prop_map(|(task, placement, fence)| Order::Grant {
             task,
             placement,
@@ -106,6 +204,7 @@ fn coordinator_said() -> BoxedStrategy<CoordinatorSaid> {
             fence,
             accepted
         }),
+        shards().prop_map(|shards| Order::Shards { shards }),
     ];
     prop_oneof![
         (any::<u64>(), any::<u64>(), order).prop_map(|(epoch, sequence, order)| CoordinatorSaid::Order {

@@ -1,7 +1,18 @@
 //! What is refused, and that the error names the field.
 
 use bytes::Bytes;
-use meridian_core::{build::BuildSpec, id::SessionId, machine::input::Input};
+use meridian_core::{
+    build::BuildSpec,
+    cache::shards::Shards,
+    id::SessionId,
+    machine::{
+        RESIDENCY_MAX,
+        effect::{Order, Work},
+        event::EventKind,
+        input::{AgentOffer, Input, Observation},
+        record::TaskKind,
+    },
+};
 use meridian_proto::{
     convert::{
         agent::AgentSaid,
@@ -142,4 +153,100 @@ fn only_what_needs_nothing_else_is_an_input_by_itself() {
     assert_eq!(AgentSaid::Drain.into_input(session), Ok(Input::Drain { session }));
     let echo = AgentSaid::Echo { number: 1, received_wall_us: 2, sent_wall_us: 3 };
     assert_eq!(echo.clone().into_input(session), Err(Box::new(echo)));
+}
+
+/// An offer of some work, as it goes over the wire.
+fn offer_with(cache: Option<v1::CacheHints>) -> v1::CoordinatorMessage {
+    let (_, submitted) =
+        samples::events().into_iter().find(|(name, _)| *name == "build_submitted_tree").unwrap();
+    let EventKind::BuildSubmitted { spec, .. } = submitted.kind else { unreachable!() };
+    let work = Work {
+        task: "acme/web/17/1".parse().unwrap(),
+        kind: TaskKind::Resolve,
+        spec: *spec,
+        resolution: None,
+        traceparent: None,
+        requester: None,
+    };
+    let offer = v1::Offer { work: Some((&work).into()), placement: 4, cache };
+    let message = Some(v1::coordinator_message::Message::Offer(offer));
+    v1::CoordinatorMessage { epoch: 1, sequence: 1, message }
+}
+
+#[test]
+fn hints_that_an_agent_cannot_read_cost_the_hints_and_not_the_work() {
+    let hints = v1::CacheHints {
+        writes: "acme/trusted".to_owned(),
+        reads: vec!["acme/trusted".to_owned()],
+        manifest: None,
+        grant: Bytes::new(),
+    };
+    let hinted = |cache: Option<v1::CacheHints>| match CoordinatorSaid::try_from(offer_with(cache)) {
+        Ok(CoordinatorSaid::Order { order: Order::Offer { cache, .. }, .. }) => cache.is_some(),
+        other => panic!("{other:?}"),
+    };
+    assert!(hinted(Some(hints.clone())));
+    assert!(!hinted(None), "an earlier coordinator gives none");
+    let later = v1::CacheHints { writes: "acme/protected/main".to_owned(), ..hints.clone() };
+    assert!(!hinted(Some(later)));
+    let holder =
+        v1::ManifestHolder { agent: "eu/a".to_owned(), address: "a:0".to_owned(), key: Bytes::new() };
+    let manifest = v1::ManifestHint { manifest: None, distance: 0, holders: vec![holder] };
+    assert!(!hinted(Some(v1::CacheHints { manifest: Some(manifest), ..hints })));
+}
+
+#[test]
+fn an_offer_of_an_earlier_agent_has_no_cache_and_one_that_is_wrong_is_named() {
+    let offer = |cache| v1::AgentOffer {
+        host: "linux/amd64".to_owned(),
+        slots: 1,
+        cores: 1,
+        version: "0.1.0".to_owned(),
+        sandbox: None,
+        cache,
+    };
+    assert_eq!(AgentOffer::try_from(offer(None)).unwrap().cache, None);
+    let key = Bytes::from(vec![7; 32]);
+    let refused = |cache| AgentOffer::try_from(offer(Some(cache))).unwrap_err().to_string();
+    let fetches = v1::CacheOffer { address: String::new(), key: key.clone(), weight: 0 };
+    assert!(AgentOffer::try_from(offer(Some(fetches.clone()))).is_ok());
+    assert!(
+        refused(v1::CacheOffer { address: "a".into(), ..fetches.clone() })
+            .starts_with("field cache.address: ")
+    );
+    let short = v1::CacheOffer { key: key.slice(1..), ..fetches };
+    assert_eq!(refused(short), "field cache.key: a key has 32 bytes, not 31");
+}
+
+#[test]
+fn what_is_beyond_the_bound_of_a_residency_is_passed_over() {
+    let residency = vec![Bytes::from(vec![1; 32]); 1_000];
+    let observation = v1::Observation { residency, ..v1::Observation::default() };
+    let observation = Observation::try_from(observation).unwrap();
+    assert_eq!(observation.residency.len(), RESIDENCY_MAX);
+    let damaged = v1::Observation { residency: vec![Bytes::from_static(b"x")], ..v1::Observation::default() };
+    assert!(Observation::try_from(damaged).unwrap_err().to_string().starts_with("field residency[0]: "));
+}
+
+#[test]
+fn a_membership_out_of_order_is_refused() {
+    let member =
+        |agent: &str| v1::ShardMember { agent: agent.to_owned(), address: "a:1".to_owned(), weight: 1 };
+    let region = |name: &str, members: &[&str]| v1::RegionShards {
+        region: name.to_owned(),
+        replicas: 1,
+        members: members.iter().map(|agent| member(agent)).collect(),
+    };
+    let shards = |regions, revoked: &[&str]| {
+        let revoked = revoked.iter().map(|&agent| agent.to_owned()).collect();
+        Shards::try_from(v1::Shards { epoch: None, regions, revoked }).map_err(|error| error.to_string())
+    };
+    assert!(
+        shards(vec![region("eu", &["eu/a", "eu/b"]), region("us", &["us/c"])], &["eu/a", "us/c"]).is_ok()
+    );
+    assert!(shards(vec![region("eu", &["eu/b", "eu/a"])], &[]).unwrap_err().contains("regions[0].members"));
+    assert!(shards(vec![region("eu", &["us/a"])], &[]).unwrap_err().contains("is not of region eu"));
+    assert!(shards(vec![region("us", &[]), region("eu", &[])], &[]).unwrap_err().contains("region eu"));
+    assert!(shards(vec![], &["us/c", "eu/a"]).unwrap_err().contains("revoked"));
+    assert!(shards(vec![], &["eu/a", "eu/a"]).unwrap_err().contains("revoked"));
 }

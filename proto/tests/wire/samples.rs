@@ -6,6 +6,10 @@ use meridian_core::{
     build::{
         Artifact, BuildFlags, BuildSpec, GitOrigin, Rebuild, Receipt, Resolution, Source, Toolchain, Wishes,
     },
+    cache::{
+        lineage::{Lineage, LineageKey},
+        manifest_ref::ManifestRef,
+    },
     digest::Digest,
     golang::platform::Platform,
     id::{Epoch, Fence, IdempotencyKey, JournalIndex, PlacementNumber, TaskId},
@@ -14,8 +18,8 @@ use meridian_core::{
         event::{Event, EventKind},
         input::{Failure, FailureKind, Outcome},
         record::{
-            BuildRecord, BuildState, Candidate, Counters, Placement, ProjectRecord, Record, RevokedIdentity,
-            TaskKind, TaskRecord, TaskState, TaskStep, TokenGrant, TokenRecord, Verdict,
+            BuildRecord, BuildState, Candidate, Counters, ManifestRecord, Placement, ProjectRecord, Record,
+            RevokedIdentity, TaskKind, TaskRecord, TaskState, TaskStep, TokenGrant, TokenRecord, Verdict,
         },
     },
     quantity::ByteCount,
@@ -193,6 +197,16 @@ fn log() -> Vec<Digest> {
     vec![Digest::of(b"first"), Digest::of(b"second")]
 }
 
+fn lineage() -> Lineage {
+    let key = |name: &[u8]| LineageKey(Digest::of(name));
+    Lineage { exact: key(b"exact"), any_flags: key(b"any flags"), any_build: key(b"any build") }
+}
+
+fn manifest() -> ManifestRef {
+    let (digest, size) = (Digest::of(b"manifest"), ByteCount(81_920));
+    ManifestRef { digest, size, entries: 593, bytes: ByteCount(104_857_600) }
+}
+
 /// Every event sample with the name of its golden file.
 pub(crate) fn events() -> Vec<(&'static str, Event)> {
     let build = || "acme/web/17".parse().unwrap();
@@ -241,6 +255,11 @@ pub(crate) fn events() -> Vec<(&'static str, Event)> {
         ("key_forgotten", EventKind::KeyForgotten { key: KeyId::of(b"spki") }),
         ("identity_revoked_agent", revoked(agent.clone())),
         ("identity_revoked_member", revoked(member)),
+        (
+            "manifest_made",
+            EventKind::ManifestMade { task: task(), fence, lineage: lineage(), manifest: manifest() },
+        ),
+        ("manifest_forgotten", EventKind::ManifestForgotten { lineage: lineage().exact }),
     ];
     let kinds = kinds.into_iter().chain(submissions());
     kinds.map(|(name, kind)| (name, Event { at: AT, kind })).collect()
@@ -376,6 +395,14 @@ pub(crate) fn records() -> Vec<(&'static str, Record)> {
     let member = TokenGrant::Member { team: "acme".parse().unwrap(), name: "ana".parse().unwrap() };
     let token = |grant| Record::Token(TokenRecord { hash: Digest::of(b"secret"), grant, expires: AT });
     let revoked = |identity| Record::Revoked(RevokedIdentity { identity, since: AT });
+    let made = ManifestRecord {
+        lineage: lineage(),
+        manifest: manifest(),
+        task: task(),
+        agent: agent(),
+        made: JournalIndex(124),
+        at: AT,
+    };
     let counters = Counters {
         epoch: Epoch(3),
         index: JournalIndex(1_000),
@@ -402,5 +429,6 @@ pub(crate) fn records() -> Vec<(&'static str, Record)> {
         ("key_revoked", Record::Key(key(KeyHolder::Coordinator, Some(AT)))),
         ("revoked_agent", revoked(TokenGrant::Agent(agent()))),
         ("revoked_member", revoked(member)),
+        ("manifest", Record::Manifest(made)),
     ]
 }

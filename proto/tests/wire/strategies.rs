@@ -5,6 +5,10 @@ use meridian_core::{
     build::{
         Artifact, BuildFlags, BuildSpec, GitOrigin, Rebuild, Receipt, Resolution, Source, Toolchain, Wishes,
     },
+    cache::{
+        lineage::{Lineage, LineageKey},
+        manifest_ref::ManifestRef,
+    },
     digest::Digest,
     golang::platform::Platform,
     id::{AgentId, BuildId, Epoch, Fence, IdempotencyKey, JournalIndex, PlacementNumber, ProjectId, TaskId},
@@ -13,8 +17,8 @@ use meridian_core::{
         event::{Event, EventKind},
         input::{Failure, FailureKind, Outcome},
         record::{
-            BuildRecord, BuildState, Candidate, Counters, Placement, ProjectRecord, Record, RevokedIdentity,
-            TaskKind, TaskRecord, TaskState, TaskStep, TokenGrant, TokenRecord, Verdict,
+            BuildRecord, BuildState, Candidate, Counters, ManifestRecord, Placement, ProjectRecord, Record,
+            RevokedIdentity, TaskKind, TaskRecord, TaskState, TaskStep, TokenGrant, TokenRecord, Verdict,
         },
     },
     quantity::ByteCount,
@@ -64,7 +68,7 @@ pub(crate) fn task() -> BoxedStrategy<TaskId> {
     (build(), any::<u32>()).prop_map(|(build, ordinal)| TaskId { build, ordinal }).boxed()
 }
 
-fn agent() -> BoxedStrategy<AgentId> {
+pub(crate) fn agent() -> BoxedStrategy<AgentId> {
     (NAME, NAME).prop_map(|(region, name)| format!("{region}/{name}").parse().unwrap()).boxed()
 }
 
@@ -255,6 +259,37 @@ fn certified_key() -> BoxedStrategy<CertifiedKey> {
         .boxed()
 }
 
+fn lineage() -> BoxedStrategy<Lineage> {
+    let key = || digest().prop_map(LineageKey);
+    (key(), key(), key())
+        .prop_map(|(exact, any_flags, any_build)| Lineage { exact, any_flags, any_build })
+        .boxed()
+}
+
+pub(crate) fn manifest() -> BoxedStrategy<ManifestRef> {
+    (digest(), any::<[u64; 3]>())
+        .prop_map(|(digest, [size, entries, bytes])| ManifestRef {
+            digest,
+            size: ByteCount(size),
+            entries,
+            bytes: ByteCount(bytes),
+        })
+        .boxed()
+}
+
+fn manifest_record() -> BoxedStrategy<ManifestRecord> {
+    (lineage(), manifest(), task(), agent(), any::<u64>(), wall())
+        .prop_map(|(lineage, manifest, task, agent, made, at)| ManifestRecord {
+            lineage,
+            manifest,
+            task,
+            agent,
+            made: JournalIndex(made),
+            at,
+        })
+        .boxed()
+}
+
 pub(crate) fn event() -> BoxedStrategy<Event> {
     let kind = prop_oneof![
         any::<u64>().prop_map(|epoch| EventKind::EpochBegan { epoch: Epoch(epoch) }),
@@ -309,6 +344,10 @@ pub(crate) fn event() -> BoxedStrategy<Event> {
         (digest(), wall()).prop_map(|(key, since)| EventKind::KeyRevoked { key: KeyId(key), since }),
         digest().prop_map(|key| EventKind::KeyForgotten { key: KeyId(key) }),
         (grant(), wall()).prop_map(|(identity, since)| EventKind::IdentityRevoked { identity, since }),
+        (task(), fence(), lineage(), manifest()).prop_map(|(task, fence, lineage, manifest)| {
+            EventKind::ManifestMade { task, fence, lineage, manifest }
+        }),
+        digest().prop_map(|key| EventKind::ManifestForgotten { lineage: LineageKey(key) }),
     ];
     (wall(), kind).prop_map(|(at, kind)| Event { at, kind }).boxed()
 }
@@ -406,6 +445,7 @@ pub(crate) fn record() -> BoxedStrategy<Record> {
         })),
         certified_key().prop_map(Record::Key),
         (grant(), wall()).prop_map(|(identity, since)| Record::Revoked(RevokedIdentity { identity, since })),
+        manifest_record().prop_map(Record::Manifest),
     ]
     .boxed()
 }

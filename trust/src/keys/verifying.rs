@@ -115,6 +115,15 @@ impl VerifyingKey {
         self.id
     }
 
+    /// The 32 bytes of an Ed25519 key; nothing for another.
+    #[must_use]
+    pub fn to_ed25519_bytes(&self) -> Option<[u8; 32]> {
+        match &self.point {
+            Point::Ed25519(key) => Some(key.to_bytes()),
+            Point::EcdsaP256(_) => None,
+        }
+    }
+
     /// The DER SubjectPublicKeyInfo.
     #[must_use]
     pub fn to_spki(&self) -> Vec<u8> {

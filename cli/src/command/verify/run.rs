@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
     path::{Path, PathBuf},
 };
 
@@ -21,6 +20,7 @@ use crate::{
     args::VerifyArgs,
     build::sidecars,
     command::{context::Context, print},
+    given_file,
     trouble::Trouble,
 };
 
@@ -40,8 +40,9 @@ pub fn verify(context: &Context, args: &VerifyArgs) -> Result<(), Trouble> {
         None => Policy::default(),
         Some(path) => {
             let shown = path.display();
-            let text =
-                fs::read_to_string(path).map_err(|error| Trouble::usage(format_args!("{shown}: {error}")))?;
+            let failed = |error: &dyn std::fmt::Display| Trouble::usage(format_args!("{shown}: {error}"));
+            let text = given_file::read_named(path).map_err(|error| failed(&error))?;
+            let text = String::from_utf8(text).map_err(|error| failed(&error))?;
             Policy::parse(&text).map_err(|error| Trouble::usage(format_args!("{shown}:\n{error}")))?
         }
     };
@@ -125,6 +126,7 @@ fn tell(
     let untrusted: Vec<&Judged<'_>> = judged.iter().filter(|judged| !judged.is_trusted()).collect();
     if as_json {
         let files: Vec<Value> = judged.iter().map(|judged| to_json(judged, verifiers)).collect();
+        let hidden: Vec<Value> = hidden.iter().map(|path| print::path(path)).collect();
         let mut document = json!({ "trusted": untrusted.is_empty(), "files": files, "passed_over": hidden });
         if let Some(hint) = &hint {
             document["hint"] = hint.as_str().into();
@@ -159,7 +161,7 @@ fn verifier_for(
     now: Wall,
 ) -> Result<Verifier, Trouble> {
     let path = directory.join(KEYRING_FILE);
-    let keyring = sidecars::read(&path)
+    let keyring = given_file::read(&path)
         .map_err(|error| Trouble::broken(format_args!("{}: {error}", path.display())))?;
     let mut first = None;
     for one in trusted {
@@ -209,7 +211,7 @@ fn to_json(judged: &Judged<'_>, verifiers: &BTreeMap<&Path, Verifier>) -> Value 
         Verdict::Found(report, directory) => (report, &verifiers[directory]),
         Verdict::Impossible(why) => {
             let check = json!({ "name": ARTIFACT, "outcome": "failed", "required": true, "found": why });
-            return json!({ "file": judged.path, "trusted": false, "checks": [check] });
+            return json!({ "file": print::path(judged.path), "trusted": false, "checks": [check] });
         }
     };
     let checks: Vec<Value> = report
@@ -224,7 +226,8 @@ fn to_json(judged: &Judged<'_>, verifiers: &BTreeMap<&Path, Verifier>) -> Value 
             })
         })
         .collect();
-    let mut value = json!({ "file": judged.path, "trusted": report.is_trusted(), "checks": checks });
+    let mut value =
+        json!({ "file": print::path(judged.path), "trusted": report.is_trusted(), "checks": checks });
     let (true, Some(provenance), Some(key), Some(keyring)) =
         (report.is_trusted(), &report.provenance, &report.key, verifier.keyring())
     else {

@@ -3,7 +3,6 @@
 
 use std::{
     collections::BTreeSet,
-    fs,
     path::{Path, PathBuf},
 };
 
@@ -18,6 +17,7 @@ use crate::{
     args::VerifyArgs,
     command::context::Context,
     fleet::{root, saved, seen_keyring},
+    given_file,
     trouble::Trouble,
 };
 
@@ -117,7 +117,7 @@ pub fn advice(trusted: &[Trusted], files: &BTreeSet<PathBuf>) -> Option<String> 
 
 /// Whether a keyring file is none, or is not what the root that it names has signed.
 fn is_damaged(trusted: &[Trusted], path: &Path) -> bool {
-    let Ok(bytes) = fs::read(path) else { return false };
+    let Ok(Some(bytes)) = given_file::read(path) else { return false };
     let Ok(file) = KeyringFile::parse(&bytes) else { return true };
     let named = trusted.iter().find(|one| one.root.key().id() == file.keyring.key_id());
     named.is_some_and(|one| file.open(&one.root).is_err())
@@ -126,7 +126,8 @@ fn is_damaged(trusted: &[Trusted], path: &Path) -> bool {
 /// Adds the keyring in a file to the root that signed it.
 fn supply(trusted: &mut [Trusted], path: &Path) -> Result<(), Trouble> {
     let shown = path.display();
-    let bytes = fs::read(path).map_err(|error| Trouble::usage(format_args!("{shown}: {error}")))?;
+    let bytes =
+        given_file::read_named(path).map_err(|error| Trouble::usage(format_args!("{shown}: {error}")))?;
     let file = KeyringFile::parse(&bytes).map_err(|error| {
         Trouble::usage(format_args!("{shown}: {error}"))
             .hint("give a keyring.json, such as `meridian keyring export` prints")

@@ -9,6 +9,7 @@ use super::{
     go_cacher::GoCacher,
     gocacheprog::{self, Gocacheprog},
     installed::Installed,
+    meridian::{Meridian, Told},
     native,
     parts::Plan,
     side::{Serving, Side},
@@ -19,9 +20,16 @@ use crate::{
     relay::{Relay, Shape},
 };
 
-/// The figures of this part. Each stands for a family: `PROGRAM_SIDE_RTTms_s`, and with `_wire_mib` and
-/// `_round_trips` what the link has carried.
-pub const KEYS: &[&str] = &["peers_far_s", "peers_by_rtt_s"];
+/// The figures of this part. `plot_s` stands for the small program at every round trip. Besides there is
+/// `PROGRAM_SIDE_RTTms_s` for each build, with `_wire_mib` and `_round_trips` for what its link has carried.
+pub const KEYS: &[&str] = &[
+    "far_cold_ratio",
+    "far_cold_vs_best_peer",
+    "small_added_ms",
+    "blocking_round_trips",
+    "plot_s",
+    "peers_missing",
+];
 
 /// The round trips of the plot, in milliseconds.
 pub const ROUND_TRIPS_MS: [u64; 5] = [0, 10, 50, 150, 300];
@@ -45,7 +53,7 @@ pub struct Cell {
 #[must_use]
 pub fn sides(figures: &mut Figures) -> Vec<Box<dyn Side>> {
     let installed = Installed::install(figures);
-    let mut sides: Vec<Box<dyn Side>> = vec![Box::new(Tarball)];
+    let mut sides: Vec<Box<dyn Side>> = vec![Box::new(Meridian { told: Told::Manifest }), Box::new(Tarball)];
     if let Some(programs) = installed.go_cacher {
         sides.push(Box::new(GoCacher(programs)));
     }
@@ -64,26 +72,49 @@ pub fn measure(plan: &Plan, figures: &mut Figures) -> anyhow::Result<()> {
     let bed = Bed::open()?;
     let mut ledger = Ledger::open("cache", plan.fresh)?;
     let sides = sides(figures);
-    if plan.wants("peers_by_rtt_s") {
-        let program = bed.small()?;
-        native::ensure_built(&bed, &program)?;
+    let small = bed.small()?;
+    native::ensure_built(&bed, &small)?;
+    if plan.wants("plot_s") {
         for side in &sides {
-            let cells: Vec<_> = ROUND_TRIPS_MS.iter().map(|round_trip| (*round_trip, 0)).collect();
-            builds(&bed, &program, side.as_ref(), &cells, &mut ledger, figures);
+            let cells = ROUND_TRIPS_MS.map(|round_trip_ms| (round_trip_ms, 0));
+            builds(&bed, &small, side.as_ref(), &cells, &mut ledger, figures);
         }
     }
-    if plan.wants("peers_far_s") {
-        for program in [bed.small()?, bed.large()?] {
-            for round in 0..plan.rounds {
-                let warm = native::warm(&bed, &program, round, &mut ledger)?;
-                figures.add(&format!("{}_native_warm_s", program.name), warm);
-                for side in &sides {
-                    builds(&bed, &program, side.as_ref(), &[(FAR_MS, round)], &mut ledger, figures);
-                }
+    let mut programs = Vec::new();
+    if plan.wants("small_added_ms") {
+        programs.push(small);
+    }
+    if KEYS[..4].iter().any(|key| *key != "small_added_ms" && plan.wants(key)) {
+        programs.push(bed.large()?);
+    }
+    for program in &programs {
+        for round in 0..plan.rounds {
+            let warm = native::warm(&bed, program, round, &mut ledger)?;
+            figures.add(&format!("{}_native_warm_s", program.name), warm);
+            for side in &sides {
+                builds(&bed, program, side.as_ref(), &[(FAR_MS, round)], &mut ledger, figures);
             }
+            compare(program, round, warm, &ledger, figures);
         }
     }
     Ok(())
+}
+
+/// The figures that are made of several builds of one round.
+fn compare(program: &Program, round: usize, native_warm_s: f64, ledger: &Ledger, figures: &mut Figures) {
+    let of = |side: &str| ledger.get::<Cell>(&key(program, side, FAR_MS, round));
+    let Some(ours) = of("meridian") else { return };
+    if program.name == "small" {
+        figures.add("small_added_ms", (ours.timed.seconds - native_warm_s) * 1_000.0);
+        return;
+    }
+    figures.add("far_cold_ratio", ours.timed.seconds / native_warm_s);
+    figures.add("blocking_round_trips", count(ours.blocking_round_trips));
+    let peers = ["tarball", "go_cacher", "gocacheprog", "gocacheprog_preload"];
+    let best = peers.iter().filter_map(|peer| of(peer)).map(|cell| cell.timed.seconds).reduce(f64::min);
+    if let Some(best) = best {
+        figures.add("far_cold_vs_best_peer", ours.timed.seconds / best);
+    }
 }
 
 /// Measures cells of one side, each a round trip and a round, unless the ledger has them.
@@ -127,10 +158,25 @@ fn build(
     round_trip_ms: u64,
 ) -> anyhow::Result<Cell> {
     let shape = Shape::with_round_trip(Duration::from_millis(round_trip_ms));
+    build_through(bed, program, side, serving, shape)
+}
+
+/// Builds on an agent that has nothing, through a link.
+///
+/// # Errors
+/// When the build fails, or makes another artifact than a native one.
+pub fn build_through(
+    bed: &Bed,
+    program: &Program,
+    side: &dyn Side,
+    serving: &Serving,
+    shape: Shape,
+) -> anyhow::Result<Cell> {
     let relay = Relay::start_on(IpAddr::V4(gocacheprog::HOST), serving.address, shape);
     let timed = side.build_cold(bed, program, relay.address(), CUT_AFTER)?;
     let word = if timed.is_cut { ", where it was ended" } else { "" };
-    eprintln!("{} {} at {round_trip_ms} ms: {:.1} s{word}", program.name, side.name(), timed.seconds);
+    let (name, round_trip) = (side.name(), shape.round_trip());
+    eprintln!("{} {name} at {round_trip:?}: {:.1} s{word}", program.name, timed.seconds);
     if !timed.is_cut {
         bed.expect_native_artifact(program)?;
     }
@@ -143,11 +189,15 @@ fn add(figures: &mut Figures, program: &Program, side: &str, round_trip_ms: u64,
     let name = format!("{}_{side}_{round_trip_ms}ms", program.name);
     figures.add(&format!("{name}_s"), cell.timed.seconds);
     figures.add(&format!("{name}_wire_mib"), mib(cell.wire_bytes));
-    #[expect(clippy::cast_precision_loss, reason = "round trips of a bench are far below 2^52")]
-    figures.add(&format!("{name}_round_trips"), cell.blocking_round_trips as f64);
+    figures.add(&format!("{name}_round_trips"), count(cell.blocking_round_trips));
     if cell.timed.is_cut {
         figures.add(&format!("{name}_is_cut"), 1.0);
     }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "what a bench counts is far below 2^52")]
+const fn count(count: u64) -> f64 {
+    count as f64
 }
 
 /// Bytes in MiB.

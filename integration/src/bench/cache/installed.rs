@@ -58,5 +58,5 @@ fn install(program: &str, (package, version): Pinned) -> anyhow::Result<PathBuf>
 /// The last line that the client printed: what the proxy answered.
 fn reason(error: &anyhow::Error) -> String {
     let text = format!("{error:#}");
-    text.lines().map(str::trim).filter(|line| !line.is_empty()).next_back().unwrap_or_default().to_owned()
+    text.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or_default().to_owned()
 }

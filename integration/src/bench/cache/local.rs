@@ -20,10 +20,11 @@ use super::{
     gocacheprog::Gocacheprog,
     installed::Installed,
     local_daemon::LocalDaemon,
+    meridian::filled_home,
     native,
     native_cache::{self, Entry},
     parts::Plan,
-    side::{filled, put_all},
+    side::put_all,
 };
 use crate::bench::{
     figures::Figures,
@@ -45,7 +46,7 @@ pub fn measure(plan: &Plan, figures: &mut Figures) -> anyhow::Result<()> {
     if plan.wants("warm_local_ratio") {
         let program = bed.large()?;
         native::ensure_built(&bed, &program)?;
-        let kept = daemon_filled(&bed, &program)?;
+        let kept = filled_home(&bed, &program)?;
         for round in 0..plan.rounds {
             let key = format!("local/warm/{round}");
             let [ours, theirs] = ledger.get_or_keep(&key, || warm(&bed, &program, &kept, round))?;
@@ -63,13 +64,6 @@ pub fn measure(plan: &Plan, figures: &mut Figures) -> anyhow::Result<()> {
         figures.add("mem_shim_mib", peak);
     }
     Ok(())
-}
-
-fn daemon_filled(bed: &Bed, program: &Program) -> anyhow::Result<std::path::PathBuf> {
-    filled(bed, "meridian", program, |directory| {
-        let daemon = LocalDaemon::open(directory)?;
-        put_all(bed, program, daemon.shim())
-    })
 }
 
 /// Seconds of a build with a warm daemon, and of one with Go's own cache.
@@ -104,7 +98,7 @@ fn gets(bed: &Bed, plan: &Plan, ledger: &mut Ledger, figures: &mut Figures) -> a
         let peer = Gocacheprog { program, preloads: false };
         peers.push(("gocacheprog", peer.command_line(&directory, None)));
     }
-    let kept = daemon_filled(bed, &program)?;
+    let kept = filled_home(bed, &program)?;
     for (_, line) in &peers {
         put_all(bed, &program, words(line))?;
     }

@@ -1,8 +1,14 @@
-//! An agent's cache daemon in this process, and the shim that cmd/go starts.
+//! An agent's cache in this process, and the shim that cmd/go starts.
 
-use std::{path::Path, process::Command};
+use std::{path::Path, process::Command, sync::Arc, time::Duration};
 
-use meridian_cache::local::{CacheDaemon, TaskCache, TaskScope};
+use anyhow::Context as _;
+use meridian_cache::{
+    disk::CacheStore,
+    local::{CacheDaemon, TaskCache, TaskScope},
+    manifest::{Manifest, SignedManifest, Vouching},
+    prefetch::Supply,
+};
 use meridian_core::{digest::Digest, quantity::ByteCount};
 use tokio::runtime::Runtime;
 
@@ -10,12 +16,23 @@ use crate::binary;
 
 /// More than any program of the bench fills, so that nothing is evicted.
 const CAPACITY: ByteCount = ByteCount::gib(64);
+/// The scope that everything of the bench is in.
+pub const SCOPE: &str = "bench/trusted";
+/// How long connections of a build that ended may take to close.
+const CLOSE_WITHIN: Duration = Duration::from_secs(5);
+
+/// The toolchain, as far as the cache tells one from another.
+#[must_use]
+pub fn toolchain() -> Digest {
+    Digest::of(b"bench")
+}
 
 /// A daemon with one task's socket. It ends when dropped; what it keeps stays.
 pub struct LocalDaemon {
     // The task hangs up before the runtime goes that serves it.
     task: TaskCache,
-    _runtime: Runtime,
+    store: Arc<CacheStore>,
+    runtime: Runtime,
 }
 
 impl std::fmt::Debug for LocalDaemon {
@@ -25,20 +42,31 @@ impl std::fmt::Debug for LocalDaemon {
 }
 
 impl LocalDaemon {
-    /// Opens a cache in a directory.
+    /// Opens a cache in a directory, for a task that nothing is on its way for.
     ///
     /// # Errors
     /// When it cannot be opened.
     pub fn open(directory: &Path) -> anyhow::Result<Self> {
+        Self::open_supplied(directory, |_| None)
+    }
+
+    /// The same for a task that something is brought to. `supply` is called within the daemon's runtime.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub fn open_supplied(
+        directory: &Path,
+        supply: impl FnOnce(&Arc<CacheStore>) -> Option<Supply>,
+    ) -> anyhow::Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-        let daemon = CacheDaemon::open(directory, CAPACITY)?;
-        let scope =
-            TaskScope { toolchain: Digest::of(b"bench"), own: "bench".to_owned(), also_reads: Vec::new() };
+        let store = CacheStore::open(directory, CAPACITY)?;
+        let daemon = CacheDaemon::new(Arc::clone(&store))?;
+        let scope = TaskScope { toolchain: toolchain(), own: SCOPE.to_owned(), also_reads: Vec::new() };
         let task = {
             let _within = runtime.enter();
-            daemon.open_task(&scope)?
+            daemon.open_supplied(&scope, supply(&store).map(Arc::new))?
         };
-        Ok(Self { task, _runtime: runtime })
+        Ok(Self { task, store, runtime })
     }
 
     /// Where it listens.
@@ -59,5 +87,23 @@ impl LocalDaemon {
     #[must_use]
     pub fn command_line(&self) -> String {
         format!("{} cacheprog --socket {}", binary::meridian().display(), self.socket())
+    }
+
+    /// Publishes what the task has asked and put, in that order, as the manifest of a lineage.
+    ///
+    /// # Errors
+    /// When it may not be signed or cannot be kept.
+    pub fn publish(&self, lineage: &str, vouching: &dyn Vouching) -> anyhow::Result<Arc<SignedManifest>> {
+        self.runtime.block_on(self.task.close(CLOSE_WITHIN));
+        let manifest = Manifest {
+            toolchain: toolchain(),
+            scope: SCOPE.to_owned(),
+            lineage: Digest::of(lineage.as_bytes()),
+            written_ms: 0,
+            entries: self.task.listed(),
+        };
+        let signed = Arc::new(manifest.sign(vouching)?);
+        self.store.publish(&signed).context("the manifest cannot be published")?;
+        Ok(signed)
     }
 }

@@ -1,6 +1,6 @@
 //! The parts of the bench, their keys, and the order in which they run.
 
-use super::{commits, far, local, native, shard};
+use super::{commits, far, far_variants, local, native, shard};
 use crate::bench::figures::Figures;
 
 /// What to measure, and how often.
@@ -25,6 +25,7 @@ const PARTS: &[Part] = &[
     Part { keys: native::KEYS, measure: native::measure },
     Part { keys: local::KEYS, measure: local::measure },
     Part { keys: far::KEYS, measure: far::measure },
+    Part { keys: far_variants::KEYS, measure: far_variants::measure },
     Part { keys: commits::KEYS, measure: commits::measure },
     Part { keys: shard::KEYS, measure: shard::measure },
 ];

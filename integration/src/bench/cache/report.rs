@@ -19,8 +19,9 @@ const BEGIN: &str = "<!-- cache: written by `bench -- cache --publish` -->";
 const END: &str = "<!-- cache: end -->";
 
 /// Sides by their names in keys, as readers know them.
-const SIDES: [(&str, &str); 5] = [
+const SIDES: [(&str, &str); 6] = [
     ("meridian", "Meridian"),
+    ("meridian_no_manifest", "Meridian, no manifest"),
     ("tarball", "zstd tarball of GOCACHE and GOMODCACHE"),
     ("go_cacher", "go-cacher, go-cacher-server"),
     ("gocacheprog", "gocacheprog v0.0.44, no preload"),
@@ -219,7 +220,7 @@ mod tests {
         }
         assert!(!text.contains("preload"), "{text}");
         let drawn: Vec<usize> = series(&figures()).iter().map(|series| series.points.len()).collect();
-        assert_eq!(drawn, [0, 0, 2, 0, 0]);
+        assert_eq!(drawn, [0, 0, 0, 2, 0, 0]);
     }
 
     #[test]

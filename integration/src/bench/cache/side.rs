@@ -50,6 +50,7 @@ pub struct Serving {
 enum Server {
     Process(Daemon),
     Files(FileServer),
+    Runtime(tokio::runtime::Runtime),
 }
 
 impl Serving {
@@ -57,6 +58,12 @@ impl Serving {
     #[must_use]
     pub const fn process(address: SocketAddr, process: Daemon) -> Self {
         Self { address, _server: Server::Process(process) }
+    }
+
+    /// A server of this process, on a runtime of its own.
+    #[must_use]
+    pub const fn runtime(address: SocketAddr, runtime: tokio::runtime::Runtime) -> Self {
+        Self { address, _server: Server::Runtime(runtime) }
     }
 
     /// A directory of files.

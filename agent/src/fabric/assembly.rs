@@ -1,0 +1,118 @@
+//! Puts the agent's part in the shared cache together, and runs what runs beside the builds.
+
+use std::sync::Arc;
+
+use meridian_cache::{disk::CacheStore, write_back::Queue};
+use meridian_core::{
+    cache::{offer::CacheOffer, peer_address::PeerAddress},
+    id::{AgentId, FleetName},
+    quantity::ByteCount,
+};
+use meridian_runtime::identity::{LiveIdentity, public_key_spki};
+use meridian_trust::{keyring::Root, keys::VerifyingKey};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
+
+use super::{
+    listener::ShardListener,
+    peers::Peers,
+    placed::{Fabric, FabricParts},
+    vouching::FleetVouching,
+};
+use crate::config::ShardSettings;
+
+/// Who this agent is, and whom it believes.
+pub(crate) struct Membership {
+    /// The fleet.
+    pub(crate) fleet: FleetName,
+    /// The fleet's authority, DER.
+    pub(crate) authority: Vec<u8>,
+    /// What this agent shows.
+    pub(crate) identity: LiveIdentity,
+    /// Its name.
+    pub(crate) agent: AgentId,
+}
+
+/// The agent's part in the shared cache, before it runs.
+pub(crate) struct Assembly {
+    /// What workers use.
+    pub(crate) fabric: Fabric,
+    /// What the coordinator is told.
+    pub(crate) offer: CacheOffer,
+    store: Arc<CacheStore>,
+    vouching: Arc<FleetVouching>,
+    listener: Option<ShardListener>,
+}
+
+impl Assembly {
+    /// Binds the port for other agents, where one is asked for, and puts the rest together over `store`, whose capacity
+    /// decides how much of a region's cache lies here.
+    ///
+    /// # Errors
+    /// When the port is taken, or the fleet's authority has no usable key.
+    pub(crate) async fn new(
+        member: Membership,
+        store: Arc<CacheStore>,
+        capacity: ByteCount,
+        shard: Option<&ShardSettings>,
+    ) -> Result<Self, String> {
+        let text = |error: &dyn std::fmt::Display| error.to_string();
+        let listener = match shard {
+            Some(settings) => {
+                let bound = ShardListener::bind(&settings.listen, member.identity.clone()).await;
+                Some(bound.map_err(|error| format!("the build cache's port: {error}"))?)
+            }
+            None => None,
+        };
+        let address = match (shard.and_then(|settings| settings.address.clone()), &listener) {
+            (Some(address), _) => Some(address),
+            (None, Some(listener)) => Some(own_address(listener)?),
+            (None, None) => None,
+        };
+        let spki = public_key_spki(&member.authority).map_err(|error| text(&error))?;
+        let root = VerifyingKey::from_spki(&spki).map_err(|error| text(&error))?;
+        let root = Root::new(root, Some(member.fleet.clone())).map_err(|error| text(&error))?;
+        let vouching = Arc::new(FleetVouching::new(root, member.agent.clone())?);
+        let queue = Queue::open(&store.dir().join("write-back"))
+            .map_err(|error| format!("what waits to be brought to other shards: {error}"))?;
+        let weight = if address.is_some() { u32::try_from(capacity.0 >> 30).unwrap_or(u32::MAX) } else { 0 };
+        let offer = CacheOffer { address, key: vouching.public(), weight };
+        let fabric = Fabric::new(FabricParts {
+            store: Arc::clone(&store),
+            vouching: Arc::clone(&vouching),
+            peers: Arc::new(Peers::new(member.fleet, member.authority, member.identity)),
+            agent: member.agent,
+            queue: Arc::new(queue),
+        });
+        Ok(Self { fabric, offer, store, vouching, listener })
+    }
+
+    /// Runs beside the builds until `stop`: answers other agents, measures them, brings things to them, and keeps the
+    /// fleet's keyring at hand.
+    pub(crate) async fn run(self, coordinator: Channel, stop: CancellationToken) {
+        let keyring = Arc::clone(&self.vouching).keep_keyring(coordinator, stop.clone());
+        let measuring = self.fabric.clone().keep_measured(stop.clone());
+        let writing_back = self.fabric.keep_writing_back(stop.clone());
+        let serving = async {
+            match self.listener {
+                Some(listener) => listener.serve(self.store, self.vouching, stop.clone()).await,
+                None => stop.cancelled().await,
+            }
+        };
+        tokio::join!(keyring, measuring, writing_back, serving);
+    }
+}
+
+/// Where it listens, as others reach it: not where that is every address of the machine.
+fn own_address(listener: &ShardListener) -> Result<PeerAddress, String> {
+    let address = listener.address();
+    if address.ip().is_unspecified() {
+        return Err(format!(
+            "shard.listen = \"{address}\" is every address of this machine: say with shard.address at which of them, or under which name, other agents reach it"
+        ));
+    }
+    address
+        .to_string()
+        .parse()
+        .map_err(|error: meridian_core::cache::peer_address::ParsePeerAddressError| error.to_string())
+}

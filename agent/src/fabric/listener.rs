@@ -1,0 +1,66 @@
+//! The port at which other agents ask.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use meridian_cache::{disk::CacheStore, manifest::Vouching, shard::ShardService};
+use meridian_proto::v1::shard_server::ShardServer;
+use meridian_runtime::{
+    identity::LiveIdentity,
+    tls::{self, BindError, Listener, PeerIdentity},
+};
+use tokio_util::sync::CancellationToken;
+
+/// How long answers under way may take once the agent ends.
+const CLOSE_WITHIN: Duration = Duration::from_secs(1);
+/// The longest message that is taken: a manifest, or a list of bodies.
+const MESSAGE_LEN_MAX: usize = 24 << 20;
+
+/// A bound port that is not served yet.
+pub(crate) struct ShardListener {
+    listener: Listener,
+}
+
+impl ShardListener {
+    /// Listens on `address`, and shows `identity`.
+    ///
+    /// # Errors
+    /// When the address is taken or not ours.
+    pub(crate) async fn bind(address: &str, identity: LiveIdentity) -> Result<Self, BindError> {
+        Ok(Self { listener: Listener::bind(address, identity).await? })
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.listener.local_addr()
+    }
+
+    /// Answers other agents until `stop`.
+    pub(crate) async fn serve(
+        self,
+        store: Arc<CacheStore>,
+        vouching: Arc<dyn Vouching>,
+        stop: CancellationToken,
+    ) {
+        let caller = |extensions: &tonic::Extensions| {
+            let id = extensions.get::<PeerIdentity>()?.id.clone()?;
+            let mut segments = id.segments();
+            let is_agent = segments.next() == Some("agent");
+            is_agent.then(|| segments.collect::<Vec<_>>().join("/"))
+        };
+        let service = ShardService::new(store, vouching, Arc::new(caller));
+        let service = ShardServer::new(service).max_decoding_message_size(MESSAGE_LEN_MAX);
+        let serving = tls::server()
+            .add_service(service)
+            .serve_with_incoming_shutdown(self.listener.incoming(), stop.clone().cancelled_owned());
+        let deadline = async {
+            stop.cancelled().await;
+            tokio::time::sleep(CLOSE_WITHIN).await;
+        };
+        tokio::select! {
+            served = serving => if let Err(error) = served {
+                tracing::error!(%error, "the port for other agents failed: they do without this cache");
+            },
+            () = deadline => {}
+        }
+    }
+}

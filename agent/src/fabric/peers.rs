@@ -1,0 +1,121 @@
+//! Other agents: the ways to them, and how long these are.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use meridian_cache::prefetch::Holder;
+use meridian_core::{
+    cache::{peer_address::PeerAddress, shards::ShardMember},
+    id::{AgentId, FleetName},
+};
+use meridian_proto::v1::{PingRequest, shard_client::ShardClient};
+use meridian_runtime::{
+    identity::{LiveIdentity, SpiffeId},
+    tls::{self, ChannelOptions, ClientTls, Profile},
+};
+use tonic::transport::Channel;
+
+/// How many ways are kept open.
+const CHANNELS_MAX: usize = 64;
+/// How long a peer may take to answer when it is measured. One that takes longer is far enough to come last.
+const PING_WITHIN: Duration = Duration::from_secs(2);
+/// How many peers are measured each time.
+const MEASURED_MAX: usize = 16;
+
+struct Way {
+    channel: Channel,
+    used: Instant,
+}
+
+/// The ways to other agents. They connect when they are first used, and stay open.
+pub(crate) struct Peers {
+    fleet: FleetName,
+    authority: Vec<u8>,
+    identity: LiveIdentity,
+    ways: Mutex<HashMap<(AgentId, PeerAddress), Way>>,
+    round_trips: Mutex<BTreeMap<AgentId, Option<Duration>>>,
+}
+
+impl Peers {
+    /// Ways that show `identity`, to agents that `authority` vouches for.
+    pub(crate) fn new(fleet: FleetName, authority: Vec<u8>, identity: LiveIdentity) -> Self {
+        Self { fleet, authority, identity, ways: Mutex::default(), round_trips: Mutex::default() }
+    }
+
+    /// The way to an agent; nothing when its address is none. Must be called within a tokio runtime.
+    pub(crate) fn holder(&self, agent: &AgentId, address: &PeerAddress) -> Option<Holder> {
+        let key = (agent.clone(), address.clone());
+        let mut ways = lock(&self.ways);
+        if let Some(way) = ways.get_mut(&key) {
+            way.used = Instant::now();
+            return Some(Holder { name: agent.to_string(), channel: way.channel.clone() });
+        }
+        let channel = match self.dial(agent, address) {
+            Ok(channel) => channel,
+            Err(why) => {
+                tracing::warn!(%agent, %address, why, "another agent's cache cannot be reached");
+                return None;
+            }
+        };
+        if ways.len() >= CHANNELS_MAX {
+            let oldest = ways.iter().min_by_key(|(_, way)| way.used).map(|(key, _)| key.clone());
+            oldest.map(|key| ways.remove(&key));
+        }
+        ways.insert(key, Way { channel: channel.clone(), used: Instant::now() });
+        Some(Holder { name: agent.to_string(), channel })
+    }
+
+    /// Sorts by how far they were when they were last measured; those that do not answer last, and those that were
+    /// never measured as they came, after the ones that answer.
+    pub(crate) fn nearest_first<T>(&self, peers: &mut [T], agent: impl Fn(&T) -> &AgentId) {
+        let round_trips = lock(&self.round_trips);
+        peers.sort_by_key(|peer| match round_trips.get(agent(peer)) {
+            Some(Some(round_trip)) => (0, *round_trip),
+            None => (1, Duration::ZERO),
+            Some(None) => (2, Duration::ZERO),
+        });
+    }
+
+    /// Measures how far these are, and keeps the ways to them open.
+    pub(crate) async fn measure(&self, members: &[ShardMember]) {
+        let mut asking = tokio::task::JoinSet::new();
+        for member in members.iter().take(MEASURED_MAX) {
+            let Some(holder) = self.holder(&member.agent, &member.address) else { continue };
+            let agent = member.agent.clone();
+            asking.spawn(async move { (agent, round_trip(holder.channel).await) });
+        }
+        while let Some(measured) = asking.join_next().await {
+            let Ok((agent, round_trip)) = measured else { continue };
+            lock(&self.round_trips).insert(agent, round_trip);
+        }
+        let known = |agent: &AgentId| members.iter().any(|member| member.agent == *agent);
+        lock(&self.round_trips).retain(|agent, _| known(agent));
+    }
+
+    fn dial(&self, agent: &AgentId, address: &PeerAddress) -> Result<Channel, String> {
+        let text = |error: &dyn std::fmt::Display| error.to_string();
+        let segments = ["agent", agent.region.as_str(), agent.name.as_str()];
+        let server = SpiffeId::new(self.fleet.as_str(), &segments).map_err(|e| text(&e))?;
+        let tls =
+            ClientTls { authority: self.authority.clone(), identity: Some(self.identity.clone()), server };
+        tls::channel(address.as_str(), tls, &ChannelOptions::from_env(Profile::Bulk)).map_err(|e| text(&e))
+    }
+}
+
+/// How long a small question takes on a way that is open; nothing when it is not answered in time.
+async fn round_trip(channel: Channel) -> Option<Duration> {
+    let mut client = ShardClient::new(channel);
+    // The first one may have to connect.
+    tokio::time::timeout(PING_WITHIN, client.ping(PingRequest { answer_len: 0 })).await.ok()?.ok()?;
+    let asked = Instant::now();
+    tokio::time::timeout(PING_WITHIN, client.ping(PingRequest { answer_len: 0 })).await.ok()?.ok()?;
+    Some(asked.elapsed())
+}
+
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Changed by whole steps, so a panic elsewhere leaves it usable.
+    of.lock().unwrap_or_else(PoisonError::into_inner)
+}

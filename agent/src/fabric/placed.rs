@@ -1,0 +1,231 @@
+//! What is brought for the tasks that were placed here, and what is told of those that ended.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use meridian_cache::{
+    disk::CacheStore,
+    entry::Entry,
+    local::TaskCache,
+    manifest::Manifest,
+    prefetch::{Prefetch, PrefetchPlan, Seeking, Supply},
+    write_back::{Queue, Uploader},
+};
+use meridian_core::{
+    cache::{
+        hints::CacheHints,
+        manifest_ref::ManifestRef,
+        shards::{ShardMember, Shards},
+    },
+    digest::Digest,
+    id::{AgentId, TaskId},
+    quantity::ByteCount,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    homes::RegionHomes,
+    peers::Peers,
+    vouching::{FleetVouching, wall_now},
+};
+
+/// How often the other shards are measured.
+const MEASURE_EVERY: Duration = Duration::from_secs(60);
+/// How many shards a task without a manifest may ask.
+const SHARDS_ASKED_MAX: usize = 3;
+/// How many manifests are told to the coordinator as held.
+const RESIDENCY_MAX: usize = 256;
+
+/// Of what the fabric is made.
+pub(crate) struct FabricParts {
+    /// The cache on this disk.
+    pub(crate) store: Arc<CacheStore>,
+    /// Whose word counts.
+    pub(crate) vouching: Arc<FleetVouching>,
+    /// The ways to other agents.
+    pub(crate) peers: Arc<Peers>,
+    /// Who this is.
+    pub(crate) agent: AgentId,
+    /// What waits to be brought to other shards of the region.
+    pub(crate) queue: Arc<Queue>,
+}
+
+/// What is on its way for one placed task. The prefetch ends when this is dropped.
+#[derive(Clone)]
+pub(crate) struct Placed {
+    hints: Arc<CacheHints>,
+    prefetch: Option<Arc<Prefetch>>,
+}
+
+/// The agent's part in the shared cache. Clones share it.
+#[derive(Clone)]
+pub(crate) struct Fabric {
+    parts: Arc<FabricParts>,
+    placed: Arc<Mutex<HashMap<TaskId, Placed>>>,
+}
+
+impl Fabric {
+    /// A fabric of its parts.
+    pub(crate) fn new(parts: FabricParts) -> Self {
+        Self { parts: Arc::new(parts), placed: Arc::default() }
+    }
+
+    /// A task was placed here: begins to bring what it will ask for.
+    pub(crate) fn place(&self, task: &TaskId, hints: &Arc<CacheHints>) -> Placed {
+        let parts = &self.parts;
+        if let Some(placed) = self.placed().get(task).filter(|placed| Arc::ptr_eq(&placed.hints, hints)) {
+            return placed.clone();
+        }
+        parts.vouching.grants().take(hints);
+        let prefetch = hints.manifest.as_ref().map(|hint| {
+            let mut holders = hint.holders.clone();
+            parts.peers.nearest_first(&mut holders, |holder| &holder.agent);
+            let plan = PrefetchPlan {
+                manifest: hint.manifest.digest,
+                scope: hints.scopes.writes.to_string(),
+                holders: holders
+                    .iter()
+                    .filter_map(|holder| parts.peers.holder(&holder.agent, &holder.address))
+                    .collect(),
+                from: 0,
+            };
+            let (store, vouching) = (Arc::clone(&parts.store), Arc::clone(&parts.vouching) as _);
+            Arc::new(Prefetch::begin(store, vouching, plan))
+        });
+        let placed = Placed { hints: Arc::clone(hints), prefetch };
+        self.placed().insert(task.clone(), placed.clone());
+        placed
+    }
+
+    /// A task is over here.
+    pub(crate) fn forget(&self, task: &TaskId) {
+        self.placed().remove(task);
+    }
+
+    /// What a task may hope for, built with the toolchain whose own files have this digest.
+    pub(crate) fn supply(&self, placed: &Placed, toolchain: Digest) -> Supply {
+        let parts = &self.parts;
+        let shards = parts.vouching.shards();
+        let mut others: Vec<ShardMember> = shards.iter().flat_map(|shards| self.others(shards)).collect();
+        parts.peers.nearest_first(&mut others, |member| &member.agent);
+        let asked = others.iter().take(SHARDS_ASKED_MAX);
+        let seeking = Seeking {
+            store: Arc::clone(&parts.store),
+            vouching: Arc::clone(&parts.vouching) as _,
+            shards: asked.filter_map(|member| parts.peers.holder(&member.agent, &member.address)).collect(),
+            toolchain,
+            scopes: placed.hints.scopes.reads.iter().map(ToString::to_string).collect(),
+        };
+        Supply::new(placed.prefetch.clone(), Some(seeking))
+    }
+
+    /// Makes the manifest of a task that was built, keeps it, and gets ready to send what it names. Blocks.
+    pub(crate) fn publish(
+        &self,
+        placed: &Placed,
+        toolchain: Digest,
+        lineage: Digest,
+        cache: &TaskCache,
+    ) -> Option<ManifestRef> {
+        let entries = cache.listed();
+        let scope = placed.hints.scopes.writes.to_string();
+        if entries.is_empty() {
+            return None;
+        }
+        let bytes = distinct_bytes(entries.iter().map(|listed| listed.entry));
+        let count = entries.len() as u64;
+        let written_ms = wall_now().0;
+        let manifest = Manifest { toolchain, scope, lineage, written_ms, entries };
+        let signed = match manifest.sign(&*self.parts.vouching) {
+            Ok(signed) => Arc::new(signed),
+            Err(error) => {
+                tracing::info!(%error, "what this build used is not shared");
+                return None;
+            }
+        };
+        if let Err(error) = self.parts.store.publish(&signed) {
+            tracing::warn!(%error, "what this build used is not kept for others");
+        }
+        if !RegionHomes::of(&self.parts).is_alone() {
+            self.parts.queue.push(signed.digest);
+        }
+        let size = ByteCount(signed.bytes.len() as u64);
+        Some(ManifestRef { digest: signed.digest, size, entries: count, bytes })
+    }
+
+    /// The cache on this disk.
+    pub(crate) fn store(&self) -> Arc<CacheStore> {
+        Arc::clone(&self.parts.store)
+    }
+
+    /// The manifests of which everything is here, the one used last first.
+    pub(crate) fn residency(&self) -> Vec<Digest> {
+        let mut names = self.parts.store.library().names();
+        names.truncate(RESIDENCY_MAX);
+        names
+    }
+
+    /// How much is held, bodies and what is compressed of them.
+    pub(crate) fn held(&self) -> ByteCount {
+        ByteCount(self.parts.store.held().0 + self.parts.store.frames_held().0)
+    }
+
+    /// The coordinator says who shares the cache.
+    pub(crate) fn take_shards(&self, shards: &Arc<Shards>) {
+        if !self.parts.vouching.take_shards(shards) {
+            tracing::debug!(told = %shards.epoch, "shards that are known better");
+        }
+    }
+
+    /// Brings what was built here to the other shards of the region, until told to stop.
+    pub(crate) async fn keep_writing_back(self, stop: CancellationToken) {
+        let uploader = Uploader {
+            queue: Arc::clone(&self.parts.queue),
+            store: Arc::clone(&self.parts.store),
+            vouching: Arc::clone(&self.parts.vouching) as _,
+            homes: Arc::new(RegionHomes::of(&self.parts)),
+        };
+        stop.run_until_cancelled(uploader.run()).await;
+    }
+
+    /// Measures the ways to other shards from time to time, until told to stop.
+    pub(crate) async fn keep_measured(self, stop: CancellationToken) {
+        let mut changed = self.parts.vouching.shards_changed();
+        loop {
+            if let Some(shards) = self.parts.vouching.shards() {
+                let others: Vec<_> = self.others(&shards).collect();
+                self.parts.peers.measure(&others).await;
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = changed.changed() => {}
+                () = tokio::time::sleep(MEASURE_EVERY) => {}
+            }
+        }
+    }
+
+    fn others<'a>(&'a self, shards: &'a Shards) -> impl Iterator<Item = ShardMember> + 'a {
+        let members = shards.regions().iter().flat_map(|region| region.members());
+        members.filter(|member| member.agent != self.parts.agent).cloned()
+    }
+
+    fn placed(&self) -> MutexGuard<'_, HashMap<TaskId, Placed>> {
+        // Changed by whole steps, so a panic elsewhere leaves it usable.
+        self.placed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Placed {
+    /// Whose entries the task reads, and where it writes.
+    pub(crate) fn hints(&self) -> &CacheHints {
+        &self.hints
+    }
+}
+
+fn distinct_bytes(entries: impl Iterator<Item = Entry>) -> ByteCount {
+    let sizes: HashMap<Digest, u64> = entries.map(|entry| (entry.output, entry.size)).collect();
+    ByteCount(sizes.values().sum())
+}
