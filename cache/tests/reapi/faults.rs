@@ -212,11 +212,13 @@ async fn what_was_used_last_stays_also_over_a_restart() {
     for blob in &blobs {
         server.put("", blob).await;
     }
-    // All as old as can be, and then the first is read.
+    // The first is the oldest, and then it is read.
     server.stop().await;
     for path in blob_files(dir.path()) {
+        let is_first = path.ends_with(&digest_of(&blobs[0]).hash);
+        let seconds = if is_first { 1000 } else { 2000 };
         let file = fs::File::open(path).unwrap();
-        file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(1000)).unwrap();
+        file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)).unwrap();
     }
     let server = Served::start_with(dir.path(), config.clone()).await;
     for _ in 0..2 {
