@@ -11,6 +11,7 @@ pub mod bench;
 pub mod binary;
 pub mod caller;
 pub mod client;
+pub mod fabric;
 pub mod fixture;
 pub mod fleet;
 pub mod forgery;

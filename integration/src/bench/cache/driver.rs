@@ -18,7 +18,8 @@ use super::native_cache::Entry;
 #[derive(Debug)]
 pub struct Driver {
     child: Child,
-    input: ChildStdin,
+    /// Until it is closed.
+    input: Option<ChildStdin>,
     output: BufReader<ChildStdout>,
     last_id: u64,
 }
@@ -35,7 +36,7 @@ impl Driver {
             .stderr(Stdio::null())
             .spawn()
             .with_context(|| format!("{} cannot be started", program.get_program().display()))?;
-        let input = child.stdin.take().context("a pipe")?;
+        let input = child.stdin.take();
         let output = BufReader::new(child.stdout.take().context("a pipe")?);
         let mut driver = Self { child, input, output, last_id: 0 };
         let hello = driver.answer()?;
@@ -90,13 +91,15 @@ impl Driver {
     pub fn close(mut self) -> anyhow::Result<()> {
         self.last_id += 1;
         self.exchange(&format!("{{\"ID\":{},\"Command\":\"close\"}}\n", self.last_id))?;
+        // As cmd/go does: some end only then.
+        drop(self.input.take());
         let status = self.child.wait()?;
         ensure!(status.success(), "a cache program ended with {status}");
         Ok(())
     }
 
     fn exchange(&mut self, text: &str) -> anyhow::Result<Value> {
-        self.input.write_all(text.as_bytes())?;
+        self.input.as_mut().context("it is closed")?.write_all(text.as_bytes())?;
         let answer = self.answer()?;
         ensure!(answer["ID"] == self.last_id, "nobody asked for {answer}");
         Ok(answer)

@@ -1,0 +1,125 @@
+//! A fleet whose agents share a build cache over links that a test or a bench chooses.
+//!
+//! Each agent's port for other agents lies behind a [`Relay`], so whoever asks it has that link between: an agent of
+//! another region is made by a long one. The way to the coordinator is as short as it is.
+
+use std::{fs, path::Path, time::Duration};
+
+use crate::{
+    client::Client,
+    fixture::collector::{Collector, Span},
+    fleet::{Fleet, TEAM, free_address},
+    home::Home,
+    relay::{Relay, Shape},
+    wait::wait_for,
+};
+
+/// The project of every build here: what is remembered is remembered of a project.
+const PROJECT: &str = "acme/fabric";
+/// How long spans may take to arrive.
+const SPANS_WITHIN: Duration = Duration::from_secs(30);
+/// What builds leave in an agent's state, besides toolchains, modules and sources.
+const LEFT_BY_BUILDS: [&str; 3] = ["cache", "go/gocache", "go/outputs"];
+
+/// A coordinator, agents that share their caches, and a member who builds.
+#[derive(Debug)]
+pub struct FabricUnderTest {
+    /// The processes.
+    pub fleet: Fleet,
+    /// Who builds.
+    pub client: Client,
+    collector: Collector,
+    links: Vec<Relay>,
+    builds: u32,
+}
+
+/// A build that an agent made.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FabricBuild {
+    /// The SHA-256 of its artifact.
+    pub artifact: String,
+    /// From when the agent was offered the task to the end of its compile, by the agent's clock.
+    pub took: Duration,
+    /// The compile alone.
+    pub compiled: Duration,
+}
+
+impl FabricUnderTest {
+    /// Starts a coordinator without agents.
+    ///
+    /// # Panics
+    /// When it does not serve in time.
+    #[must_use]
+    #[track_caller]
+    pub fn start() -> Self {
+        let fleet = Fleet::start();
+        let client = fleet.member_in(Home::with_the_real_proxy(), TEAM, "alice");
+        Self { fleet, client, collector: Collector::start(), links: Vec::new(), builds: 0 }
+    }
+
+    /// Joins an agent, `REGION/NAME`, that others reach through a link of this shape.
+    ///
+    /// # Panics
+    /// When it has not attached in time.
+    #[track_caller]
+    pub fn join(&mut self, name: &str, shape: Shape) -> usize {
+        let listen = free_address();
+        let link = Relay::start(listen, shape);
+        let settings = [format!("shard.listen={listen}"), format!("shard.address={}", link.address())];
+        let mut home = Home::with_the_real_proxy();
+        home.set("OTEL_EXPORTER_OTLP_ENDPOINT", self.collector.endpoint());
+        self.links.push(link);
+        self.fleet.join_agent_with(name, 1, home, &settings.each_ref().map(String::as_str))
+    }
+
+    /// The link to an agent's cache.
+    ///
+    /// # Panics
+    /// When there is no such agent.
+    #[must_use]
+    pub fn link(&self, agent: usize) -> &Relay {
+        &self.links[agent]
+    }
+
+    /// Has an agent build the module in a directory for this machine.
+    ///
+    /// # Panics
+    /// When the build fails, or the agent does not say how long it took.
+    #[track_caller]
+    pub fn build(&mut self, agent: &str, source: &Path) -> FabricBuild {
+        self.builds += 1;
+        let (source, version) = (source.display().to_string(), self.builds.to_string());
+        let arguments = [&source, "--version", "1", "--project", PROJECT, "--agent", agent];
+        let dist = self.client.build_into(&format!("dist-{version}"), &arguments).expect_success();
+        let artifact = dist.checksums().into_values().next().expect("an artifact");
+        let task = format!("{PROJECT}/{version}/0");
+        let spans = wait_for(&format!("the spans of {task}"), SPANS_WITHIN, || {
+            let of_task = |span: &Span| span.attributes.get("task") == Some(&task);
+            let spans: Vec<Span> = self.collector.traces().into_values().flatten().filter(of_task).collect();
+            spans.iter().any(|span| span.name == "report").then_some(spans)
+        });
+        let compile = spans.iter().find(|span| span.name == "compile").expect("a compile");
+        let placed = spans.iter().map(|span| span.began_ns).min().unwrap_or(compile.began_ns);
+        let since = |began_ns: u64| Duration::from_nanos(compile.ended_ns.saturating_sub(began_ns));
+        FabricBuild { artifact, took: since(placed), compiled: since(compile.began_ns) }
+    }
+
+    /// Takes away whatever builds have left with an agent but toolchains, modules and sources, and starts it again.
+    ///
+    /// # Panics
+    /// When something cannot be removed, or the agent does not attach in time.
+    #[track_caller]
+    pub fn cool(&mut self, agent: usize) {
+        self.fleet.kill_agent(agent);
+        let state = self.fleet.agent_home(agent).path().join("agent");
+        for name in LEFT_BY_BUILDS {
+            let directory = state.join(name);
+            if directory.exists() {
+                fs::remove_dir_all(&directory)
+                    .unwrap_or_else(|error| panic!("{} cannot be removed: {error}", directory.display()));
+            }
+        }
+        self.fleet.restart_agent(agent);
+        self.fleet.wait_until_attached(agent);
+    }
+}
