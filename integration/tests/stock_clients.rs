@@ -1,5 +1,7 @@
 //! The remote execution API's cache under clients that nobody here wrote: Bazel, and BuildGrid's `bgd`.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::{
     fs,
     net::SocketAddr,

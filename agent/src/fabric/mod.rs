@@ -13,6 +13,8 @@ mod listener;
 mod peers;
 mod placed;
 mod vouching;
+#[cfg(test)]
+mod vouching_tests;
 
 pub(crate) use assembly::{Assembly, Membership};
 pub(crate) use placed::{Fabric, Placed};

@@ -144,7 +144,12 @@ impl FleetVouching {
             .map_err(|_| "no answer".to_owned())?
             .map_err(|status| status.to_string())?
             .into_inner();
-        let envelope = Envelope::parse(&answer.keyring).map_err(|error| error.to_string())?;
+        self.take_keyring(&answer.keyring)
+    }
+
+    /// Believes a keyring that the fleet's root signed, beside what earlier ones said.
+    pub(super) fn take_keyring(&self, text: &[u8]) -> Result<(), String> {
+        let envelope = Envelope::parse(text).map_err(|error| error.to_string())?;
         let fresh = Keyring::open(&envelope, &self.root).map_err(|error| error.to_string())?;
         let mut known = self.known();
         let together = match &known.keyring {

@@ -4,11 +4,7 @@
 //! makes is its own and is gone with it. Trouble of the agent's own is reported as infrastructure, so that the
 //! task goes elsewhere and the user never sees it as theirs.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use meridian_cache::{
     local::{CacheDaemon, TaskCache, TaskScope},
@@ -39,6 +35,7 @@ use tracing::Instrument as _;
 
 use super::{
     attempt_log::AttemptLog,
+    shim_command::shim_command,
     signing::{Signed, Signing, wall_ms},
 };
 use crate::{
@@ -454,16 +451,6 @@ impl Steps<'_> {
     }
 }
 
-/// The value of GOCACHEPROG. cmd/go splits it at blanks and takes quoted parts as they are, without escapes.
-fn shim_command(shim: &Path, socket: &Path) -> Option<String> {
-    Some(format!("{} cacheprog --socket {}", quoted(shim.to_str()?)?, quoted(socket.to_str()?)?))
-}
-
-fn quoted(text: &str) -> Option<String> {
-    let quote = ['\'', '"'].into_iter().find(|quote| !text.contains(*quote))?;
-    Some(format!("{quote}{text}{quote}"))
-}
-
 /// Hears the same without secrets in what it says.
 fn masked_progress(progress: Box<ProgressSink<'static>>, redaction: Redaction) -> Box<ProgressSink<'static>> {
     Box::new(move |said: Progress| {
@@ -532,16 +519,5 @@ mod tests {
             sink(Progress { phase: Phase::Compile, done: 1, total: 2, detail: detail.to_owned() });
         }
         assert_eq!(said.try_iter().collect::<Vec<_>>(), ["", "compiling example.test/***/cmd"]);
-    }
-
-    #[test]
-    fn a_shim_in_a_directory_with_blanks_or_quotes_is_one_word_to_cmd_go() {
-        let command = |shim: &str| shim_command(Path::new(shim), Path::new("/run/user 1/cache"));
-        assert_eq!(
-            command("/home/ann/my tools/meridian").unwrap(),
-            "'/home/ann/my tools/meridian' cacheprog --socket '/run/user 1/cache'"
-        );
-        assert!(command("/ann's/meridian").unwrap().starts_with("\"/ann's/meridian\" cacheprog"));
-        assert_eq!(command("/ann's \"best\"/meridian"), None);
     }
 }

@@ -57,7 +57,9 @@ impl CacheStore {
             Err(TryLockError::WouldBlock) => return Err(CacheError::InUse { dir }),
             Err(TryLockError::Error(source)) => return Err(CacheError::io("lock", &lock_path)(source)),
         }
-        let index_path = dir.join("index");
+        // What an earlier release left had no code of this agent's.
+        let _ = fs::remove_file(dir.join("index"));
+        let index_path = dir.join("index-2");
         let index = Index::open(&index_path).map_err(CacheError::io("read the index", &index_path))?;
         let bodies_dir = dir.join("bodies");
         let bodies = Bodies::open(&bodies_dir, capacity.0).map_err(CacheError::io("open", &bodies_dir))?;

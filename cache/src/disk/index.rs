@@ -1,17 +1,22 @@
 //! Which body answers which action: a log of fixed records, read into memory when the cache opens.
 //!
 //! A record is appended by one `write`, so a process that is killed leaves whole records and at most one torn
-//! tail. Each record carries a check of its own; one that fails it is skipped, and its action is a miss.
+//! tail. Each record carries a code of its own under a key that lies beside the log and is this agent's alone, so
+//! neither a flipped bit nor an output that was moved to another action gets in; a record that fails it is skipped, and
+//! its action is a miss. Whoever can read the key is the agent itself.
 //! The log does not say that a body is there: that is looked up when it is asked for.
 
 use std::{
     collections::HashMap,
     fs::{self, File, OpenOptions},
     io::{self, BufReader, BufWriter, Read, Write},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
+use hmac::{Hmac, KeyInit as _, Mac as _};
 use meridian_core::digest::Digest;
+use sha2::Sha256;
 
 use crate::entry::{ActionId, Entry, Namespace};
 
@@ -29,15 +34,17 @@ impl Key {
     }
 }
 
-/// Key, output, size, time, and the first eight bytes of their SHA-256.
-const RECORD_LEN: usize = 32 + 32 + 8 + 8 + 8;
-const CHECKED_LEN: usize = RECORD_LEN - 8;
+/// Key, output, size, time, and the first sixteen bytes of their HMAC-SHA256.
+const RECORD_LEN: usize = 32 + 32 + 8 + 8 + CODE_LEN;
+const CHECKED_LEN: usize = RECORD_LEN - CODE_LEN;
+const CODE_LEN: usize = 16;
 
 /// Beyond this many actions the older half is forgotten; it bounds memory at some 100 bytes an action.
 const ENTRIES_MAX: usize = 1 << 19;
 
 pub(super) struct Index {
     path: PathBuf,
+    secret: Secret,
     log: File,
     records: usize,
     entries: HashMap<Key, Entry>,
@@ -46,6 +53,7 @@ pub(super) struct Index {
 impl Index {
     /// Reads the log at `path`, or begins one.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
+        let secret = Secret::open(&path.with_extension("key"))?;
         let mut entries = HashMap::new();
         let mut records = 0;
         let mut whole = true;
@@ -58,7 +66,7 @@ impl Index {
                 for _ in 0..len / RECORD_LEN as u64 {
                     input.read_exact(&mut record)?;
                     records += 1;
-                    if let Some((key, entry)) = decode(&record) {
+                    if let Some((key, entry)) = secret.decode(&record) {
                         entries.insert(key, entry);
                     }
                 }
@@ -67,7 +75,7 @@ impl Index {
             Err(error) => return Err(error),
         }
         let log = OpenOptions::new().create(true).append(true).open(path)?;
-        let mut index = Self { path: path.to_owned(), log, records, entries };
+        let mut index = Self { path: path.to_owned(), secret, log, records, entries };
         // A torn tail would shift every later record, so it is never appended to.
         if !whole || index.is_bloated() {
             index.compact()?;
@@ -85,7 +93,7 @@ impl Index {
         if known.is_some_and(|known| known.output == entry.output) {
             return Ok(());
         }
-        let record = encode(&key, &entry);
+        let record = self.secret.encode(&key, &entry);
         let wrote = self.log.write(&record)?;
         if wrote != RECORD_LEN {
             // A short write (a full disk) would shift what follows. Cutting back needs no space.
@@ -121,7 +129,7 @@ impl Index {
         let fresh = self.path.with_extension("new");
         let mut output = BufWriter::new(File::create(&fresh)?);
         for (key, entry) in &self.entries {
-            output.write_all(&encode(key, entry))?;
+            output.write_all(&self.secret.encode(key, entry))?;
         }
         output.into_inner().map_err(io::IntoInnerError::into_error)?;
         fs::rename(&fresh, &self.path)?;
@@ -131,27 +139,52 @@ impl Index {
     }
 }
 
-fn encode(key: &Key, entry: &Entry) -> [u8; RECORD_LEN] {
-    let mut record = [0; RECORD_LEN];
-    record[..32].copy_from_slice(&key.0);
-    record[32..64].copy_from_slice(entry.output.as_bytes());
-    record[64..72].copy_from_slice(&entry.size.to_be_bytes());
-    record[72..80].copy_from_slice(&entry.time_ns.to_be_bytes());
-    let check = Digest::of(&record[..CHECKED_LEN]);
-    record[CHECKED_LEN..].copy_from_slice(&check.as_bytes()[..8]);
-    record
-}
+/// What only this agent's records are made with.
+struct Secret(Hmac<Sha256>);
 
-fn decode(record: &[u8; RECORD_LEN]) -> Option<(Key, Entry)> {
-    let check = Digest::of(&record[..CHECKED_LEN]);
-    if record[CHECKED_LEN..] != check.as_bytes()[..8] {
-        return None;
+impl Secret {
+    /// Reads the secret at `path`, or makes one. With another secret every record is a miss, and nothing worse.
+    fn open(path: &Path) -> io::Result<Self> {
+        match fs::read(path).map(<[u8; 64]>::try_from) {
+            Ok(Ok(secret)) => return Ok(Self(Hmac::new(&secret.into()))),
+            Ok(Err(_)) => tracing::warn!("the build cache's secret is damaged: it begins empty"),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        let mut secret = [0; 64];
+        getrandom::fill(&mut secret).map_err(io::Error::other)?;
+        let fresh = path.with_extension("key-new");
+        // Left over from a process that ended here.
+        let _ = fs::remove_file(&fresh);
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
+        file.write_all(&secret)?;
+        fs::rename(&fresh, path)?;
+        Ok(Self(Hmac::new(&secret.into())))
     }
-    let key = Key(record[..32].try_into().ok()?);
-    let output = Digest::from_slice(&record[32..64]).ok()?;
-    let size = u64::from_be_bytes(record[64..72].try_into().ok()?);
-    let time_ns = u64::from_be_bytes(record[72..80].try_into().ok()?);
-    Some((key, Entry { output, size, time_ns }))
+
+    fn encode(&self, key: &Key, entry: &Entry) -> [u8; RECORD_LEN] {
+        let mut record = [0; RECORD_LEN];
+        record[..32].copy_from_slice(&key.0);
+        record[32..64].copy_from_slice(entry.output.as_bytes());
+        record[64..72].copy_from_slice(&entry.size.to_be_bytes());
+        record[72..80].copy_from_slice(&entry.time_ns.to_be_bytes());
+        let code = self.code(&record[..CHECKED_LEN]).finalize().into_bytes();
+        record[CHECKED_LEN..].copy_from_slice(&code[..CODE_LEN]);
+        record
+    }
+
+    fn decode(&self, record: &[u8; RECORD_LEN]) -> Option<(Key, Entry)> {
+        self.code(&record[..CHECKED_LEN]).verify_truncated_left(&record[CHECKED_LEN..]).ok()?;
+        let key = Key(record[..32].try_into().ok()?);
+        let output = Digest::from_slice(&record[32..64]).ok()?;
+        let size = u64::from_be_bytes(record[64..72].try_into().ok()?);
+        let time_ns = u64::from_be_bytes(record[72..80].try_into().ok()?);
+        Some((key, Entry { output, size, time_ns }))
+    }
+
+    fn code(&self, bytes: &[u8]) -> Hmac<Sha256> {
+        self.0.clone().chain_update(bytes)
+    }
 }
 
 #[cfg(test)]
@@ -194,6 +227,31 @@ mod tests {
         }
         assert!(fs::metadata(&path).unwrap().len() < 10_000 * RECORD_LEN as u64);
         assert_eq!(Index::open(&path).unwrap().get(&key(1)), Some(entry(19_999)));
+    }
+
+    #[test]
+    fn outputs_that_changed_places_are_misses_both() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        filled(&path, 4);
+        let mut bytes = fs::read(&path).unwrap();
+        // All but the key, code included.
+        for at in 32..RECORD_LEN {
+            bytes.swap(at, RECORD_LEN + at);
+        }
+        fs::write(&path, &bytes).unwrap();
+        let index = Index::open(&path).unwrap();
+        let found: Vec<_> = (0..4).map(|n| index.get(&key(n)).is_some()).collect();
+        assert_eq!(found, [false, false, true, true]);
+    }
+
+    #[test]
+    fn records_of_another_secret_are_misses() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        filled(&path, 4);
+        fs::remove_file(path.with_extension("key")).unwrap();
+        assert_eq!(Index::open(&path).unwrap().get(&key(1)), None);
     }
 
     proptest! {

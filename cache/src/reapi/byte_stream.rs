@@ -51,7 +51,8 @@ impl ByteStream for Reapi {
             return Ok(Response::new(Pieces::one(piece)));
         }
         let content = Arc::clone(&self.content);
-        let pieces = Pieces::start(&self.disk, move || Reading::open(content, &scope, wanted)).await?;
+        let pieces =
+            Pieces::start(&self.disk, &self.reads, move || Reading::open(content, &scope, wanted)).await?;
         Ok(Response::new(pieces))
     }
 

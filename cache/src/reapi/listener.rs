@@ -157,7 +157,7 @@ pub fn tuned_server() -> Server {
         .initial_stream_window_size(8 << 20)
         .initial_connection_window_size(16 << 20)
         .max_frame_size(256 << 10)
-        .max_concurrent_streams(1024)
+        .max_concurrent_streams(512)
         .http2_keepalive_interval(Some(Duration::from_secs(20)))
         .http2_keepalive_timeout(Some(Duration::from_secs(20)))
 }

@@ -12,7 +12,10 @@ use std::{
 
 use bytes::{Buf as _, Bytes};
 use meridian_proto::reapi::bytestream::ReadResponse;
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    sync::{Semaphore, mpsc},
+    time::timeout,
+};
 use tokio_stream::Stream;
 use tonic::Status;
 
@@ -29,6 +32,9 @@ const AT_ONCE: usize = 4;
 
 /// How many pieces wait for a client to take them.
 const AHEAD: usize = 2 * AT_ONCE;
+
+/// Most reads under way of blobs that are more than one piece. One more is refused, not made to wait.
+pub(super) const READS_MAX: usize = 512;
 
 /// How long a client may take nothing.
 pub(super) const STALL_MAX: Duration = Duration::from_secs(60);
@@ -210,6 +216,7 @@ impl Pieces {
     /// Begins to read. What can be known at once, such as that there is no such blob, is an error right here.
     pub(super) async fn start(
         disk: &Disk,
+        reads: &Arc<Semaphore>,
         open: impl FnOnce() -> Result<Reading, ReapiError> + Send + 'static,
     ) -> Result<Self, ReapiError> {
         let opened = move || {
@@ -218,9 +225,15 @@ impl Pieces {
         };
         let (first, reading) = disk.run(opened).await.map_err(ReapiError::before_the_first_byte)?;
         let Some(reading) = reading else { return Ok(Self::one(first.unwrap_or_default())) };
+        let too_many = || ReapiError::Unavailable(format!("{READS_MAX} reads are under way"));
+        let place = Arc::clone(reads).try_acquire_owned().map_err(|_| too_many())?;
         let (sender, rest) = mpsc::channel(AHEAD);
         let is_whole = Arc::new(AtomicBool::new(false));
-        tokio::spawn(pump(disk.clone(), reading, sender, Arc::clone(&is_whole)));
+        let (disk, whole) = (disk.clone(), Arc::clone(&is_whole));
+        tokio::spawn(async move {
+            pump(disk, reading, sender, whole).await;
+            drop(place);
+        });
         Ok(Self { first, rest: Some(rest), is_whole })
     }
 }
@@ -273,6 +286,32 @@ impl Stream for Pieces {
                     false => Poll::Ready(Some(Err(ReapiError::Stalled(STALL_MAX.as_secs()).into()))),
                 }
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio_stream::StreamExt as _;
+    use tonic::Code;
+
+    use super::*;
+
+    /// A stream that just ended would be taken for a whole blob by a client that does not count.
+    #[tokio::test]
+    async fn a_stream_that_was_given_up_does_not_end_as_if_it_were_whole() {
+        for is_whole in [true, false] {
+            let (sender, rest) = mpsc::channel(1);
+            sender.send(Ok(Bytes::from_static(b"second"))).await.unwrap();
+            drop(sender);
+            let first = Some(Bytes::from_static(b"first"));
+            let mut pieces =
+                Pieces { first, rest: Some(rest), is_whole: Arc::new(AtomicBool::new(is_whole)) };
+            assert_eq!(pieces.next().await.unwrap().unwrap().data, "first");
+            assert_eq!(pieces.next().await.unwrap().unwrap().data, "second");
+            let end = pieces.next().await.map(|end| end.unwrap_err().code());
+            assert_eq!(end, (!is_whole).then_some(Code::DeadlineExceeded));
+            assert!(pieces.next().await.is_none());
         }
     }
 }

@@ -9,6 +9,7 @@ use meridian_proto::reapi::{
         content_addressable_storage_server::ContentAddressableStorageServer,
     },
 };
+use tokio::sync::Semaphore;
 use tonic::{Request, service::Routes};
 
 use super::{
@@ -17,6 +18,7 @@ use super::{
     disk::Disk,
     error::ReapiError,
     name::Instance,
+    reading::READS_MAX,
     uploads::Uploads,
 };
 
@@ -33,6 +35,8 @@ pub struct Reapi {
     pub(super) content: Arc<Content>,
     pub(super) disk: Disk,
     pub(super) uploads: Arc<Uploads>,
+    /// Places for reads that take a while.
+    pub(super) reads: Arc<Semaphore>,
     authority: Arc<dyn Authority>,
 }
 
@@ -47,7 +51,8 @@ impl Reapi {
         authority: Arc<dyn Authority>,
     ) -> Result<Self, ReapiError> {
         let content = Arc::new(Content::open(dir, config)?);
-        Ok(Self { content, disk: Disk::new(), uploads: Arc::default(), authority })
+        let reads = Arc::new(Semaphore::new(READS_MAX));
+        Ok(Self { content, disk: Disk::new(), uploads: Arc::default(), reads, authority })
     }
 
     /// The same content for whom another authority admits, for a second listener.

@@ -17,9 +17,9 @@ use tokio::{sync::Notify, time::timeout};
 
 use super::{content::Intake, error::ReapiError, name::Instance};
 
-/// Most uploads under way. One more is refused, not made to wait: whoever waits here for those who wait there is how
-/// caches come to a standstill.
-const ACTIVE_MAX: usize = 1024;
+/// Most uploads under way, each of which may take the 8 MiB that zstd looks back. One more is refused, not made to
+/// wait: whoever waits here for those who wait there is how caches come to a standstill.
+const ACTIVE_MAX: usize = 256;
 
 /// Most uploads that are kept for their clients to come back.
 const PARKED_MAX: usize = 128;

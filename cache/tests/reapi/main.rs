@@ -5,6 +5,7 @@
 mod action_cache;
 mod cas;
 mod faults;
+mod killed;
 mod listener;
 mod reads;
 mod served;

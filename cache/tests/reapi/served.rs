@@ -19,7 +19,8 @@ pub(crate) struct Served {
     pub(crate) addr: SocketAddr,
     pub(crate) channel: Channel,
     stop: Option<tokio::sync::oneshot::Sender<()>>,
-    task: tokio::task::JoinHandle<()>,
+    /// Absent where the server is another process.
+    task: Option<tokio::task::JoinHandle<()>>,
 }
 
 pub(crate) fn config() -> ContentConfig {
@@ -47,15 +48,21 @@ impl Served {
         let task = tokio::spawn(async move {
             listener.serve(&reapi, async move { drop(stopped.await) }).await.unwrap();
         });
-        let channel = channel(addr).await;
-        Self { addr, channel, stop: Some(stop), task }
+        Self { stop: Some(stop), task: Some(task), ..Self::connect(addr).await }
+    }
+
+    /// A server that runs already.
+    pub(crate) async fn connect(addr: SocketAddr) -> Self {
+        Self { addr, channel: channel(addr).await, stop: None, task: None }
     }
 
     /// Stops the server once its calls are done.
     pub(crate) async fn stop(mut self) {
         drop(self.channel);
         drop(self.stop.take());
-        self.task.await.unwrap();
+        if let Some(task) = self.task {
+            task.await.unwrap();
+        }
     }
 
     pub(crate) fn cas(&self) -> ContentAddressableStorageClient<Channel> {

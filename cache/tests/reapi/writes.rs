@@ -102,6 +102,24 @@ async fn an_upload_that_the_server_has_lost_begins_again() {
     assert_eq!(server.write(whole).await.unwrap().committed_size, 300_000);
 }
 
+#[tokio::test]
+async fn a_compressed_upload_that_broke_begins_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Served::start(dir.path()).await;
+    let blob = content(1, 300_000);
+    let name = format!("uploads/u-1/compressed-blobs/zstd/{}", path_of(&blob));
+    let whole = messages(&name, &zstd::encode_all(&blob[..], 3).unwrap(), 50_000);
+    assert_eq!(server.write(whole[..2].to_vec()).await.unwrap().committed_size, 0);
+    assert_eq!(status(&server, &name).await, (0, false));
+    // A new frame from the middle of the blob is not what this server has a beginning for.
+    let mut rest = messages(&name, &zstd::encode_all(&blob[100_000..], 3).unwrap(), 50_000);
+    rest.iter_mut().for_each(|message| message.write_offset += 100_000);
+    assert_eq!(server.write(rest).await.unwrap_err().code(), Code::Aborted);
+    assert_eq!(server.write(whole).await.unwrap().committed_size, -1);
+    assert_eq!(status(&server, &name).await, (-1, true));
+    assert!(server.get("", &blob).await.unwrap() == blob);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_upload_ends_early_when_the_blob_is_there() {
     let dir = tempfile::tempdir().unwrap();
