@@ -25,11 +25,13 @@ pub struct Point {
     pub is_cut: bool,
 }
 
-const WIDTH: f64 = 860.0;
+/// The longest name that has room at a line's end, in letters.
+pub const NAME_LEN_MAX: usize = 40;
+const WIDTH: f64 = 940.0;
 const HEIGHT: f64 = 460.0;
 const LEFT: f64 = 64.0;
 /// Room for the names at the lines' ends.
-const RIGHT: f64 = 230.0;
+const RIGHT: f64 = 310.0;
 const TOP: f64 = 44.0;
 const BOTTOM: f64 = 56.0;
 /// How far apart two names are at least.

@@ -184,7 +184,7 @@ fn rounded(value: Option<f64>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::plot::NAME_LEN_MAX, *};
 
     fn figures() -> Figures {
         let mut figures = Figures::default();
@@ -219,6 +219,7 @@ mod tests {
             assert!(text.contains(line), "no {line:?} in {text}");
         }
         assert!(!text.contains("preload"), "{text}");
+        assert!(SIDES.iter().all(|(_, name)| name.len() <= NAME_LEN_MAX), "a name is cut off in the plot");
         let drawn: Vec<usize> = series(&figures()).iter().map(|series| series.points.len()).collect();
         assert_eq!(drawn, [0, 0, 0, 2, 0, 0]);
     }
