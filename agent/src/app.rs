@@ -21,7 +21,7 @@ use tonic::transport::Channel;
 use crate::{
     check::{Checked, Mistakes, check},
     config::{AgentConfig, cores},
-    fabric::{Assembly, Fabric, Membership},
+    fabric::{Assembly, Fabric, Membership, StockPort},
     gobuild::{BuilderConfig, GoBuilder, Sandboxing},
     goproxy::GoEnvironment,
     redaction::Redaction,
@@ -69,6 +69,7 @@ pub struct App {
     agent_loop: AgentLoop,
     signing: Signing,
     assembly: Assembly,
+    stock: Option<StockPort>,
     renewal: Renewal,
 }
 
@@ -128,6 +129,7 @@ impl App {
         let signer = signer.map_err(|error| AppError::State(error.to_string()))?;
         let signing = Signing::new(signer, control.clone());
         let assembly = share_cache(&config, &authority, &identity, &agent).await?;
+        let stock = serve_stock_clients(&config).await?;
         let (made, heard) = mpsc::channel(MANIFESTS_WAITING_MAX);
         let shared = Shared { bulk, signing: signing.clone(), fabric: assembly.fabric.clone(), made };
         let opened = config.clone();
@@ -151,6 +153,7 @@ impl App {
         Ok(Self {
             agent_loop: AgentLoop::new(loop_config, Arc::new(worker), heard, clock),
             assembly,
+            stock,
             signing,
             renewal: Renewal { channel: control, identity, save_to: save_identity_to },
         })
@@ -164,6 +167,9 @@ impl App {
     pub async fn run(self, drain: CancellationToken, stop: CancellationToken) -> Result<(), Unsettled> {
         let ended = stop.child_token();
         let sharing = tokio::spawn(self.assembly.run(self.renewal.channel.clone(), ended.clone()));
+        if let Some(stock) = self.stock {
+            tokio::spawn(stock.serve(ended.clone()));
+        }
         let renewing = tokio::spawn(self.renewal.run(ended.clone()));
         let certifying = tokio::spawn(self.signing.keep_certified(ended.clone()));
         let unsettled = self.agent_loop.run(drain, stop).await;
@@ -188,6 +194,13 @@ fn signer_config(config: &AgentConfig, authority: &[u8], id: &SpiffeId) -> Resul
         fleet: config.fleet.as_str().to_owned(),
         agent,
     })
+}
+
+/// Opens the cache for stock clients, where one is asked for.
+async fn serve_stock_clients(config: &AgentConfig) -> Result<Option<StockPort>, AppError> {
+    let Some(settings) = &config.stock else { return Ok(None) };
+    let opened = StockPort::open(&config.state_dir.join("reapi"), settings, config.free_min).await;
+    opened.map(Some).map_err(AppError::State)
 }
 
 /// Opens the cache on the disk and joins it to the fleet's.

@@ -1,7 +1,8 @@
 //! The agent's configuration.
 
-use std::{path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+use meridian_cache::reapi::StockTls;
 use meridian_core::{
     attempt::AttemptLimits, cache::peer_address::PeerAddress, id::FleetName, quantity::ByteCount,
 };
@@ -46,6 +47,8 @@ pub struct AgentConfig {
     pub sandbox: SandboxPolicy,
     /// Where other agents reach this one's cache; nothing when they do not.
     pub shard: Option<ShardSettings>,
+    /// Where clients of the remote execution API that are not Meridian's find a cache; nothing when they find none.
+    pub stock: Option<StockSettings>,
     /// What one build may use. Only its time is bounded where there is no sandbox.
     pub build_limits: Limits,
 }
@@ -57,6 +60,19 @@ pub struct ShardSettings {
     pub listen: String,
     /// Where others reach it, when that is not where it listens.
     pub address: Option<PeerAddress>,
+}
+
+/// The cache for clients of the remote execution API that are not Meridian's.
+#[derive(Debug, Clone)]
+pub struct StockSettings {
+    /// Where it listens: on this machine alone, unless there is TLS.
+    pub listen: SocketAddr,
+    /// The file that says which bearer token opens which instances.
+    pub tokens: PathBuf,
+    /// Its certificate.
+    pub tls: Option<StockTls>,
+    /// How much it may hold.
+    pub capacity: ByteCount,
 }
 
 impl AgentConfig {
@@ -80,6 +96,7 @@ impl AgentConfig {
             signer: SignerSettings::default(),
             sandbox: SandboxPolicy::Required,
             shard: None,
+            stock: None,
             build_limits: Limits::of_machine(),
         }
     }

@@ -27,5 +27,5 @@ pub mod transfer;
 
 pub use app::{App, AppError, Unsettled};
 pub use check::{Checked, Mistake, Mistakes, check};
-pub use config::{AgentConfig, ShardSettings};
+pub use config::{AgentConfig, ShardSettings, StockSettings};
 pub use removal::OwnDir;

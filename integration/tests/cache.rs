@@ -1,10 +1,15 @@
 //! The cache that a fleet shares, with real processes: what one agent built, another finds.
 
-use std::time::Duration;
+use std::{os::unix::fs::PermissionsExt as _, time::Duration};
 
 use meridian_integration::{
-    client::Client, fixture::program::Program, fleet::Fleet, home::Home, wait::wait_for,
+    client::Client,
+    fixture::program::Program,
+    fleet::{Fleet, free_address},
+    home::Home,
+    wait::wait_for,
 };
+
 const SHARD: &str = "shard.listen=127.0.0.1:0";
 
 fn source(client: &Client, text: &str) -> String {
@@ -56,4 +61,36 @@ fn a_cold_agent_of_another_region_finds_all_that_the_first_one_built() {
     assert_eq!(second, first);
     let (gets, hits) = (figure(&fleet, fra, "gets"), figure(&fleet, fra, "hits"));
     assert!(figure(&fleet, fra, "brought") > 20 && hits > 20 && gets - hits <= 3, "{hits} of {gets}");
+}
+
+#[test]
+fn an_agent_serves_stock_clients_that_show_a_token_and_no_others() {
+    use meridian_proto::reapi::v2::{GetCapabilitiesRequest, capabilities_client::CapabilitiesClient};
+
+    let mut fleet = Fleet::start();
+    let home = Home::with_proxy("off");
+    let tokens = home.path().join("tokens");
+    std::fs::write(&tokens, "a-token-of-twenty-and-more acme write\n").expect("a file can be written");
+    std::fs::set_permissions(&tokens, std::fs::Permissions::from_mode(0o600)).expect("its mode can be set");
+    let address = free_address();
+    let settings = [format!("reapi.listen={address}"), format!("reapi.tokens={}", tokens.display())];
+    fleet.join_agent_with("eu/a1", 1, home, &settings.each_ref().map(String::as_str));
+
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let ask = |token: Option<&str>| {
+        let mut request = tonic::Request::new(GetCapabilitiesRequest { instance_name: "acme".to_owned() });
+        if let Some(token) = token {
+            let value = format!("Bearer {token}").parse().expect("a header");
+            request.metadata_mut().insert("authorization", value);
+        }
+        runtime.block_on(async {
+            let mut client =
+                CapabilitiesClient::connect(format!("http://{address}")).await.expect("it listens");
+            client.get_capabilities(request).await.map(|_| ())
+        })
+    };
+    ask(Some("a-token-of-twenty-and-more")).expect("a token of the file");
+    for token in [None, Some("a-token-of-somebody-else-s")] {
+        assert_eq!(ask(token).expect_err("a stranger").code(), tonic::Code::Unauthenticated);
+    }
 }

@@ -12,9 +12,11 @@ mod homes;
 mod listener;
 mod peers;
 mod placed;
+mod stock;
 mod vouching;
 #[cfg(test)]
 mod vouching_tests;
 
 pub(crate) use assembly::{Assembly, Membership};
 pub(crate) use placed::{Fabric, Placed};
+pub(crate) use stock::StockPort;

@@ -116,6 +116,7 @@ async fn what_a_task_was_given_outlives_its_eviction_and_is_gone_with_the_task()
         says(&attack(&place, &task, ["read", text(&given)]), "ok: own object");
         let view = task.view_dir().to_owned();
         task.close(SOON).await;
+        drop(task);
         wait_until("the view goes with its task", || !view.exists());
         assert!(body.exists());
     }

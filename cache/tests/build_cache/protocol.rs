@@ -39,13 +39,14 @@ async fn what_is_put_is_found_again_in_this_task_and_the_next_and_after_a_restar
     driver.close();
     let figures = task.close(SOON).await;
     assert_eq!((figures.gets, figures.hits, figures.puts), (6, 5, 5));
+    drop(task);
 
     let again = daemon.open_task(&scope("go", "own", &[])).unwrap();
     let mut driver = Driver::start(again.socket_path(), dir.path());
     assert_eq!(driver.get("4").as_deref(), Some(large.as_slice()));
     driver.close();
     again.close(SOON).await;
-    drop(daemon);
+    drop((again, daemon));
 
     let (_daemon, task) = open(dir.path());
     let mut driver = Driver::start(task.socket_path(), dir.path());
@@ -220,6 +221,7 @@ async fn a_cmd_go_that_is_gone_leaves_nothing_open() {
     driver.vanish();
     let socket = task.socket_path().to_owned();
     assert_eq!(task.close(SOON).await.puts, 1);
+    drop(task);
     assert!(!socket.exists());
 }
 

@@ -1,20 +1,22 @@
 //! `meridian agent`: an agent as a process of its own.
 
 use std::{
+    net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use meridian_agent::{
-    AgentConfig, App, AppError, Mistake, ShardSettings, Unsettled,
+    AgentConfig, App, AppError, Mistake, ShardSettings, StockSettings, Unsettled,
     sandbox::{Limits, SandboxPolicy},
     secrets::DeclaredSecrets,
     signer::SignerSettings,
 };
+use meridian_cache::reapi::StockTls;
 use meridian_core::{id::FleetName, quantity::ByteCount};
 use meridian_runtime::{
     clock::Clock,
-    config::{ConfigType, HOST_PORT, Key, Kind, LISTEN, Loader, Problem},
+    config::{ConfigType, HOST_PORT, IP_PORT, Key, Kind, LISTEN, Loader, Problem},
     identity::Identity,
     shutdown::Signals,
     state_dir::{StateDir, UserDirs},
@@ -51,7 +53,36 @@ struct AgentFile {
     signer: SignerTable,
     sandbox: SandboxPolicy,
     shard: Option<ShardTable>,
+    reapi: Option<ReapiTable>,
     limits: LimitsTable,
+}
+
+/// The `[reapi]` table: a cache for clients of the remote execution API that are not Meridian's.
+#[derive(Debug, Clone, Deserialize)]
+struct ReapiTable {
+    listen: SocketAddr,
+    tokens: PathBuf,
+    certificates: Option<PathBuf>,
+    key: Option<PathBuf>,
+    #[serde(default = "reapi_gib")]
+    gib: u64,
+}
+
+const fn reapi_gib() -> u64 {
+    20
+}
+
+impl ReapiTable {
+    fn problem(&self) -> Option<Problem> {
+        let lacks = if self.certificates.is_some() { "key" } else { "certificates" };
+        let half = self.certificates.is_some() != self.key.is_some();
+        half.then(|| Problem::new(&["reapi", lacks], "certificates and key are said together, or neither"))
+    }
+
+    fn settings(self) -> StockSettings {
+        let tls = self.certificates.zip(self.key).map(|(certificates, key)| StockTls { certificates, key });
+        StockSettings { listen: self.listen, tokens: self.tokens, tls, capacity: ByteCount::gib(self.gib) }
+    }
 }
 
 /// The `[shard]` table: how other agents reach this one's build cache.
@@ -103,6 +134,7 @@ impl Default for AgentFile {
             signer: SignerTable::default(),
             sandbox: SandboxPolicy::Required,
             shard: None,
+            reapi: None,
             limits: LimitsTable::default(),
         }
     }
@@ -124,6 +156,16 @@ impl ConfigType for AgentFile {
             Kind::Table(&[Key::required("listen", LISTEN), Key::optional("address", HOST_PORT)]),
         ),
         Key::optional(
+            "reapi",
+            Kind::Table(&[
+                Key::required("listen", IP_PORT),
+                Key::required("tokens", Kind::Text),
+                Key::optional("certificates", Kind::Text),
+                Key::optional("key", Kind::Text),
+                Key::optional("gib", Kind::Integer { min: 1, max: 1_000_000 }),
+            ]),
+        ),
+        Key::optional(
             "limits",
             Kind::Table(&[
                 Key::optional("memory_mib", Kind::Integer { min: 64, max: 1_000_000_000 }),
@@ -139,7 +181,8 @@ impl ConfigType for AgentFile {
         let lacks = self.coordinator.is_empty();
         let advice = "where is it? say --coordinator HOST:PORT, or set it in agent.toml";
         let lacks = lacks.then(|| Problem::new(&["coordinator"], advice));
-        lacks.into_iter().chain(self.signer.problems()).collect()
+        let reapi = self.reapi.as_ref().and_then(ReapiTable::problem);
+        lacks.into_iter().chain(reapi).chain(self.signer.problems()).collect()
     }
 }
 
@@ -170,6 +213,7 @@ impl AgentFile {
             secrets: self.redaction.declared(),
             signer: self.signer.settings(),
             sandbox: self.sandbox,
+            stock: self.reapi.map(ReapiTable::settings),
             shard: self.shard.map(|shard| ShardSettings {
                 listen: shard.listen,
                 address: shard.address.and_then(|address| address.parse().ok()),
