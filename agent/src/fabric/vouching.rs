@@ -267,6 +267,10 @@ impl Vouching for FleetVouching {
         self.grants.to_read(&scope.parse().ok()?)
     }
 
+    fn grant_to_write(&self, scope: &str) -> Option<Bytes> {
+        self.grants.to_write(&scope.parse().ok()?)
+    }
+
     fn may_read(&self, scope: &str, grant: &[u8], caller: Option<&str>) -> Result<(), VouchingError> {
         let grant = self.shown(grant, caller)?;
         let scope: Scope = scope.parse().map_err(|_| VouchingError("not a scope".to_owned()))?;

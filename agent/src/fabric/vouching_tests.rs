@@ -206,3 +206,19 @@ fn a_manifest_outlives_the_grant_under_which_it_was_signed() {
     refused(verdict(at(1)), "expired");
     refused(verdict(at(60)), "clocks");
 }
+
+#[test]
+fn what_is_brought_to_others_is_shown_with_a_grant_that_lets_it_be_written() {
+    let coordinator = Coordinator::new();
+    let shard = coordinator.agent("eu/a", "acme/trusted");
+    let maker = coordinator.agent("us/b", "acme/trusted");
+    // A later task reads the trusted scope, too, and writes another.
+    let [member, trusted]: [Scope; 2] = ["acme/member/ann", "acme/trusted"].map(|text| text.parse().unwrap());
+    let grant = coordinator.grant("us/b", maker.public(), "acme/member/ann", 0);
+    let scopes = TaskScopes { reads: vec![member.clone(), trusted], writes: member };
+    maker.grants().take(&CacheHints { scopes, manifest: None, grant });
+    let shown = maker.grant_to_write("acme/trusted").unwrap();
+    shard.may_write("acme/trusted", &shown, Some("us/b")).unwrap();
+    let shown = maker.grant_to_write("acme/member/ann").unwrap();
+    shard.may_write("acme/member/ann", &shown, Some("us/b")).unwrap();
+}

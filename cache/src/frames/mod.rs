@@ -10,4 +10,4 @@ mod sending;
 
 pub(crate) use frame_shelf::FrameShelf;
 pub use layout::{FramePlan, Piece, layout};
-pub(crate) use sending::{Selection, SendError, prepare, send};
+pub(crate) use sending::{Selection, SendError, hand_over, prepare, send};

@@ -5,11 +5,13 @@ use std::{
     fs::File,
     io::{self, Seek as _, SeekFrom},
     sync::Arc,
+    time::Duration,
 };
 
 use bytes::Bytes;
 use meridian_core::digest::Digest;
 use meridian_store::pack::{EntryName, FrameBuilder, PackError};
+use tokio::{runtime::Handle, sync::mpsc};
 
 use super::layout::{FramePlan, Piece, layout};
 use crate::{
@@ -79,6 +81,17 @@ pub(crate) fn send(
         }
     }
     packer.flush(&mut out)
+}
+
+/// Gives `chunk` to whoever sends it over the network. One who takes nothing for so long counts as gone: its place is
+/// for others. Blocks; called outside of `runtime`'s own threads.
+pub(crate) fn hand_over<T>(
+    runtime: &Handle,
+    chunks: &mpsc::Sender<T>,
+    chunk: T,
+    within: Duration,
+) -> Result<(), SendError> {
+    runtime.block_on(chunks.send_timeout(chunk, within)).map_err(|_| SendError::Gone)
 }
 
 /// Compresses every frame of a manifest that is not kept yet. Blocks, for seconds where much is new.
@@ -157,5 +170,21 @@ impl<'a> Packer<'a> {
         }
         let frame = self.builder.finish()?;
         out(frame.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_receiver_that_takes_nothing_is_given_up() {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let (chunks, mut taken) = mpsc::channel(1);
+        let give = |chunk| hand_over(runtime.handle(), &chunks, chunk, Duration::from_millis(20));
+        give(1).unwrap();
+        assert!(matches!(give(2), Err(SendError::Gone)));
+        assert_eq!(taken.blocking_recv(), Some(1));
+        give(3).unwrap();
     }
 }

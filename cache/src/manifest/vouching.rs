@@ -40,6 +40,9 @@ pub trait Vouching: Send + Sync {
     /// The grant to show when asking others for what is in `scope`.
     fn grant_to_read(&self, scope: &str) -> Option<Bytes>;
 
+    /// The grant to show when bringing others what is in `scope`.
+    fn grant_to_write(&self, scope: &str) -> Option<Bytes>;
+
     /// Whether a caller who shows `grant` may read `scope`. `caller` is the name in its certificate, such as
     /// `eu-central/a1`, or nothing on a connection without one.
     ///

@@ -8,6 +8,7 @@ use meridian_proto::v1::{
     self, fetch_chunk::Chunk, publish_answer::Answer, publish_chunk, shard_server::Shard,
 };
 use tokio::{
+    runtime::Handle,
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     time::timeout,
 };
@@ -17,7 +18,7 @@ use tonic::{Extensions, Request, Response, Status, Streaming};
 use crate::{
     disk::{CacheStore, Pins},
     entry::ActionId,
-    frames::{Selection, SendError, send},
+    frames::{Selection, SendError, hand_over, send},
     manifest::{SignedManifest, Vouching, VouchingError},
     prefetch::{Arrivals, Intake},
 };
@@ -26,7 +27,7 @@ use crate::{
 const FRAMES_WAITING_MAX: usize = 4;
 /// How many calls send or take bodies at once.
 const TRANSFERS_MAX: usize = 32;
-/// How long a caller who sends may pause.
+/// How long a caller may pause, who sends or who takes what is sent.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 /// The longest answer to a ping.
 const PING_LEN_MAX: u32 = 1 << 20;
@@ -87,12 +88,12 @@ impl Shard for ShardService {
         let selection = selection(&request)?;
         let permit = self.transfer()?;
         let (chunks, stream) = mpsc::channel(FRAMES_WAITING_MAX);
-        let store = Arc::clone(&self.store);
+        let (store, runtime) = (Arc::clone(&self.store), Handle::current());
         tokio::task::spawn_blocking(move || {
             let _permit = permit;
             let say = |chunk| {
                 let chunk = v1::FetchChunk { chunk: Some(chunk) };
-                chunks.blocking_send(Ok(chunk)).map_err(|_| SendError::Gone)
+                hand_over(&runtime, &chunks, Ok(chunk), SILENCE_MAX)
             };
             let sent = (|| {
                 if request.send_manifest {
@@ -104,7 +105,9 @@ impl Shard for ShardService {
                 Ok(()) | Err(SendError::Gone) => {}
                 Err(error) => {
                     tracing::warn!(%error, "a part of the build cache could not be sent");
-                    let _ = chunks.blocking_send(Err(Status::unavailable(error.to_string())));
+                    // Whoever is gone need not be told.
+                    let told = Err(Status::unavailable(error.to_string()));
+                    let _ = hand_over(&runtime, &chunks, told, SILENCE_MAX);
                 }
             }
         });

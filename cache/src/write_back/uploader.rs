@@ -9,14 +9,14 @@ use std::{
 use bytes::Bytes;
 use meridian_core::digest::Digest;
 use meridian_proto::v1::{self, publish_answer::Answer, publish_chunk::Chunk, shard_client::ShardClient};
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{runtime::Handle, sync::mpsc, time::timeout};
 use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 use tonic::Status;
 
 use super::queue::Queue;
 use crate::{
     disk::CacheStore,
-    frames::{Selection, SendError, send},
+    frames::{Selection, hand_over, send},
     manifest::{SignedManifest, Vouching},
     prefetch::Holder,
 };
@@ -109,7 +109,7 @@ impl Uploader {
             return Ok(());
         }
         let header = v1::PublishHeader {
-            grant: self.vouching.grant_to_read(&signed.manifest.scope).unwrap_or_default(),
+            grant: self.vouching.grant_to_write(&signed.manifest.scope).unwrap_or_default(),
             manifest: signed.bytes.clone(),
             offered: offered.iter().flat_map(|output| *output.as_bytes()).collect::<Vec<u8>>().into(),
         };
@@ -146,11 +146,12 @@ impl Uploader {
         chunks: mpsc::Sender<v1::PublishChunk>,
     ) -> Result<(), Status> {
         let (store, signed) = (Arc::clone(&self.store), Arc::clone(signed));
+        let runtime = Handle::current();
         let sending = tokio::task::spawn_blocking(move || {
             let selection = Selection { wanted, ..Selection::default() };
             send(&store, &signed, &selection, |frame: Bytes| {
                 let chunk = v1::PublishChunk { chunk: Some(Chunk::Frame(frame)) };
-                chunks.blocking_send(chunk).map_err(|_| SendError::Gone)
+                hand_over(&runtime, &chunks, chunk, ANSWER_WITHIN)
             })
         });
         match sending.await {

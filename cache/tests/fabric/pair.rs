@@ -55,6 +55,10 @@ impl Vouching for Team {
         scope.starts_with("acme/").then(|| Bytes::from_static(b"member"))
     }
 
+    fn grant_to_write(&self, scope: &str) -> Option<Bytes> {
+        self.grant_to_read(scope)
+    }
+
     fn may_read(&self, scope: &str, grant: &[u8], _: Option<&str>) -> Result<(), VouchingError> {
         let may = grant == b"member" && scope.starts_with("acme/");
         may.then_some(()).ok_or_else(|| VouchingError("no member".into()))

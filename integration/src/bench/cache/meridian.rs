@@ -79,6 +79,10 @@ impl Vouching for Word {
         Some(Bytes::from_static(b"bench"))
     }
 
+    fn grant_to_write(&self, scope: &str) -> Option<Bytes> {
+        self.grant_to_read(scope)
+    }
+
     fn may_read(&self, scope: &str, grant: &[u8], _: Option<&str>) -> Result<(), VouchingError> {
         let may = scope == SCOPE && grant == b"bench";
         may.then_some(()).ok_or_else(|| VouchingError("not of the bench".to_owned()))
