@@ -1,9 +1,15 @@
 //! The build cache: what a fleet remembers of what it compiled, so that nobody compiles it twice.
 //!
-//! [`disk`] keeps it on one agent; [`local`] answers cmd/go from there, through the shim that cmd/go starts.
-//! [`reapi`] is a cache of its own for clients of the remote execution API, such as Bazel.
+//! - On one agent: [`disk`] keeps it, [`local`] answers cmd/go from there, through the shim that cmd/go starts, and
+//!   [`gocache`] lays out the directory of a Go that knows no such shim.
+//! - What travels: [`manifest`] says which mappings a build used, under a signature, and [`frames`] hold the bodies that a
+//!   manifest names, compressed.
+//! - Between agents: [`prefetch`] brings what a build will ask for, [`shard`] answers those that do, and [`write_back`]
+//!   takes what was built to its homes.
+//! - [`reapi`] is a cache of its own for clients of the remote execution API, such as Bazel.
 //!
-//! Not here: which task may see what, and where a build runs: the agent and the coordinator decide that.
+//! Not here: which task may see what, and where a build runs: the agent and the coordinator decide that. Nor which keys
+//! vouch for whom: the agent brings that ([`manifest::Vouching`]), and the connections.
 
 pub mod disk;
 pub mod entry;

@@ -99,17 +99,6 @@ impl Library {
         Ok(())
     }
 
-    /// Something that a manifest names turned out to be gone: it is not whole any more.
-    pub fn is_lacking(&self, digest: &Digest) {
-        if let Some(known) = self.table().known.get_mut(digest)
-            && known.whole
-        {
-            known.whole = false;
-            // Where this fails it is taken for whole after a restart, until it is looked at again.
-            let _ = fs::rename(self.path(digest, true), self.path(digest, false));
-        }
-    }
-
     /// A manifest, if it is here and counts.
     pub fn get(&self, digest: &Digest, vouching: &dyn Vouching) -> Option<Arc<SignedManifest>> {
         let whole = {

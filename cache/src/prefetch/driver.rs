@@ -145,15 +145,9 @@ impl Driver {
     }
 
     async fn fetch(&self, holder: &Holder, known: &mut Option<Arc<SignedManifest>>) -> Result<(), Status> {
-        let grant = self.vouching.grant_to_read(&self.plan.scope).unwrap_or_default();
         let mut client = ShardClient::new(holder.channel.clone()).max_decoding_message_size(MESSAGE_LEN_MAX);
-        let mut request = v1::FetchRequest {
-            grant,
-            manifest: Bytes::copy_from_slice(self.plan.manifest.as_bytes()),
-            send_manifest: known.is_none(),
-            from_entry: self.plan.from,
-            ..v1::FetchRequest::default()
-        };
+        let mut request =
+            v1::FetchRequest { send_manifest: known.is_none(), from_entry: self.plan.from, ..self.request() };
         match self.held(known.as_deref()) {
             Some(held) => request.held = held,
             // Nothing has this digest: the manifest alone is sent.
@@ -162,16 +156,20 @@ impl Driver {
         let is_manifest_only = !request.wanted.is_empty();
         self.receive(&mut client, request, known).await?;
         if is_manifest_only && let Some(signed) = known {
-            let request = v1::FetchRequest {
-                grant: self.vouching.grant_to_read(&self.plan.scope).unwrap_or_default(),
-                manifest: Bytes::copy_from_slice(self.plan.manifest.as_bytes()),
-                held: self.held(Some(signed)).unwrap_or_default(),
-                from_entry: self.plan.from,
-                ..v1::FetchRequest::default()
-            };
+            let held = self.held(Some(signed)).unwrap_or_default();
+            let request = v1::FetchRequest { held, from_entry: self.plan.from, ..self.request() };
             self.receive(&mut client, request, known).await?;
         }
         Ok(())
+    }
+
+    /// What every request about the plan's manifest has.
+    fn request(&self) -> v1::FetchRequest {
+        v1::FetchRequest {
+            grant: self.vouching.grant_to_read(&self.plan.scope).unwrap_or_default(),
+            manifest: Bytes::copy_from_slice(self.plan.manifest.as_bytes()),
+            ..v1::FetchRequest::default()
+        }
     }
 
     async fn receive(
@@ -228,16 +226,8 @@ impl Driver {
         signed: Arc<SignedManifest>,
         urgent: &[Digest],
     ) -> impl Future<Output = ()> + Send + use<> {
-        let request = v1::FetchRequest {
-            grant: self.vouching.grant_to_read(&self.plan.scope).unwrap_or_default(),
-            manifest: Bytes::copy_from_slice(signed.digest.as_bytes()),
-            wanted: urgent
-                .iter()
-                .map(Digest::as_bytes)
-                .fold(Vec::new(), |all, one| [&all[..], one].concat())
-                .into(),
-            ..v1::FetchRequest::default()
-        };
+        let wanted: Vec<u8> = urgent.iter().flat_map(|output| *output.as_bytes()).collect();
+        let request = v1::FetchRequest { wanted: wanted.into(), ..self.request() };
         let intake = Intake::beside(&self.store, &self.pins, &self.arrivals, signed);
         async move {
             let Ok(Ok(answer)) = timeout(SILENCE_MAX, client.fetch(request)).await else { return };

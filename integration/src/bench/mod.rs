@@ -12,6 +12,7 @@ pub mod main_job;
 pub mod matrix;
 pub mod memory;
 pub mod peers;
+pub mod plan;
 pub mod speed;
 pub mod storm;
 pub mod timing;

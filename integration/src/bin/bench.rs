@@ -5,6 +5,7 @@ use clap::{Parser, ValueEnum};
 use meridian_integration::bench::{
     cache::{parts as cache, report, shard},
     main_job,
+    plan::Plan,
     trust::parts as trust,
 };
 
@@ -68,8 +69,8 @@ fn main() -> anyhow::Result<()> {
     }
     let figures = match bench {
         Bench::MainJob => main_job::measure(&main_job::Plan { rounds, only }),
-        Bench::Trust => trust::measure(&trust::Plan { rounds, only, fresh }),
-        Bench::Cache => cache::measure(&cache::Plan { rounds, only, fresh }),
+        Bench::Trust => trust::measure(&Plan { rounds, only, fresh }),
+        Bench::Cache => cache::measure(&Plan { rounds, only, fresh }),
     }
     .context("the bench could not be completed")?;
     if publish {

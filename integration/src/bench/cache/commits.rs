@@ -19,9 +19,9 @@ use super::{
     bed::{Bed, Program},
     commit_versions::{BEFORE, MODULE, VERSIONS},
     far::mib,
-    parts::Plan,
     tarball::{Runner, upload},
 };
+use crate::bench::plan::Plan;
 use crate::{
     bench::{figures::Figures, ledger::Ledger, timing::run, world::remove},
     fixture::file_server::FileServer,

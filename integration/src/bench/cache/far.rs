@@ -11,10 +11,10 @@ use super::{
     installed::Installed,
     meridian::{Meridian, Told},
     native,
-    parts::Plan,
     side::{Serving, Side},
     tarball::Tarball,
 };
+use crate::bench::plan::Plan;
 use crate::{
     bench::{figures::Figures, ledger::Ledger, timing::Timed},
     relay::{Relay, Shape},

@@ -19,9 +19,9 @@ use super::{
     installed::Installed,
     meridian::{Meridian, Told, filled_home, outputs, serve_store},
     native,
-    parts::Plan,
     side::Side,
 };
+use crate::bench::plan::Plan;
 use crate::{
     bench::{
         figures::Figures,

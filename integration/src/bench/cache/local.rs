@@ -23,9 +23,9 @@ use super::{
     meridian::filled_home,
     native,
     native_cache::{self, Entry},
-    parts::Plan,
     side::put_all,
 };
+use crate::bench::plan::Plan;
 use crate::bench::{
     figures::Figures,
     ledger::Ledger,

@@ -5,8 +5,8 @@ use std::fs;
 use super::{
     bed::{Bed, Program},
     native_cache,
-    parts::Plan,
 };
+use crate::bench::plan::Plan;
 use crate::bench::{
     figures::Figures,
     ledger::Ledger,

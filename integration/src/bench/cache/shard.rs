@@ -28,7 +28,8 @@ use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
 use tonic::transport::{Channel, Endpoint};
 
-use super::{installed::Installed, parts::Plan};
+use super::installed::Installed;
+use crate::bench::plan::Plan;
 use crate::{
     bench::{figures::Figures, ledger::Ledger},
     fleet::free_address,

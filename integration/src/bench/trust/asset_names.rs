@@ -18,7 +18,7 @@ use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::parts::Plan;
+use crate::bench::plan::Plan;
 use crate::{
     bench::{figures::Figures, ledger::Ledger, matrix::install_goreleaser, timing::run},
     client::Client,

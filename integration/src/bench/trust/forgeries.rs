@@ -2,7 +2,7 @@
 
 use meridian_core::keyring::KeyAlgorithm;
 
-use super::parts::Plan;
+use crate::bench::plan::Plan;
 use crate::{
     bench::figures::Figures,
     forgery::{Change, Kind, Stage, catalogue},

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use meridian_agent::redaction::{Redaction, Secret};
 
-use super::parts::Plan;
+use crate::bench::plan::Plan;
 use crate::{
     bench::figures::Figures,
     fixture::redaction_cases::{RedactionCase, harmless_lines, redaction_cases},

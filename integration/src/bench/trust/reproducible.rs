@@ -34,7 +34,8 @@ use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{parts::Plan, repro_modules::MODULES};
+use super::repro_modules::MODULES;
+use crate::bench::plan::Plan;
 use crate::{
     bench::{figures::Figures, ledger::Ledger},
     client::Client,

@@ -22,7 +22,7 @@ use meridian_core::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::parts::Plan;
+use crate::bench::plan::Plan;
 use crate::{
     bench::{figures::Figures, timing::in_turns},
     binary,

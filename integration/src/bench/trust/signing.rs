@@ -14,7 +14,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::ensure;
 
-use super::parts::Plan;
+use crate::bench::plan::Plan;
 use crate::{
     bench::{figures::Figures, timing::p99},
     fixture::{

@@ -10,7 +10,7 @@ use super::{
     peers::Peers,
     samples::built,
 };
-use crate::bench::{figures::Figures, trust::parts::Plan};
+use crate::bench::{figures::Figures, plan::Plan};
 
 /// The figures of this part.
 pub const KEYS: &[&str] = &["matrix_cells", "matrix_surprises"];
