@@ -6,7 +6,9 @@
 #[expect(dead_code, reason = "the other tests use the rest of it")]
 mod driver;
 mod faults;
+mod membership;
 mod native;
 mod pair;
 mod prefetching;
+mod several;
 mod write_back;

@@ -141,13 +141,12 @@ impl Meridian {
         manifest: Digest,
         nearest_first: &[SocketAddr],
     ) -> anyhow::Result<Supply> {
-        let holder = |address: &SocketAddr| {
-            anyhow::Ok(Holder { name: address.to_string(), channel: channel(*address)? })
-        };
+        let holder = |address: &SocketAddr| anyhow::Ok(Holder::new(address.to_string(), channel(*address)?));
         let holders = nearest_first.iter().map(holder).collect::<anyhow::Result<Vec<_>>>()?;
         Ok(match self.told {
             Told::Manifest => {
-                let plan = PrefetchPlan { manifest, scope: SCOPE.to_owned(), holders, from: 0 };
+                let plan =
+                    PrefetchPlan { manifest, scope: SCOPE.to_owned(), holders, from: 0, is_exact: true };
                 let prefetch = Prefetch::begin(Arc::clone(store), Arc::new(Word), plan);
                 Supply::new(Some(Arc::new(prefetch)), None)
             }
