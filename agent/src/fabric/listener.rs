@@ -2,7 +2,11 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use meridian_cache::{disk::CacheStore, manifest::Vouching, shard::ShardService};
+use meridian_cache::{
+    disk::CacheStore,
+    manifest::Vouching,
+    shard::{Membership, ShardService},
+};
 use meridian_proto::v1::shard_server::ShardServer;
 use meridian_runtime::{
     identity::LiveIdentity,
@@ -39,6 +43,7 @@ impl ShardListener {
         self,
         store: Arc<CacheStore>,
         vouching: Arc<dyn Vouching>,
+        membership: Arc<dyn Membership>,
         stop: CancellationToken,
     ) {
         let caller = |extensions: &tonic::Extensions| {
@@ -47,7 +52,7 @@ impl ShardListener {
             let is_agent = segments.next() == Some("agent");
             is_agent.then(|| segments.collect::<Vec<_>>().join("/"))
         };
-        let service = ShardService::new(store, vouching, Arc::new(caller));
+        let service = ShardService::new(store, vouching, Arc::new(caller)).within(membership);
         let service = ShardServer::new(service).max_decoding_message_size(MESSAGE_LEN_MAX);
         let serving = tls::server()
             .add_service(service)

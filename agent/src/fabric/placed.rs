@@ -34,8 +34,8 @@ use super::{
 
 /// How often the other shards are measured.
 const MEASURE_EVERY: Duration = Duration::from_secs(60);
-/// How many shards a task without a manifest may ask.
-const SHARDS_ASKED_MAX: usize = 3;
+/// How many shards a task may ask for what it has no manifest of: more than at once, for those that do not answer.
+const SHARDS_ASKED_MAX: usize = 8;
 /// How many manifests are told to the coordinator as held.
 const RESIDENCY_MAX: usize = 256;
 
@@ -91,6 +91,7 @@ impl Fabric {
                     .filter_map(|holder| parts.peers.holder(&holder.agent, &holder.address))
                     .collect(),
                 from: 0,
+                is_exact: hint.distance == 0,
             };
             let (store, vouching) = (Arc::clone(&parts.store), Arc::clone(&parts.vouching) as _);
             Arc::new(Prefetch::begin(store, vouching, plan))

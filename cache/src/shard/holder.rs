@@ -5,7 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use meridian_proto::v1;
+use meridian_proto::v1::{self, shard_client::ShardClient};
+use tokio::time::timeout;
 use tonic::{Code, Status, transport::Channel};
 
 use super::{
@@ -66,6 +67,33 @@ impl Holder {
     #[must_use]
     pub fn answers(&self) -> bool {
         lock(&self.standing).breaker.is_closed()
+    }
+
+    /// How long a small question takes on a way that is open; nothing when it is not answered `within` that time, or
+    /// counts as gone.
+    pub async fn ping(&self, within: Duration) -> Option<Duration> {
+        let attempt = self.attempt()?;
+        let mut client = ShardClient::new(self.channel.clone());
+        let mut asked = Instant::now();
+        // The first one may have to connect.
+        for _ in 0..2 {
+            asked = Instant::now();
+            let request = v1::PingRequest { answer_len: 0, epoch: self.told() };
+            match timeout(within, client.ping(request)).await {
+                Ok(Ok(answer)) => self.said(answer.into_inner().epoch),
+                Ok(Err(status)) => {
+                    attempt.failed(&status);
+                    return None;
+                }
+                Err(_) => {
+                    attempt.silent();
+                    return None;
+                }
+            }
+        }
+        let took = asked.elapsed();
+        attempt.answered();
+        Some(took)
     }
 
     /// Notes how long it took to take `bytes` from it.
