@@ -7,6 +7,7 @@
 
 mod arrivals;
 mod asking;
+mod checking;
 mod driver;
 mod intake;
 mod lanes;
@@ -14,6 +15,7 @@ mod opening;
 mod search;
 mod split;
 mod supply;
+mod writer;
 
 pub use crate::shard::Holder;
 pub use arrivals::{Arrivals, Hope, PrefetchFigures};
