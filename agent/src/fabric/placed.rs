@@ -16,7 +16,7 @@ use meridian_cache::{
 };
 use meridian_core::{
     cache::{
-        hints::CacheHints,
+        hints::{CacheHints, ManifestHint},
         manifest_ref::ManifestRef,
         shards::{ShardMember, Shards},
     },
@@ -81,6 +81,10 @@ impl Fabric {
         }
         parts.vouching.grants().take(hints);
         let prefetch = hints.manifest.as_ref().map(|hint| {
+            // Tasks that were placed together have what one of them brings.
+            if let Some(under_way) = self.under_way(hint, hints) {
+                return under_way;
+            }
             let mut holders = hint.holders.clone();
             parts.peers.nearest_first(&mut holders, |holder| &holder.agent);
             let plan = PrefetchPlan {
@@ -99,6 +103,20 @@ impl Fabric {
         let placed = Placed { hints: Arc::clone(hints), prefetch };
         self.placed().insert(task.clone(), placed.clone());
         placed
+    }
+
+    /// The prefetch of the same manifest that was begun for another task.
+    fn under_way(&self, hint: &ManifestHint, hints: &CacheHints) -> Option<Arc<Prefetch>> {
+        let is_same = |placed: &&Placed| {
+            let other = placed.hints.manifest.as_ref();
+            placed.hints.scopes == hints.scopes
+                && other
+                    .is_some_and(|other| other.manifest == hint.manifest && other.distance == hint.distance)
+        };
+        let placed = self.placed();
+        let prefetch = placed.values().find(is_same)?.prefetch.clone()?;
+        // What ended early may be had from another holder by now.
+        (!prefetch.arrivals().has_ended() || prefetch.arrivals().is_whole()).then_some(prefetch)
     }
 
     /// A task is over here.

@@ -234,6 +234,12 @@ impl Arrivals {
         let _ = self.over.subscribe().wait_for(|over| *over).await;
     }
 
+    /// Whether nothing more comes.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.state().ended
+    }
+
     /// How it went so far.
     #[must_use]
     pub fn figures(&self) -> PrefetchFigures {

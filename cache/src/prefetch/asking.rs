@@ -24,6 +24,9 @@ const MESSAGE_LEN_MAX: usize = 24 << 20;
 /// With more bodies than this here, the manifest is asked for first, rather than telling all of them.
 const HELD_TOLD_MAX: usize = 16_384;
 
+/// How many bodies of one answer may be refused before the rest is not wanted.
+const REFUSED_MAX: u64 = 16;
+
 /// What every call of one prefetch has in common.
 pub(super) struct Asking {
     pub(super) store: Arc<CacheStore>,
@@ -140,6 +143,15 @@ impl Asking {
             }
         }
         intake.finish().await;
+    }
+
+    /// Whether a holder may go on, since so much of what came was refused before it began. Frames give patience to whoever
+    /// waits, so one that sends nothing true must not send for ever.
+    pub(super) fn believe(&self, refused_before: u64) -> Result<(), Status> {
+        if self.arrivals.figures().refused > refused_before + REFUSED_MAX {
+            return Err(Status::data_loss("what it sends is not what it says"));
+        }
+        Ok(())
     }
 
     /// What is lacking here, in the order in which a holder sends it and as it is framed there.

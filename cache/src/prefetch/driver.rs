@@ -192,6 +192,7 @@ impl Driver {
         let mut answer = self.0.call(holder, request, SILENCE_MAX).await?;
         let mut intake = known.as_ref().map(|signed| self.0.intake(signed));
         let (mut bytes, mut since) = (0, None);
+        let refused_before = self.0.arrivals.figures().refused;
         // Ends with this call.
         let mut jumping = JoinSet::new();
         loop {
@@ -218,6 +219,7 @@ impl Driver {
                     since.get_or_insert_with(Instant::now);
                     bytes += frame.len() as u64;
                     intake.take(frame).await.map_err(full)?;
+                    self.0.believe(refused_before)?;
                 }
                 Some(Chunk::Manifest(_)) => return Err(confused()),
             }

@@ -267,6 +267,7 @@ impl Lanes {
             return Ok(if is_over { Brought::Elsewhere } else { Brought::Whole });
         };
         let (mut bytes, mut since) = (0, None);
+        let refused_before = self.asking.arrivals.figures().refused;
         loop {
             let frame = tokio::select! {
                 frame = answer.frame() => frame?,
@@ -276,6 +277,7 @@ impl Lanes {
             since.get_or_insert_with(Instant::now);
             bytes += frame.len() as u64;
             intake.take(frame).await.map_err(full)?;
+            self.asking.believe(refused_before)?;
         }
         if let Some(since) = since {
             self.asking.plan.holders[holder].transferred(bytes, since.elapsed());

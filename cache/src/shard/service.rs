@@ -26,8 +26,10 @@ use crate::{
 
 /// How many frames wait for one receiver.
 const FRAMES_WAITING_MAX: usize = 4;
-/// How many calls send or take bodies at once.
-const TRANSFERS_MAX: usize = 32;
+/// How many calls send bodies at once.
+const SENDING_MAX: usize = 32;
+/// How many take them. Apart from the others: one whose sender hangs must keep nobody from reading.
+const TAKING_MAX: usize = 16;
 /// How long a caller may pause, who sends or who takes what is sent.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 /// The longest answer to a ping.
@@ -47,15 +49,17 @@ pub struct ShardService {
     vouching: Arc<dyn Vouching>,
     caller: Arc<CallerName>,
     membership: Arc<dyn Membership>,
-    transfers: Arc<Semaphore>,
+    sending: Arc<Semaphore>,
+    taking: Arc<Semaphore>,
 }
 
 impl ShardService {
     /// Serves what is in `store` to those who may read it.
     #[must_use]
     pub fn new(store: Arc<CacheStore>, vouching: Arc<dyn Vouching>, caller: Arc<CallerName>) -> Self {
-        let transfers = Arc::new(Semaphore::new(TRANSFERS_MAX));
-        Self { store, vouching, caller, membership: Arc::new(NoMembership), transfers }
+        let (sending, taking) = (Semaphore::new(SENDING_MAX), Semaphore::new(TAKING_MAX));
+        let (sending, taking) = (Arc::new(sending), Arc::new(taking));
+        Self { store, vouching, caller, membership: Arc::new(NoMembership), sending, taking }
     }
 
     /// The same, in a fleet whose membership is known.
@@ -69,12 +73,6 @@ impl ShardService {
     fn exchange(&self, named: Option<v1::ShardEpoch>) -> Option<v1::ShardEpoch> {
         membership::hear(&*self.membership, named);
         membership::told(&*self.membership)
-    }
-
-    fn transfer(&self) -> Result<OwnedSemaphorePermit, Status> {
-        Arc::clone(&self.transfers)
-            .try_acquire_owned()
-            .map_err(|_| Status::resource_exhausted("this shard is busy: ask another one"))
     }
 
     async fn manifest(&self, digest: Digest) -> Result<Arc<SignedManifest>, Status> {
@@ -103,7 +101,7 @@ impl Shard for ShardService {
         let scope = &signed.manifest.scope;
         self.vouching.may_read(scope, &request.grant, caller.as_deref()).map_err(denied)?;
         let selection = selection(&request)?;
-        let permit = self.transfer()?;
+        let permit = one_of(&self.sending)?;
         let (chunks, stream) = mpsc::channel(FRAMES_WAITING_MAX);
         let (store, runtime) = (Arc::clone(&self.store), Handle::current());
         tokio::task::spawn_blocking(move || {
@@ -187,7 +185,7 @@ impl Shard for ShardService {
             .filter(|output| !bodies.has(output))
             .flat_map(|output| *output.as_bytes())
             .collect();
-        let permit = self.transfer()?;
+        let permit = one_of(&self.taking)?;
         let (answers, stream) = mpsc::channel(2);
         // There is room for it: nothing was said before.
         let _ = answers.try_send(Ok(answer(Answer::Lacking(lacking.into()), epoch)));
@@ -200,6 +198,12 @@ impl Shard for ShardService {
         });
         Ok(Response::new(ReceiverStream::new(stream)))
     }
+}
+
+/// A place for one more transfer.
+fn one_of(places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Status> {
+    let busy = |_| Status::resource_exhausted("this shard is busy: ask another one");
+    Arc::clone(places).try_acquire_owned().map_err(busy)
 }
 
 /// Takes frames in until they end; says how many bodies came.

@@ -6,6 +6,7 @@
 #[expect(dead_code, reason = "the other tests use the rest of it")]
 mod driver;
 mod faults;
+mod field_bugs;
 mod membership;
 mod native;
 mod pair;

@@ -1,6 +1,7 @@
 //! Several holders that bring one prefetch: none of them, whatever it does, keeps the others from it.
 
 use std::{
+    net::SocketAddr,
     pin::Pin,
     time::{Duration, Instant},
 };
@@ -11,7 +12,7 @@ use meridian_proto::v1::{
     fetch_chunk::Chunk,
     shard_server::{Shard, ShardServer},
 };
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_stream::{Stream, StreamExt as _, wrappers::TcpListenerStream};
 use tonic::{Request, Response, Status, Streaming, transport::Server};
 
@@ -150,15 +151,22 @@ impl Shard for Liar {
     }
 }
 
+/// Serves what a place has, altered.
+pub(crate) async fn serve_liar(
+    place: &Place,
+) -> (SocketAddr, JoinHandle<Result<(), tonic::transport::Error>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let liar = Server::builder().add_service(ShardServer::new(Liar(place.service())));
+    (address, tokio::spawn(liar.serve_with_incoming(TcpListenerStream::new(listener))))
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_holder_that_lies_is_passed_over_and_nothing_of_it_is_believed() {
     let (near, far) = (Place::new(), Place::new());
     let bodies = noise(16);
     let signed = near.build(&bodies).await;
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let liar = Server::builder().add_service(ShardServer::new(Liar(near.service())));
-    let lying = tokio::spawn(liar.serve_with_incoming(TcpListenerStream::new(listener)));
+    let (address, lying) = serve_liar(&near).await;
     let honest = near.serve().await;
     let prefetch = far.prefetch(&signed, &[address, honest.address]);
     let figures = prefetch.ended().await;
