@@ -155,6 +155,12 @@ impl SignedManifest {
         Self::accept(bytes, vouching)
     }
 
+    /// The coordinator's word under which it was made.
+    #[must_use]
+    pub fn grant(&self) -> Bytes {
+        v1::SignedManifest::decode(self.bytes.clone()).map(|signed| signed.grant).unwrap_or_default()
+    }
+
     /// Reads what somebody sent, and makes sure that it counts.
     ///
     /// # Errors

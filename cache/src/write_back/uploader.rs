@@ -41,8 +41,8 @@ pub struct Home {
 
 /// Who is a home of anything now, without this agent itself.
 pub trait Homes: Send + Sync {
-    /// The homes, as the newest membership has them.
-    fn homes(&self) -> Vec<Home>;
+    /// The homes, as the newest membership has them; nothing as long as no membership is known.
+    fn homes(&self) -> Option<Vec<Home>>;
 }
 
 /// Brings what is queued to its homes.
@@ -64,7 +64,12 @@ impl Uploader {
         let mut pause = PAUSE_MIN;
         loop {
             let manifest = self.queue.first().await;
-            let failed = self.bring(manifest).await;
+            let Some(homes) = self.homes.homes() else {
+                // This process has just begun. What waits from before must not be taken for what has no home.
+                tokio::time::sleep(PAUSE_MIN).await;
+                continue;
+            };
+            let failed = self.bring(manifest, homes).await;
             if failed == 0 {
                 self.queue.done(&manifest);
                 tries.remove(&manifest);
@@ -86,13 +91,13 @@ impl Uploader {
     }
 
     /// Brings one manifest to all its homes, one after the other; says at how many it failed.
-    async fn bring(&self, manifest: Digest) -> u32 {
+    async fn bring(&self, manifest: Digest, homes: Vec<Home>) -> u32 {
         let (store, vouching) = (Arc::clone(&self.store), Arc::clone(&self.vouching));
         let found = tokio::task::spawn_blocking(move || store.library().get(&manifest, &*vouching)).await;
         // Evicted meanwhile: then nothing of it is sure to be here.
         let Ok(Some(signed)) = found else { return 0 };
         let mut failed = 0;
-        for home in self.homes.homes() {
+        for home in homes {
             let published = match home.holder.attempt() {
                 Some(attempt) => {
                     let published = self.publish(&home, &signed).await;
@@ -118,7 +123,8 @@ impl Uploader {
             return Ok(());
         }
         let header = v1::PublishHeader {
-            grant: self.vouching.grant_to_write(&signed.manifest.scope).unwrap_or_default(),
+            // After a restart there is none before the next offer; the one under which it was made lasts for a day.
+            grant: self.vouching.grant_to_write(&signed.manifest.scope).unwrap_or_else(|| signed.grant()),
             manifest: signed.bytes.clone(),
             offered: offered.iter().flat_map(|output| *output.as_bytes()).collect::<Vec<u8>>().into(),
             epoch: home.holder.told(),

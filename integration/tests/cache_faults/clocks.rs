@@ -55,11 +55,15 @@ fn agents_that_keep_things_in_different_places_make_the_same_and_find_each_other
             "main.go",
             "package main\n\nimport \"example.test/lib\"\n\nfunc main() { println(lib.Text()) }\n",
         );
-    let proxy = ModuleProxy::start().with("example.test/lib", "v1.0.0", &library);
+    let proxy = ModuleProxy::start().with("example.test/lib", "v1.0.0", &library).with(
+        "example.test/p",
+        "v1.0.0",
+        &program,
+    );
     let mut world = World::start();
     world.join_in(HOME, Home::with_proxy(&proxy.url()), &[]);
     world.join_in(FAR, Home::with_proxy(&proxy.url()), &[]);
-    program.write(&world.source()).expect("a program can be written");
+    world.build_instead("example.test/p@v1.0.0");
     let first = world.build(0);
     world.wait_for_manifest(0);
     let there = world.build(1);
