@@ -69,6 +69,7 @@ pub const TABLE: &[(&str, &[Role])] = &[
     ("/meridian.v1.Builds/Cancel", &[Member, Admin]),
     ("/meridian.v1.Builds/Explain", &[Member, Admin]),
     ("/meridian.v1.Builds/Get", &[Member, Admin]),
+    ("/meridian.v1.Builds/Holders", &[Member, Admin]),
     ("/meridian.v1.Builds/Keyring", &[Member, Admin]),
     ("/meridian.v1.Builds/List", &[Member, Admin]),
     ("/meridian.v1.Builds/Rebuild", &[Member, Admin]),

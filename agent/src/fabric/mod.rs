@@ -6,6 +6,7 @@
 //!
 //! A fabric that is slow, wrong or gone makes builds slower and nothing else: every failure here ends in a log line.
 
+mod artifacts;
 mod assembly;
 mod grants;
 mod homes;

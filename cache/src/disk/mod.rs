@@ -8,10 +8,12 @@
 mod bodies;
 mod cache_store;
 mod error;
+mod held_body;
 mod index;
 mod pins;
 
 pub(crate) use bodies::{Body, Incoming};
 pub use cache_store::CacheStore;
 pub use error::CacheError;
+pub use held_body::HeldBody;
 pub(crate) use pins::Pins;
