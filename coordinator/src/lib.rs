@@ -8,6 +8,7 @@
 mod activity;
 mod app;
 mod authorization;
+mod cache_desk;
 mod config;
 mod handle;
 mod holder;

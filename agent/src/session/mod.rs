@@ -7,6 +7,7 @@
 mod agent_loop;
 mod announcements;
 mod attempt_log;
+mod cache_questions;
 mod cache_view;
 mod drain;
 mod link;

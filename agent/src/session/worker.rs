@@ -12,12 +12,15 @@ use meridian_cache::{
 };
 use meridian_core::{
     build::{Artifact, Source},
-    cache::{hints::CacheHints, lineage::Lineage, manifest_ref::ManifestRef, shards::Shards},
+    cache::{
+        hints::CacheHints, lineage::Lineage, lineage_name::LineageName, manifest_ref::ManifestRef,
+        shards::Shards,
+    },
     digest::Digest,
     id::{Fence, TaskId},
     machine::{
         effect::Work,
-        input::{Failure, FailureKind, Outcome, Phase, Progress, ShardFigures},
+        input::{CacheFigures, Failure, FailureKind, Outcome, Phase, Progress, ShardFigures},
         record::TaskKind,
     },
     quantity::ByteCount,
@@ -43,7 +46,7 @@ use crate::{
     gobuild::{BuildRequest, BuiltFile, BuiltTask, CacheAccess, GoBuilder, ProgressSink, Run, SourceRef},
     redaction::Redaction,
     source::{SourceError, SourceTree, lay_out},
-    spans::step_span,
+    spans::{cache_used, step_span},
     toolchain::ToolchainRef,
     transfer::{Access, BlobContent, BlobUpload, Downloader, TransferConfig, TransferError, Uploader},
 };
@@ -98,6 +101,7 @@ pub(crate) struct Worker {
 pub(crate) struct Figures {
     pub(crate) residency: Vec<Digest>,
     pub(crate) shard: Option<ShardFigures>,
+    pub(crate) cache: CacheFigures,
     pub(crate) disk_free: Option<ByteCount>,
     pub(crate) cache_hits: u64,
     pub(crate) cache_lookups: u64,
@@ -136,8 +140,25 @@ impl Worker {
                 .parts
                 .shard_capacity
                 .map(|capacity| ShardFigures { held: self.parts.fabric.held(), capacity }),
+            cache: self.parts.fabric.figures(&cache),
             cache_hits: cache.hits,
             cache_lookups: cache.gets,
+        }
+    }
+
+    /// This agent's part in the cache that the fleet shares.
+    pub(crate) const fn fabric(&self) -> &Fabric {
+        &self.parts.fabric
+    }
+
+    /// What builds here asked, and what they got.
+    pub(crate) fn cache_use(&self) -> v1::CacheUse {
+        let figures = self.parts.cache.figures();
+        v1::CacheUse {
+            lookups: figures.gets,
+            hits: figures.hits,
+            hit_bytes: figures.hit_bytes,
+            put_bytes: figures.put_bytes,
         }
     }
 
@@ -250,6 +271,10 @@ impl Steps<'_> {
                 task = %self.work.task, gets = figures.gets, hits = figures.hits, brought = brought.bodies,
                 wire_bytes = brought.wire_bytes, waited_ms = brought.waited.as_millis(), "build cache"
             );
+            cache_used(&figures, &brought);
+            if let Some((lineage, name)) = placed.as_ref().and_then(|placed| self.lineage(placed)) {
+                parts.fabric.note_use(lineage.exact, &name, &figures, brought.body_bytes);
+            }
         }
         let built = built?;
         let span = step_span(Phase::Upload, self.work, self.fence);
@@ -273,12 +298,18 @@ impl Steps<'_> {
         Some(self.worker.parts.fabric.place(&self.work.task, hints))
     }
 
+    /// The lineage of a task that writes where it was told.
+    fn lineage(&self, placed: &Placed) -> Option<(Lineage, LineageName)> {
+        let TaskKind::Compile(platform) = &self.work.kind else { return None };
+        let (project, spec) = (&self.work.task.build.project, &self.work.spec);
+        let lineage = Lineage::of(&placed.hints().scopes.writes, project, spec, platform);
+        Some((lineage, LineageName::of(project, spec, platform)))
+    }
+
     /// Tells others what this build used, after it and beside whatever comes next.
     fn publish(&self, placed: Placed, toolchain: Digest, cache: OpenCache) {
-        let TaskKind::Compile(platform) = &self.work.kind else { return };
+        let Some((lineage, _)) = self.lineage(&placed) else { return };
         let task = self.work.task.clone();
-        let lineage =
-            Lineage::of(&placed.hints().scopes.writes, &task.build.project, &self.work.spec, platform);
         let (fabric, made, fence) =
             (self.worker.parts.fabric.clone(), self.worker.parts.made.clone(), self.fence);
         tokio::task::spawn_blocking(move || {

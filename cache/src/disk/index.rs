@@ -123,7 +123,11 @@ impl Index {
 
     /// Forgets actions that were last used before `oldest`, or whose body `is_here` denies, and notes the uses of the
     /// rest. Says how many are forgotten.
-    pub(super) fn sweep(&mut self, oldest: Option<Day>, is_here: impl Fn(&Entry) -> bool) -> io::Result<usize> {
+    pub(super) fn sweep(
+        &mut self,
+        oldest: Option<Day>,
+        is_here: impl Fn(&Entry) -> bool,
+    ) -> io::Result<usize> {
         let before = self.entries.len();
         self.entries.retain(|_, known| {
             oldest.is_none_or(|oldest| known.used.get() >= oldest) && is_here(&known.entry)

@@ -127,7 +127,8 @@ impl FrameShelf {
                 (*name, at)
             })
         };
-        let used: Vec<(Digest, SystemTime)> = self.table().known.iter_mut().filter_map(worth_noting).collect();
+        let used: Vec<(Digest, SystemTime)> =
+            self.table().known.iter_mut().filter_map(worth_noting).collect();
         for (name, at) in used {
             // One that cannot be noted ages from its last note on.
             let _ = note(&self.path(&name), at);

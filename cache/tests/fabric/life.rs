@@ -184,12 +184,8 @@ async fn a_verification_finds_every_kind_of_damage_once_and_drops_it() {
     flip(&cache.join("manifests").join(signed.digest.to_string()));
     flip(&fs::read_dir(cache.join("frames")).unwrap().next().unwrap().unwrap().path());
     let checked = place.store.verify(&*place.team, |_| true).unwrap();
-    let damaged = [
-        checked.damaged_bodies,
-        checked.damaged_entries,
-        checked.damaged_manifests,
-        checked.damaged_frames,
-    ];
+    let damaged =
+        [checked.damaged_bodies, checked.damaged_entries, checked.damaged_manifests, checked.damaged_frames];
     assert_eq!((damaged, checked.damaged()), ([1; 4], 4));
     assert!(place.store.library().names().is_empty());
     assert_eq!(place.store.verify(&*place.team, |_| true).unwrap().damaged(), 0);

@@ -98,7 +98,8 @@ impl Bodies {
     pub(in crate::disk) fn evict(&self, goes: impl Fn(&Digest, SystemTime) -> bool) -> io::Result<Swept> {
         let of_age: Vec<Digest> = {
             let table = self.table();
-            let known = table.known.iter().filter(|(digest, known)| known.size > 0 && goes(digest, known.used));
+            let known =
+                table.known.iter().filter(|(digest, known)| known.size > 0 && goes(digest, known.used));
             known.map(|(digest, _)| *digest).collect()
         };
         let mut swept = Swept::default();
@@ -106,7 +107,8 @@ impl Bodies {
             let mut table = self.table();
             for digest in some {
                 // It may have been used, or gone, since it was chosen.
-                let Some(known) = table.known.get(digest).copied().filter(|known| goes(digest, known.used)) else {
+                let Some(known) = table.known.get(digest).copied().filter(|known| goes(digest, known.used))
+                else {
                     continue;
                 };
                 if known.pins > 0 {

@@ -48,7 +48,8 @@ impl Library {
     /// Marks a manifest as one of which not everything is here, unless it was kept again since.
     fn is_lacking(&self, digest: &Digest, kept: u64) -> bool {
         let mut table = self.table();
-        let Some(known) = table.known.get_mut(digest).filter(|known| known.whole && known.kept == kept) else {
+        let Some(known) = table.known.get_mut(digest).filter(|known| known.whole && known.kept == kept)
+        else {
             return false;
         };
         known.whole = false;
@@ -60,7 +61,8 @@ impl Library {
 
     /// The beginnings of the names of the bodies that a manifest names, from its file. One that cannot be read goes.
     fn bodies_of(&self, digest: &Digest) -> Option<Arc<[u64]>> {
-        let manifest = read(&self.path(digest, true)).ok().and_then(|bytes| SignedManifest::glance(&bytes).ok());
+        let manifest =
+            read(&self.path(digest, true)).ok().and_then(|bytes| SignedManifest::glance(&bytes).ok());
         if manifest.is_none() {
             self.table().forget(digest);
             self.remove(digest);
@@ -115,7 +117,8 @@ impl Library {
         let names: Vec<(Digest, bool)> =
             self.table().known.iter().map(|(digest, known)| (*digest, known.whole)).collect();
         let is_bad = |(digest, whole): &&(Digest, bool)| {
-            let opened = read(&self.path(digest, *whole)).map(|bytes| SignedManifest::open(bytes, digest, vouching));
+            let opened =
+                read(&self.path(digest, *whole)).map(|bytes| SignedManifest::open(bytes, digest, vouching));
             if let Ok(Err(error)) = &opened {
                 tracing::warn!(%digest, %error, "a manifest is dropped");
             }
