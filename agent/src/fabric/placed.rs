@@ -17,11 +17,14 @@ use meridian_cache::{
 use meridian_core::{
     cache::{
         hints::{CacheHints, ManifestHint},
+        lineage::Lineage,
+        lineage_name::LineageName,
         manifest_ref::ManifestRef,
         shards::{ShardMember, Shards},
     },
     digest::Digest,
     id::{AgentId, TaskId},
+    machine::{effect::Work, record::TaskKind},
     quantity::ByteCount,
 };
 use tokio_util::sync::CancellationToken;
@@ -231,6 +234,14 @@ impl Placed {
     /// Whose entries the task reads, and where it writes.
     pub(crate) fn hints(&self) -> &CacheHints {
         &self.hints
+    }
+
+    /// The lineage of a task that writes where it was told, and what it is to people.
+    pub(crate) fn lineage(&self, work: &Work) -> Option<(Lineage, LineageName)> {
+        let TaskKind::Compile(platform) = &work.kind else { return None };
+        let (project, spec) = (&work.task.build.project, &work.spec);
+        let lineage = Lineage::of(&self.hints.scopes.writes, project, spec, platform);
+        Some((lineage, LineageName::of(project, spec, platform)))
     }
 }
 

@@ -12,6 +12,7 @@ mod cache_view;
 mod drain;
 mod link;
 mod link_state;
+mod masking;
 mod shim_command;
 mod signing;
 mod slots;

@@ -15,6 +15,7 @@ use meridian_core::digest::Digest;
 use super::CacheStore;
 use crate::{
     disk::{index::Day, prefix, tally::TallyFigures},
+    entry::Entry,
     frames::layout,
     manifest::{Manifest, Vouching},
 };
@@ -155,7 +156,7 @@ impl CacheStore {
         self.library.save_uses();
         match max_age {
             Some(max_age) => self.evict(&Eviction::Unused(max_age)),
-            None => self.sweep_index(None).map(|entries| Evicted { entries, ..Evicted::default() }),
+            None => self.sweep_index(None, true).map(|entries| Evicted { entries, ..Evicted::default() }),
         }
     }
 
@@ -171,7 +172,12 @@ impl CacheStore {
                 self.evict_where(day, |_, used| used < oldest, |_, used| used < oldest)?
             }
             Eviction::Lineages(lineages) => self.evict_lineages(lineages)?,
-            Eviction::All => self.evict_where(None, |_, _| true, |_, _| true)?,
+            Eviction::All => {
+                let mut all = self.evict_where(None, |_, _| true, |_, _| true)?;
+                // Nothing says of an empty answer who gave it, and whoever lets go of everything may mean that.
+                all.entries += self.sweep_index(None, false)?;
+                all
+            }
         };
         // A manifest whose bodies went is of no use to anybody here, and of none to others.
         evicted.manifests += self.recheck() as u64;
@@ -187,7 +193,7 @@ impl CacheStore {
         let manifests = self.library.evict(&other_goes) as u64;
         let frame_bytes = self.frames.evict(&other_goes);
         let swept = self.bodies.evict(body_goes)?;
-        let entries = self.sweep_index(oldest)?;
+        let entries = self.sweep_index(oldest, true)?;
         Ok(Evicted {
             bodies: swept.bodies,
             bytes: swept.bytes,
@@ -215,9 +221,14 @@ impl CacheStore {
         self.evict_where(None, body_goes, other_goes)
     }
 
-    /// Forgets actions that were not used since `oldest`, or whose body is gone.
-    fn sweep_index(&self, oldest: Option<Day>) -> io::Result<u64> {
-        let swept = self.index().sweep(oldest, |entry| entry.size == 0 || self.bodies.has(&entry.output))?;
+    /// Forgets actions that were not used since `oldest`, or whose body is gone; `empty_stays` says what of those that
+    /// are answered with nothing.
+    fn sweep_index(&self, oldest: Option<Day>, empty_stays: bool) -> io::Result<u64> {
+        let is_here = |entry: &Entry| match entry.size {
+            0 => empty_stays,
+            _ => self.bodies.has(&entry.output),
+        };
+        let swept = self.index().sweep(oldest, is_here)?;
         Ok(swept as u64)
     }
 
