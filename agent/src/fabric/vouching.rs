@@ -97,6 +97,11 @@ impl FleetVouching {
         &self.grants
     }
 
+    /// Whether the fleet's keyring is known, without which nobody's word counts here.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.known().keyring.is_some()
+    }
+
     /// Takes in who shares the cache, and whose word counts no more; whether it was newer.
     pub(crate) fn take_shards(&self, shards: &Arc<Shards>) -> bool {
         let is_newer = self.known().shards.take(Arc::clone(shards));

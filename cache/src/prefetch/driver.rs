@@ -52,6 +52,7 @@ pub struct PrefetchPlan {
 
 /// A prefetch under way. Dropping it ends it.
 pub struct Prefetch {
+    store: Arc<CacheStore>,
     arrivals: Arc<Arrivals>,
     task: JoinHandle<()>,
     /// What came stays for as long as the build may ask for it.
@@ -67,11 +68,12 @@ impl Prefetch {
         let driver =
             Driver { store, vouching, plan, pins: Arc::clone(&pins), arrivals: Arc::clone(&arrivals) };
         let told = Ended(Arc::clone(&arrivals));
+        let store = Arc::clone(&driver.store);
         let task = tokio::spawn(async move {
             let _told = told;
             driver.run().await;
         });
-        Self { arrivals, task, _pins: pins }
+        Self { store, arrivals, task, _pins: pins }
     }
 
     /// What has come.
@@ -96,6 +98,7 @@ impl Prefetch {
 impl Drop for Prefetch {
     fn drop(&mut self) {
         self.task.abort();
+        self.store.tally().fetched(&self.arrivals.figures());
     }
 }
 

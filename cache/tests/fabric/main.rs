@@ -6,6 +6,7 @@
 #[expect(dead_code, reason = "the other tests use the rest of it")]
 mod driver;
 mod faults;
+mod life;
 mod native;
 mod pair;
 mod prefetching;

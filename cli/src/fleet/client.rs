@@ -86,6 +86,13 @@ impl Client {
             .max_decoding_message_size(MESSAGE_LEN_MAX)
     }
 
+    /// The build caches of agents.
+    #[must_use]
+    pub fn caches(&self) -> v1::caches_client::CachesClient<TracedChannel> {
+        v1::caches_client::CachesClient::new(traced(self.control.clone()))
+            .max_decoding_message_size(MESSAGE_LEN_MAX)
+    }
+
     /// Signing keys.
     #[must_use]
     pub fn keys(&self) -> v1::keys_client::KeysClient<TracedChannel> {
