@@ -17,11 +17,14 @@ use meridian_cache::{
 use meridian_core::{
     cache::{
         hints::{CacheHints, ManifestHint},
+        lineage::Lineage,
+        lineage_name::LineageName,
         manifest_ref::ManifestRef,
         shards::{ShardMember, Shards},
     },
     digest::Digest,
     id::{AgentId, TaskId},
+    machine::{effect::Work, record::TaskKind},
     quantity::ByteCount,
 };
 use tokio_util::sync::CancellationToken;
@@ -29,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     homes::RegionHomes,
     peers::Peers,
+    usage::LineageUsage,
     vouching::{FleetVouching, wall_now},
 };
 
@@ -51,6 +55,10 @@ pub(crate) struct FabricParts {
     pub(crate) agent: AgentId,
     /// What waits to be brought to other shards of the region.
     pub(crate) queue: Arc<Queue>,
+    /// What the builds of each lineage got.
+    pub(crate) usage: Arc<LineageUsage>,
+    /// How long things stay that nobody uses.
+    pub(crate) max_age: Option<Duration>,
 }
 
 /// What is on its way for one placed task. The prefetch ends when this is dropped.
@@ -63,7 +71,7 @@ pub(crate) struct Placed {
 /// The agent's part in the shared cache. Clones share it.
 #[derive(Clone)]
 pub(crate) struct Fabric {
-    parts: Arc<FabricParts>,
+    pub(super) parts: Arc<FabricParts>,
     placed: Arc<Mutex<HashMap<TaskId, Placed>>>,
 }
 
@@ -82,23 +90,7 @@ impl Fabric {
         parts.vouching.grants().take(hints);
         let prefetch = hints.manifest.as_ref().map(|hint| {
             // Tasks that were placed together have what one of them brings.
-            if let Some(under_way) = self.under_way(hint, hints) {
-                return under_way;
-            }
-            let mut holders = hint.holders.clone();
-            parts.peers.nearest_first(&mut holders, |holder| &holder.agent);
-            let plan = PrefetchPlan {
-                manifest: hint.manifest.digest,
-                scope: hints.scopes.writes.to_string(),
-                holders: holders
-                    .iter()
-                    .filter_map(|holder| parts.peers.holder(&holder.agent, &holder.address))
-                    .collect(),
-                from: 0,
-                is_exact: hint.distance == 0,
-            };
-            let (store, vouching) = (Arc::clone(&parts.store), Arc::clone(&parts.vouching) as _);
-            Arc::new(Prefetch::begin(store, vouching, plan))
+            self.under_way(hint, hints).unwrap_or_else(|| Arc::new(self.bring(hints, hint)))
         });
         let placed = Placed { hints: Arc::clone(hints), prefetch };
         self.placed().insert(task.clone(), placed.clone());
@@ -117,6 +109,25 @@ impl Fabric {
         let prefetch = placed.values().find(is_same)?.prefetch.clone()?;
         // What ended early may be had from another holder by now.
         (!prefetch.arrivals().has_ended() || prefetch.arrivals().is_whole()).then_some(prefetch)
+    }
+
+    /// Begins to bring what a manifest names, from the nearest of those that hold it.
+    pub(super) fn bring(&self, hints: &CacheHints, hint: &ManifestHint) -> Prefetch {
+        let parts = &self.parts;
+        let mut holders = hint.holders.clone();
+        parts.peers.nearest_first(&mut holders, |holder| &holder.agent);
+        let plan = PrefetchPlan {
+            manifest: hint.manifest.digest,
+            scope: hints.scopes.writes.to_string(),
+            holders: holders
+                .iter()
+                .filter_map(|holder| parts.peers.holder(&holder.agent, &holder.address))
+                .collect(),
+            from: 0,
+            is_exact: hint.distance == 0,
+        };
+        let (store, vouching) = (Arc::clone(&parts.store), Arc::clone(&parts.vouching) as _);
+        Prefetch::begin(store, vouching, plan)
     }
 
     /// A task is over here.
@@ -241,6 +252,14 @@ impl Placed {
     /// Whose entries the task reads, and where it writes.
     pub(crate) fn hints(&self) -> &CacheHints {
         &self.hints
+    }
+
+    /// The lineage of a task that writes where it was told, and what it is to people.
+    pub(crate) fn lineage(&self, work: &Work) -> Option<(Lineage, LineageName)> {
+        let TaskKind::Compile(platform) = &work.kind else { return None };
+        let (project, spec) = (&work.task.build.project, &work.spec);
+        let lineage = Lineage::of(&self.hints.scopes.writes, project, spec, platform);
+        Some((lineage, LineageName::of(project, spec, platform)))
     }
 }
 

@@ -13,10 +13,12 @@ use bytes::Bytes;
 use meridian_core::digest::Digest;
 
 use super::{
-    document::{LEN_MAX, SignedManifest},
+    document::{LEN_MAX, ManifestError, SignedManifest},
     vouching::Vouching,
 };
 use crate::entry::ActionId;
+
+mod care;
 
 /// How many manifests are kept; those unused for longest go first.
 const KEPT_MAX: usize = 512;
@@ -27,8 +29,14 @@ const OPEN_MAX: usize = 24;
 
 struct Known {
     used: SystemTime,
-    /// Whether everything that it names was here when it was kept.
+    /// When it was last used, as its file says.
+    saved: SystemTime,
+    /// Whether everything that it names is here, as far as anybody looked.
     whole: bool,
+    /// Counts how often something was kept, to tell this from a later time.
+    kept: u64,
+    /// The beginnings of the names of its bodies, once somebody looked whether they are here.
+    bodies: Option<Arc<[u64]>>,
     /// Read and checked by this process.
     open: Option<Arc<SignedManifest>>,
 }
@@ -38,6 +46,7 @@ struct Table {
     known: HashMap<Digest, Known>,
     /// Which of the manifests that are open has an action, and where.
     actions: HashMap<ActionId, (Digest, u32)>,
+    kept: u64,
 }
 
 /// The manifests that one agent has. One that is damaged, or does not count any more, is as good as gone.
@@ -61,7 +70,8 @@ impl Library {
             match name.strip_suffix(PART).unwrap_or(&name).parse() {
                 Ok(digest) => {
                     let used = file.metadata()?.modified().unwrap_or(SystemTime::UNIX_EPOCH);
-                    table.known.insert(digest, Known { used, whole, open: None });
+                    let known = Known { used, saved: used, whole, kept: 0, bodies: None, open: None };
+                    table.known.insert(digest, known);
                 }
                 // What was half-written when a process ended.
                 Err(_) => fs::remove_file(file.path())?,
@@ -79,6 +89,7 @@ impl Library {
         let (whole, forgotten) = {
             let mut table = self.table();
             let whole = whole || table.known.get(&signed.digest).is_some_and(|known| known.whole);
+            table.kept += 1;
             table.admit(signed, whole);
             (whole, table.overflow())
         };
@@ -117,6 +128,11 @@ impl Library {
                 self.table().admit(&signed, whole);
                 Some(signed)
             }
+            // Whose word counts may not be known yet, in a process that has just begun.
+            Ok(Err(ManifestError::Voucher(error))) => {
+                tracing::info!(%digest, %error, "a manifest does not count now");
+                None
+            }
             Ok(Err(error)) => {
                 tracing::warn!(%digest, %error, "a manifest is dropped");
                 self.table().forget(digest);
@@ -128,6 +144,27 @@ impl Library {
                 None
             }
         }
+    }
+
+    /// Whether a manifest is here, be it that it does not count now.
+    #[must_use]
+    pub fn has(&self, digest: &Digest) -> bool {
+        self.table().known.contains_key(digest)
+    }
+
+    /// Opens those that were used last, as far as there is room, so that they are [found](Self::find) by their actions: a
+    /// process begins without any. Says whether all of them count. Blocks.
+    pub fn open_newest(&self, vouching: &dyn Vouching) -> bool {
+        let mut closed: Vec<(SystemTime, Digest)> = {
+            let table = self.table();
+            let closed = table.known.iter().filter(|(_, known)| known.open.is_none());
+            closed.map(|(digest, known)| (known.used, *digest)).collect()
+        };
+        closed.sort_unstable();
+        let room = OPEN_MAX.saturating_sub(self.table().known.len() - closed.len());
+        // The newest last, so that it is the one used last here as well.
+        let begin = closed.len().saturating_sub(room);
+        closed[begin..].iter().fold(true, |all, (_, digest)| self.get(digest, vouching).is_some() && all)
     }
 
     /// Which manifest has one of these actions, and where: of those with the first action that any has.
@@ -176,8 +213,11 @@ impl Table {
             let place = u32::try_from(place).unwrap_or(u32::MAX);
             self.actions.insert(listed.action, (signed.digest, place));
         }
+        let used = SystemTime::now();
+        let saved = self.known.get(&signed.digest).map_or(used, |known| known.saved);
+        let bodies = whole.then(|| care::bodies(&signed.manifest));
         let open = Some(Arc::clone(signed));
-        self.known.insert(signed.digest, Known { used: SystemTime::now(), whole, open });
+        self.known.insert(signed.digest, Known { used, saved, whole, kept: self.kept, bodies, open });
     }
 
     fn forget(&mut self, digest: &Digest) {

@@ -37,6 +37,7 @@ pub struct PrefetchPlan {
 
 /// A prefetch under way. Dropping it ends it.
 pub struct Prefetch {
+    store: Arc<CacheStore>,
     arrivals: Arc<Arrivals>,
     is_exact: bool,
     task: JoinHandle<()>,
@@ -55,11 +56,12 @@ impl Prefetch {
             Asking { store, vouching, plan, pins: Arc::clone(&pins), arrivals: Arc::clone(&arrivals) };
         let driver = Driver(Arc::new(asking));
         let told = Ended(Arc::clone(&arrivals));
+        let store = Arc::clone(&driver.0.store);
         let task = tokio::spawn(async move {
             let _told = told;
             driver.run().await;
         });
-        Self { arrivals, is_exact, task, _pins: pins }
+        Self { store, arrivals, is_exact, task, _pins: pins }
     }
 
     /// Whether what its manifest does not list is new. See [`PrefetchPlan::is_exact`].
@@ -90,6 +92,7 @@ impl Prefetch {
 impl Drop for Prefetch {
     fn drop(&mut self) {
         self.task.abort();
+        self.store.tally().fetched(&self.arrivals.figures());
     }
 }
 

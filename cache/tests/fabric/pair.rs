@@ -109,6 +109,15 @@ impl Place {
         Self { dir, store, daemon, team: Team::new() }
     }
 
+    /// The same after its process has started again.
+    pub(crate) fn restarted(self) -> Self {
+        let Self { dir, store, daemon, team } = self;
+        drop((store, daemon));
+        let store = CacheStore::open(&dir.path().join("cache"), ByteCount::gib(1)).unwrap();
+        let daemon = CacheDaemon::new(Arc::clone(&store)).unwrap();
+        Self { dir, store, daemon, team }
+    }
+
     pub(crate) fn namespace() -> Namespace {
         Namespace::new(&Digest::of(b"go"), SCOPE)
     }

@@ -47,6 +47,7 @@ struct AgentFile {
     state: Option<PathBuf>,
     slots: Option<u32>,
     cache_gib: u64,
+    cache_days: u64,
     sources_gib: u64,
     free_min_mib: u64,
     redaction: RedactionFile,
@@ -128,6 +129,7 @@ impl Default for AgentFile {
             state: None,
             slots: None,
             cache_gib: 20,
+            cache_days: 30,
             sources_gib: 5,
             free_min_mib: 1024,
             redaction: RedactionFile::default(),
@@ -146,6 +148,7 @@ impl ConfigType for AgentFile {
         Key::optional("state", Kind::Text),
         Key::optional("slots", Kind::Integer { min: 1, max: 1_024 }),
         Key::optional("cache_gib", Kind::Integer { min: 1, max: 1_000_000 }),
+        Key::optional("cache_days", Kind::Integer { min: 0, max: 100_000 }),
         Key::optional("sources_gib", Kind::Integer { min: 1, max: 1_000_000 }),
         Key::optional("free_min_mib", Kind::Integer { min: 0, max: 1_000_000_000 }),
         Key::optional("redaction", Kind::Table(REDACTION)),
@@ -208,6 +211,8 @@ impl AgentFile {
         AgentConfig {
             slots: self.slots.unwrap_or(config.slots),
             cache_capacity: ByteCount::gib(self.cache_gib),
+            // None at all, for whoever wants only the size bounded.
+            cache_max_age: (self.cache_days > 0).then(|| Duration::from_secs(self.cache_days * 24 * 3600)),
             source_capacity: ByteCount::gib(self.sources_gib),
             free_min: ByteCount::mib(self.free_min_mib),
             secrets: self.redaction.declared(),
