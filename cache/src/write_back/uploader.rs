@@ -45,6 +45,13 @@ pub trait Homes: Send + Sync {
     fn homes(&self) -> Option<Vec<Home>>;
 }
 
+/// Of one manifest, who has not taken it.
+#[derive(Default)]
+struct Owed {
+    tries: u32,
+    homes: BTreeSet<String>,
+}
+
 /// Brings what is queued to its homes.
 pub struct Uploader {
     /// What is queued.
@@ -60,7 +67,7 @@ pub struct Uploader {
 impl Uploader {
     /// Works until it is dropped.
     pub async fn run(self) {
-        let mut tries: HashMap<Digest, u32> = HashMap::new();
+        let mut owed: HashMap<Digest, Owed> = HashMap::new();
         let mut pause = PAUSE_MIN;
         loop {
             let manifest = self.queue.first().await;
@@ -69,18 +76,19 @@ impl Uploader {
                 tokio::time::sleep(PAUSE_MIN).await;
                 continue;
             };
-            let failed = self.bring(manifest, homes).await;
-            if failed == 0 {
+            let debt = owed.entry(manifest).or_default();
+            self.bring(manifest, homes, &mut debt.homes).await;
+            debt.tries += 1;
+            if debt.homes.is_empty() {
                 self.queue.done(&manifest);
-                tries.remove(&manifest);
+                owed.remove(&manifest);
                 pause = PAUSE_MIN;
                 continue;
             }
-            let tried = tries.entry(manifest).or_insert(0);
-            *tried += 1;
-            if *tried >= TRIES_MAX {
-                tracing::warn!(%manifest, failed, "what a build made is not at all its homes");
-                tries.remove(&manifest);
+            if debt.tries >= TRIES_MAX {
+                let homes = debt.homes.len();
+                tracing::warn!(%manifest, homes, "what a build made is not at all its homes");
+                owed.remove(&manifest);
                 self.queue.done(&manifest);
             } else {
                 self.queue.postpone(&manifest);
@@ -90,15 +98,19 @@ impl Uploader {
         }
     }
 
-    /// Brings one manifest to all its homes, one after the other; says at how many it failed.
-    async fn bring(&self, manifest: Digest, homes: Vec<Home>) -> u32 {
+    /// Brings one manifest to all its homes, one after the other. Those that do not take it are owed from then on: also
+    /// while they are away for so long that they are homes no more, since most of them are only starting again.
+    async fn bring(&self, manifest: Digest, homes: Vec<Home>, owed: &mut BTreeSet<String>) {
         let (store, vouching) = (Arc::clone(&self.store), Arc::clone(&self.vouching));
         let found = tokio::task::spawn_blocking(move || store.library().get(&manifest, &*vouching)).await;
         let Ok(Some(signed)) = found else {
             // Evicted meanwhile: then nothing of it is sure to be here. Or nobody knows yet whose word counts.
-            return u32::from(self.store.library().has(&manifest));
+            owed.clear();
+            if self.store.library().has(&manifest) {
+                owed.extend(homes.into_iter().map(|home| home.holder.name));
+            }
+            return;
         };
-        let mut failed = 0;
         for home in homes {
             let published = match home.holder.attempt() {
                 Some(attempt) => {
@@ -109,12 +121,14 @@ impl Uploader {
                 // Others have waited for it in vain.
                 None => Err(Status::unavailable("it did not answer lately")),
             };
-            if let Err(status) = published {
-                tracing::info!(home = home.holder.name, %status, "a shard did not take what a build made");
-                failed += 1;
+            match published {
+                Ok(()) => drop(owed.remove(&home.holder.name)),
+                Err(status) => {
+                    tracing::info!(home = home.holder.name, %status, "a shard did not take what a build made");
+                    owed.insert(home.holder.name);
+                }
             }
         }
-        failed
     }
 
     async fn publish(&self, home: &Home, signed: &Arc<SignedManifest>) -> Result<(), Status> {

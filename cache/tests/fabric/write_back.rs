@@ -113,3 +113,36 @@ async fn what_waits_is_kept_while_nobody_knows_yet_whose_homes_are_where() {
     uploading.abort();
     assert_eq!(home.store.library().names(), [signed.digest]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_home_that_is_away_for_so_long_that_it_is_none_is_brought_what_it_missed_once_it_is_back() {
+    let (maker, home) = (Place::new(), Place::new());
+    let gone = home.serve().await.address;
+    let queue = Arc::new(Queue::open(&maker.dir.path().join("queue")).unwrap());
+    let signed = maker.build(&bodies()).await;
+    queue.push(signed.digest);
+    let homes = Arc::new(Changing(Mutex::new(vec![gone]), Notify::new()));
+    let uploader = Uploader { homes: homes.clone(), ..uploader(&maker, &queue, &[]) };
+    let uploading = tokio::spawn(uploader.run());
+    homes.1.notified().await;
+    // The first try fails; for the second there is no home at all.
+    homes.0.lock().unwrap().clear();
+    homes.1.notified().await;
+    let serving = home.serve_at(gone).await;
+    homes.0.lock().unwrap().push(gone);
+    until_empty(&queue).await;
+    uploading.abort();
+    assert_eq!(home.store.library().names(), [signed.digest]);
+    drop(serving);
+}
+
+/// Homes that come and go.
+struct Changing(Mutex<Vec<SocketAddr>>, Notify);
+
+impl Homes for Changing {
+    fn homes(&self) -> Option<Vec<Home>> {
+        let homes = Only(self.0.lock().unwrap().clone()).homes();
+        self.1.notify_one();
+        homes
+    }
+}

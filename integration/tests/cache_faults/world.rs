@@ -37,6 +37,14 @@ pub(crate) struct World {
     target: String,
 }
 
+impl Building {
+    /// Waits until the command says these words.
+    #[track_caller]
+    pub(crate) fn wait_for_words(&mut self, words: &str) {
+        wait_for(words, WITHIN, || self.running.running.output().contains(words).then_some(()));
+    }
+}
+
 /// A build that came out well.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Built {
@@ -186,6 +194,16 @@ impl World {
             }
         }
         self.restart(agent);
+    }
+
+    /// The same once the one behind a link is known to be there: agents ask each other how far they are.
+    #[track_caller]
+    pub(crate) fn cool_until_it_knows(&mut self, agent: usize, other: usize) {
+        let before = self.link(other).traffic();
+        self.cool(agent);
+        wait_for("it has asked the other", WITHIN, || {
+            (self.link(other).traffic().since(&before).down_bytes > 0).then_some(())
+        });
     }
 
     /// Changes something about an agent that is not running meanwhile.
