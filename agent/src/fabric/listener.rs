@@ -2,7 +2,11 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use meridian_cache::{disk::CacheStore, manifest::Vouching, shard::ShardService};
+use meridian_cache::{
+    disk::CacheStore,
+    manifest::Vouching,
+    shard::{Membership, ShardService},
+};
 use meridian_proto::v1::{blobs_server::BlobsServer, shard_server::ShardServer};
 use meridian_runtime::{
     identity::LiveIdentity,
@@ -41,6 +45,7 @@ impl ShardListener {
         self,
         store: Arc<CacheStore>,
         vouching: Arc<FleetVouching>,
+        membership: Arc<dyn Membership>,
         stop: CancellationToken,
     ) {
         let caller = |extensions: &tonic::Extensions| {
@@ -50,7 +55,8 @@ impl ShardListener {
             is_agent.then(|| segments.collect::<Vec<_>>().join("/"))
         };
         let artifacts = Artifacts::new(Arc::clone(&store), Arc::clone(&vouching));
-        let service = ShardService::new(store, vouching as Arc<dyn Vouching>, Arc::new(caller));
+        let vouching: Arc<dyn Vouching> = vouching;
+        let service = ShardService::new(store, vouching, Arc::new(caller)).within(membership);
         let service = ShardServer::new(service).max_decoding_message_size(MESSAGE_LEN_MAX);
         let serving = tls::server()
             .add_service(service)
