@@ -118,7 +118,9 @@ impl Bodies {
                 }
                 match fs::remove_file(self.path(digest)) {
                     Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                    _ => table.remove(digest),
+                    _ => {
+                        table.remove(digest);
+                    }
                 }
                 self.gone.evicted(known.size);
                 swept.bodies += 1;
