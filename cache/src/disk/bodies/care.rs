@@ -229,7 +229,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let bodies = aged(dir.path(), &[b"used", b"held by a build", b"forgotten"]);
         let [used, held, forgotten] =
-            [b"used".as_slice(), b"held by a build", b"forgotten"].map(|body| Digest::of(body));
+            [b"used".as_slice(), b"held by a build", b"forgotten"].map(Digest::of);
         bodies.pin(&used, 4).unwrap();
         bodies.unpin(&used);
         // Pinned, and of an age all the same.
