@@ -80,6 +80,7 @@ impl Assembly {
         let queue = Queue::open(&store.dir().join("write-back"))
             .map_err(|error| format!("what waits to be brought to other shards: {error}"))?;
         let weight = if address.is_some() { u32::try_from(capacity.0 >> 30).unwrap_or(u32::MAX) } else { 0 };
+        let is_reachable = address.is_some();
         let offer = CacheOffer { address, key: vouching.public(), weight };
         let usage = LineageUsage::open(&store.dir().join("lineages"));
         let fabric = Fabric::new(FabricParts {
@@ -94,6 +95,7 @@ impl Assembly {
                 Arc::clone(&membership) as _,
             )),
             agent: member.agent,
+            is_reachable,
             queue: Arc::new(queue),
         });
         Ok(Self { fabric, offer, store, vouching, membership, listener })

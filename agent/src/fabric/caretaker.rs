@@ -25,6 +25,7 @@ impl Fabric {
     /// Lets things go by their age, and keeps the word on which manifests are whole, until told to stop.
     pub(super) async fn keep_tidy(self, stop: CancellationToken) {
         let mut tick = tokio::time::interval(TIDY_EVERY);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,

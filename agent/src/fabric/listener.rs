@@ -55,8 +55,8 @@ impl ShardListener {
             is_agent.then(|| segments.collect::<Vec<_>>().join("/"))
         };
         let artifacts = Artifacts::new(Arc::clone(&store), Arc::clone(&vouching));
-        let service = ShardService::new(store, vouching as Arc<dyn Vouching>, Arc::new(caller));
-        let service = service.within(membership);
+        let vouching: Arc<dyn Vouching> = vouching;
+        let service = ShardService::new(store, vouching, Arc::new(caller)).within(membership);
         let service = ShardServer::new(service).max_decoding_message_size(MESSAGE_LEN_MAX);
         let serving = tls::server()
             .add_service(service)

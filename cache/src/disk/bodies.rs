@@ -128,8 +128,10 @@ impl Bodies {
     pub(crate) fn pin(&self, digest: &Digest, size: u64) -> Option<Body> {
         let path = self.path(digest);
         let Ok(found) = fs::metadata(&path) else {
-            self.forget(digest);
-            self.gone.missed();
+            // Of most it was never said that they are here.
+            if self.forget(digest) {
+                self.gone.missed();
+            }
             return None;
         };
         if found.len() != size {
@@ -206,7 +208,9 @@ impl Bodies {
             let before = table.total;
             match fs::remove_file(self.path(&digest)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => table.remove(&digest),
+                _ => {
+                    table.remove(&digest);
+                }
             }
             self.gone.evicted(before - table.total);
         }
@@ -233,8 +237,9 @@ impl Bodies {
         Ok(())
     }
 
-    fn forget(&self, digest: &Digest) {
-        self.table().remove(digest);
+    /// Whether it was known.
+    fn forget(&self, digest: &Digest) -> bool {
+        self.table().remove(digest)
     }
 
     fn discard(&self, digest: &Digest, path: &Path) {
@@ -259,10 +264,10 @@ impl Table {
         }
     }
 
-    fn remove(&mut self, digest: &Digest) {
-        if let Some(old) = self.known.remove(digest) {
-            self.total -= old.size;
-        }
+    fn remove(&mut self, digest: &Digest) -> bool {
+        let old = self.known.remove(digest);
+        self.total -= old.map_or(0, |old| old.size);
+        old.is_some()
     }
 }
 

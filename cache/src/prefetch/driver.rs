@@ -52,11 +52,15 @@ impl Prefetch {
         let arrivals = Arc::new(Arrivals::default());
         let is_exact = plan.is_exact;
         let pins = Arc::new(Pins::new(Arc::clone(&store)));
-        let asking =
-            Asking { store, vouching, plan, pins: Arc::clone(&pins), arrivals: Arc::clone(&arrivals) };
+        let asking = Asking {
+            store: Arc::clone(&store),
+            vouching,
+            plan,
+            pins: Arc::clone(&pins),
+            arrivals: Arc::clone(&arrivals),
+        };
         let driver = Driver(Arc::new(asking));
         let told = Ended(Arc::clone(&arrivals));
-        let store = Arc::clone(&driver.0.store);
         let task = tokio::spawn(async move {
             let _told = told;
             driver.run().await;

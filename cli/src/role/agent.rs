@@ -461,4 +461,17 @@ mod tests {
         assert_eq!(free_min("free_min_mib = 0\n").0, ByteCount(0));
         assert_eq!(free_min("free_min_mib = 512\n").0, ByteCount::mib(512));
     }
+
+    #[test]
+    fn what_nobody_uses_is_kept_for_as_many_days_as_the_file_says_and_for_ever_with_none() {
+        let max_age = |text: &str| {
+            let file = load(&format!("coordinator = \"a.example:1\"\n{text}")).unwrap();
+            let config = file.config(FleetName::new("acme").unwrap(), PathBuf::new(), PathBuf::new());
+            config.cache_max_age.map(|age| age.as_secs() / 3_600)
+        };
+        assert_eq!(
+            [max_age(""), max_age("cache_days = 2\n"), max_age("cache_days = 0\n")],
+            [Some(720), Some(48), None]
+        );
+    }
 }

@@ -295,7 +295,7 @@ impl v1::caches_server::Caches for CachesService {
         });
         let asked = asked.await.map_err(from_command)?.ok_or_else(|| {
             Status::not_found(format!(
-                "no build of {about} that is like this one has left a manifest: build it once, then there is something to bring"
+                "no build of {about} for the same platform and with the same Go has left a manifest: build it once, then there is something to bring"
             ))
         })?;
         Ok(self.report(None, asked, Duration::from_secs(15 * 60), |report| report))
