@@ -228,8 +228,7 @@ mod tests {
     fn what_was_not_used_for_so_long_goes_and_what_is_in_use_stays() {
         let dir = tempfile::tempdir().unwrap();
         let bodies = aged(dir.path(), &[b"used", b"held by a build", b"forgotten"]);
-        let [used, held, forgotten] =
-            [b"used".as_slice(), b"held by a build", b"forgotten"].map(|body| Digest::of(body));
+        let [used, held, forgotten] = [b"used".as_slice(), b"held by a build", b"forgotten"].map(Digest::of);
         bodies.pin(&used, 4).unwrap();
         bodies.unpin(&used);
         // Pinned, and of an age all the same.

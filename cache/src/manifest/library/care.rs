@@ -26,7 +26,7 @@ impl Library {
     /// Given the beginnings of the names of all bodies here: manifests of which one is gone are whole no more, and says
     /// how many those are. They are whole again once somebody brought what is lacking. Blocks.
     pub(crate) fn recheck(&self, held: &HashSet<u64>) -> usize {
-        let whole: Vec<(Digest, u64, Option<Arc<[u64]>>)> = {
+        let whole: Vec<_> = {
             let table = self.table();
             let whole = table.known.iter().filter(|(_, known)| known.whole);
             whole.map(|(digest, known)| (*digest, known.kept, known.bodies.clone())).collect()
