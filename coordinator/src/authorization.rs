@@ -61,6 +61,7 @@ use Role::{Admin, Agent, Anonymous, Member};
 pub const TABLE: &[(&str, &[Role])] = &[
     ("/meridian.v1.Agents/Attach", &[Agent]),
     ("/meridian.v1.Agents/List", &[Member, Admin]),
+    ("/meridian.v1.Agents/Membership", &[Agent]),
     ("/meridian.v1.Agents/Order", &[Agent]),
     ("/meridian.v1.Blobs/Download", &[Member, Agent, Admin]),
     ("/meridian.v1.Blobs/Missing", &[Member, Agent, Admin]),
@@ -69,6 +70,7 @@ pub const TABLE: &[(&str, &[Role])] = &[
     ("/meridian.v1.Builds/Cancel", &[Member, Admin]),
     ("/meridian.v1.Builds/Explain", &[Member, Admin]),
     ("/meridian.v1.Builds/Get", &[Member, Admin]),
+    ("/meridian.v1.Builds/Holders", &[Member, Admin]),
     ("/meridian.v1.Builds/Keyring", &[Member, Admin]),
     ("/meridian.v1.Builds/List", &[Member, Admin]),
     ("/meridian.v1.Builds/Rebuild", &[Member, Admin]),

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -38,8 +39,10 @@ use super::{
 
 /// How often the other shards are measured.
 const MEASURE_EVERY: Duration = Duration::from_secs(60);
-/// How many shards a task without a manifest may ask.
-const SHARDS_ASKED_MAX: usize = 3;
+/// How many shards a task may ask for what it has no manifest of: more than at once, for those that do not answer.
+const SHARDS_ASKED_MAX: usize = 8;
+/// The largest artifact that is kept for near members.
+const ARTIFACT_MAX: ByteCount = ByteCount::mib(512);
 /// How many manifests are told to the coordinator as held.
 const RESIDENCY_MAX: usize = 256;
 
@@ -53,6 +56,8 @@ pub(crate) struct FabricParts {
     pub(crate) peers: Arc<Peers>,
     /// Who this is.
     pub(crate) agent: AgentId,
+    /// Whether others can ask here.
+    pub(crate) is_reachable: bool,
     /// What waits to be brought to other shards of the region.
     pub(crate) queue: Arc<Queue>,
     /// What the builds of each lineage got.
@@ -88,7 +93,10 @@ impl Fabric {
             return placed.clone();
         }
         parts.vouching.grants().take(hints);
-        let prefetch = hints.manifest.as_ref().map(|hint| Arc::new(self.bring(hints, hint)));
+        let prefetch = hints.manifest.as_ref().map(|hint| {
+            // Tasks that were placed together have what one of them brings.
+            self.under_way(hint, hints).unwrap_or_else(|| Arc::new(self.bring(hints, hint)))
+        });
         let placed = Placed { hints: Arc::clone(hints), prefetch };
         self.placed().insert(task.clone(), placed.clone());
         placed
@@ -107,9 +115,24 @@ impl Fabric {
                 .filter_map(|holder| parts.peers.holder(&holder.agent, &holder.address))
                 .collect(),
             from: 0,
+            is_exact: hint.distance == 0,
         };
         let (store, vouching) = (Arc::clone(&parts.store), Arc::clone(&parts.vouching) as _);
         Prefetch::begin(store, vouching, plan)
+    }
+
+    /// The prefetch of the same manifest that was begun for another task.
+    fn under_way(&self, hint: &ManifestHint, hints: &CacheHints) -> Option<Arc<Prefetch>> {
+        let is_same = |placed: &&Placed| {
+            let other = placed.hints.manifest.as_ref();
+            placed.hints.scopes == hints.scopes
+                && other
+                    .is_some_and(|other| other.manifest == hint.manifest && other.distance == hint.distance)
+        };
+        let placed = self.placed();
+        let prefetch = placed.values().find(is_same)?.prefetch.clone()?;
+        // What ended early may be had from another holder by now.
+        (!prefetch.arrivals().has_ended() || prefetch.arrivals().is_whole()).then_some(prefetch)
     }
 
     /// A task is over here.
@@ -166,6 +189,16 @@ impl Fabric {
         }
         let size = ByteCount(signed.bytes.len() as u64);
         Some(ManifestRef { digest: signed.digest, size, entries: count, bytes })
+    }
+
+    /// Keeps artifacts where whoever the coordinator sends can have them, if anybody can reach this agent. Blocks.
+    pub(crate) fn hand_out(&self, files: Vec<(PathBuf, Digest, ByteCount)>) {
+        let files = files.into_iter().filter(|(_, _, size)| *size <= ARTIFACT_MAX);
+        for (path, digest, size) in files.filter(|_| self.parts.is_reachable) {
+            if let Err(error) = self.parts.store.take_in(&path, &digest, size.0) {
+                tracing::debug!(%error, "an artifact is not kept here: the coordinator has it");
+            }
+        }
     }
 
     /// The cache on this disk.

@@ -418,6 +418,17 @@ impl Steps<'_> {
     }
 
     /// Sends the artifacts, and after each the documents that belong to it.
+    /// Keeps the artifacts among these where near members can have them.
+    async fn hand_out(&self, uploads: &[BlobUpload]) {
+        let files = uploads.iter().filter_map(|upload| match &upload.content {
+            BlobContent::File(path) => Some((path.clone(), upload.digest, upload.size)),
+            BlobContent::Bytes(_) => None,
+        });
+        let (fabric, files) = (self.worker.parts.fabric.clone(), files.collect());
+        // A panic there has been told; then the coordinator alone has them.
+        let _ = tokio::task::spawn_blocking(move || fabric.hand_out(files)).await;
+    }
+
     async fn upload(&self, files: &[BuiltFile], signed: Vec<Signed>) -> Result<Vec<Artifact>, Failure> {
         let mut uploads = Vec::with_capacity(files.len() * 3);
         for (file, signed) in files.iter().zip(&signed) {
@@ -444,7 +455,9 @@ impl Steps<'_> {
         progress(ByteCount(0));
         let uploader =
             Uploader::new(self.worker.parts.bulk.clone(), self.access(), TransferConfig::default());
-        let receipts = self.run.cancel.run_until_cancelled(uploader.put(&uploads, progress)).await;
+        let putting = self.run.cancel.run_until_cancelled(uploader.put(&uploads, progress));
+        // Whoever asks for them here asks as soon as they are known to be accepted.
+        let (receipts, ()) = tokio::join!(putting, self.hand_out(&uploads));
         let receipts = receipts.ok_or_else(stopped)?.map_err(|error| transfer("artifact", &error))?;
         let mut receipts = receipts.into_iter();
         let mut artifacts = Vec::with_capacity(files.len());

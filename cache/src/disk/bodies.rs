@@ -112,6 +112,11 @@ impl Bodies {
         self.table().known.contains_key(digest)
     }
 
+    /// How long a body is that is here. It may turn out to be damaged.
+    pub(crate) fn size(&self, digest: &Digest) -> Option<u64> {
+        self.table().known.get(digest).map(|known| known.size)
+    }
+
     /// The digests of all bodies; nothing when they are more than `max`.
     pub(crate) fn names(&self, max: usize) -> Option<Vec<Digest>> {
         let table = self.table();

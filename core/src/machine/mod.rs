@@ -7,6 +7,7 @@
 //! The deciders stand in files of their own, one for each thing that can happen.
 
 mod apply;
+pub mod artifacts;
 mod attach;
 mod cancel;
 mod certify;
