@@ -9,8 +9,7 @@ use std::{
 use meridian_cache::{
     disk::CacheStore,
     entry::Entry,
-    local::TaskCache,
-    manifest::Manifest,
+    manifest::{Listed, Manifest},
     prefetch::{Prefetch, PrefetchPlan, Seeking, Supply},
     write_back::{Queue, Uploader},
 };
@@ -122,15 +121,15 @@ impl Fabric {
         Supply::new(placed.prefetch.clone(), Some(seeking))
     }
 
-    /// Makes the manifest of a task that was built, keeps it, and gets ready to send what it names. Blocks.
+    /// Makes the manifest of a task that was built and used `entries`, keeps it, and gets ready to send what it names.
+    /// Blocks.
     pub(crate) fn publish(
         &self,
         placed: &Placed,
         toolchain: Digest,
         lineage: Digest,
-        cache: &TaskCache,
+        entries: Vec<Listed>,
     ) -> Option<ManifestRef> {
-        let entries = cache.listed();
         let scope = placed.hints.scopes.writes.to_string();
         if entries.is_empty() {
             return None;

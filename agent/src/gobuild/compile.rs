@@ -7,6 +7,7 @@ use std::{
     sync::Arc,
 };
 
+use meridian_cache::gocache::NativeCache;
 use meridian_core::{
     build::{artifact_name, executable_name},
     digest::Digest,
@@ -26,8 +27,9 @@ use super::{
     command::GoCommand,
     lineage::{self, Places},
     modules::{Named, Site, in_dir, package_of},
-    request::{BuildRequest, BuiltFile, BuiltTask, CacheAccess, Run, SourceRef},
+    request::{BuildCache, BuildRequest, BuiltFile, BuiltTask, CacheAccess, Run, SourceRef},
     sandboxed::{CommandSandbox, View, is_plain_output},
+    seen::Seen,
 };
 use crate::{spans::step_span, toolchain::ToolchainRef};
 
@@ -84,7 +86,19 @@ impl Compile<'_> {
 
     async fn both_phases(&self, run: Run<'_>) -> Result<(Vec<BuiltFile>, Sandbox), Failure> {
         let named = self.names(run).await?;
-        match self.compile(&named, Try::First, run).await {
+        let Some(native) = self.native() else { return self.compile_twice(&named, run).await };
+        let filled = run.cancel.run_until_cancelled(native.fill(self.gocache())).await;
+        filled.ok_or_else(classify::lost)?;
+        let built = self.compile_twice(&named, run).await;
+        // What a build made that failed later is as good. Nothing of it runs any more.
+        if !run.cancel.is_cancelled() {
+            native.gather(self.gocache()).await;
+        }
+        built
+    }
+
+    async fn compile_twice(&self, named: &Named, run: Run<'_>) -> Result<(Vec<BuiltFile>, Sandbox), Failure> {
+        match self.compile(named, Try::First, run).await {
             Ok(built) => Ok(built),
             Err((_, said)) if self.misses_modules(&said) => {
                 tracing::info!("modules that were known to be here are gone; asking for them again");
@@ -127,7 +141,7 @@ impl Compile<'_> {
 
     /// Whether go asked offline for a module that is not on disk.
     fn misses_modules(&self, said: &str) -> bool {
-        said.contains(&lineage::offline_proxy_prefix(&self.task.modules.modcache))
+        said.contains(&lineage::offline_proxy_prefix(&self.seen().modcache))
     }
 
     async fn compile(&self, named: &Named, which: Try, run: Run<'_>) -> Compiled {
@@ -238,9 +252,9 @@ impl Compile<'_> {
     }
 
     fn command(&self, args: Vec<OsString>) -> Result<GoCommand<'_>, Failure> {
-        let (builder, task) = (self.builder, self.task);
+        let (builder, task, seen) = (self.builder, self.task, self.seen());
         let mut env = lineage::offline_env(&Places {
-            modcache: &task.modules.modcache,
+            modcache: &seen.modcache,
             gopath: &task.place("gopath"),
             gocache: &self.gocache(),
             home: &task.place("home"),
@@ -250,50 +264,65 @@ impl Compile<'_> {
         if let Some(cache) = self.cache() {
             lineage::set(&mut env, "GOCACHEPROG", &cache.command);
         }
-        let dir = match &self.site {
-            Some(site) => {
-                lineage::set(&mut env, "GOWORK", &site.gowork);
-                site.dir.as_path()
-            }
-            None => task.dir.path(),
-        };
-        let mut shown_as = shown_as(self.toolchain, task, dir);
-        if let Some(site) = &self.site {
+        let dir = seen.site.as_ref().map_or(task.dir.path(), |site| &site.dir);
+        let mut shown_as = shown_as(&seen.goroot, &seen.modcache, dir);
+        if let Some(site) = &seen.site {
+            lineage::set(&mut env, "GOWORK", &site.gowork);
             shown_as.push((site.root.display().to_string(), "$SOURCE".into()));
         }
         shown_as.push((task.dir.path().display().to_string(), "$TASK".into()));
         Ok(GoCommand {
-            toolchain: self.toolchain,
+            program: seen.go(),
             stage: Stage::Compile,
             args,
             env,
-            dir,
+            dir: dir.to_owned(),
             owner: &builder.dir,
             deadline: builder.compile_max,
             shown_as,
             downloads_to: None,
-            sandbox: self.sandbox()?,
+            sandbox: self.sandbox(&seen)?,
         })
     }
 
+    fn seen(&self) -> Seen {
+        match &self.builder.sandboxing {
+            Some(_) => Seen::sandboxed(self.toolchain, self.site.as_ref()),
+            None => Seen::bare(self.toolchain, &self.task.modules.modcache, self.site.as_ref()),
+        }
+    }
+
     /// In a sandbox a task has one of its own: what it writes there no other task may meet. From scratch, too: a new
-    /// one is empty.
+    /// one is empty. And where the shared cache is a directory, it is this one.
     fn gocache(&self) -> PathBuf {
-        if self.builder.sandboxing.is_some() || self.work().spec.from_scratch {
+        let is_own = self.work().spec.from_scratch || self.native().is_some();
+        if self.builder.sandboxing.is_some() || is_own {
             self.task.place("gocache")
         } else {
             self.builder.gocache(self.toolchain)
         }
     }
 
-    /// The shared cache, which is for what may be reused.
+    /// The shared cache as a program, which is for what may be reused.
     fn cache(&self) -> Option<&CacheAccess> {
-        self.request.cache.as_ref().filter(|_| !self.work().spec.from_scratch)
+        match &self.request.cache {
+            Some(BuildCache::Program(access)) if !self.work().spec.from_scratch => Some(access),
+            _ => None,
+        }
     }
 
-    fn sandbox(&self) -> Result<Option<CommandSandbox>, Failure> {
+    /// The shared cache as a directory.
+    fn native(&self) -> Option<&Arc<NativeCache>> {
+        match &self.request.cache {
+            Some(BuildCache::Directory(native)) if !self.work().spec.from_scratch => Some(native),
+            _ => None,
+        }
+    }
+
+    fn sandbox(&self, seen: &Seen) -> Result<Option<CommandSandbox>, Failure> {
         let Some(sandboxing) = &self.builder.sandboxing else { return Ok(None) };
         let view = View {
+            seen,
             goroot: self.toolchain.goroot(),
             modcache: &self.task.modules.modcache,
             source: self.site.as_ref().map(|site| site.root.as_path()),

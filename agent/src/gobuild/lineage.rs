@@ -39,6 +39,8 @@ fn fixed(places: &Places<'_>, search: &str) -> Env {
     let mut env: Env = [
         ("PATH", search),
         ("LC_ALL", "C"),
+        // Go's index writes the times of files, in local time, into its keys.
+        ("TZ", "UTC"),
         ("GOTOOLCHAIN", "local"),
         ("GOENV", "off"),
         ("GOFLAGS", ""),

@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
+use meridian_cache::gocache::NativeCache;
 use meridian_core::{
     id::Fence,
     machine::{effect::Work, input::Progress},
@@ -30,7 +31,16 @@ pub struct Run<'a> {
     pub cancel: &'a CancellationToken,
 }
 
-/// The build cache that one task may use.
+/// The build cache that one task may use, in the way that its Go can.
+#[derive(Clone)]
+pub enum BuildCache {
+    /// Go asks a program.
+    Program(CacheAccess),
+    /// Go before 1.24 has a directory, which is filled before the build and gathered in afterwards.
+    Directory(Arc<NativeCache>),
+}
+
+/// The cache program of one task.
 #[derive(Debug, Clone)]
 pub struct CacheAccess {
     /// The value of GOCACHEPROG: the shim's command with the socket of this task's own.
@@ -60,7 +70,7 @@ pub struct BuildRequest<'a> {
     /// From what.
     pub source: SourceRef,
     /// With which build cache; `None` builds with an empty one.
-    pub cache: Option<CacheAccess>,
+    pub cache: Option<BuildCache>,
 }
 
 /// What a compile task made.

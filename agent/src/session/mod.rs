@@ -11,6 +11,7 @@ mod cache_view;
 mod drain;
 mod link;
 mod link_state;
+mod open_cache;
 mod shim_command;
 mod signing;
 mod slots;

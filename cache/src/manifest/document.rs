@@ -9,7 +9,7 @@ use super::vouching::{Voucher, Vouching, VouchingError};
 use crate::entry::{ActionId, Entry, Namespace};
 
 /// The most mappings of one manifest: some twenty times what the largest programs have.
-pub(super) const ENTRIES_MAX: usize = 200_000;
+pub(crate) const ENTRIES_MAX: usize = 200_000;
 /// The longest signed manifest, in bytes.
 pub(super) const LEN_MAX: usize = 20 << 20;
 /// The longest scope.

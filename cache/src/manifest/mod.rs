@@ -11,6 +11,7 @@ mod library;
 mod recorder;
 mod vouching;
 
+pub(crate) use document::ENTRIES_MAX;
 pub use document::{Listed, Manifest, ManifestError, SignedManifest};
 pub use library::Library;
 pub use recorder::Recorder;

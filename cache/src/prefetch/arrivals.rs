@@ -233,6 +233,20 @@ impl Arrivals {
         let _ = self.over.subscribe().wait_for(|over| *over).await;
     }
 
+    /// Waits until nothing more comes, or for `silence_max` nothing has come, or for `wait_max` in all.
+    pub(crate) async fn until_settled(&self, silence_max: Duration, wait_max: Duration) {
+        let began = Instant::now();
+        let mut over = self.over.subscribe();
+        loop {
+            let heard = self.state().last_arrival.max(began);
+            let silent_in = silence_max.saturating_sub(heard.elapsed());
+            let left = silent_in.min(wait_max.saturating_sub(began.elapsed()));
+            if left.is_zero() || tokio::time::timeout(left, over.wait_for(|over| *over)).await.is_ok() {
+                return;
+            }
+        }
+    }
+
     /// How it went so far.
     #[must_use]
     pub fn figures(&self) -> PrefetchFigures {

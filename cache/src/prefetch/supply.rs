@@ -25,7 +25,7 @@ use super::{
 use crate::{
     disk::CacheStore,
     entry::{ActionId, Namespace},
-    manifest::Vouching,
+    manifest::{SignedManifest, Vouching},
 };
 
 /// How many shards are asked at once.
@@ -96,6 +96,14 @@ impl Supply {
         let hope = found.arrivals().wait_for(namespaces, action);
         self.followed().push(Followed { prefetch: found, absent: 0 });
         matches!(hope, Hope::Here(_))
+    }
+
+    /// Waits for what the placement began, until nothing more comes, or for `silence_max` nothing has come, or for
+    /// `wait_max` in all; gives its manifest, if that is here.
+    pub async fn settled(&self, silence_max: Duration, wait_max: Duration) -> Option<Arc<SignedManifest>> {
+        let arrivals = self.placed.as_ref()?.arrivals();
+        arrivals.until_settled(silence_max, wait_max).await;
+        arrivals.manifest()
     }
 
     /// What all prefetches of the task brought.
