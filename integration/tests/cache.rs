@@ -139,6 +139,27 @@ fn bare_agents_with_different_paths_compile_nothing_twice_and_ask_nobody_for_the
     }
 }
 
+#[test]
+fn an_agent_that_never_built_a_program_need_not_even_link_it() {
+    let mut fleet = Fleet::start();
+    fleet.join_agent_with("ap-southeast/a1", 1, Home::with_proxy("off"), &[SHARD]);
+    let fra = fleet.join_agent_with("eu-central/a1", 1, Home::with_proxy("off"), &[SHARD]);
+    let client = fleet.member("alice");
+    let text = source(&client, "hello");
+    let first = build(&client, "a", &text, "ap-southeast");
+    wait_for_residency(&client, "ap-southeast/a1", 1);
+    let second = build(&client, "b", &text, "eu-central");
+    assert_eq!(second, first);
+    // A link is put with what it said.
+    assert_eq!((figure(&fleet, fra, "puts"), figure(&fleet, fra, "restored")), (0, 1));
+
+    // What was changed is linked, and what it was before is known again.
+    let changed = build(&client, "c", &source(&client, "hello again"), "eu-central");
+    assert_ne!(changed, first);
+    assert_eq!(figure(&fleet, fra, "restored"), 0);
+    assert!(figure(&fleet, fra, "puts") > 0);
+}
+
 /// The bodies that an agent holds, by their names.
 fn bodies(fleet: &Fleet, agent: usize) -> BTreeMap<String, PathBuf> {
     let directory = fleet.agent_home(agent).path().join("agent/cache/bodies");

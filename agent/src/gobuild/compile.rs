@@ -27,7 +27,8 @@ use super::{
     command::GoCommand,
     lineage::{self, Places},
     modules::{Named, Site, in_dir, package_of},
-    request::{BuildCache, BuildRequest, BuiltFile, BuiltTask, CacheAccess, Run, SourceRef},
+    outputs::restore_checked,
+    request::{BuildCache, BuildRequest, BuiltFile, BuiltTask, CacheAccess, Previous, Run, SourceRef},
     sandboxed::{CommandSandbox, View, is_plain_output},
     seen::Seen,
 };
@@ -206,17 +207,29 @@ impl Compile<'_> {
                     Some(_) if taken.insert(file.clone()) => self.task.place("out"),
                     Some(_) => self.task.place(&format!("out-{index}")),
                 };
-                let identity = self.toolchain.identity();
-                let lineage = lineage::lineage_key(
-                    &work.task.build.project,
+                let inputs = lineage::inputs_key(
                     &work.spec,
+                    work.resolution.as_ref(),
                     &package,
                     self.platform,
-                    identity,
-                );
-                Target { package, executable, path: dir.join(file), dir, lineage }
+                    self.toolchain.identity(),
+                )
+                .map_err(|message| classify::request(message, "use one kind of quotes"))?;
+                let lineages = self.lineages(&package);
+                Ok(Target { package, executable, path: dir.join(file), dir, lineages, inputs })
             });
-        Ok(targets.collect())
+        targets.collect()
+    }
+
+    /// What the last binary of a package may be kept under, the task's own scope first; nothing where none is to be used.
+    fn lineages(&self, package: &str) -> Vec<Digest> {
+        let Some(Previous { scope, .. }) = &self.request.previous else { return Vec::new() };
+        let (work, identity) = (self.work(), self.toolchain.identity());
+        let project = &work.task.build.project;
+        let of = |scope: &String| {
+            lineage::lineage_key(scope, project, &work.spec, package, self.platform, identity)
+        };
+        std::iter::once(&scope.own).chain(&scope.also_reads).map(of).collect()
     }
 
     /// `go install` keeps programs for other platforms apart.
@@ -334,20 +347,34 @@ impl Compile<'_> {
         sandboxing.of(&view).map(Some)
     }
 
+    /// Puts binaries of earlier builds where go will look for them: what was made of the very same inputs, here or by
+    /// another agent, and else the last that was made here. Without them go links once more; nothing else is lost.
     async fn restore(&self, targets: &[Target]) {
-        let wanted: Vec<_> = targets.iter().map(|target| (target.lineage, target.path.clone())).collect();
+        let Some(previous) = &self.request.previous else { return };
+        let mut same = Vec::new();
+        for target in targets {
+            // Where one cannot be had, others are not waited for.
+            let Some(binary) = previous.supply.binary(&previous.scope, &target.inputs).await else { break };
+            same.push(binary);
+        }
+        let mut same = same.into_iter();
+        let wanted: Vec<_> = targets
+            .iter()
+            .map(|target| (same.next(), target.lineages.clone(), target.path.clone()))
+            .collect();
         let outputs = self.builder.outputs.clone();
-        // Without it go links once more; nothing else is lost.
         let _ = tokio::task::spawn_blocking(move || {
-            for (lineage, path) in wanted {
-                outputs.restore(lineage, &path);
+            for (same, lineages, target) in wanted {
+                let is_there = same.is_some_and(|(digest, path)| restore_checked(&path, digest, &target));
+                let _ = is_there || lineages.into_iter().any(|lineage| outputs.restore(lineage, &target));
             }
         })
         .await;
     }
 
     async fn keep(&self, targets: &[Target]) {
-        let built: Vec<_> = targets.iter().map(|target| (target.lineage, target.path.clone())).collect();
+        let lineage = |target: &Target| Some((*target.lineages.first()?, target.path.clone()));
+        let built: Vec<_> = targets.iter().filter_map(lineage).collect();
         let outputs = Arc::clone(&self.builder.outputs);
         let kept = tokio::task::spawn_blocking(move || {
             built.into_iter().try_for_each(|(lineage, path)| outputs.keep(lineage, &path))
@@ -362,7 +389,7 @@ impl Compile<'_> {
         let name = spec.name.as_deref().unwrap_or(&target.executable);
         let version = lineage::version_of(spec, self.work().resolution.as_ref());
         let name = artifact_name(name, version, self.platform);
-        BuiltFile { package: target.package, name, path: target.path }
+        BuiltFile { package: target.package, name, path: target.path, inputs: target.inputs }
     }
 }
 
@@ -383,7 +410,8 @@ struct Target {
     executable: String,
     dir: PathBuf,
     path: PathBuf,
-    lineage: Digest,
+    lineages: Vec<Digest>,
+    inputs: Digest,
 }
 
 /// The targets that one command can make: those of one output directory.

@@ -22,6 +22,7 @@ mod seen;
 
 pub use builder::{BuilderConfig, GoBuilder};
 pub use request::{
-    BuildCache, BuildRequest, BuiltFile, BuiltTask, CacheAccess, LogSink, ProgressSink, Run, SourceRef,
+    BuildCache, BuildRequest, BuiltFile, BuiltTask, CacheAccess, LogSink, Previous, ProgressSink, Run,
+    SourceRef,
 };
 pub use sandboxed::Sandboxing;

@@ -2,8 +2,9 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use meridian_cache::gocache::NativeCache;
+use meridian_cache::{gocache::NativeCache, local::TaskScope, prefetch::Supply};
 use meridian_core::{
+    digest::Digest,
     id::Fence,
     machine::{effect::Work, input::Progress},
     sandbox::Sandbox,
@@ -53,6 +54,15 @@ pub struct CacheAccess {
     pub view: PathBuf,
 }
 
+/// Where a binary that was built before may come from: this agent's own, and what other agents made.
+#[derive(Clone)]
+pub struct Previous {
+    /// Knows what other agents made.
+    pub supply: Arc<Supply>,
+    /// Whose word on it counts.
+    pub scope: TaskScope,
+}
+
 /// The files to build from.
 #[derive(Debug, Clone)]
 pub enum SourceRef {
@@ -69,6 +79,8 @@ pub struct BuildRequest<'a> {
     pub work: &'a Work,
     /// From what.
     pub source: SourceRef,
+    /// Where binaries that were built before may come from; `None` links anew.
+    pub previous: Option<Previous>,
     /// With which build cache; `None` builds with an empty one.
     pub cache: Option<BuildCache>,
 }
@@ -95,4 +107,6 @@ pub struct BuiltFile {
     pub name: String,
     /// Where it lies.
     pub path: PathBuf,
+    /// The digest of all that it was built from.
+    pub inputs: Digest,
 }

@@ -13,7 +13,7 @@ use meridian_core::machine::effect::Work;
 use super::{shim_command::shim_command, worker::WorkerParts};
 use crate::{
     fabric::Placed,
-    gobuild::{BuildCache, CacheAccess},
+    gobuild::{BuildCache, CacheAccess, Previous},
     toolchain::ToolchainRef,
 };
 
@@ -24,6 +24,7 @@ const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 pub(super) struct OpenCache {
     task: Opened,
     supply: Arc<Supply>,
+    scope: TaskScope,
 }
 
 /// How the task's Go uses it.
@@ -60,10 +61,10 @@ impl OpenCache {
         let supply = Arc::new(supply);
         if !toolchain.has_cache_programs() {
             let native = NativeCache::new(&parts.cache, &scope, Arc::clone(&supply));
-            return Some(Self { task: Opened::Directory(Arc::new(native)), supply });
+            return Some(Self { task: Opened::Directory(Arc::new(native)), supply, scope });
         }
         match parts.cache.open_supplied(&scope, Some(Arc::clone(&supply))) {
-            Ok(task) => Some(Self { task: Opened::Program(task), supply }),
+            Ok(task) => Some(Self { task: Opened::Program(task), supply, scope }),
             Err(error) => {
                 tracing::warn!(task = %work.task, %error, "built without the build cache");
                 None
@@ -91,6 +92,11 @@ impl OpenCache {
         })
     }
 
+    /// Where a binary that was built before may come from.
+    pub(super) fn previous(&self) -> Previous {
+        Previous { supply: Arc::clone(&self.supply), scope: self.scope.clone() }
+    }
+
     /// The build is over: says how it went.
     pub(super) async fn close(&self, work: &Work) {
         let figures: CacheFigures = match &self.task {
@@ -101,6 +107,7 @@ impl OpenCache {
         tracing::info!(
             task = %work.task, gets = figures.gets, hits = figures.hits, puts = figures.puts,
             brought = brought.bodies, wire_bytes = brought.wire_bytes, round_trips = self.supply.round_trips(),
+            restored = self.supply.binaries(),
             waited_ms = brought.waited.as_millis(), "build cache"
         );
     }

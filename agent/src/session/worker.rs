@@ -6,7 +6,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use meridian_cache::local::CacheDaemon;
+use meridian_cache::{local::CacheDaemon, manifest::Binary};
 use meridian_core::{
     build::{Artifact, Source},
     cache::{hints::CacheHints, lineage::Lineage, manifest_ref::ManifestRef, shards::Shards},
@@ -230,8 +230,9 @@ impl Steps<'_> {
         let cache =
             is_shared.then(|| OpenCache::open(parts, self.work, placed.as_ref(), &toolchain)).flatten();
         let access = cache.as_ref().and_then(|cache| cache.access(&parts.shim));
-        let built =
-            parts.builder.build(BuildRequest { work: self.work, source, cache: access }, self.run).await;
+        let previous = cache.as_ref().map(OpenCache::previous);
+        let request = BuildRequest { work: self.work, source, previous, cache: access };
+        let built = parts.builder.build(request, self.run).await;
         if let Some(cache) = &cache {
             cache.close(self.work).await;
         }
@@ -245,10 +246,11 @@ impl Steps<'_> {
             self.upload(&built.files, signed).await
         };
         let artifacts = finish.instrument(span).await?;
+        let go_version = built.go_version.clone();
         if let (Some(cache), Some(placed)) = (cache, placed) {
-            self.publish(placed, toolchain.identity(), cache);
+            self.publish(placed, toolchain.identity(), cache, (built, &artifacts));
         }
-        Ok((artifacts, built.go_version))
+        Ok((artifacts, go_version))
     }
 
     /// Begins to bring what the task will ask for, where the coordinator told what that is.
@@ -258,16 +260,29 @@ impl Steps<'_> {
     }
 
     /// Tells others what this build used, after it and beside whatever comes next.
-    fn publish(&self, placed: Placed, toolchain: Digest, cache: OpenCache) {
+    fn publish(
+        &self,
+        placed: Placed,
+        toolchain: Digest,
+        cache: OpenCache,
+        (built, artifacts): (BuiltTask, &[Artifact]),
+    ) {
         let TaskKind::Compile(platform) = &self.work.kind else { return };
         let task = self.work.task.clone();
         let lineage =
             Lineage::of(&placed.hints().scopes.writes, &task.build.project, &self.work.spec, platform);
         let (fabric, made, fence) =
             (self.worker.parts.fabric.clone(), self.worker.parts.made.clone(), self.fence);
+        let binary = |(file, artifact): (&BuiltFile, &Artifact)| {
+            let binary = Binary { inputs: file.inputs, output: artifact.digest, size: artifact.size.0 };
+            (binary, file.path.clone())
+        };
+        let binaries: Vec<_> = built.files.iter().zip(artifacts).map(binary).collect();
         tokio::task::spawn_blocking(move || {
+            // The files are gone with it.
+            let _built = built;
             // What is listed stays for as long as the cache is open.
-            let manifest = fabric.publish(&placed, toolchain, lineage.exact.0, cache.listed())?;
+            let manifest = fabric.publish(&placed, toolchain, lineage.exact.0, cache.listed(), binaries)?;
             // When the loop is behind or gone, the next build of the lineage tells it.
             made.try_send(MadeManifest { task, fence, manifest }).ok()
         });

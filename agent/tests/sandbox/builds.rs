@@ -92,8 +92,10 @@ impl Agent {
             |piece: &[u8]| self.log.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(piece);
         let cancel = CancellationToken::new();
         let run = Run { progress: &|_| {}, log: &log, fence: Fence(0), cancel: &cancel };
-        let built =
-            self.builder.build(BuildRequest { work, source: SourceRef::Tree(tree), cache }, run).await;
+        let built = self
+            .builder
+            .build(BuildRequest { work, source: SourceRef::Tree(tree), previous: None, cache }, run)
+            .await;
         (built, task.close(Duration::from_secs(10)).await)
     }
 

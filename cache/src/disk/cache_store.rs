@@ -2,12 +2,12 @@
 
 use std::{
     fs::{self, File, TryLockError},
-    io,
+    io::{self, Read as _},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use meridian_core::quantity::ByteCount;
+use meridian_core::{digest::Digest, quantity::ByteCount};
 use meridian_store::file_lock::lock_soon;
 
 use super::{
@@ -97,6 +97,27 @@ impl CacheStore {
     pub fn publish(self: &Arc<Self>, signed: &Arc<SignedManifest>) -> io::Result<()> {
         self.library.keep(signed, true)?;
         prepare(self, signed).map_err(io::Error::other)
+    }
+
+    /// Takes a copy of the file at `path` in as a body, if it is not here yet. Blocks.
+    ///
+    /// # Errors
+    /// When there is no room for it, the file is not `output`, or the disk refuses.
+    pub fn take_in(&self, path: &Path, output: &Digest, size: u64) -> io::Result<()> {
+        if self.bodies.pin(output, size).is_none() {
+            let mut incoming = self.bodies.incoming(size)?;
+            let mut source = File::open(path)?.take(size.saturating_add(1));
+            let mut piece = vec![0; 128 << 10];
+            loop {
+                match source.read(&mut piece)? {
+                    0 => break,
+                    len => incoming.write(&piece[..len])?,
+                }
+            }
+            incoming.publish(output)?;
+        }
+        self.bodies.unpin(output);
+        Ok(())
     }
 
     /// How many bytes of compressed frames are held.

@@ -128,16 +128,7 @@ fn take_in(store: &CacheStore, pins: &Pins, dir: &Path, entry: &Entry) -> io::Re
     if !is_real || !found.is_file() || found.len() != entry.size {
         return Err(io::ErrorKind::InvalidData.into());
     }
-    let mut incoming = store.bodies().incoming(entry.size)?;
-    let mut source = File::open(&path)?;
-    let mut piece = vec![0; 128 << 10];
-    loop {
-        match source.read(&mut piece)? {
-            0 => break,
-            len => incoming.write(&piece[..len])?,
-        }
-    }
-    incoming.publish(&entry.output)?;
-    pins.note(&entry.output);
-    Ok(())
+    store.take_in(&path, &entry.output, entry.size)?;
+    // Had it been evicted in between, it would be refused.
+    pins.pin(&entry.output, entry.size).map(drop).ok_or_else(|| io::ErrorKind::NotFound.into())
 }

@@ -12,7 +12,7 @@ mod recorder;
 mod vouching;
 
 pub(crate) use document::ENTRIES_MAX;
-pub use document::{Listed, Manifest, ManifestError, SignedManifest};
+pub use document::{Binary, Listed, Manifest, ManifestError, SignedManifest};
 pub use library::Library;
 pub use recorder::Recorder;
 pub use vouching::{DOMAIN, Voucher, Vouching, VouchingError};

@@ -1,6 +1,6 @@
 //! One prefetch: asks one holder after the other until nothing is lacking.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use meridian_core::digest::Digest;
@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     disk::{CacheStore, Pins},
-    manifest::{SignedManifest, Vouching},
+    manifest::{Binary, SignedManifest, Vouching},
 };
 
 /// How long a holder may take to connect and say anything, and then between two messages.
@@ -54,8 +54,8 @@ pub struct PrefetchPlan {
 pub struct Prefetch {
     arrivals: Arc<Arrivals>,
     task: JoinHandle<()>,
-    /// What came stays for as long as the build may ask for it.
-    _pins: Arc<Pins>,
+    /// What came stays, by its pins, for as long as the build may ask for it.
+    driver: Arc<Driver>,
 }
 
 impl Prefetch {
@@ -64,14 +64,30 @@ impl Prefetch {
     pub fn begin(store: Arc<CacheStore>, vouching: Arc<dyn Vouching>, plan: PrefetchPlan) -> Self {
         let arrivals = Arc::new(Arrivals::default());
         let pins = Arc::new(Pins::new(Arc::clone(&store)));
-        let driver =
-            Driver { store, vouching, plan, pins: Arc::clone(&pins), arrivals: Arc::clone(&arrivals) };
+        let driver = Arc::new(Driver { store, vouching, plan, pins, arrivals: Arc::clone(&arrivals) });
         let told = Ended(Arc::clone(&arrivals));
+        let driving = Arc::clone(&driver);
         let task = tokio::spawn(async move {
             let _told = told;
-            driver.run().await;
+            driving.run().await;
         });
-        Self { arrivals, task, _pins: pins }
+        Self { arrivals, task, driver }
+    }
+
+    /// Makes sure that an executable of the manifest is here, and stays; fetches it beside the rest where it is not.
+    pub(crate) async fn bring(&self, signed: &Arc<SignedManifest>, binary: &Binary) -> Option<PathBuf> {
+        let here = || self.driver.here(binary);
+        if let Some(path) = here().await {
+            return Some(path);
+        }
+        for holder in &self.driver.plan.holders {
+            let client = ShardClient::new(holder.channel.clone()).max_decoding_message_size(MESSAGE_LEN_MAX);
+            self.driver.jump(client, Arc::clone(signed), &[binary.output]).await;
+            if let Some(path) = here().await {
+                return Some(path);
+            }
+        }
+        None
     }
 
     /// What has come.
@@ -117,6 +133,13 @@ struct Driver {
 }
 
 impl Driver {
+    /// Where an executable is, if it is here and good. Its content is read at most once a process.
+    async fn here(&self, binary: &Binary) -> Option<PathBuf> {
+        let (pins, binary) = (Arc::clone(&self.pins), *binary);
+        let pinned = tokio::task::spawn_blocking(move || pins.pin(&binary.output, binary.size)).await;
+        pinned.ok().flatten().map(|body| body.path)
+    }
+
     async fn run(&self) {
         let (store, vouching) = (Arc::clone(&self.store), Arc::clone(&self.vouching));
         let name = self.plan.manifest;

@@ -121,6 +121,10 @@ impl<'a> Writer<'a> {
             let of = named.entry(listed.entry.output).or_insert((listed.entry.size, Vec::new()));
             of.1.push(listed);
         }
+        // Executables answer nothing.
+        for binary in &signed.manifest.binaries {
+            named.entry(binary.output).or_insert((binary.size, Vec::new()));
+        }
         let namespace = signed.manifest.namespace();
         Self { store, pins, arrivals, namespace, named, partial: None }
     }

@@ -6,6 +6,7 @@
 //! one mostly asks for the others. A complete manifest that does not list an action ends the search for it.
 
 use std::{
+    path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, Ordering},
@@ -25,6 +26,7 @@ use super::{
 use crate::{
     disk::CacheStore,
     entry::{ActionId, Namespace},
+    local::TaskScope,
     manifest::{SignedManifest, Vouching},
 };
 
@@ -34,6 +36,10 @@ const ASKED_MAX: usize = 3;
 const ANSWER_MAX: Duration = Duration::from_secs(1);
 /// After so many questions in a row that nobody could answer, no more are asked.
 const FRUITLESS_MAX: u32 = 3;
+/// How long a build waits for an executable before it begins, while nothing comes.
+const BINARY_SILENCE_MAX: Duration = Duration::from_secs(1);
+/// And in all. Linking takes a large program some seconds, so waiting longer gains nothing.
+const BINARY_WAIT_MAX: Duration = Duration::from_secs(5);
 /// How many manifests one task follows.
 const FOLLOWED_MAX: usize = 8;
 /// A manifest that had none of so many questions in a row is not followed any more.
@@ -67,6 +73,7 @@ pub struct Supply {
     followed: Mutex<Vec<Followed>>,
     fruitless: AtomicU32,
     round_trips: AtomicU32,
+    binaries: AtomicU32,
 }
 
 impl Supply {
@@ -79,6 +86,7 @@ impl Supply {
             followed: Mutex::default(),
             fruitless: AtomicU32::new(0),
             round_trips: AtomicU32::new(0),
+            binaries: AtomicU32::new(0),
         }
     }
 
@@ -104,6 +112,33 @@ impl Supply {
         let arrivals = self.placed.as_ref()?.arrivals();
         arrivals.until_settled(silence_max, wait_max).await;
         arrivals.manifest()
+    }
+
+    /// What an earlier build made of the very same `inputs`, if the manifest of the placement names it and it can be had
+    /// soon. The build has not begun.
+    pub async fn binary(&self, scope: &TaskScope, inputs: &Digest) -> Option<(Digest, PathBuf)> {
+        let placed = self.placed.as_ref()?;
+        let arrivals = placed.arrivals();
+        let found = async {
+            let signed = arrivals.until_known().await?;
+            if !scope.namespaces().contains(&signed.manifest.namespace()) {
+                return None;
+            }
+            let binary = *signed.manifest.binaries.iter().find(|binary| binary.inputs == *inputs)?;
+            Some((binary.output, placed.bring(&signed, &binary).await?))
+        };
+        let found = tokio::select! {
+            found = found => found?,
+            () = arrivals.until_silent(BINARY_SILENCE_MAX, BINARY_WAIT_MAX) => return None,
+        };
+        self.binaries.fetch_add(1, Ordering::Relaxed);
+        Some(found)
+    }
+
+    /// How many binaries of earlier builds were given.
+    #[must_use]
+    pub fn binaries(&self) -> u32 {
+        self.binaries.load(Ordering::Relaxed)
     }
 
     /// What all prefetches of the task brought.

@@ -62,6 +62,7 @@ fn publish(place: &Place, native: &NativeCache) {
         lineage: Digest::of(b"lineage"),
         written_ms: 0,
         entries: native.listed(),
+        binaries: Vec::new(),
     };
     place.store.publish(&Arc::new(manifest.sign(&*place.team).unwrap())).unwrap();
 }

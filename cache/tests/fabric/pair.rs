@@ -7,7 +7,7 @@ use ed25519_dalek::{Signature, Signer as _, SigningKey, Verifier as _};
 use meridian_cache::{
     disk::CacheStore,
     local::{CacheDaemon, TaskCache, TaskScope},
-    manifest::{DOMAIN, Manifest, SignedManifest, Voucher, Vouching, VouchingError},
+    manifest::{Binary, DOMAIN, Manifest, SignedManifest, Voucher, Vouching, VouchingError},
     prefetch::{Holder, Prefetch, PrefetchPlan, Seeking, Supply},
     shard::ShardService,
 };
@@ -141,6 +141,11 @@ impl Place {
 
     /// Publishes what a task asked and put.
     pub(crate) async fn publish(&self, task: &TaskCache) -> Arc<SignedManifest> {
+        self.publish_with(task, Vec::new()).await
+    }
+
+    /// The same of a build that made these binaries.
+    pub(crate) async fn publish_with(&self, task: &TaskCache, binaries: Vec<Binary>) -> Arc<SignedManifest> {
         task.close(Duration::from_secs(5)).await;
         let manifest = Manifest {
             toolchain: Digest::of(b"go"),
@@ -148,6 +153,7 @@ impl Place {
             lineage: Digest::of(b"lineage"),
             written_ms: 0,
             entries: task.listed(),
+            binaries,
         };
         let signed = Arc::new(manifest.sign(&*self.team).unwrap());
         self.store.publish(&signed).unwrap();
