@@ -221,7 +221,8 @@ async fn share_cache(
         identity: identity.clone(),
         agent: agent.map_err(|e: meridian_core::id::ParseIdError| state(&e))?,
     };
-    Assembly::new(member, store, capacity, config.shard.as_ref()).await.map_err(AppError::State)
+    let life = (capacity, config.cache_max_age);
+    Assembly::new(member, store, life, config.shard.as_ref()).await.map_err(AppError::State)
 }
 
 fn open_worker(

@@ -20,7 +20,9 @@ use crate::{
         role::{LocalArgs, LocalCommand},
     },
     build::flow,
-    command::{ask, context::Context, doctor, journal, keyring, local, logs, membership, print, verify},
+    command::{
+        ask, cache, context::Context, doctor, journal, keyring, local, logs, membership, print, verify,
+    },
     exit_code::ExitCode,
     fleet::local::LocalPaths,
     rebuild, release, role,
@@ -183,6 +185,7 @@ async fn run(command: Command, masking: Masking) -> Result<(), Trouble> {
         Command::Cancel(args) => ask::cancel(&context, &args).await,
         Command::Agents(args) => ask::agents(&context, &args).await,
         Command::Status(args) => ask::status(&context, &args).await,
+        Command::Cache(args) => Box::pin(cache::run(&context, &args)).await,
         Command::Join(args) => membership::join(&context, &args).await,
         Command::Token(args) => {
             let TokenCommand::Create(args) = args.command;

@@ -1,6 +1,6 @@
 //! Puts the agent's part in the shared cache together, and runs what runs beside the builds.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use meridian_cache::{disk::CacheStore, write_back::Queue};
 use meridian_core::{
@@ -15,8 +15,10 @@ use tonic::transport::Channel;
 
 use super::{
     listener::ShardListener,
+    membership::KnownMembership,
     peers::Peers,
     placed::{Fabric, FabricParts},
+    usage::LineageUsage,
     vouching::FleetVouching,
 };
 use crate::config::ShardSettings;
@@ -41,19 +43,20 @@ pub(crate) struct Assembly {
     pub(crate) offer: CacheOffer,
     store: Arc<CacheStore>,
     vouching: Arc<FleetVouching>,
+    membership: Arc<KnownMembership>,
     listener: Option<ShardListener>,
 }
 
 impl Assembly {
     /// Binds the port for other agents, where one is asked for, and puts the rest together over `store`, whose capacity
-    /// decides how much of a region's cache lies here.
+    /// decides how much of a region's cache lies here. What nobody uses for `max_age` goes.
     ///
     /// # Errors
     /// When the port is taken, or the fleet's authority has no usable key.
     pub(crate) async fn new(
         member: Membership,
         store: Arc<CacheStore>,
-        capacity: ByteCount,
+        (capacity, max_age): (ByteCount, Option<Duration>),
         shard: Option<&ShardSettings>,
     ) -> Result<Self, String> {
         let text = |error: &dyn std::fmt::Display| error.to_string();
@@ -73,33 +76,48 @@ impl Assembly {
         let root = VerifyingKey::from_spki(&spki).map_err(|error| text(&error))?;
         let root = Root::new(root, Some(member.fleet.clone())).map_err(|error| text(&error))?;
         let vouching = Arc::new(FleetVouching::new(root, member.agent.clone())?);
+        let membership = Arc::new(KnownMembership::new(Arc::clone(&vouching)));
         let queue = Queue::open(&store.dir().join("write-back"))
             .map_err(|error| format!("what waits to be brought to other shards: {error}"))?;
         let weight = if address.is_some() { u32::try_from(capacity.0 >> 30).unwrap_or(u32::MAX) } else { 0 };
+        let is_reachable = address.is_some();
         let offer = CacheOffer { address, key: vouching.public(), weight };
+        let usage = LineageUsage::open(&store.dir().join("lineages"));
         let fabric = Fabric::new(FabricParts {
+            usage: Arc::new(usage),
+            max_age,
             store: Arc::clone(&store),
             vouching: Arc::clone(&vouching),
-            peers: Arc::new(Peers::new(member.fleet, member.authority, member.identity)),
+            peers: Arc::new(Peers::new(
+                member.fleet,
+                member.authority,
+                member.identity,
+                Arc::clone(&membership) as _,
+            )),
             agent: member.agent,
+            is_reachable,
             queue: Arc::new(queue),
         });
-        Ok(Self { fabric, offer, store, vouching, listener })
+        Ok(Self { fabric, offer, store, vouching, membership, listener })
     }
 
-    /// Runs beside the builds until `stop`: answers other agents, measures them, brings things to them, and keeps the
-    /// fleet's keyring at hand.
+    /// Runs beside the builds until `stop`: answers other agents, measures them, brings things to them, and keeps at
+    /// hand the fleet's keyring and who shares the cache.
     pub(crate) async fn run(self, coordinator: Channel, stop: CancellationToken) {
-        let keyring = Arc::clone(&self.vouching).keep_keyring(coordinator, stop.clone());
+        let keyring = Arc::clone(&self.vouching).keep_keyring(coordinator.clone(), stop.clone());
+        let current = Arc::clone(&self.membership).keep_current(coordinator, stop.clone());
         let measuring = self.fabric.clone().keep_measured(stop.clone());
+        let tidying = self.fabric.clone().keep_tidy(stop.clone());
         let writing_back = self.fabric.keep_writing_back(stop.clone());
         let serving = async {
             match self.listener {
-                Some(listener) => listener.serve(self.store, self.vouching, stop.clone()).await,
+                Some(listener) => {
+                    listener.serve(self.store, self.vouching, self.membership, stop.clone()).await;
+                }
                 None => stop.cancelled().await,
             }
         };
-        tokio::join!(keyring, measuring, writing_back, serving);
+        tokio::join!(keyring, current, measuring, tidying, writing_back, serving);
     }
 }
 

@@ -1,14 +1,20 @@
-//! The port at which other agents ask.
+//! The port at which other agents ask, and members for artifacts.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use meridian_cache::{disk::CacheStore, manifest::Vouching, shard::ShardService};
-use meridian_proto::v1::shard_server::ShardServer;
+use meridian_cache::{
+    disk::CacheStore,
+    manifest::Vouching,
+    shard::{Membership, ShardService},
+};
+use meridian_proto::v1::{blobs_server::BlobsServer, shard_server::ShardServer};
 use meridian_runtime::{
     identity::LiveIdentity,
     tls::{self, BindError, Listener, PeerIdentity},
 };
 use tokio_util::sync::CancellationToken;
+
+use super::{artifacts::Artifacts, vouching::FleetVouching};
 
 /// How long answers under way may take once the agent ends.
 const CLOSE_WITHIN: Duration = Duration::from_secs(1);
@@ -38,7 +44,8 @@ impl ShardListener {
     pub(crate) async fn serve(
         self,
         store: Arc<CacheStore>,
-        vouching: Arc<dyn Vouching>,
+        vouching: Arc<FleetVouching>,
+        membership: Arc<dyn Membership>,
         stop: CancellationToken,
     ) {
         let caller = |extensions: &tonic::Extensions| {
@@ -47,10 +54,13 @@ impl ShardListener {
             let is_agent = segments.next() == Some("agent");
             is_agent.then(|| segments.collect::<Vec<_>>().join("/"))
         };
-        let service = ShardService::new(store, vouching, Arc::new(caller));
+        let artifacts = Artifacts::new(Arc::clone(&store), Arc::clone(&vouching));
+        let vouching: Arc<dyn Vouching> = vouching;
+        let service = ShardService::new(store, vouching, Arc::new(caller)).within(membership);
         let service = ShardServer::new(service).max_decoding_message_size(MESSAGE_LEN_MAX);
         let serving = tls::server()
             .add_service(service)
+            .add_service(BlobsServer::new(artifacts))
             .serve_with_incoming_shutdown(self.listener.incoming(), stop.clone().cancelled_owned());
         let deadline = async {
             stop.cancelled().await;

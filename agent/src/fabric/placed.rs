@@ -16,12 +16,15 @@ use meridian_cache::{
 };
 use meridian_core::{
     cache::{
-        hints::CacheHints,
+        hints::{CacheHints, ManifestHint},
+        lineage::Lineage,
+        lineage_name::LineageName,
         manifest_ref::ManifestRef,
         shards::{ShardMember, Shards},
     },
     digest::Digest,
     id::{AgentId, TaskId},
+    machine::{effect::Work, record::TaskKind},
     quantity::ByteCount,
 };
 use tokio_util::sync::CancellationToken;
@@ -29,15 +32,16 @@ use tokio_util::sync::CancellationToken;
 use super::{
     homes::RegionHomes,
     peers::Peers,
+    usage::LineageUsage,
     vouching::{FleetVouching, wall_now},
 };
 
 /// How often the other shards are measured.
 const MEASURE_EVERY: Duration = Duration::from_secs(60);
-/// How many shards a task without a manifest may ask.
-const SHARDS_ASKED_MAX: usize = 3;
-/// The largest binary that is kept for others.
-const BINARY_BYTES_MAX: u64 = 512 << 20;
+/// How many shards a task may ask for what it has no manifest of: more than at once, for those that do not answer.
+const SHARDS_ASKED_MAX: usize = 8;
+/// The largest artifact that is kept for near members, and for agents that build it again.
+const ARTIFACT_MAX: ByteCount = ByteCount::mib(512);
 /// How many manifests are told to the coordinator as held.
 const RESIDENCY_MAX: usize = 256;
 
@@ -51,8 +55,14 @@ pub(crate) struct FabricParts {
     pub(crate) peers: Arc<Peers>,
     /// Who this is.
     pub(crate) agent: AgentId,
+    /// Whether others can ask here.
+    pub(crate) is_reachable: bool,
     /// What waits to be brought to other shards of the region.
     pub(crate) queue: Arc<Queue>,
+    /// What the builds of each lineage got.
+    pub(crate) usage: Arc<LineageUsage>,
+    /// How long things stay that nobody uses.
+    pub(crate) max_age: Option<Duration>,
 }
 
 /// What is on its way for one placed task. The prefetch ends when this is dropped.
@@ -65,7 +75,7 @@ pub(crate) struct Placed {
 /// The agent's part in the shared cache. Clones share it.
 #[derive(Clone)]
 pub(crate) struct Fabric {
-    parts: Arc<FabricParts>,
+    pub(super) parts: Arc<FabricParts>,
     placed: Arc<Mutex<HashMap<TaskId, Placed>>>,
 }
 
@@ -83,23 +93,45 @@ impl Fabric {
         }
         parts.vouching.grants().take(hints);
         let prefetch = hints.manifest.as_ref().map(|hint| {
-            let mut holders = hint.holders.clone();
-            parts.peers.nearest_first(&mut holders, |holder| &holder.agent);
-            let plan = PrefetchPlan {
-                manifest: hint.manifest.digest,
-                scope: hints.scopes.writes.to_string(),
-                holders: holders
-                    .iter()
-                    .filter_map(|holder| parts.peers.holder(&holder.agent, &holder.address))
-                    .collect(),
-                from: 0,
-            };
-            let (store, vouching) = (Arc::clone(&parts.store), Arc::clone(&parts.vouching) as _);
-            Arc::new(Prefetch::begin(store, vouching, plan))
+            // Tasks that were placed together have what one of them brings.
+            self.under_way(hint, hints).unwrap_or_else(|| Arc::new(self.bring(hints, hint)))
         });
         let placed = Placed { hints: Arc::clone(hints), prefetch };
         self.placed().insert(task.clone(), placed.clone());
         placed
+    }
+
+    /// Begins to bring what a manifest names, from the nearest of those that hold it.
+    pub(super) fn bring(&self, hints: &CacheHints, hint: &ManifestHint) -> Prefetch {
+        let parts = &self.parts;
+        let mut holders = hint.holders.clone();
+        parts.peers.nearest_first(&mut holders, |holder| &holder.agent);
+        let plan = PrefetchPlan {
+            manifest: hint.manifest.digest,
+            scope: hints.scopes.writes.to_string(),
+            holders: holders
+                .iter()
+                .filter_map(|holder| parts.peers.holder(&holder.agent, &holder.address))
+                .collect(),
+            from: 0,
+            is_exact: hint.distance == 0,
+        };
+        let (store, vouching) = (Arc::clone(&parts.store), Arc::clone(&parts.vouching) as _);
+        Prefetch::begin(store, vouching, plan)
+    }
+
+    /// The prefetch of the same manifest that was begun for another task.
+    fn under_way(&self, hint: &ManifestHint, hints: &CacheHints) -> Option<Arc<Prefetch>> {
+        let is_same = |placed: &&Placed| {
+            let other = placed.hints.manifest.as_ref();
+            placed.hints.scopes == hints.scopes
+                && other
+                    .is_some_and(|other| other.manifest == hint.manifest && other.distance == hint.distance)
+        };
+        let placed = self.placed();
+        let prefetch = placed.values().find(is_same)?.prefetch.clone()?;
+        // What ended early may be had from another holder by now.
+        (!prefetch.arrivals().has_ended() || prefetch.arrivals().is_whole()).then_some(prefetch)
     }
 
     /// A task is over here.
@@ -165,7 +197,7 @@ impl Fabric {
 
     /// Takes a binary in, so that others can have it.
     fn take_in(&self, binary: Binary, path: &Path) -> Option<Binary> {
-        if binary.size > BINARY_BYTES_MAX {
+        if binary.size > ARTIFACT_MAX.0 {
             return None;
         }
         match self.parts.store.take_in(path, &binary.output, binary.size) {
@@ -173,6 +205,16 @@ impl Fabric {
             Err(error) => {
                 tracing::debug!(%error, "a binary is not kept for others: they link it again");
                 None
+            }
+        }
+    }
+
+    /// Keeps artifacts where whoever the coordinator sends can have them, if anybody can reach this agent. Blocks.
+    pub(crate) fn hand_out(&self, files: Vec<(PathBuf, Digest, ByteCount)>) {
+        let files = files.into_iter().filter(|(_, _, size)| *size <= ARTIFACT_MAX);
+        for (path, digest, size) in files.filter(|_| self.parts.is_reachable) {
+            if let Err(error) = self.parts.store.take_in(&path, &digest, size.0) {
+                tracing::debug!(%error, "an artifact is not kept here: the coordinator has it");
             }
         }
     }
@@ -249,6 +291,14 @@ impl Placed {
     fn whole_manifest(&self) -> Option<Arc<SignedManifest>> {
         let arrivals = self.prefetch.as_ref()?.arrivals();
         arrivals.manifest().filter(|_| arrivals.is_whole())
+    }
+
+    /// The lineage of a task that writes where it was told, and what it is to people.
+    pub(crate) fn lineage(&self, work: &Work) -> Option<(Lineage, LineageName)> {
+        let TaskKind::Compile(platform) = &work.kind else { return None };
+        let (project, spec) = (&work.task.build.project, &work.spec);
+        let lineage = Lineage::of(&self.hints.scopes.writes, project, spec, platform);
+        Some((lineage, LineageName::of(project, spec, platform)))
     }
 }
 

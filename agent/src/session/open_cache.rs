@@ -6,7 +6,7 @@ use meridian_cache::{
     gocache::NativeCache,
     local::{CacheFigures, TaskCache, TaskScope},
     manifest::Listed,
-    prefetch::Supply,
+    prefetch::{PrefetchFigures, Supply},
 };
 use meridian_core::machine::effect::Work;
 
@@ -98,7 +98,7 @@ impl OpenCache {
     }
 
     /// The build is over: says how it went.
-    pub(super) async fn close(&self, work: &Work) {
+    pub(super) async fn close(&self, work: &Work) -> (CacheFigures, PrefetchFigures) {
         let figures: CacheFigures = match &self.task {
             Opened::Program(cache) => cache.close(CLOSE_WITHIN).await,
             Opened::Directory(native) => native.figures(),
@@ -110,6 +110,7 @@ impl OpenCache {
             restored = self.supply.binaries(),
             waited_ms = brought.waited.as_millis(), "build cache"
         );
+        (figures, brought)
     }
 
     /// What the build used, in the order in which it first did.

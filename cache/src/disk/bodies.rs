@@ -22,11 +22,15 @@ use std::{
 use meridian_core::digest::{Digest, DigestHasher};
 use meridian_store::blob::hash_file;
 
+use super::used::USED_GRAIN;
+
+mod care;
+
+use care::Gone;
+pub(crate) use care::prefix;
+
 /// How far eviction goes below the capacity, so that it does not run at every put.
 const EVICT_TO_PERCENT: u64 = 90;
-
-/// A file's modification time says when its body was last used, no finer than this.
-const USED_GRAIN: Duration = Duration::from_secs(3600);
 
 /// What `stat` says about a file that was found good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +69,7 @@ pub(crate) struct Bodies {
     capacity: u64,
     next_incoming: AtomicU64,
     table: Mutex<Table>,
+    gone: Gone,
 }
 
 impl Bodies {
@@ -85,6 +90,7 @@ impl Bodies {
             capacity,
             next_incoming: AtomicU64::new(0),
             table: Mutex::default(),
+            gone: Gone::default(),
         };
         bodies.take_stock()?;
         Ok(bodies)
@@ -106,6 +112,11 @@ impl Bodies {
         self.table().known.contains_key(digest)
     }
 
+    /// How long a body is that is here. It may turn out to be damaged.
+    pub(crate) fn size(&self, digest: &Digest) -> Option<u64> {
+        self.table().known.get(digest).map(|known| known.size)
+    }
+
     /// The digests of all bodies; nothing when they are more than `max`.
     pub(crate) fn names(&self, max: usize) -> Option<Vec<Digest>> {
         let table = self.table();
@@ -117,7 +128,10 @@ impl Bodies {
     pub(crate) fn pin(&self, digest: &Digest, size: u64) -> Option<Body> {
         let path = self.path(digest);
         let Ok(found) = fs::metadata(&path) else {
-            self.forget(digest);
+            // Of most it was never said that they are here.
+            if self.forget(digest) {
+                self.gone.missed();
+            }
             return None;
         };
         if found.len() != size {
@@ -157,11 +171,20 @@ impl Bodies {
 
     /// Begins to take in a body of `size` bytes, or says why there is no room for it.
     pub(crate) fn incoming(&self, size: u64) -> io::Result<Incoming<'_>> {
+        self.incoming_with(size, Some(DigestHasher::new()))
+    }
+
+    /// The same for a body whose bytes the caller has checked against its digest, in the memory that it writes from.
+    pub(crate) fn incoming_checked(&self, size: u64) -> io::Result<Incoming<'_>> {
+        self.incoming_with(size, None)
+    }
+
+    fn incoming_with(&self, size: u64, hasher: Option<DigestHasher>) -> io::Result<Incoming<'_>> {
         self.make_room(size)?;
         let number = self.next_incoming.fetch_add(1, Ordering::Relaxed);
         let path = self.incoming.join(number.to_string());
         let file = File::create_new(&path)?;
-        Ok(Incoming { bodies: self, path, file, hasher: DigestHasher::new(), size: 0 })
+        Ok(Incoming { bodies: self, path, file, hasher, size: 0 })
     }
 
     /// Evicts what was not used for the longest time until `size` more bytes fit. Pinned bodies stay.
@@ -182,10 +205,14 @@ impl Bodies {
             if table.total <= goal {
                 break;
             }
+            let before = table.total;
             match fs::remove_file(self.path(&digest)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => table.remove(&digest),
+                _ => {
+                    table.remove(&digest);
+                }
             }
+            self.gone.evicted(before - table.total);
         }
         if table.total.saturating_add(size) > self.capacity {
             return Err(io::ErrorKind::StorageFull.into());
@@ -210,8 +237,9 @@ impl Bodies {
         Ok(())
     }
 
-    fn forget(&self, digest: &Digest) {
-        self.table().remove(digest);
+    /// Whether it was known.
+    fn forget(&self, digest: &Digest) -> bool {
+        self.table().remove(digest)
     }
 
     fn discard(&self, digest: &Digest, path: &Path) {
@@ -219,6 +247,7 @@ impl Bodies {
         // When it cannot be removed it is still never handed out: it is hashed again before each answer.
         let _ = fs::remove_file(path);
         self.forget(digest);
+        self.gone.damaged();
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -235,10 +264,10 @@ impl Table {
         }
     }
 
-    fn remove(&mut self, digest: &Digest) {
-        if let Some(old) = self.known.remove(digest) {
-            self.total -= old.size;
-        }
+    fn remove(&mut self, digest: &Digest) -> bool {
+        let old = self.known.remove(digest);
+        self.total -= old.map_or(0, |old| old.size);
+        old.is_some()
     }
 }
 
@@ -247,22 +276,24 @@ pub(crate) struct Incoming<'a> {
     bodies: &'a Bodies,
     path: PathBuf,
     file: File,
-    hasher: DigestHasher,
+    /// Absent where the bytes were checked before.
+    hasher: Option<DigestHasher>,
     size: u64,
 }
 
 impl Incoming<'_> {
     /// Takes the next piece.
     pub(crate) fn write(&mut self, piece: &[u8]) -> io::Result<()> {
-        self.hasher.update(piece);
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(piece);
+        }
         self.size += piece.len() as u64;
         self.file.write_all(piece)
     }
 
     /// Makes the body visible under its name and pins it, provided that it is the body it was said to be.
     pub(crate) fn publish(mut self, digest: &Digest) -> io::Result<Body> {
-        let hasher = std::mem::take(&mut self.hasher);
-        if hasher.finish() != *digest {
+        if self.hasher.take().is_some_and(|hasher| hasher.finish() != *digest) {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "the body is not what its name says"));
         }
         let path = self.bodies.path(digest);
@@ -281,6 +312,14 @@ impl Drop for Incoming<'_> {
     fn drop(&mut self) {
         // After a publish there is nothing of this name any more.
         let _ = fs::remove_file(&self.path);
+    }
+}
+
+impl Stamp {
+    /// When the file says that its body was last used.
+    fn modified(self) -> SystemTime {
+        u64::try_from(self.modified_ns)
+            .map_or(SystemTime::UNIX_EPOCH, |ns| SystemTime::UNIX_EPOCH + Duration::from_nanos(ns))
     }
 }
 

@@ -7,8 +7,12 @@ mod binaries;
 #[expect(dead_code, reason = "the other tests use the rest of it")]
 mod driver;
 mod faults;
+mod field_bugs;
 mod go_tests;
+mod life;
+mod membership;
 mod native;
 mod pair;
 mod prefetching;
+mod several;
 mod write_back;

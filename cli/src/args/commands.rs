@@ -4,6 +4,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::args::{
     build::BuildArgs,
+    cache::CacheArgs,
     forms::{address, project},
     rebuild::RebuildArgs,
     release::ReleaseArgs,
@@ -46,6 +47,8 @@ pub enum Command {
     Agents(FleetArgs),
     /// Show the state of the fleet.
     Status(FleetArgs),
+    /// Look into the build caches of agents, and look after them.
+    Cache(CacheArgs),
     /// Look after the local fleet.
     Local(LocalArgs),
     /// Run a coordinator.
@@ -92,6 +95,7 @@ impl Command {
             Self::Logs(args) => args.fleet.json,
             Self::Explain(args) | Self::Cancel(args) => args.fleet.json,
             Self::Agents(args) | Self::Status(args) => args.json,
+            Self::Cache(args) => args.json(),
             Self::Local(args) => args.json(),
             Self::Join(args) => args.json,
             Self::Token(args) => args.json(),

@@ -4,12 +4,17 @@
 //! [`crate::settings`], [`crate::project`] and [`crate::build::request`].
 
 pub mod build;
+mod cache;
 mod commands;
 mod forms;
 pub mod rebuild;
 pub mod release;
 pub mod role;
 
+pub use cache::{
+    CacheArgs, CacheCommand, CacheEvictArgs, CacheStatsArgs, CacheVerifyArgs, CacheWarmArgs, EvictedArgs,
+    WhoseCacheArgs,
+};
 pub use commands::{
     BuildRef, BuildsArgs, CacheprogArgs, Cli, Command, DoctorArgs, FleetArgs, IdentityArgs, JoinArgs,
     JournalArgs, JournalCommand, KeyringArgs, KeyringCommand, KeyringRevokeArgs, LogsArgs, RevocationArgs,

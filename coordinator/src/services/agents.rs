@@ -26,6 +26,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
     authorization::Caller,
+    cache_desk::CacheDesk,
     handle::Handle,
     holder::Holder,
     probe::Prober,
@@ -48,6 +49,7 @@ pub(crate) struct AgentsService {
     pub(crate) holder: Holder,
     pub(crate) results: Results,
     pub(crate) signing: Signing,
+    pub(crate) caches: CacheDesk,
     pub(crate) clock: Clock,
     /// How long one stream is open before the agent is asked for a new one, on a fresh connection.
     pub(crate) connection_age_max: Duration,
@@ -62,6 +64,9 @@ struct Session {
     results: Results,
     /// For an agent that takes part in the cache.
     grants: Option<Grants>,
+    caches: CacheDesk,
+    /// What the agent is to be asked about its cache.
+    questions: mpsc::Receiver<v1::CoordinatorMessage>,
     prober: Prober,
     ends_at: Instant,
 }
@@ -82,6 +87,7 @@ impl v1::agents_server::Agents for AgentsService {
             .await
             .map_err(|_| Status::deadline_exceeded("no hello within 30 s"))?
             .ok_or_else(|| Status::invalid_argument("the stream ended before a hello"))??;
+        let answers = answers(&first);
         let AgentSaid::Hello { offer, held } = AgentSaid::try_from(first).map_err(|e| from_convert(&e))?
         else {
             return Err(Status::invalid_argument("the first message must be a hello"));
@@ -91,6 +97,7 @@ impl v1::agents_server::Agents for AgentsService {
         let grants = key.map(|key| Grants::new(self.signing.clone(), agent.clone(), key));
         let id = self.handle.attach(agent.clone(), offer, held, orders).await.map_err(from_command)?;
         tracing::info!(%agent, session = %id, "an agent attached");
+        let questions = self.caches.open(&agent, id, answers);
         let session = Session {
             id,
             agent,
@@ -98,6 +105,8 @@ impl v1::agents_server::Agents for AgentsService {
             holder: self.holder.clone(),
             results: self.results.clone(),
             grants,
+            caches: self.caches.clone(),
+            questions,
             prober: Prober::default(),
             ends_at: Instant::now() + self.connection_age_max,
         };
@@ -127,6 +136,18 @@ impl v1::agents_server::Agents for AgentsService {
         let order = self.signing.order(&order).map_err(from_signing)?.to_json();
         let keyring = self.signing.keyring().await.map_err(from_signing)?.to_json();
         Ok(Response::new(v1::OrderResponse { order: order.into(), keyring: keyring.into() }))
+    }
+
+    async fn membership(
+        &self,
+        request: Request<v1::MembershipRequest>,
+    ) -> Result<Response<v1::MembershipResponse>, Status> {
+        let Caller::Agent(_) = Caller::of(&request) else {
+            return Err(Status::permission_denied("only agents share the cache"));
+        };
+        let read = |machine: &Machine| machine.shards().map(Into::into);
+        let shards = self.handle.read(read).await.map_err(from_command)?;
+        Ok(Response::new(v1::MembershipResponse { shards }))
     }
 
     async fn list(
@@ -164,6 +185,10 @@ impl Session {
                     }
                     None => break "the coordinator closed it".to_owned(),
                 },
+                Some(mut question) = self.questions.recv() => {
+                    self.grants.iter_mut().for_each(|grants| grants.add_to(&mut question));
+                    question
+                }
                 () = sleep_until(self.ends_at) => break "it is to be opened anew, so that the agent shows who it is".to_owned(),
                 _ = probe.tick() => {
                     if quick_probes > 0 {
@@ -194,6 +219,7 @@ impl Session {
             }
         };
         tracing::info!(agent = %self.agent, session = %self.id, why, "an agent's stream ended");
+        self.caches.close(&self.agent, self.id);
         // When the loop has stopped, so has every session.
         let _ = self.handle.input(Input::Detach { session: self.id }).await;
     }
@@ -206,6 +232,10 @@ impl Session {
                 let echo = v1::Echo { number, received_wall_us, sent_wall_us };
                 let Some(observation) = self.prober.echoed(&echo, now_us()) else { return Ok(()) };
                 Input::Observe { session, observation }
+            }
+            AgentSaid::CacheAnswer(answer) => {
+                self.caches.answered(&self.agent, *answer);
+                return Ok(());
             }
             AgentSaid::Observed(figures) => {
                 Input::Observe { session, observation: self.prober.observed(&figures) }
@@ -222,6 +252,11 @@ impl Session {
         };
         self.handle.input(input).await.map_err(from_command)
     }
+}
+
+/// Whether whoever says hello answers questions about its cache. An earlier release would end the stream at one.
+const fn answers(first: &v1::AgentMessage) -> bool {
+    matches!(&first.message, Some(v1::agent_message::Message::Hello(hello)) if hello.answers)
 }
 
 fn status(agent: &AgentStatus<'_>, now: Reading) -> v1::AgentStatus {

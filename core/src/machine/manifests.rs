@@ -1,15 +1,17 @@
 //! Manifests that builds leave for the next ones: taken in, remembered by lineage, and handed on with offers.
 //!
 //! A manifest says which cache entries a build used. The state holds only its digest and a few figures, for as many
-//! lineages as there is room for; its content lies with the agents, who say which ones they hold (their *residency*).
+//! lineages as there is room for, of one team and of all: **a team that has less than its share loses none to another**.
+//! Its content lies with the agents, who say which ones they hold (their *residency*).
 //!
 //! **A manifest is taken from the agent whose result of that very task was accepted, and from nobody else**, so that
 //! nobody who has not built something can say what the next build of it should fetch. What an agent says that is not
 //! so is passed over in silence: manifests are hints, and a build whose hint is missing is only slower.
 
-use std::collections::BTreeSet;
+use std::{cmp::Reverse, collections::BTreeSet};
 
 use crate::{
+    build::BuildSpec,
     cache::{
         hints::{CacheHints, HOLDERS_MAX, ManifestHint, ManifestHolder},
         lineage::{Lineage, LineageKey},
@@ -19,12 +21,14 @@ use crate::{
         scope::TaskScopes,
     },
     digest::Digest,
-    id::{AgentId, Fence, JournalIndex, SessionId, TaskId},
+    golang::platform::Platform,
+    id::{AgentId, Fence, JournalIndex, ProjectId, SessionId, TaskId, TeamName},
     machine::{
         apply::{Entry, Fault},
         durable::{Durable, Index},
         event::EventKind,
-        record::{BuildRecord, ManifestRecord, TaskKind, TaskRecord, TaskState, TaskStep},
+        observed::Observed,
+        record::{BuildRecord, ManifestRecord, TaskKind, TaskState, TaskStep},
         step::Turn,
     },
     time::Wall,
@@ -52,12 +56,25 @@ impl Turn<'_> {
         if known.is_some_and(|known| known.task == task && known.manifest == manifest) {
             return;
         }
+        let team = task.build.project.team.clone();
         self.emit(EventKind::ManifestMade { task, fence, lineage, manifest });
-        while self.durable.manifests.len() > self.limits.cache.manifests_max {
-            let Some((_, lineage)) = self.durable.index.manifest_ages.first_key_value() else { return };
-            let lineage = *lineage;
+        while let Some(lineage) = self.surplus_manifest(&team) {
             self.emit(EventKind::ManifestForgotten { lineage });
         }
+    }
+
+    /// The lineage to let go, if there is one too many since `team` got its last: the one of that team that was not
+    /// built for longest where it is the team that has too many, and otherwise that of the team that has the most. So no
+    /// team, however much it builds, pushes out another that has less than its share.
+    fn surplus_manifest(&self, team: &TeamName) -> Option<LineageKey> {
+        let policy = &self.limits.cache;
+        let ages = &self.durable.index.manifest_ages;
+        let own = ages.get(team).filter(|own| own.len() > policy.team_manifests_max);
+        let is_full = self.durable.manifests.len() > policy.manifests_max;
+        // Of teams that have as many, the one whose oldest is older.
+        let most = || ages.values().max_by_key(|made| (made.len(), Reverse(made.keys().next().copied())));
+        let surplus = own.or_else(|| if is_full { most() } else { None })?;
+        surplus.values().next().copied()
     }
 
     /// The lineage that a task's manifest belongs to; `None` for what leaves nothing to others.
@@ -85,29 +102,38 @@ impl Turn<'_> {
             return None;
         }
         let scopes = self.scopes(build);
-        let manifest = self.manifest_hint(agent, build, record, &scopes);
+        let TaskKind::Compile(platform) = &record.kind else { return None };
+        let wanted = Wanted { project: &build.id.project, spec: &build.spec, platform, scopes: &scopes };
+        let manifest = wanted.hint(self.durable, self.observed, agent, self.now.wall);
         Some(Box::new(CacheHints { scopes, manifest, grant: Vec::new() }))
     }
+}
 
+/// A build for one platform, as somebody who looks for what it will need.
+pub(super) struct Wanted<'b> {
+    pub(super) project: &'b ProjectId,
+    pub(super) spec: &'b BuildSpec,
+    pub(super) platform: &'b Platform,
+    /// What it reads and writes.
+    pub(super) scopes: &'b TaskScopes,
+}
+
+impl Wanted<'_> {
     /// The manifest of the nearest lineage that somebody holds; one that nobody says to hold where there is no other.
-    fn manifest_hint(
+    pub(super) fn hint(
         &self,
+        durable: &Durable,
+        observed: &Observed,
         agent: &AgentId,
-        build: &BuildRecord,
-        task: &TaskRecord,
-        scopes: &TaskScopes,
+        at: Wall,
     ) -> Option<ManifestHint> {
-        let TaskKind::Compile(platform) = &task.kind else { return None };
-        let lineages: Vec<Lineage> = scopes
-            .reads
-            .iter()
-            .map(|scope| Lineage::of(scope, &build.id.project, &build.spec, platform))
-            .collect();
+        let lineage = |scope| Lineage::of(scope, self.project, self.spec, self.platform);
+        let lineages: Vec<Lineage> = self.scopes.reads.iter().map(lineage).collect();
         let mut first = None;
-        for (distance, record) in self.durable.manifests_near(&lineages, self.now.wall) {
+        for (distance, record) in durable.manifests_near(&lineages, at) {
             let manifest = record.manifest;
-            let holders = self.holders(&manifest.digest, agent);
-            let is_here = self.observed.residency.holds(agent, &manifest.digest);
+            let holders = observed.holders(&manifest.digest, agent);
+            let is_here = observed.residency.holds(agent, &manifest.digest);
             let is_held = is_here || !holders.is_empty();
             let hint = ManifestHint { manifest, distance, holders };
             if is_held {
@@ -117,14 +143,15 @@ impl Turn<'_> {
         }
         first
     }
+}
 
+impl Observed {
     /// Who holds a manifest and can be asked for it by `agent`: those that stay before those that are about to go, those
     /// of its region before others, and then, for lack of their distance from one another, by that from here.
     fn holders(&self, manifest: &Digest, agent: &AgentId) -> Vec<ManifestHolder> {
         let mut found = Vec::new();
-        for holder in self.observed.residency.holders(manifest).filter(|holder| *holder != agent) {
-            let Some(attached) = self.observed.agents.get(holder).filter(|attached| !attached.is_barred)
-            else {
+        for holder in self.residency.holders(manifest).filter(|holder| *holder != agent) {
+            let Some(attached) = self.agents.get(holder).filter(|attached| !attached.is_barred) else {
                 continue;
             };
             let Some(cache) = &attached.offer.cache else { continue };
@@ -232,7 +259,8 @@ impl Index {
     /// Lists a manifest by its age and under each of its lineage's keys.
     pub(super) fn list_manifest(&mut self, record: &ManifestRecord) {
         let exact = record.lineage.exact;
-        self.manifest_ages.insert(record.made, exact);
+        let team = record.task.build.project.team.clone();
+        self.manifest_ages.entry(team).or_default().insert(record.made, exact);
         for (_, key) in record.lineage.keys() {
             self.manifests_near.entry(key).or_default().insert((record.made, exact));
         }
@@ -241,7 +269,13 @@ impl Index {
     /// Undoes `list_manifest`.
     pub(super) fn unlist_manifest(&mut self, record: &ManifestRecord) {
         let exact = record.lineage.exact;
-        self.manifest_ages.remove(&record.made);
+        let team = &record.task.build.project.team;
+        if let Some(ages) = self.manifest_ages.get_mut(team) {
+            ages.remove(&record.made);
+            if ages.is_empty() {
+                self.manifest_ages.remove(team);
+            }
+        }
         for (_, key) in record.lineage.keys() {
             if let Some(made) = self.manifests_near.get_mut(&key) {
                 made.remove(&(record.made, exact));

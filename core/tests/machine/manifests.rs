@@ -360,6 +360,69 @@ fn the_lineage_that_was_not_built_for_longest_is_let_go() {
     fleet.check_replay();
 }
 
+/// A build of one package, by a team.
+fn build_for(fleet: &mut Fleet, team: &str, package: &str) {
+    let mut spec = on(tree(1), "eu/a");
+    spec.packages = vec![format!("./cmd/{package}")];
+    let requester = format!("spiffe://acme/team/{team}/member/ci").parse().unwrap();
+    let key = key(&format!("{team}-{}", fleet.journal.len()));
+    let project = format!("{team}/shop").parse().unwrap();
+    fleet.ask(|request| Input::Submit {
+        request,
+        project,
+        requester,
+        key,
+        spec: Box::new(spec),
+        traceparent: None,
+    });
+    let (task, fence) = fleet.lease_next(1);
+    assert!(fleet.report(1, &task, fence, built()));
+    announce(fleet, 1, &task, fence, manifest(&format!("{team} {package}")));
+    fleet.pass(Millis(1));
+}
+
+/// How many manifests each team has.
+fn kept(fleet: &Fleet) -> std::collections::BTreeMap<String, usize> {
+    let teams = fleet.machine.durable().manifests().map(|made| made.task.build.project.team.to_string());
+    teams.fold(std::collections::BTreeMap::new(), |mut kept, team| {
+        *kept.entry(team).or_default() += 1;
+        kept
+    })
+}
+
+#[test]
+fn a_team_that_builds_much_pushes_out_its_own_manifests_and_no_other_teams() {
+    let policy = CachePolicy { manifests_max: 5, team_manifests_max: 4, ..CachePolicy::default() };
+    let mut fleet = fleet_with(policy);
+    build_for(&mut fleet, "acme", "a");
+    build_for(&mut fleet, "acme", "b");
+    for package in 0..10 {
+        build_for(&mut fleet, "other", &package.to_string());
+    }
+    // Its own bound holds where all have room together, and then the fleet's: its oldest go.
+    assert_eq!(kept(&fleet), [("acme".to_owned(), 2), ("other".to_owned(), 3)].into());
+    // Of two that have as many, the one whose oldest is older gives way.
+    build_for(&mut fleet, "acme", "c");
+    assert_eq!(kept(&fleet), [("acme".to_owned(), 2), ("other".to_owned(), 3)].into());
+    build_for(&mut fleet, "third", "x");
+    assert_eq!(
+        kept(&fleet),
+        [("acme", 2), ("other", 2), ("third", 1)].map(|(t, n)| (t.to_owned(), n)).into()
+    );
+    fleet.check_replay();
+}
+
+#[test]
+fn a_team_keeps_no_more_manifests_than_its_own_bound() {
+    let mut fleet = fleet_with(CachePolicy { team_manifests_max: 2, ..CachePolicy::default() });
+    for package in ["a", "b", "c"] {
+        build_for(&mut fleet, "acme", package);
+        build_for(&mut fleet, "other", package);
+    }
+    assert_eq!(kept(&fleet), [("acme".to_owned(), 2), ("other".to_owned(), 2)].into());
+    fleet.check_replay();
+}
+
 #[test]
 fn a_snapshot_whose_manifests_cannot_be_is_refused() {
     let mut fleet = fleet();
@@ -424,4 +487,56 @@ fn an_edited_journal_cannot_announce_what_nobody_built_or_forget_what_is_not_the
     assert_eq!(durable, before, "and nothing has changed");
     durable.apply(next, &Event { at, kind: made(&built_task, fence) }).unwrap();
     assert_ne!(durable, before);
+}
+
+#[test]
+fn an_agent_whose_manifest_is_whole_no_more_is_named_as_its_holder_no_more() {
+    let mut fleet = fleet();
+    build(&mut fleet, 1, "eu/a", tree(1), "first");
+    observe(&mut fleet, 1, 5, &["first"]);
+    assert_eq!(told(&hinted(&mut fleet, 3, "us/c", tree(1))), expected("first", 0, &["eu/a"]));
+    observe(&mut fleet, 1, 5, &[]);
+    assert_eq!(told(&hinted(&mut fleet, 3, "us/c", tree(1))), expected("first", 0, &[]));
+}
+
+#[test]
+fn what_an_agent_is_to_have_before_any_build_is_what_a_build_there_would_be_told() {
+    let mut fleet = fleet();
+    let at = meridian_core::time::Wall(0);
+    let requester = "spiffe://acme/admin".parse().unwrap();
+    let warming = |fleet: &Fleet, name: &str, spec: &BuildSpec| {
+        let asks = (&project(), &requester);
+        fleet.machine.warming(&agent(name), asks, (spec, &spec.platforms[0]), at)
+    };
+    assert_eq!(warming(&fleet, "us/c", &tree(1)), None, "nothing was built yet");
+    build(&mut fleet, 1, "eu/a", tree(1), "first");
+    observe(&mut fleet, 1, 5, &["first"]);
+    let hints = warming(&fleet, "us/c", &tree(1)).unwrap();
+    assert_eq!(told(&hints), expected("first", 0, &["eu/a"]));
+    assert_eq!(hints, CacheHints { grant: Vec::new(), ..hinted(&mut fleet, 3, "us/c", tree(1)) });
+    let mut elsewhere = tree(1);
+    elsewhere.platforms[0].os = "plan9".to_owned();
+    assert_eq!(warming(&fleet, "us/c", &elsewhere), None);
+}
+
+#[test]
+fn the_lineages_that_are_known_are_told_with_a_name_and_who_holds_them() {
+    let mut fleet = fleet();
+    build(&mut fleet, 1, "eu/a", tree(1), "first");
+    let other = BuildSpec { packages: vec!["./cmd/b".to_owned()], ..tree(1) };
+    build(&mut fleet, 2, "eu/b", other, "second");
+    observe(&mut fleet, 1, 5, &["first", "second"]);
+    observe(&mut fleet, 2, 5, &["second"]);
+    let told: Vec<_> = fleet
+        .machine
+        .lineages()
+        .into_iter()
+        .map(|view| {
+            let holders: Vec<String> = view.holders.iter().map(ToString::to_string).collect();
+            (view.record.manifest.digest, view.name.map(|name| name.what), holders.join(" "))
+        })
+        .collect();
+    let name = |name: &str| Some(name.to_owned());
+    let second = (manifest("second").digest, name("./cmd/b"), "eu/a eu/b".to_owned());
+    assert_eq!(told, [second, (manifest("first").digest, name("."), "eu/a".to_owned())]);
 }
