@@ -56,6 +56,10 @@ impl Named {
         for (place, Listed { entry, .. }) in signed.manifest.entries.iter().enumerate() {
             bodies.entry(entry.output).or_insert((entry.size, Vec::new())).1.push(place);
         }
+        // Executables answer nothing.
+        for binary in &signed.manifest.binaries {
+            bodies.entry(binary.output).or_insert((binary.size, Vec::new()));
+        }
         Self { signed, bodies }
     }
 
