@@ -427,6 +427,7 @@ impl AgentLoop {
             cache_lookups: figures.cache_lookups,
             residency: figures.residency,
             shard: figures.shard,
+            sidecars: figures.sidecars,
         }));
     }
 

@@ -24,6 +24,7 @@ use crate::{
         apply::{Entry, Fault},
         durable::{Durable, Index},
         event::EventKind,
+        observed::Observed,
         record::{BuildRecord, ManifestRecord, TaskKind, TaskRecord, TaskState, TaskStep},
         step::Turn,
     },
@@ -106,7 +107,7 @@ impl Turn<'_> {
         let mut first = None;
         for (distance, record) in self.durable.manifests_near(&lineages, self.now.wall) {
             let manifest = record.manifest;
-            let holders = self.holders(&manifest.digest, agent);
+            let holders = self.observed.manifest_holders(&manifest.digest, agent);
             let is_here = self.observed.residency.holds(agent, &manifest.digest);
             let is_held = is_here || !holders.is_empty();
             let hint = ManifestHint { manifest, distance, holders };
@@ -117,14 +118,15 @@ impl Turn<'_> {
         }
         first
     }
+}
 
+impl Observed {
     /// Who holds a manifest and can be asked for it by `agent`: those that stay before those that are about to go, those
     /// of its region before others, and then, for lack of their distance from one another, by that from here.
-    fn holders(&self, manifest: &Digest, agent: &AgentId) -> Vec<ManifestHolder> {
+    pub(super) fn manifest_holders(&self, manifest: &Digest, agent: &AgentId) -> Vec<ManifestHolder> {
         let mut found = Vec::new();
-        for holder in self.observed.residency.holders(manifest).filter(|holder| *holder != agent) {
-            let Some(attached) = self.observed.agents.get(holder).filter(|attached| !attached.is_barred)
-            else {
+        for holder in self.residency.holders(manifest).filter(|holder| *holder != agent) {
+            let Some(attached) = self.agents.get(holder).filter(|attached| !attached.is_barred) else {
                 continue;
             };
             let Some(cache) = &attached.offer.cache else { continue };
