@@ -4,7 +4,10 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use meridian_cache::reapi::StockTls;
 use meridian_core::{
-    attempt::AttemptLimits, cache::peer_address::PeerAddress, id::FleetName, quantity::ByteCount,
+    attempt::AttemptLimits,
+    cache::peer_address::PeerAddress,
+    id::{FleetName, ProjectId},
+    quantity::ByteCount,
 };
 use meridian_runtime::telemetry::Masking;
 
@@ -49,6 +52,8 @@ pub struct AgentConfig {
     pub shard: Option<ShardSettings>,
     /// Where clients of the remote execution API that are not Meridian's find a cache; nothing when they find none.
     pub stock: Option<StockSettings>,
+    /// The cache for go commands that run beside the agent; nothing when there is none.
+    pub sidecar: Option<SidecarSettings>,
     /// What one build may use. Only its time is bounded where there is no sandbox.
     pub build_limits: Limits,
 }
@@ -60,6 +65,25 @@ pub struct ShardSettings {
     pub listen: String,
     /// Where others reach it, when that is not where it listens.
     pub address: Option<PeerAddress>,
+}
+
+/// The cache for go commands that run beside the agent and not as its tasks.
+#[derive(Debug, Clone)]
+pub struct SidecarSettings {
+    /// Where they find it: a Unix socket.
+    pub socket: PathBuf,
+    /// For which projects they may build; the first where they say nothing.
+    pub projects: Vec<ProjectId>,
+    /// Which other users may, by name or number, besides the agent's own.
+    pub users: Vec<String>,
+    /// Which group may instead, by name or number.
+    pub group: Option<String>,
+    /// Whether their team may believe what they build. The coordinator must say so, too.
+    pub is_trusted: bool,
+    /// Where users find what they are given; needed where they are not the agent's own.
+    pub views: Option<PathBuf>,
+    /// How many run at once.
+    pub runs_max: usize,
 }
 
 /// The cache for clients of the remote execution API that are not Meridian's.
@@ -97,6 +121,7 @@ impl AgentConfig {
             sandbox: SandboxPolicy::Required,
             shard: None,
             stock: None,
+            sidecar: None,
             build_limits: Limits::of_machine(),
         }
     }

@@ -19,7 +19,7 @@ use super::{
     placed::{Fabric, FabricParts},
     vouching::FleetVouching,
 };
-use crate::config::ShardSettings;
+use crate::{config::ShardSettings, sidecar::Left};
 
 /// Who this agent is, and whom it believes.
 pub(crate) struct Membership {
@@ -37,6 +37,8 @@ pub(crate) struct Membership {
 pub(crate) struct Assembly {
     /// What workers use.
     pub(crate) fabric: Fabric,
+    /// Who this is.
+    pub(crate) agent: AgentId,
     /// What the coordinator is told.
     pub(crate) offer: CacheOffer,
     store: Arc<CacheStore>,
@@ -77,14 +79,16 @@ impl Assembly {
             .map_err(|error| format!("what waits to be brought to other shards: {error}"))?;
         let weight = if address.is_some() { u32::try_from(capacity.0 >> 30).unwrap_or(u32::MAX) } else { 0 };
         let offer = CacheOffer { address, key: vouching.public(), weight };
+        let agent = member.agent.clone();
         let fabric = Fabric::new(FabricParts {
             store: Arc::clone(&store),
             vouching: Arc::clone(&vouching),
             peers: Arc::new(Peers::new(member.fleet, member.authority, member.identity)),
             agent: member.agent,
             queue: Arc::new(queue),
+            left: Left::open(&store.dir().join("beside.json")),
         });
-        Ok(Self { fabric, offer, store, vouching, listener })
+        Ok(Self { fabric, agent, offer, store, vouching, listener })
     }
 
     /// Runs beside the builds until `stop`: answers other agents, measures them, brings things to them, and keeps the

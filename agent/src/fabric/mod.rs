@@ -20,3 +20,4 @@ mod vouching_tests;
 pub(crate) use assembly::{Assembly, Membership};
 pub(crate) use placed::{Fabric, Placed};
 pub(crate) use stock::StockPort;
+pub(crate) use vouching::wall_now;

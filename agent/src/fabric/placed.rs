@@ -9,8 +9,7 @@ use std::{
 use meridian_cache::{
     disk::CacheStore,
     entry::Entry,
-    local::TaskCache,
-    manifest::Manifest,
+    manifest::{Listed, Manifest, SignedManifest},
     prefetch::{Prefetch, PrefetchPlan, Seeking, Supply},
     write_back::{Queue, Uploader},
 };
@@ -19,6 +18,7 @@ use meridian_core::{
         hints::CacheHints,
         manifest_ref::ManifestRef,
         shards::{ShardMember, Shards},
+        sidecar::SidecarManifest,
     },
     digest::Digest,
     id::{AgentId, TaskId},
@@ -31,6 +31,7 @@ use super::{
     peers::Peers,
     vouching::{FleetVouching, wall_now},
 };
+use crate::sidecar::Left;
 
 /// How often the other shards are measured.
 const MEASURE_EVERY: Duration = Duration::from_secs(60);
@@ -51,6 +52,8 @@ pub(crate) struct FabricParts {
     pub(crate) agent: AgentId,
     /// What waits to be brought to other shards of the region.
     pub(crate) queue: Arc<Queue>,
+    /// What go commands beside this agent left for the next ones.
+    pub(crate) left: Left,
 }
 
 /// What is on its way for one placed task. The prefetch ends when this is dropped.
@@ -75,10 +78,17 @@ impl Fabric {
 
     /// A task was placed here: begins to bring what it will ask for.
     pub(crate) fn place(&self, task: &TaskId, hints: &Arc<CacheHints>) -> Placed {
-        let parts = &self.parts;
         if let Some(placed) = self.placed().get(task).filter(|placed| Arc::ptr_eq(&placed.hints, hints)) {
             return placed.clone();
         }
+        let placed = self.bring(hints);
+        self.placed().insert(task.clone(), placed.clone());
+        placed
+    }
+
+    /// Begins to bring what something with these hints will ask for. What is brought stays while the answer lives.
+    pub(crate) fn bring(&self, hints: &Arc<CacheHints>) -> Placed {
+        let parts = &self.parts;
         parts.vouching.grants().take(hints);
         let prefetch = hints.manifest.as_ref().map(|hint| {
             let mut holders = hint.holders.clone();
@@ -95,9 +105,7 @@ impl Fabric {
             let (store, vouching) = (Arc::clone(&parts.store), Arc::clone(&parts.vouching) as _);
             Arc::new(Prefetch::begin(store, vouching, plan))
         });
-        let placed = Placed { hints: Arc::clone(hints), prefetch };
-        self.placed().insert(task.clone(), placed.clone());
-        placed
+        Placed { hints: Arc::clone(hints), prefetch }
     }
 
     /// A task is over here.
@@ -122,15 +130,16 @@ impl Fabric {
         Supply::new(placed.prefetch.clone(), Some(seeking))
     }
 
-    /// Makes the manifest of a task that was built, keeps it, and gets ready to send what it names. Blocks.
+    /// Makes the manifest of a task that was built, keeps it, and gets ready to send what it names. Blocks. Whoever is told
+    /// first hears of it before anybody can be told that it is held.
     pub(crate) fn publish(
         &self,
         placed: &Placed,
         toolchain: Digest,
         lineage: Digest,
-        cache: &TaskCache,
+        entries: Vec<Listed>,
+        noted: impl FnOnce(ManifestRef),
     ) -> Option<ManifestRef> {
-        let entries = cache.listed();
         let scope = placed.hints.scopes.writes.to_string();
         if entries.is_empty() {
             return None;
@@ -146,14 +155,16 @@ impl Fabric {
                 return None;
             }
         };
+        let size = ByteCount(signed.bytes.len() as u64);
+        let manifest = ManifestRef { digest: signed.digest, size, entries: count, bytes };
+        noted(manifest);
         if let Err(error) = self.parts.store.publish(&signed) {
             tracing::warn!(%error, "what this build used is not kept for others");
         }
         if !RegionHomes::of(&self.parts).is_alone() {
             self.parts.queue.push(signed.digest);
         }
-        let size = ByteCount(signed.bytes.len() as u64);
-        Some(ManifestRef { digest: signed.digest, size, entries: count, bytes })
+        Some(manifest)
     }
 
     /// The cache on this disk.
@@ -166,6 +177,22 @@ impl Fabric {
         let mut names = self.parts.store.library().names();
         names.truncate(RESIDENCY_MAX);
         names
+    }
+
+    /// What go commands beside this agent left for the next ones.
+    pub(crate) fn left(&self) -> &Left {
+        &self.parts.left
+    }
+
+    /// Whether everything that a manifest names is here.
+    pub(crate) fn holds(&self, manifest: &Digest) -> bool {
+        self.parts.store.library().names().contains(manifest)
+    }
+
+    /// What they left of which everything is here still, the newest first.
+    pub(crate) fn left_and_held(&self) -> Vec<SidecarManifest> {
+        let held = self.parts.store.library().names();
+        self.parts.left.list().into_iter().filter(|left| held.contains(&left.manifest.digest)).collect()
     }
 
     /// How much is held, bodies and what is compressed of them.
@@ -219,6 +246,11 @@ impl Fabric {
 }
 
 impl Placed {
+    /// The manifest that is followed, once it is known.
+    pub(crate) fn manifest(&self) -> Option<Arc<SignedManifest>> {
+        self.prefetch.as_ref()?.arrivals().manifest()
+    }
+
     /// Whose entries the task reads, and where it writes.
     pub(crate) fn hints(&self) -> &CacheHints {
         &self.hints

@@ -11,7 +11,6 @@ mod cache_view;
 mod drain;
 mod link;
 mod link_state;
-mod shim_command;
 mod signing;
 mod slots;
 mod worker;

@@ -7,12 +7,15 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use meridian_cache::{
-    local::{CacheDaemon, TaskCache, TaskScope},
+    local::{CacheDaemon, TaskCache, TaskScope, shim_command},
     prefetch::Supply,
 };
 use meridian_core::{
     build::{Artifact, Source},
-    cache::{hints::CacheHints, lineage::Lineage, manifest_ref::ManifestRef, shards::Shards},
+    cache::{
+        hints::CacheHints, lineage::Lineage, manifest_ref::ManifestRef, shards::Shards,
+        sidecar::SidecarManifest,
+    },
     digest::Digest,
     id::{Fence, TaskId},
     machine::{
@@ -35,7 +38,6 @@ use tracing::Instrument as _;
 
 use super::{
     attempt_log::AttemptLog,
-    shim_command::shim_command,
     signing::{Signed, Signing, wall_ms},
 };
 use crate::{
@@ -98,6 +100,7 @@ pub(crate) struct Worker {
 pub(crate) struct Figures {
     pub(crate) residency: Vec<Digest>,
     pub(crate) shard: Option<ShardFigures>,
+    pub(crate) sidecars: Vec<SidecarManifest>,
     pub(crate) disk_free: Option<ByteCount>,
     pub(crate) cache_hits: u64,
     pub(crate) cache_lookups: u64,
@@ -136,6 +139,7 @@ impl Worker {
                 .parts
                 .shard_capacity
                 .map(|capacity| ShardFigures { held: self.parts.fabric.held(), capacity }),
+            sidecars: self.parts.fabric.left_and_held(),
             cache_hits: cache.hits,
             cache_lookups: cache.gets,
         }
@@ -282,7 +286,7 @@ impl Steps<'_> {
         let (fabric, made, fence) =
             (self.worker.parts.fabric.clone(), self.worker.parts.made.clone(), self.fence);
         tokio::task::spawn_blocking(move || {
-            let manifest = fabric.publish(&placed, toolchain, lineage.exact.0, &cache.task)?;
+            let manifest = fabric.publish(&placed, toolchain, lineage.exact.0, cache.task.listed(), |_| ())?;
             // When the loop is behind or gone, the next build of the lineage tells it.
             made.try_send(MadeManifest { task, fence, manifest }).ok()
         });

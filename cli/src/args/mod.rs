@@ -4,12 +4,14 @@
 //! [`crate::settings`], [`crate::project`] and [`crate::build::request`].
 
 pub mod build;
+mod ci_env;
 mod commands;
 mod forms;
 pub mod rebuild;
 pub mod release;
 pub mod role;
 
+pub use ci_env::{CiEnvArgs, Shell};
 pub use commands::{
     BuildRef, BuildsArgs, CacheprogArgs, Cli, Command, DoctorArgs, FleetArgs, IdentityArgs, JoinArgs,
     JournalArgs, JournalCommand, KeyringArgs, KeyringCommand, KeyringRevokeArgs, LogsArgs, RevocationArgs,

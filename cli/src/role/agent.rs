@@ -10,7 +10,6 @@ use meridian_agent::{
     AgentConfig, App, AppError, Mistake, ShardSettings, StockSettings, Unsettled,
     sandbox::{Limits, SandboxPolicy},
     secrets::DeclaredSecrets,
-    signer::SignerSettings,
 };
 use meridian_cache::reapi::StockTls;
 use meridian_core::{id::FleetName, quantity::ByteCount};
@@ -30,10 +29,13 @@ use crate::{
     fleet::join::{Token, enroll},
     role::{
         set,
+        sidecar_table::{self, SidecarTable},
         signer_table::{self, SignerTable},
     },
     trouble::Trouble,
 };
+
+pub(crate) use sidecar_table::SOCKET as SIDECAR_SOCKET;
 
 /// The layout of an agent's state directory.
 const LAYOUT: u32 = 1;
@@ -54,6 +56,7 @@ struct AgentFile {
     sandbox: SandboxPolicy,
     shard: Option<ShardTable>,
     reapi: Option<ReapiTable>,
+    sidecar: Option<SidecarTable>,
     limits: LimitsTable,
 }
 
@@ -135,6 +138,7 @@ impl Default for AgentFile {
             sandbox: SandboxPolicy::Required,
             shard: None,
             reapi: None,
+            sidecar: None,
             limits: LimitsTable::default(),
         }
     }
@@ -165,6 +169,7 @@ impl ConfigType for AgentFile {
                 Key::optional("gib", Kind::Integer { min: 1, max: 1_000_000 }),
             ]),
         ),
+        Key::optional("sidecar", Kind::Table(sidecar_table::KEYS)),
         Key::optional(
             "limits",
             Kind::Table(&[
@@ -182,7 +187,8 @@ impl ConfigType for AgentFile {
         let advice = "where is it? say --coordinator HOST:PORT, or set it in agent.toml";
         let lacks = lacks.then(|| Problem::new(&["coordinator"], advice));
         let reapi = self.reapi.as_ref().and_then(ReapiTable::problem);
-        lacks.into_iter().chain(reapi).chain(self.signer.problems()).collect()
+        let sidecar = self.sidecar.as_ref().and_then(SidecarTable::problem);
+        lacks.into_iter().chain(reapi).chain(sidecar).chain(self.signer.problems()).collect()
     }
 }
 
@@ -204,6 +210,7 @@ impl LimitsTable {
 impl AgentFile {
     /// What the agent is told. Whose it is and where it keeps things was found out meanwhile.
     fn config(self, fleet: FleetName, state: PathBuf, shim: PathBuf) -> AgentConfig {
+        let sidecar = self.sidecar.map(|table| table.settings(&state));
         let config = AgentConfig::new(fleet, self.coordinator, state, shim);
         AgentConfig {
             slots: self.slots.unwrap_or(config.slots),
@@ -214,6 +221,7 @@ impl AgentFile {
             signer: self.signer.settings(),
             sandbox: self.sandbox,
             stock: self.reapi.map(ReapiTable::settings),
+            sidecar,
             shard: self.shard.map(|shard| ShardSettings {
                 listen: shard.listen,
                 address: shard.address.and_then(|address| address.parse().ok()),
@@ -230,14 +238,13 @@ pub(crate) struct Asked {
     pub(crate) sandbox: SandboxPolicy,
     /// What one build may use.
     pub(crate) limits: Limits,
-    secrets: DeclaredSecrets,
-    signer: SignerSettings,
+    config: AgentConfig,
 }
 
 impl Asked {
     /// The mistakes for which an agent would not start here.
     pub(crate) fn mistakes(&self) -> Vec<Mistake> {
-        meridian_agent::check(&self.secrets, &self.signer).err().map_or_else(Vec::new, |mistakes| mistakes.0)
+        meridian_agent::check(&self.config).err().map_or_else(Vec::new, |mistakes| mistakes.0)
     }
 }
 
@@ -252,12 +259,13 @@ pub(crate) fn asked(config: Option<&Path>, settings: &[String]) -> Result<Asked,
     }
     let loader = set::apply(loader, settings)?.set("coordinator", "not.asked.invalid:1", "doctor");
     let file: AgentFile = loader.load().map_err(Trouble::usage)?;
-    Ok(Asked {
-        sandbox: file.sandbox,
-        limits: file.limits.limits(),
-        secrets: file.redaction.declared(),
-        signer: file.signer.settings(),
-    })
+    let state = match &file.state {
+        Some(state) => state.clone(),
+        None => UserDirs::from_env().map_err(Trouble::usage)?.state.join("agent"),
+    };
+    let fleet = FleetName::new("not-asked").map_err(Trouble::broken)?;
+    let (sandbox, limits) = (file.sandbox, file.limits.limits());
+    Ok(Asked { sandbox, limits, config: file.config(fleet, state, PathBuf::new()) })
 }
 
 /// Runs an agent until it is told to stop: the first signal lets its tasks finish, the second does not.

@@ -4,4 +4,5 @@ pub mod agent;
 pub mod coordinator;
 pub mod local;
 mod set;
+mod sidecar_table;
 mod signer_table;

@@ -141,14 +141,17 @@ impl v1::agents_server::Agents for AgentsService {
         let (project, now) = (ask.project.clone(), Wall(self.clock.now().wall_ms));
         let asking = agent.clone();
         let read = move |machine: &Machine| {
-            let hints = machine.sidecar_hints(&asking, &ask, now)?;
             let attached = machine.agents().find(|status| *status.agent == asking)?;
-            Some((hints, attached.offer.cache.as_ref()?.key))
+            let key = attached.offer.cache.as_ref()?.key;
+            Some((machine.sidecar_hints(&asking, &ask, now), key))
         };
         let found = self.handle.read(read).await.map_err(from_command)?;
         let (hints, key) = found.ok_or_else(|| {
+            Status::failed_precondition(format!("agent {agent} is not attached with a cache"))
+        })?;
+        let hints = hints.ok_or_else(|| {
             Status::permission_denied(format!(
-                "builds beside agent {agent} may not use the cache for {project}: it is not attached, or `[cache] sidecars` does not name it"
+                "go commands beside agent {agent} may not use the cache for {project}: `[cache] sidecars` in coordinator.toml does not name it, or it was revoked"
             ))
         })?;
         let mut response = v1::SidecarResponse::from(&hints);
