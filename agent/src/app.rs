@@ -21,7 +21,7 @@ use tonic::transport::Channel;
 use crate::{
     check::{Checked, Mistake, Mistakes, check},
     config::{AgentConfig, cores},
-    fabric::{Assembly, Fabric, Membership, StockPort},
+    fabric::{Assembly, Fabric, Membership, StockPort, open_reapi},
     gobuild::{BuilderConfig, GoBuilder, Sandboxing},
     goproxy::GoEnvironment,
     redaction::Redaction,
@@ -131,8 +131,8 @@ impl App {
         tracing::info!(%sandbox, "what stands around builds here");
         let signer = signer.map_err(|error| AppError::State(error.to_string()))?;
         let signing = Signing::new(signer, control.clone());
-        let assembly = share_cache(&config, &authority, &identity, &agent).await?;
-        let stock = serve_stock_clients(&config).await?;
+        let mut assembly = share_cache(&config, &authority, &identity, &agent).await?;
+        let stock = serve_reapi(&config, &mut assembly).await?;
         let (made, heard) = mpsc::channel(MANIFESTS_WAITING_MAX);
         let cache = assembly.fabric.store();
         let cache = tokio::task::spawn_blocking(move || CacheDaemon::new(cache)).await;
@@ -211,11 +211,17 @@ fn signer_config(config: &AgentConfig, authority: &[u8], id: &SpiffeId) -> Resul
     })
 }
 
-/// Opens the cache for stock clients, where one is asked for.
-async fn serve_stock_clients(config: &AgentConfig) -> Result<Option<StockPort>, AppError> {
+/// Opens the cache for clients of the remote execution API, where one is asked for, for other agents and for stock
+/// clients.
+async fn serve_reapi(config: &AgentConfig, assembly: &mut Assembly) -> Result<Option<StockPort>, AppError> {
+    let of_shard = config.shard.as_ref().and_then(|shard| shard.reapi_capacity);
+    let capacity = config.stock.as_ref().map(|stock| stock.capacity).or(of_shard);
+    let Some(capacity) = capacity else { return Ok(None) };
+    let dir = config.state_dir.join("reapi");
+    let reapi = open_reapi(&dir, capacity, config.free_min).await.map_err(AppError::State)?;
+    assembly.serves(&reapi);
     let Some(settings) = &config.stock else { return Ok(None) };
-    let opened = StockPort::open(&config.state_dir.join("reapi"), settings, config.free_min).await;
-    opened.map(Some).map_err(AppError::State)
+    StockPort::open(&reapi, settings).await.map(Some).map_err(AppError::State)
 }
 
 /// Opens the cache for go commands beside the agent, where one is asked for.

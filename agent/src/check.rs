@@ -144,7 +144,8 @@ mod tests {
     #[test]
     fn a_port_that_is_taken_or_an_address_that_is_every_one_is_found() {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-        let settings = |listen: &str| ShardSettings { listen: listen.to_owned(), address: None };
+        let settings =
+            |listen: &str| ShardSettings { listen: listen.to_owned(), address: None, reapi_capacity: None };
         let address = taken.local_addr().unwrap().to_string();
         let said = told(&settings(&address));
         assert!(said.starts_with(&format!("shard.listen: cannot listen on {address}: ")), "{said}");

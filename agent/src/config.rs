@@ -65,6 +65,9 @@ pub struct ShardSettings {
     pub listen: String,
     /// Where others reach it, when that is not where it listens.
     pub address: Option<PeerAddress>,
+    /// How much a cache for the remote execution API may hold that other agents find at the same port. Where there is one
+    /// for stock clients it is that, and its own bound counts.
+    pub reapi_capacity: Option<ByteCount>,
 }
 
 /// The cache for go commands that run beside the agent and not as its tasks.

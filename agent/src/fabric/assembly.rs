@@ -2,7 +2,11 @@
 
 use std::sync::Arc;
 
-use meridian_cache::{disk::CacheStore, write_back::Queue};
+use meridian_cache::{
+    disk::CacheStore,
+    reapi::{GrantAuthority, Reapi},
+    write_back::Queue,
+};
 use meridian_core::{
     cache::{offer::CacheOffer, peer_address::PeerAddress},
     id::{AgentId, FleetName},
@@ -14,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
 use super::{
-    listener::ShardListener,
+    listener::{ShardListener, agent_name},
     peers::Peers,
     placed::{Fabric, FabricParts},
     vouching::FleetVouching,
@@ -44,6 +48,7 @@ pub(crate) struct Assembly {
     store: Arc<CacheStore>,
     vouching: Arc<FleetVouching>,
     listener: Option<ShardListener>,
+    reapi: Option<Reapi>,
 }
 
 impl Assembly {
@@ -88,7 +93,14 @@ impl Assembly {
             queue: Arc::new(queue),
             left: Left::open(&store.dir().join("beside.json")),
         });
-        Ok(Self { fabric, agent, offer, store, vouching, listener })
+        Ok(Self { fabric, agent, offer, store, vouching, listener, reapi: None })
+    }
+
+    /// Has other agents served by a cache for the remote execution API, too, by their grants.
+    pub(crate) fn serves(&mut self, reapi: &Reapi) {
+        let vouching = Arc::clone(&self.vouching) as _;
+        let authority = GrantAuthority::new(vouching, Arc::new(agent_name));
+        self.reapi = Some(reapi.with_authority(Arc::new(authority)));
     }
 
     /// Runs beside the builds until `stop`: answers other agents, measures them, brings things to them, and keeps the
@@ -99,7 +111,7 @@ impl Assembly {
         let writing_back = self.fabric.keep_writing_back(stop.clone());
         let serving = async {
             match self.listener {
-                Some(listener) => listener.serve(self.store, self.vouching, stop.clone()).await,
+                Some(listener) => listener.serve(self.store, self.vouching, self.reapi, stop.clone()).await,
                 None => stop.cancelled().await,
             }
         };

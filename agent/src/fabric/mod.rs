@@ -19,5 +19,5 @@ mod vouching_tests;
 
 pub(crate) use assembly::{Assembly, Membership};
 pub(crate) use placed::{Fabric, Placed};
-pub(crate) use stock::StockPort;
+pub(crate) use stock::{StockPort, open_reapi};
 pub(crate) use vouching::wall_now;

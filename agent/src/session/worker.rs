@@ -286,7 +286,8 @@ impl Steps<'_> {
         let (fabric, made, fence) =
             (self.worker.parts.fabric.clone(), self.worker.parts.made.clone(), self.fence);
         tokio::task::spawn_blocking(move || {
-            let manifest = fabric.publish(&placed, toolchain, lineage.exact.0, cache.task.listed(), |_| ())?;
+            let manifest =
+                fabric.publish(&placed, toolchain, lineage.exact.0, cache.task.listed(), |_| ())?;
             // When the loop is behind or gone, the next build of the lineage tells it.
             made.try_send(MadeManifest { task, fence, manifest }).ok()
         });

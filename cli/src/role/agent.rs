@@ -93,6 +93,7 @@ impl ReapiTable {
 struct ShardTable {
     listen: String,
     address: Option<String>,
+    reapi_gib: Option<u64>,
 }
 
 /// The `[limits]` table: what one build may use. What is not said is [`Limits::of_machine`]'s.
@@ -157,7 +158,11 @@ impl ConfigType for AgentFile {
         Key::optional("sandbox", Kind::OneOf(&["required", "when-possible", "off"])),
         Key::optional(
             "shard",
-            Kind::Table(&[Key::required("listen", LISTEN), Key::optional("address", HOST_PORT)]),
+            Kind::Table(&[
+                Key::required("listen", LISTEN),
+                Key::optional("address", HOST_PORT),
+                Key::optional("reapi_gib", Kind::Integer { min: 1, max: 1_000_000 }),
+            ]),
         ),
         Key::optional(
             "reapi",
@@ -225,6 +230,7 @@ impl AgentFile {
             shard: self.shard.map(|shard| ShardSettings {
                 listen: shard.listen,
                 address: shard.address.and_then(|address| address.parse().ok()),
+                reapi_capacity: shard.reapi_gib.map(ByteCount::gib),
             }),
             build_limits: self.limits.limits(),
             ..config
