@@ -157,11 +157,20 @@ impl Bodies {
 
     /// Begins to take in a body of `size` bytes, or says why there is no room for it.
     pub(crate) fn incoming(&self, size: u64) -> io::Result<Incoming<'_>> {
+        self.incoming_with(size, Some(DigestHasher::new()))
+    }
+
+    /// The same for a body whose bytes the caller has checked against its digest, in the memory that it writes from.
+    pub(crate) fn incoming_checked(&self, size: u64) -> io::Result<Incoming<'_>> {
+        self.incoming_with(size, None)
+    }
+
+    fn incoming_with(&self, size: u64, hasher: Option<DigestHasher>) -> io::Result<Incoming<'_>> {
         self.make_room(size)?;
         let number = self.next_incoming.fetch_add(1, Ordering::Relaxed);
         let path = self.incoming.join(number.to_string());
         let file = File::create_new(&path)?;
-        Ok(Incoming { bodies: self, path, file, hasher: DigestHasher::new(), size: 0 })
+        Ok(Incoming { bodies: self, path, file, hasher, size: 0 })
     }
 
     /// Evicts what was not used for the longest time until `size` more bytes fit. Pinned bodies stay.
@@ -247,22 +256,24 @@ pub(crate) struct Incoming<'a> {
     bodies: &'a Bodies,
     path: PathBuf,
     file: File,
-    hasher: DigestHasher,
+    /// Absent where the bytes were checked before.
+    hasher: Option<DigestHasher>,
     size: u64,
 }
 
 impl Incoming<'_> {
     /// Takes the next piece.
     pub(crate) fn write(&mut self, piece: &[u8]) -> io::Result<()> {
-        self.hasher.update(piece);
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(piece);
+        }
         self.size += piece.len() as u64;
         self.file.write_all(piece)
     }
 
     /// Makes the body visible under its name and pins it, provided that it is the body it was said to be.
     pub(crate) fn publish(mut self, digest: &Digest) -> io::Result<Body> {
-        let hasher = std::mem::take(&mut self.hasher);
-        if hasher.finish() != *digest {
+        if self.hasher.take().is_some_and(|hasher| hasher.finish() != *digest) {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "the body is not what its name says"));
         }
         let path = self.bodies.path(digest);

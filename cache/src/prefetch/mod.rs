@@ -6,9 +6,11 @@
 //! behind, stalls or dies makes the build slower and nothing else.
 
 mod arrivals;
+mod checking;
 mod driver;
 mod intake;
 mod supply;
+mod writer;
 
 pub use arrivals::{Arrivals, Hope, PrefetchFigures};
 pub use driver::{Holder, Prefetch, PrefetchPlan};

@@ -108,6 +108,19 @@ fn sample(agent: u32, over: &AtomicBool) -> Option<(f64, Option<f64>)> {
     Some((most?, most_of_shims))
 }
 
+/// The peak of a process until told to stop.
+#[must_use]
+pub fn peak_of(id: u32, over: &AtomicBool) -> Option<f64> {
+    let mut most = None::<f64>;
+    while !over.load(Ordering::Relaxed) {
+        if let Some(now) = anonymous_mib(id) {
+            most = Some(most.map_or(now, |most| most.max(now)));
+        }
+        thread::sleep(SAMPLE_EVERY);
+    }
+    most
+}
+
 /// The peak of the cacheprog shims on a socket, while they run.
 #[must_use]
 pub fn peak_of_shims_on(socket: &str, over: &AtomicBool) -> Option<f64> {

@@ -7,7 +7,7 @@ use std::{io::Read, ops::Range};
 
 use meridian_core::digest::Digest;
 
-use super::{BLOCK, FRAME_BYTES, FRAME_BYTES_MAX, FRAME_STORED_MAX, WINDOW_LOG_MAX, pack_error::PackError};
+use super::{BLOCK, FRAME_BYTES, FRAME_BYTES_MAX, FRAME_STORED_MAX, pack_error::PackError};
 
 const LEVEL: i32 = 3;
 
@@ -138,33 +138,55 @@ pub struct Frame {
     tar: Vec<u8>,
 }
 
-impl Frame {
-    /// Decompresses a frame that fills all of `stored`.
+/// Decompresses frames, one after the other, with one context.
+pub struct FrameDecompressor {
+    context: zstd::bulk::Decompressor<'static>,
+}
+
+impl FrameDecompressor {
+    /// A decompressor that has seen nothing.
+    ///
+    /// # Errors
+    /// When there is no memory for it.
+    pub fn new() -> Result<Self, PackError> {
+        let context = zstd::bulk::Decompressor::new().map_err(PackError::io("start decompressing"))?;
+        Ok(Self { context })
+    }
+
+    /// Decompresses a frame that fills all of `stored`, into memory that an earlier frame may have had: see
+    /// [`Frame::into_memory`].
     ///
     /// # Errors
     /// When it is no frame, is followed by anything, or is larger than a frame may be.
-    pub fn decompress(stored: &[u8]) -> Result<Self, PackError> {
+    pub fn decompress(&mut self, stored: &[u8], memory: Vec<u8>) -> Result<Frame, PackError> {
         let refused = |what: &str| PackError::Frame { frame: 0, what: what.to_owned() };
         if stored.len() as u64 > FRAME_STORED_MAX {
             return Err(refused("it takes more than 2 MiB"));
         }
-        let not_zstd = |error| refused(&format!("not a zstd frame: {error}"));
-        let mut rest = stored;
-        let mut decoder = zstd::Decoder::with_buffer(&mut rest).map_err(not_zstd)?.single_frame();
-        decoder.window_log_max(WINDOW_LOG_MAX).map_err(PackError::io("start decompressing"))?;
-        let mut tar = Vec::with_capacity(FRAME_BYTES + (64 << 10));
-        (&mut decoder).take(FRAME_BYTES_MAX as u64 + 1).read_to_end(&mut tar).map_err(not_zstd)?;
-        drop(decoder);
-        if tar.len() > FRAME_BYTES_MAX {
-            return Err(refused("it decompresses to more than 2 MiB"));
-        }
-        if !rest.is_empty() {
+        let not_zstd = |why: &str| refused(&format!("not a zstd frame: {why}"));
+        let len = zstd::zstd_safe::find_frame_compressed_size(stored)
+            .map_err(|code| not_zstd(zstd::zstd_safe::get_error_name(code)))?;
+        if len != stored.len() {
             return Err(refused("it is followed by other bytes"));
         }
-        if tar.is_empty() || !tar.len().is_multiple_of(BLOCK) {
-            return Err(refused("not a tar archive"));
+        let mut tar = memory;
+        tar.clear();
+        // No more than this is written, whatever the frame says of itself.
+        tar.reserve_exact(FRAME_BYTES_MAX);
+        let written = self.context.decompress_to_buffer(stored, &mut tar);
+        written.map_err(|error| not_zstd(&format!("{error}, with room for 2 MiB")))?;
+        if tar.is_empty() || tar.len() > FRAME_BYTES_MAX || !tar.len().is_multiple_of(BLOCK) {
+            return Err(refused("not a tar archive of at most 2 MiB"));
         }
-        Ok(Self { tar })
+        Ok(Frame { tar })
+    }
+}
+
+impl Frame {
+    /// Gives back its memory, for the next frame.
+    #[must_use]
+    pub fn into_memory(self) -> Vec<u8> {
+        self.tar
     }
 
     /// What is in it, in order. After an error there is nothing more.
@@ -273,12 +295,16 @@ mod tests {
         builder.finish().unwrap()
     }
 
+    fn decompress(stored: &[u8]) -> Result<Frame, PackError> {
+        FrameDecompressor::new().unwrap().decompress(stored, Vec::new())
+    }
+
     proptest! {
         #[test]
         fn what_goes_into_a_frame_comes_out_of_it(
             bodies in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..3000), 1..12),
         ) {
-            let frame = Frame::decompress(&frame_of(&bodies)).unwrap();
+            let frame = decompress(&frame_of(&bodies)).unwrap();
             let read: Vec<Vec<u8>> = frame.entries().map(|entry| entry.unwrap().1.to_vec()).collect();
             prop_assert_eq!(read, bodies);
         }
@@ -290,7 +316,7 @@ mod tests {
             let mut stored = frame_of(&[vec![1; 700], vec![2; 900], b"third".to_vec()]);
             let at = at.index(stored.len());
             stored[at] ^= 1 << bit;
-            if let Ok(frame) = Frame::decompress(&stored) {
+            if let Ok(frame) = decompress(&stored) {
                 for entry in frame.entries() {
                     let Ok((name, bytes)) = entry else { break };
                     let _ = *name.digest() == Digest::of(bytes);
@@ -303,9 +329,9 @@ mod tests {
     fn a_frame_that_something_follows_or_that_is_a_bomb_is_refused() {
         let mut stored = frame_of(&[b"body".to_vec()]);
         stored.push(0);
-        assert!(Frame::decompress(&stored).is_err());
+        assert!(decompress(&stored).is_err());
         let bomb = zstd::bulk::compress(&vec![0; 64 << 20], 3).unwrap();
-        assert!(Frame::decompress(&bomb).is_err());
-        assert!(Frame::decompress(&[]).is_err());
+        assert!(decompress(&bomb).is_err());
+        assert!(decompress(&[]).is_err());
     }
 }

@@ -19,7 +19,7 @@ mod pack_writer;
 mod partial_blobs;
 
 pub use chunk_pipe::{CHUNKS_WAITING_MAX, ChunkReader, ChunkWriter};
-pub use frame::{ENTRY_BYTES_MAX, EntryName, Frame, FrameBuilder};
+pub use frame::{ENTRY_BYTES_MAX, EntryName, Frame, FrameBuilder, FrameDecompressor};
 pub use pack_error::PackError;
 pub use pack_reader::{PackLimits, PackReader, ReceivedBlob};
 pub use pack_writer::PackWriter;

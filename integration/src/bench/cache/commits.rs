@@ -1,5 +1,5 @@
 //! Fifty successive versions of one program, each built by an agent that has nothing, over a link that is long and
-//! loses segments.
+//! loses segments. What each has made stays at the other end of the link for the next.
 //!
 //! The incumbent is what continuous integration has: its cache's key is the hash of `go.sum`, it falls back to the
 //! newest archive, and it saves one where its own key had none. Saving is not timed, as it comes after the artifact;
@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     bed::{Bed, Program},
     commit_versions::{BEFORE, MODULE, VERSIONS},
+    commits_meridian,
     far::mib,
     tarball::{Runner, upload},
 };
@@ -28,8 +29,9 @@ use crate::{
     relay::{Relay, Shape},
 };
 
-/// The figures of this part; the incumbent's seconds and what went over its link.
-pub const KEYS: &[&str] = &["commits_tarball_p50_s", "commits_tarball_p95_s", "commits_tarball_mib"];
+/// The figures of this part, ours divided by the incumbent's. Besides there are the seconds of both and what went over
+/// their links.
+pub const KEYS: &[&str] = &["commits_p50_ratio", "commits_p95_ratio", "commits_bytes_ratio"];
 
 /// From one end of the world to the other.
 const ROUND_TRIP: Duration = Duration::from_millis(330);
@@ -52,12 +54,41 @@ pub struct Build {
 pub fn measure(plan: &Plan, figures: &mut Figures) -> anyhow::Result<()> {
     let bed = Bed::open()?;
     let mut ledger = Ledger::open("cache", plan.fresh)?;
-    let builds = incumbent(&bed, &mut ledger)?;
-    let seconds: Vec<f64> = builds.iter().map(|build| build.seconds).collect();
-    figures.add("commits_tarball_p50_s", percentile(&seconds, 50));
-    figures.add("commits_tarball_p95_s", percentile(&seconds, 95));
-    figures.add("commits_tarball_mib", mib(builds.iter().map(|build| build.wire_bytes).sum()));
+    let theirs = Summary::of(&incumbent(&bed, &mut ledger)?);
+    let ours = Summary::of(&commits_meridian::builds(&bed, &mut ledger)?);
+    for (side, summary) in [("tarball", &theirs), ("meridian", &ours)] {
+        figures.add(&format!("commits_{side}_p50_s"), summary.p50_s);
+        figures.add(&format!("commits_{side}_p95_s"), summary.p95_s);
+        figures.add(&format!("commits_{side}_mib"), summary.mib);
+    }
+    figures.add("commits_p50_ratio", ours.p50_s / theirs.p50_s);
+    figures.add("commits_p95_ratio", ours.p95_s / theirs.p95_s);
+    figures.add("commits_bytes_ratio", ours.mib / theirs.mib);
     Ok(())
+}
+
+/// All builds of one side.
+struct Summary {
+    p50_s: f64,
+    p95_s: f64,
+    mib: f64,
+}
+
+impl Summary {
+    fn of(builds: &[Build]) -> Self {
+        let seconds: Vec<f64> = builds.iter().map(|build| build.seconds).collect();
+        Self {
+            p50_s: percentile(&seconds, 50),
+            p95_s: percentile(&seconds, 95),
+            mib: mib(builds.iter().map(|build| build.wire_bytes).sum()),
+        }
+    }
+}
+
+/// The key under which the ledger has the digest of a version's artifact.
+#[must_use]
+pub fn artifact_key(version: &str) -> String {
+    format!("commits/artifact/{version}")
 }
 
 /// The link between the agents and where their caches are kept.
@@ -92,6 +123,7 @@ fn incumbent(bed: &Bed, ledger: &mut Ledger) -> anyhow::Result<Vec<Build>> {
                 let program = bed.at_version(MODULE, version, ".")?;
                 let build = store.build(bed, &program, number)?;
                 eprintln!("{version}: {:.1} s, {:.1} MiB", build.seconds, mib(build.wire_bytes));
+                ledger.keep(&artifact_key(version), &bed.artifact_digest(&program)?.to_string())?;
                 ledger.keep(&key, &build)?;
                 build
             }

@@ -70,18 +70,30 @@ impl Driver {
     /// # Errors
     /// When there is no answer, or one with another output.
     pub fn get(&mut self, entry: &Entry) -> anyhow::Result<Option<(PathBuf, Duration)>> {
+        let asked = Instant::now();
+        let found = self.get_any(entry)?;
+        let took = asked.elapsed();
+        let Some((output, path)) = found else { return Ok(None) };
+        let named = entry.body.display();
+        ensure!(output == entry.output, "a get of {named} was answered with another output");
+        Ok(Some((path, took)))
+    }
+
+    /// Asks for an entry's action: which output answers it, whatever it is, and where that is. `None` for a miss.
+    ///
+    /// # Errors
+    /// When there is no answer, or one that cannot be read.
+    pub fn get_any(&mut self, entry: &Entry) -> anyhow::Result<Option<([u8; 32], PathBuf)>> {
         self.last_id += 1;
         let action = STANDARD.encode(entry.action);
         let text = format!("{{\"ID\":{},\"Command\":\"get\",\"ActionID\":\"{action}\"}}\n", self.last_id);
-        let asked = Instant::now();
         let answer = self.exchange(&text)?;
-        let took = asked.elapsed();
         if answer["Miss"] == true {
             return Ok(None);
         }
-        let is_right = answer["OutputID"] == STANDARD.encode(entry.output).as_str();
-        ensure!(is_right, "a get of {} was answered {answer}", entry.body.display());
-        Ok(answer["DiskPath"].as_str().map(|path| (PathBuf::from(path), took)))
+        let output = STANDARD.decode(answer["OutputID"].as_str().unwrap_or_default())?;
+        let output = output.try_into().ok().context("an output of another length")?;
+        Ok(answer["DiskPath"].as_str().map(|path| (output, PathBuf::from(path))))
     }
 
     /// Ends it in order.

@@ -69,6 +69,18 @@ impl LocalDaemon {
         Ok(Self { task, store, runtime })
     }
 
+    /// What is served.
+    #[must_use]
+    pub const fn store(&self) -> &Arc<CacheStore> {
+        &self.store
+    }
+
+    /// Where it runs.
+    #[must_use]
+    pub const fn runtime(&self) -> &Runtime {
+        &self.runtime
+    }
+
     /// Where it listens.
     #[must_use]
     pub fn socket(&self) -> String {

@@ -54,7 +54,7 @@ pub enum Told {
 }
 
 /// Believes whoever knows one word, which here is everybody.
-struct Word;
+pub(super) struct Word;
 
 impl Word {
     fn signature(manifest: &[u8]) -> Bytes {
@@ -113,7 +113,7 @@ pub fn filled_home(bed: &Bed, program: &Program) -> anyhow::Result<PathBuf> {
 }
 
 /// The digest of the manifest of [`filled_home`].
-fn manifest(bed: &Bed, program: &Program) -> anyhow::Result<Digest> {
+pub(super) fn manifest(bed: &Bed, program: &Program) -> anyhow::Result<Digest> {
     let path = filled_home(bed, program)?.with_extension("manifest");
     fs::read_to_string(&path)?.parse().ok().context("the manifest's name is no digest")
 }
@@ -141,9 +141,6 @@ impl Meridian {
         manifest: Digest,
         nearest_first: &[SocketAddr],
     ) -> anyhow::Result<Supply> {
-        let holder = |address: &SocketAddr| {
-            anyhow::Ok(Holder { name: address.to_string(), channel: channel(*address)? })
-        };
         let holders = nearest_first.iter().map(holder).collect::<anyhow::Result<Vec<_>>>()?;
         Ok(match self.told {
             Told::Manifest => {
@@ -176,20 +173,46 @@ impl Meridian {
         nearest_first: &[SocketAddr],
         at_most: Duration,
     ) -> anyhow::Result<Timed> {
-        let manifest = manifest(bed, program)?;
+        let placed = self.place(directory, manifest(bed, program)?, nearest_first)?;
+        let surroundings = bed.surroundings_with(placed.daemon.command_line())?;
+        let built = seconds_within(bed.build(&surroundings, program)?, at_most)?;
+        Ok(Timed { seconds: placed.since.elapsed().as_secs_f64(), ..built })
+    }
+
+    /// Places a build on an agent whose cache is in a directory, and tells it of a manifest and who has what it names.
+    ///
+    /// # Errors
+    /// When the cache cannot be opened.
+    pub(super) fn place(
+        &self,
+        directory: &Path,
+        manifest: Digest,
+        nearest_first: &[SocketAddr],
+    ) -> anyhow::Result<Placed> {
         let mut wrong = None;
-        let mut placed = Instant::now();
+        let mut since = Instant::now();
         let daemon = LocalDaemon::open_supplied(directory, |store| {
-            placed = Instant::now();
+            since = Instant::now();
             self.supply(store, manifest, nearest_first).map_err(|error| wrong = Some(error)).ok()
         })?;
-        if let Some(error) = wrong {
-            return Err(error);
+        match wrong {
+            Some(error) => Err(error),
+            None => Ok(Placed { daemon, since }),
         }
-        let surroundings = bed.surroundings_with(daemon.command_line())?;
-        let built = seconds_within(bed.build(&surroundings, program)?, at_most)?;
-        Ok(Timed { seconds: placed.elapsed().as_secs_f64(), ..built })
     }
+}
+
+/// A build that was placed.
+pub(super) struct Placed {
+    /// What its cmd/go asks.
+    pub(super) daemon: LocalDaemon,
+    /// Since when what it needs is on its way.
+    pub(super) since: Instant,
+}
+
+/// An agent that has something, at an address.
+pub(super) fn holder(address: &SocketAddr) -> anyhow::Result<Holder> {
+    Ok(Holder { name: address.to_string(), channel: channel(*address)? })
 }
 
 /// Serves what the cache in a directory has.

@@ -8,9 +8,11 @@
 //!
 //! A way to bring a cache to an agent is a [`side::Side`]; each is a file here.
 
+pub mod agents;
 pub mod bed;
 pub mod commit_versions;
 pub mod commits;
+pub mod commits_meridian;
 pub mod driver;
 pub mod far;
 pub mod far_variants;
@@ -27,4 +29,6 @@ pub mod plot;
 pub mod report;
 pub mod shard;
 pub mod side;
+pub mod tampering;
 pub mod tarball;
+pub mod uploads;

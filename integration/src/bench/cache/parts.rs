@@ -1,6 +1,6 @@
 //! The parts of the bench, their keys, and the order in which they run.
 
-use super::{commits, far, far_variants, local, native, shard};
+use super::{agents, commits, far, far_variants, local, native, shard, tampering, uploads};
 use crate::bench::{
     figures::Figures,
     plan::{Part, Plan, keys_of},
@@ -12,6 +12,9 @@ const PARTS: &[Part] = &[
     Part { keys: far::KEYS, measure: far::measure },
     Part { keys: far_variants::KEYS, measure: far_variants::measure },
     Part { keys: commits::KEYS, measure: commits::measure },
+    Part { keys: uploads::KEYS, measure: uploads::measure },
+    Part { keys: tampering::KEYS, measure: tampering::measure },
+    Part { keys: agents::KEYS, measure: agents::measure },
     Part { keys: shard::KEYS, measure: shard::measure },
 ];
 

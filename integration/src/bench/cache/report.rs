@@ -205,6 +205,14 @@ mod tests {
     }
 
     #[test]
+    fn there_is_a_part_for_every_goal() {
+        let keys = super::super::parts::keys();
+        for (key, ..) in GOALS {
+            assert!(keys.contains(key), "nothing measures {key}");
+        }
+    }
+
+    #[test]
     fn tables_have_every_side_that_was_measured_and_say_who_is_missing() {
         let text = tables(&figures(), 5);
         for line in [

@@ -1,0 +1,263 @@
+//! Bits that flip and mappings that are moved: at rest, under a running daemon, on the wire and in manifests. What
+//! reaches cmd/go is compared with what it asked for.
+
+use std::{
+    collections::HashSet,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::Context as _;
+use meridian_cache::manifest::SignedManifest;
+use meridian_core::digest::Digest;
+
+use super::{
+    bed::{Bed, Program},
+    driver::Driver,
+    local_daemon::LocalDaemon,
+    meridian::{Meridian, Told, Word, filled_home, manifest, serve_store},
+    native,
+    native_cache::{self, Entry},
+};
+use crate::{
+    bench::{figures::Figures, plan::Plan, timing::run},
+    relay::{Relay, Shape, Way},
+};
+
+/// The figures of this part.
+pub const KEYS: &[&str] = &["tampered", "tampered_served", "genuine_missed"];
+
+/// A record of the index: key, output, size, time, code.
+const RECORD_LEN: usize = 96;
+const OUTPUT_AT: std::ops::Range<usize> = 32..72;
+/// How many transfers have a bit flipped, and how many manifests something moved.
+const ON_THE_WIRE: u64 = 40;
+const MANIFESTS: usize = 200;
+
+/// What came of it.
+#[derive(Debug, Default)]
+struct Tally {
+    tampered: u64,
+    served: u64,
+    genuine_missed: u64,
+}
+
+/// Numbers that are the same in every run.
+struct Numbers(u64);
+
+impl Numbers {
+    /// The next one, below `bound`.
+    fn below(&mut self, bound: usize) -> usize {
+        // Knuth's multiplier; the high bits are the good ones.
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(self.0 >> 33).unwrap_or(0) % bound.max(1)
+    }
+}
+
+/// All of [`KEYS`], with the small program's entries.
+///
+/// # Errors
+/// When something does not work at all.
+pub fn measure(_: &Plan, figures: &mut Figures) -> anyhow::Result<()> {
+    let bed = Bed::open()?;
+    let program = bed.small()?;
+    native::ensure_built(&bed, &program)?;
+    let entries = native_cache::entries(&bed.native_gocache(&program))?;
+    // Everything that Go's own cache has, and under the names that it has now.
+    let trial = Trial { bed: &bed, home: filled_home(&bed, &program)?, program: &program, entries };
+    let (mut tally, mut numbers) = (Tally::default(), Numbers(1));
+    for half in 0..2 {
+        trial.bodies_at_rest(half, &mut numbers, &mut tally)?;
+        trial.bodies_under_a_daemon(half, &mut numbers, &mut tally)?;
+        trial.records(half, &mut numbers, &mut tally)?;
+    }
+    trial.moved_records(&mut tally)?;
+    trial.on_the_wire(&mut numbers, &mut tally)?;
+    trial.manifests(&mut numbers, &mut tally)?;
+    #[expect(clippy::cast_precision_loss, reason = "thousands")]
+    for (key, count) in KEYS.iter().zip([tally.tampered, tally.served, tally.genuine_missed]) {
+        figures.add(key, count as f64);
+    }
+    Ok(())
+}
+
+struct Trial<'a> {
+    bed: &'a Bed,
+    home: PathBuf,
+    program: &'a Program,
+    entries: Vec<Entry>,
+}
+
+impl Trial<'_> {
+    /// A cache that has everything.
+    fn copy(&self) -> anyhow::Result<PathBuf> {
+        let directory = self.bed.emptied("tampered")?.join("cache");
+        run(Command::new("cp").arg("-r").arg(&self.home).arg(&directory))?;
+        Ok(directory)
+    }
+
+    /// Flips a bit in every other body, and says which.
+    fn flip_bodies(
+        &self,
+        directory: &Path,
+        half: usize,
+        numbers: &mut Numbers,
+    ) -> anyhow::Result<HashSet<[u8; 32]>> {
+        let mut seen = HashSet::new();
+        let distinct = self.entries.iter().filter(|entry| entry.size > 0 && seen.insert(entry.output));
+        let mut flipped = HashSet::new();
+        for entry in distinct.skip(half).step_by(2) {
+            let name = Digest::from_bytes(entry.output).to_hex();
+            flip_bit(&directory.join("bodies").join(&name[..2]).join(name), numbers)?;
+            flipped.insert(entry.output);
+        }
+        Ok(flipped)
+    }
+
+    fn bodies_at_rest(&self, half: usize, numbers: &mut Numbers, tally: &mut Tally) -> anyhow::Result<()> {
+        let directory = self.copy()?;
+        let flipped = self.flip_bodies(&directory, half, numbers)?;
+        tally.tampered += flipped.len() as u64;
+        let daemon = LocalDaemon::open(&directory)?;
+        self.ask(&daemon, |entry| flipped.contains(&entry.output), tally)
+    }
+
+    fn bodies_under_a_daemon(
+        &self,
+        half: usize,
+        numbers: &mut Numbers,
+        tally: &mut Tally,
+    ) -> anyhow::Result<()> {
+        let directory = self.copy()?;
+        let daemon = LocalDaemon::open(&directory)?;
+        // Every body has been found good once.
+        self.ask(&daemon, |_| false, tally)?;
+        let flipped = self.flip_bodies(&directory, half, numbers)?;
+        tally.tampered += flipped.len() as u64;
+        self.ask(&daemon, |entry| flipped.contains(&entry.output), tally)
+    }
+
+    fn records(&self, half: usize, numbers: &mut Numbers, tally: &mut Tally) -> anyhow::Result<()> {
+        let directory = self.copy()?;
+        let index = directory.join("index-2");
+        let mut bytes = fs::read(&index)?;
+        for record in bytes.chunks_exact_mut(RECORD_LEN).skip(half).step_by(2) {
+            record[numbers.below(RECORD_LEN)] ^= 1 << numbers.below(8);
+            tally.tampered += 1;
+        }
+        fs::write(index, bytes)?;
+        let daemon = LocalDaemon::open(&directory)?;
+        // A record does not say which action it is of, so nobody knows here which are intact.
+        self.ask(&daemon, |_| true, tally)
+    }
+
+    fn moved_records(&self, tally: &mut Tally) -> anyhow::Result<()> {
+        let directory = self.copy()?;
+        let index = directory.join("index-2");
+        let mut bytes = fs::read(&index)?;
+        for pair in bytes.chunks_exact_mut(2 * RECORD_LEN) {
+            let (one, other) = pair.split_at_mut(RECORD_LEN);
+            if one[OUTPUT_AT] != other[OUTPUT_AT] {
+                one[OUTPUT_AT].swap_with_slice(&mut other[OUTPUT_AT]);
+                tally.tampered += 2;
+            }
+        }
+        fs::write(index, bytes)?;
+        let daemon = LocalDaemon::open(&directory)?;
+        self.ask(&daemon, |_| true, tally)
+    }
+
+    /// A bit flips between two agents, once a transfer.
+    fn on_the_wire(&self, numbers: &mut Numbers, tally: &mut Tally) -> anyhow::Result<()> {
+        let serving = serve_store(&self.home)?;
+        let side = Meridian { told: Told::Manifest };
+        let digest = manifest(self.bed, self.program)?;
+        let relay = Relay::start(serving.address, Shape::default());
+        let whole = {
+            let daemon = side.place(&self.bed.emptied("agent")?, digest, &[relay.address()])?.daemon;
+            self.ask(&daemon, |_| true, tally)?;
+            usize::try_from(relay.traffic().down_bytes)?
+        };
+        for _ in 0..ON_THE_WIRE {
+            let relay = Relay::start(serving.address, Shape::default());
+            relay.flip_bit(Way::Down, numbers.below(whole) as u64);
+            let daemon = side.place(&self.bed.emptied("agent")?, digest, &[relay.address()])?.daemon;
+            tally.tampered += 1;
+            self.ask(&daemon, |_| true, tally)?;
+        }
+        Ok(())
+    }
+
+    /// Manifests of which a bit has flipped, or in which two mappings have changed places, under the name that they
+    /// have then: whoever holds one can name it so.
+    fn manifests(&self, numbers: &mut Numbers, tally: &mut Tally) -> anyhow::Result<()> {
+        let digest = manifest(self.bed, self.program)?;
+        let daemon = LocalDaemon::open(&self.home)?;
+        let signed = daemon.store().library().get(&digest, &Word).context("the manifest is gone")?;
+        for number in 0..MANIFESTS {
+            let mut bytes = signed.bytes.to_vec();
+            let entries = &signed.manifest.entries;
+            let [one, other] = [(); 2].map(|()| numbers.below(entries.len()));
+            let (one, other) = (entries[one].entry.output, entries[other].entry.output);
+            if number % 2 == 0 || one == other {
+                let at = numbers.below(bytes.len());
+                bytes[at] ^= 1 << numbers.below(8);
+            } else {
+                exchange(&mut bytes, one.as_bytes(), other.as_bytes());
+            }
+            tally.tampered += 1;
+            let name = Digest::of(&bytes);
+            let opened = SignedManifest::open(bytes.into(), &name, &Word);
+            // A bit of the signature's own wrapping may mean nothing; then it says what it said.
+            tally.served += u64::from(opened.is_ok_and(|opened| opened.manifest != signed.manifest));
+        }
+        Ok(())
+    }
+
+    /// Asks for everything, as cmd/go does, and reads what is answered.
+    fn ask(
+        &self,
+        daemon: &LocalDaemon,
+        may_miss: impl Fn(&Entry) -> bool,
+        tally: &mut Tally,
+    ) -> anyhow::Result<()> {
+        let mut driver = Driver::start(daemon.shim())?;
+        for entry in &self.entries {
+            match driver.get_any(entry)? {
+                Some((output, path)) => {
+                    let content = Digest::of(&fs::read(&path)?);
+                    let is_right = output == entry.output && *content.as_bytes() == entry.output;
+                    tally.served += u64::from(!is_right);
+                }
+                None => tally.genuine_missed += u64::from(!may_miss(entry)),
+            }
+        }
+        driver.close()
+    }
+}
+
+fn flip_bit(path: &Path, numbers: &mut Numbers) -> anyhow::Result<()> {
+    let mut bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let at = numbers.below(bytes.len());
+    bytes[at] ^= 1 << numbers.below(8);
+    Ok(fs::write(path, bytes)?)
+}
+
+/// Puts each of two words in the place of the other, wherever they stand.
+fn exchange(bytes: &mut [u8], one: &[u8; 32], other: &[u8; 32]) {
+    let mut at = 0;
+    while at + 32 <= bytes.len() {
+        let word = &mut bytes[at..at + 32];
+        let instead = if word == one {
+            other
+        } else if word == other {
+            one
+        } else {
+            at += 1;
+            continue;
+        };
+        word.copy_from_slice(instead);
+        at += 32;
+    }
+}
