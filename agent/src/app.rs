@@ -21,7 +21,7 @@ use tonic::transport::Channel;
 use crate::{
     check::{Checked, Mistake, Mistakes, check},
     config::{AgentConfig, cores},
-    fabric::{Assembly, Fabric, Membership, StockPort, open_reapi},
+    fabric::{Assembly, Fabric, Membership, StockPort, open_outside, open_reapi},
     gobuild::{BuilderConfig, GoBuilder, Sandboxing},
     goproxy::GoEnvironment,
     redaction::Redaction,
@@ -262,7 +262,9 @@ async fn share_cache(
         identity: identity.clone(),
         agent: agent.map_err(|e: meridian_core::id::ParseIdError| state(&e))?,
     };
-    Assembly::new(member, store, capacity, config.shard.as_ref()).await.map_err(AppError::State)
+    let outside = config.outside.as_ref().map(open_outside).transpose();
+    let outside = outside.map_err(|error| Mistakes(vec![error.into()]))?;
+    Assembly::new(member, store, capacity, config.shard.as_ref(), outside).await.map_err(AppError::State)
 }
 
 fn open_worker(

@@ -14,9 +14,11 @@ use std::{
 };
 
 use meridian_cache::reapi::{ListenError, StockListener, TokenError, TokenTable};
+use meridian_runtime::tls::ForeignTls;
 
 use crate::{
     config::{AgentConfig, ShardSettings, StockSettings},
+    fabric::{OutsideMistake, authorization},
     goproxy::{DiscoverError, GoEnvironment, process_environment},
     redaction::Redaction,
     sandbox::LauncherConfig,
@@ -64,6 +66,9 @@ pub enum Mistake {
     /// Stock clients could not come in.
     #[error("reapi: {0}")]
     Stock(#[from] ListenError),
+    /// The cache outside the fleet could not be used.
+    #[error(transparent)]
+    Outside(#[from] OutsideMistake),
     /// Go commands beside the agent cannot be served so.
     #[error(transparent)]
     Sidecar(#[from] SidecarError),
@@ -94,6 +99,11 @@ pub fn check(config: &AgentConfig) -> Result<Checked, Mistakes> {
     }
     if let Some(Err(error)) = config.shard.as_ref().map(shard) {
         mistakes.push(error);
+    }
+    if let Some(settings) = &config.outside {
+        let files = settings.tls.as_ref().map_or(Ok(()), ForeignTls::check).map_err(OutsideMistake::from);
+        let mistakes_of_it = [files, authorization(settings).map(drop)];
+        mistakes.extend(mistakes_of_it.into_iter().filter_map(Result::err).map(Mistake::from));
     }
     if let Some(settings) = &config.stock {
         mistakes.extend(stock(settings));

@@ -9,7 +9,7 @@ use meridian_core::{
     id::{FleetName, ProjectId},
     quantity::ByteCount,
 };
-use meridian_runtime::telemetry::Masking;
+use meridian_runtime::{telemetry::Masking, tls::ForeignTls};
 
 use crate::{
     sandbox::{Limits, SandboxPolicy},
@@ -52,6 +52,8 @@ pub struct AgentConfig {
     pub shard: Option<ShardSettings>,
     /// Where clients of the remote execution API that are not Meridian's find a cache; nothing when they find none.
     pub stock: Option<StockSettings>,
+    /// A server that is not of the fleet and keeps what the region builds; nothing when the agents do.
+    pub outside: Option<OutsideSettings>,
     /// The cache for go commands that run beside the agent; nothing when there is none.
     pub sidecar: Option<SidecarSettings>,
     /// What one build may use. Only its time is bounded where there is no sandbox.
@@ -89,6 +91,28 @@ pub struct SidecarSettings {
     pub runs_max: usize,
 }
 
+/// A server that is not of the fleet and keeps what the agent's region builds.
+#[derive(Debug, Clone)]
+pub struct OutsideSettings {
+    /// `HOST:PORT`.
+    pub address: String,
+    /// By which certificates it is known; nothing for a connection in the clear.
+    pub tls: Option<ForeignTls>,
+    /// Its instance; may be empty.
+    pub instance: String,
+    /// A file with what is shown at each call.
+    pub credentials: Option<OutsideCredentials>,
+}
+
+/// What is shown to a server that is not of the fleet; only its owner may read the file.
+#[derive(Debug, Clone)]
+pub enum OutsideCredentials {
+    /// A bearer token.
+    Token(PathBuf),
+    /// `USER:PASSWORD`.
+    Basic(PathBuf),
+}
+
 /// The cache for clients of the remote execution API that are not Meridian's.
 #[derive(Debug, Clone)]
 pub struct StockSettings {
@@ -124,6 +148,7 @@ impl AgentConfig {
             sandbox: SandboxPolicy::Required,
             shard: None,
             stock: None,
+            outside: None,
             sidecar: None,
             build_limits: Limits::of_machine(),
         }

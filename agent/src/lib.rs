@@ -28,6 +28,9 @@ pub mod transfer;
 
 pub use app::{App, AppError, Unsettled};
 pub use check::{Checked, Mistake, Mistakes, check};
-pub use config::{AgentConfig, ShardSettings, SidecarSettings, StockSettings};
+pub use config::{
+    AgentConfig, OutsideCredentials, OutsideSettings, ShardSettings, SidecarSettings, StockSettings,
+};
+pub use fabric::OutsideMistake;
 pub use removal::OwnDir;
 pub use sidecar::SidecarError;

@@ -61,6 +61,7 @@ use Role::{Admin, Agent, Anonymous, Member};
 pub const TABLE: &[(&str, &[Role])] = &[
     ("/meridian.v1.Agents/Attach", &[Agent]),
     ("/meridian.v1.Agents/List", &[Member, Admin]),
+    ("/meridian.v1.Agents/Membership", &[Agent]),
     ("/meridian.v1.Agents/Order", &[Agent]),
     ("/meridian.v1.Agents/Sidecar", &[Agent]),
     ("/meridian.v1.Blobs/Download", &[Member, Agent, Admin]),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use meridian_cache::{
     disk::CacheStore,
+    outside::Outside,
     reapi::{GrantAuthority, Reapi},
     write_back::Queue,
 };
@@ -19,6 +20,7 @@ use tonic::transport::Channel;
 
 use super::{
     listener::{ShardListener, agent_name},
+    membership::KnownMembership,
     peers::Peers,
     placed::{Fabric, FabricParts},
     vouching::FleetVouching,
@@ -47,6 +49,7 @@ pub(crate) struct Assembly {
     pub(crate) offer: CacheOffer,
     store: Arc<CacheStore>,
     vouching: Arc<FleetVouching>,
+    membership: Arc<KnownMembership>,
     listener: Option<ShardListener>,
     reapi: Option<Reapi>,
 }
@@ -62,6 +65,7 @@ impl Assembly {
         store: Arc<CacheStore>,
         capacity: ByteCount,
         shard: Option<&ShardSettings>,
+        outside: Option<Arc<Outside>>,
     ) -> Result<Self, String> {
         let text = |error: &dyn std::fmt::Display| error.to_string();
         let listener = match shard {
@@ -80,6 +84,7 @@ impl Assembly {
         let root = VerifyingKey::from_spki(&spki).map_err(|error| text(&error))?;
         let root = Root::new(root, Some(member.fleet.clone())).map_err(|error| text(&error))?;
         let vouching = Arc::new(FleetVouching::new(root, member.agent.clone())?);
+        let membership = Arc::new(KnownMembership::new(Arc::clone(&vouching)));
         let queue = Queue::open(&store.dir().join("write-back"))
             .map_err(|error| format!("what waits to be brought to other shards: {error}"))?;
         let weight = if address.is_some() { u32::try_from(capacity.0 >> 30).unwrap_or(u32::MAX) } else { 0 };
@@ -88,12 +93,18 @@ impl Assembly {
         let fabric = Fabric::new(FabricParts {
             store: Arc::clone(&store),
             vouching: Arc::clone(&vouching),
-            peers: Arc::new(Peers::new(member.fleet, member.authority, member.identity)),
+            peers: Arc::new(Peers::new(
+                member.fleet,
+                member.authority,
+                member.identity,
+                Arc::clone(&membership) as _,
+            )),
             agent: member.agent,
             queue: Arc::new(queue),
+            outside,
             left: Left::open(&store.dir().join("beside.json")),
         });
-        Ok(Self { fabric, agent, offer, store, vouching, listener, reapi: None })
+        Ok(Self { fabric, agent, offer, store, vouching, membership, listener, reapi: None })
     }
 
     /// Has other agents served by a cache for the remote execution API, too, by their grants.
@@ -103,19 +114,23 @@ impl Assembly {
         self.reapi = Some(reapi.with_authority(Arc::new(authority)));
     }
 
-    /// Runs beside the builds until `stop`: answers other agents, measures them, brings things to them, and keeps the
-    /// fleet's keyring at hand.
+    /// Runs beside the builds until `stop`: answers other agents, measures them, brings things to them, and keeps at
+    /// hand the fleet's keyring and who shares the cache.
     pub(crate) async fn run(self, coordinator: Channel, stop: CancellationToken) {
-        let keyring = Arc::clone(&self.vouching).keep_keyring(coordinator, stop.clone());
+        let keyring = Arc::clone(&self.vouching).keep_keyring(coordinator.clone(), stop.clone());
+        let current = Arc::clone(&self.membership).keep_current(coordinator, stop.clone());
         let measuring = self.fabric.clone().keep_measured(stop.clone());
         let writing_back = self.fabric.keep_writing_back(stop.clone());
         let serving = async {
             match self.listener {
-                Some(listener) => listener.serve(self.store, self.vouching, self.reapi, stop.clone()).await,
+                Some(listener) => {
+                    let (vouching, membership) = (self.vouching, self.membership);
+                    listener.serve(self.store, vouching, membership, self.reapi, stop.clone()).await;
+                }
                 None => stop.cancelled().await,
             }
         };
-        tokio::join!(keyring, measuring, writing_back, serving);
+        tokio::join!(keyring, current, measuring, writing_back, serving);
     }
 }
 

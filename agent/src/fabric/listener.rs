@@ -2,7 +2,12 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use meridian_cache::{disk::CacheStore, manifest::Vouching, reapi::Reapi, shard::ShardService};
+use meridian_cache::{
+    disk::CacheStore,
+    manifest::Vouching,
+    reapi::Reapi,
+    shard::{Membership, ShardService},
+};
 use meridian_proto::v1::shard_server::ShardServer;
 use meridian_runtime::{
     identity::LiveIdentity,
@@ -48,10 +53,11 @@ impl ShardListener {
         self,
         store: Arc<CacheStore>,
         vouching: Arc<dyn Vouching>,
+        membership: Arc<dyn Membership>,
         reapi: Option<Reapi>,
         stop: CancellationToken,
     ) {
-        let service = ShardService::new(store, vouching, Arc::new(agent_name));
+        let service = ShardService::new(store, vouching, Arc::new(agent_name)).within(membership);
         let service = ShardServer::new(service).max_decoding_message_size(MESSAGE_LEN_MAX);
         let routes = reapi.map_or_else(Routes::default, |reapi| reapi.routes());
         let serving = tls::server()

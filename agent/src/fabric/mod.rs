@@ -1,6 +1,6 @@
 //! The agent's part in the cache that a fleet shares.
 //!
-//! `peers` dials other agents, [`Fabric`] brings what a placed task will ask for and tells what this agent made,
+//! `peers` dials other agents, `membership` notices when they know more of who shares the cache, [`Fabric`] brings what a placed task will ask for and tells what this agent made,
 //! `vouching` signs and checks in the fleet's name, and `listener` answers other agents. The cache
 //! itself, and what travels, is `meridian-cache`'s.
 //!
@@ -10,6 +10,8 @@ mod assembly;
 mod grants;
 mod homes;
 mod listener;
+mod membership;
+mod outside;
 mod peers;
 mod placed;
 mod stock;
@@ -18,6 +20,8 @@ mod vouching;
 mod vouching_tests;
 
 pub(crate) use assembly::{Assembly, Membership};
+pub use outside::OutsideMistake;
+pub(crate) use outside::{authorization, open_outside};
 pub(crate) use placed::{Fabric, Placed};
 pub(crate) use stock::{StockPort, open_reapi};
 pub(crate) use vouching::wall_now;

@@ -2,16 +2,15 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
-use meridian_cache::prefetch::Holder;
+use meridian_cache::shard::{Holder, Membership};
 use meridian_core::{
     cache::{peer_address::PeerAddress, shards::ShardMember},
     id::{AgentId, FleetName},
 };
-use meridian_proto::v1::{PingRequest, shard_client::ShardClient};
 use meridian_runtime::{
     identity::{LiveIdentity, SpiffeId},
     tls::{self, ChannelOptions, ClientTls, Profile},
@@ -22,11 +21,13 @@ use tonic::transport::Channel;
 const CHANNELS_MAX: usize = 64;
 /// How long a peer may take to answer when it is measured. One that takes longer is far enough to come last.
 const PING_WITHIN: Duration = Duration::from_secs(2);
+/// Ways are compared by how long they take for this much: what a small program needs, compressed.
+const COMPARED_BYTES: u64 = 16 << 20;
 /// How many peers are measured each time.
 const MEASURED_MAX: usize = 16;
 
 struct Way {
-    channel: Channel,
+    holder: Holder,
     used: Instant,
 }
 
@@ -35,14 +36,21 @@ pub(crate) struct Peers {
     fleet: FleetName,
     authority: Vec<u8>,
     identity: LiveIdentity,
+    membership: Arc<dyn Membership>,
     ways: Mutex<HashMap<(AgentId, PeerAddress), Way>>,
     round_trips: Mutex<BTreeMap<AgentId, Option<Duration>>>,
 }
 
 impl Peers {
     /// Ways that show `identity`, to agents that `authority` vouches for.
-    pub(crate) fn new(fleet: FleetName, authority: Vec<u8>, identity: LiveIdentity) -> Self {
-        Self { fleet, authority, identity, ways: Mutex::default(), round_trips: Mutex::default() }
+    pub(crate) fn new(
+        fleet: FleetName,
+        authority: Vec<u8>,
+        identity: LiveIdentity,
+        membership: Arc<dyn Membership>,
+    ) -> Self {
+        let (ways, round_trips) = Default::default();
+        Self { fleet, authority, identity, membership, ways, round_trips }
     }
 
     /// The way to an agent; nothing when its address is none. Must be called within a tokio runtime.
@@ -51,7 +59,7 @@ impl Peers {
         let mut ways = lock(&self.ways);
         if let Some(way) = ways.get_mut(&key) {
             way.used = Instant::now();
-            return Some(Holder { name: agent.to_string(), channel: way.channel.clone() });
+            return Some(way.holder.clone());
         }
         let channel = match self.dial(agent, address) {
             Ok(channel) => channel,
@@ -64,16 +72,24 @@ impl Peers {
             let oldest = ways.iter().min_by_key(|(_, way)| way.used).map(|(key, _)| key.clone());
             oldest.map(|key| ways.remove(&key));
         }
-        ways.insert(key, Way { channel: channel.clone(), used: Instant::now() });
-        Some(Holder { name: agent.to_string(), channel })
+        let holder = Holder::new(agent.to_string(), channel).within(Arc::clone(&self.membership));
+        ways.insert(key, Way { holder: holder.clone(), used: Instant::now() });
+        Some(holder)
     }
 
-    /// Sorts by how far they were when they were last measured; those that do not answer last, and those that were
-    /// never measured as they came, after the ones that answer.
+    /// Sorts by how long they take, by how far they were when they were last measured and how wide the way was lately;
+    /// those that do not answer last, and those that were never measured as they came, after the ones that answer.
     pub(crate) fn nearest_first<T>(&self, peers: &mut [T], agent: impl Fn(&T) -> &AgentId) {
+        let rates: HashMap<AgentId, u64> = {
+            let ways = lock(&self.ways);
+            let known = |(key, way): (&(AgentId, PeerAddress), &Way)| {
+                Some((key.0.clone(), way.holder.bytes_per_s()?))
+            };
+            ways.iter().filter_map(known).collect()
+        };
         let round_trips = lock(&self.round_trips);
         peers.sort_by_key(|peer| match round_trips.get(agent(peer)) {
-            Some(Some(round_trip)) => (0, *round_trip),
+            Some(Some(round_trip)) => (0, *round_trip + wire_time(rates.get(agent(peer)))),
             None => (1, Duration::ZERO),
             Some(None) => (2, Duration::ZERO),
         });
@@ -85,7 +101,7 @@ impl Peers {
         for member in members.iter().take(MEASURED_MAX) {
             let Some(holder) = self.holder(&member.agent, &member.address) else { continue };
             let agent = member.agent.clone();
-            asking.spawn(async move { (agent, round_trip(holder.channel).await) });
+            asking.spawn(async move { (agent, holder.ping(PING_WITHIN).await) });
         }
         while let Some(measured) = asking.join_next().await {
             let Ok((agent, round_trip)) = measured else { continue };
@@ -105,14 +121,10 @@ impl Peers {
     }
 }
 
-/// How long a small question takes on a way that is open; nothing when it is not answered in time.
-async fn round_trip(channel: Channel) -> Option<Duration> {
-    let mut client = ShardClient::new(channel);
-    // The first one may have to connect.
-    tokio::time::timeout(PING_WITHIN, client.ping(PingRequest { answer_len: 0 })).await.ok()?.ok()?;
-    let asked = Instant::now();
-    tokio::time::timeout(PING_WITHIN, client.ping(PingRequest { answer_len: 0 })).await.ok()?.ok()?;
-    Some(asked.elapsed())
+/// How long a way of this many bytes a second takes for what a small build needs; nothing as long as that is unknown.
+fn wire_time(bytes_per_s: Option<&u64>) -> Duration {
+    bytes_per_s
+        .map_or(Duration::ZERO, |rate| Duration::from_micros(COMPARED_BYTES * 1_000_000 / (*rate).max(1)))
 }
 
 fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {

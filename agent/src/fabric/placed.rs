@@ -10,12 +10,13 @@ use meridian_cache::{
     disk::CacheStore,
     entry::Entry,
     manifest::{Listed, Manifest, SignedManifest},
-    prefetch::{Prefetch, PrefetchPlan, Seeking, Supply},
+    outside::Outside,
+    prefetch::{FromOutside, Prefetch, PrefetchPlan, Seeking, Supply},
     write_back::{Queue, Uploader},
 };
 use meridian_core::{
     cache::{
-        hints::CacheHints,
+        hints::{CacheHints, ManifestHint},
         manifest_ref::ManifestRef,
         shards::{ShardMember, Shards},
         sidecar::SidecarManifest,
@@ -35,8 +36,8 @@ use crate::sidecar::Left;
 
 /// How often the other shards are measured.
 const MEASURE_EVERY: Duration = Duration::from_secs(60);
-/// How many shards a task without a manifest may ask.
-const SHARDS_ASKED_MAX: usize = 3;
+/// How many shards a task may ask for what it has no manifest of: more than at once, for those that do not answer.
+const SHARDS_ASKED_MAX: usize = 8;
 /// How many manifests are told to the coordinator as held.
 const RESIDENCY_MAX: usize = 256;
 
@@ -54,6 +55,8 @@ pub(crate) struct FabricParts {
     pub(crate) queue: Arc<Queue>,
     /// What go commands beside this agent left for the next ones.
     pub(crate) left: Left,
+    /// The server outside the fleet that keeps what this region builds.
+    pub(crate) outside: Option<Arc<Outside>>,
 }
 
 /// What is on its way for one placed task. The prefetch ends when this is dropped.
@@ -91,6 +94,10 @@ impl Fabric {
         let parts = &self.parts;
         parts.vouching.grants().take(hints);
         let prefetch = hints.manifest.as_ref().map(|hint| {
+            // Tasks that were placed together have what one of them brings.
+            if let Some(under_way) = self.under_way(hint, hints) {
+                return under_way;
+            }
             let mut holders = hint.holders.clone();
             parts.peers.nearest_first(&mut holders, |holder| &holder.agent);
             let plan = PrefetchPlan {
@@ -101,11 +108,31 @@ impl Fabric {
                     .filter_map(|holder| parts.peers.holder(&holder.agent, &holder.address))
                     .collect(),
                 from: 0,
+                is_exact: hint.distance == 0,
             };
             let (store, vouching) = (Arc::clone(&parts.store), Arc::clone(&parts.vouching) as _);
-            Arc::new(Prefetch::begin(store, vouching, plan))
+            let outside = parts.outside.as_ref().map(|outside| FromOutside {
+                outside: Arc::clone(outside),
+                manifest_len: Some(hint.manifest.size.0),
+                is_first: !holders.iter().any(|holder| holder.agent.region == parts.agent.region),
+            });
+            Arc::new(Prefetch::begin_with(store, vouching, plan, outside))
         });
         Placed { hints: Arc::clone(hints), prefetch }
+    }
+
+    /// The prefetch of the same manifest that was begun for another task.
+    fn under_way(&self, hint: &ManifestHint, hints: &CacheHints) -> Option<Arc<Prefetch>> {
+        let is_same = |placed: &&Placed| {
+            let other = placed.hints.manifest.as_ref();
+            placed.hints.scopes == hints.scopes
+                && other
+                    .is_some_and(|other| other.manifest == hint.manifest && other.distance == hint.distance)
+        };
+        let placed = self.placed();
+        let prefetch = placed.values().find(is_same)?.prefetch.clone()?;
+        // What ended early may be had from another holder by now.
+        (!prefetch.arrivals().has_ended() || prefetch.arrivals().is_whole()).then_some(prefetch)
     }
 
     /// A task is over here.
@@ -161,7 +188,7 @@ impl Fabric {
         if let Err(error) = self.parts.store.publish(&signed) {
             tracing::warn!(%error, "what this build used is not kept for others");
         }
-        if !RegionHomes::of(&self.parts).is_alone() {
+        if self.parts.outside.is_some() || !RegionHomes::of(&self.parts).is_alone() {
             self.parts.queue.push(signed.digest);
         }
         Some(manifest)
@@ -214,6 +241,7 @@ impl Fabric {
             store: Arc::clone(&self.parts.store),
             vouching: Arc::clone(&self.parts.vouching) as _,
             homes: Arc::new(RegionHomes::of(&self.parts)),
+            outside: self.parts.outside.clone(),
         };
         stop.run_until_cancelled(uploader.run()).await;
     }

@@ -17,7 +17,7 @@ use meridian_core::{
     cache::{
         offer::CacheKey,
         scope::Scope,
-        shards::{ShardView, Shards},
+        shards::{ShardEpoch, ShardView, Shards},
     },
     digest::Digest,
     id::AgentId,
@@ -108,6 +108,11 @@ impl FleetVouching {
     /// The newest membership.
     pub(crate) fn shards(&self) -> Option<Arc<Shards>> {
         self.known().shards.newest().cloned()
+    }
+
+    /// The newest membership's number.
+    pub(crate) fn epoch(&self) -> ShardEpoch {
+        self.known().shards.epoch()
     }
 
     /// Tells of each new membership.

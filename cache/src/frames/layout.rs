@@ -54,6 +54,12 @@ impl FramePlan {
         self.pieces.iter().map(|piece| piece.len).sum()
     }
 
+    /// Whether it begins with a body, and not with the rest of one.
+    #[must_use]
+    pub fn begins_a_body(&self) -> bool {
+        self.pieces.first().is_some_and(|piece| piece.offset == 0)
+    }
+
     /// Whether nothing is in it.
     #[must_use]
     pub fn is_empty(&self) -> bool {

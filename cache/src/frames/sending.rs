@@ -28,6 +28,8 @@ pub(crate) struct Selection {
     pub(crate) wanted: HashSet<Digest>,
     /// Begin with what this mapping needs.
     pub(crate) from: u32,
+    /// End after the body with which so many bytes were sent; 0 for no bound.
+    pub(crate) body_bytes_max: u64,
 }
 
 impl Selection {
@@ -35,6 +37,10 @@ impl Selection {
         let prefix = output.as_bytes().first_chunk::<8>();
         (self.wanted.is_empty() || self.wanted.contains(output))
             && !prefix.is_some_and(|prefix| self.held.contains(prefix))
+    }
+
+    const fn is_enough(&self, sent: u64) -> bool {
+        self.body_bytes_max > 0 && sent >= self.body_bytes_max
     }
 }
 
@@ -60,12 +66,18 @@ pub(crate) fn send(
     let begin = plans.partition_point(|plan| plan.first < selection.from);
     plans.rotate_left(begin);
     let mut packer = Packer::new(store)?;
+    let mut sent = 0;
     for plan in &plans {
         let lacking: u64 =
             plan.pieces.iter().filter(|piece| selection.takes(&piece.output)).map(|piece| piece.len).sum();
         if lacking == 0 {
             continue;
         }
+        // A body that is in several frames is sent to its end.
+        if plan.begins_a_body() && selection.is_enough(sent) {
+            break;
+        }
+        sent += lacking;
         if 2 * lacking >= plan.len() {
             packer.flush(&mut out)?;
             if let Some(frame) = packer.whole(plan)? {

@@ -175,14 +175,15 @@ impl Arrivals {
     pub(crate) fn came(&self, bodies: &[(Digest, u64)]) {
         let mut state = self.state();
         for (output, size) in bodies {
-            state.here.insert(*output);
+            // Two holders may bring the same.
+            let is_new = state.here.insert(*output);
             let place = state.listing.as_ref().and_then(|listing| listing.places.get(output)).copied();
             // What jumped the queue says nothing about the rest.
             if !state.asked.contains(output) {
                 state.front = state.front.max(place.unwrap_or(0));
             }
-            state.figures.bodies += 1;
-            state.figures.body_bytes += size;
+            state.figures.bodies += u64::from(is_new);
+            state.figures.body_bytes += if is_new { *size } else { 0 };
         }
         drop(state);
         self.changed.notify_all();
@@ -231,6 +232,12 @@ impl Arrivals {
     pub(crate) async fn until_ended(&self) {
         // The other end lives as long as this.
         let _ = self.over.subscribe().wait_for(|over| *over).await;
+    }
+
+    /// Whether nothing more comes.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.state().ended
     }
 
     /// How it went so far.

@@ -1,41 +1,24 @@
-//! One prefetch: asks one holder after the other until nothing is lacking.
+//! One prefetch: asks its holders until nothing is lacking.
 
-use std::{sync::Arc, time::Duration};
+use std::{sync::Arc, time::Instant};
 
-use bytes::Bytes;
 use meridian_core::digest::Digest;
-use meridian_proto::v1::{self, fetch_chunk::Chunk, shard_client::ShardClient};
-use tokio::{
-    task::{JoinHandle, JoinSet},
-    time::timeout,
-};
-use tokio_stream::StreamExt as _;
-use tonic::{Status, transport::Channel};
+use meridian_proto::v1::{self, fetch_chunk::Chunk};
+use tokio::task::{JoinHandle, JoinSet};
+use tonic::Status;
 
 use super::{
     arrivals::{Arrivals, PrefetchFigures},
-    intake::Intake,
+    asking::{Asking, SILENCE_MAX, confused, full},
+    from_outside::FromOutside,
+    lanes::{FIRST_PART, Lanes},
+    opening::open,
 };
 use crate::{
     disk::{CacheStore, Pins},
     manifest::{SignedManifest, Vouching},
+    shard::Holder,
 };
-
-/// How long a holder may take to connect and say anything, and then between two messages.
-const SILENCE_MAX: Duration = Duration::from_secs(10);
-/// The longest message: a manifest.
-const MESSAGE_LEN_MAX: usize = 24 << 20;
-/// With more bodies than this here, the manifest is asked for first, rather than telling all of them.
-const HELD_TOLD_MAX: usize = 16_384;
-
-/// An agent that has what a manifest names.
-#[derive(Clone)]
-pub struct Holder {
-    /// Its name, for the log.
-    pub name: String,
-    /// The way to it.
-    pub channel: Channel,
-}
 
 /// What to bring, and from where.
 #[derive(Clone)]
@@ -48,11 +31,15 @@ pub struct PrefetchPlan {
     pub holders: Vec<Holder>,
     /// Begin with what this mapping of the manifest needs.
     pub from: u32,
+    /// Whether it is the last manifest of the build's own lineage: what that does not list is new, and probably nobody
+    /// has it. Another manifest says nothing of what it does not list.
+    pub is_exact: bool,
 }
 
 /// A prefetch under way. Dropping it ends it.
 pub struct Prefetch {
     arrivals: Arc<Arrivals>,
+    is_exact: bool,
     task: JoinHandle<()>,
     /// What came stays for as long as the build may ask for it.
     _pins: Arc<Pins>,
@@ -62,16 +49,41 @@ impl Prefetch {
     /// Begins to bring what `plan` says. Must be called within a tokio runtime.
     #[must_use]
     pub fn begin(store: Arc<CacheStore>, vouching: Arc<dyn Vouching>, plan: PrefetchPlan) -> Self {
+        Self::begin_with(store, vouching, plan, None)
+    }
+
+    /// The same with a server outside the fleet, which is asked for what no holder has, or first of all.
+    #[must_use]
+    pub fn begin_with(
+        store: Arc<CacheStore>,
+        vouching: Arc<dyn Vouching>,
+        plan: PrefetchPlan,
+        outside: Option<FromOutside>,
+    ) -> Self {
         let arrivals = Arc::new(Arrivals::default());
+        let is_exact = plan.is_exact;
         let pins = Arc::new(Pins::new(Arc::clone(&store)));
-        let driver =
-            Driver { store, vouching, plan, pins: Arc::clone(&pins), arrivals: Arc::clone(&arrivals) };
+        let asking = Asking {
+            store,
+            vouching,
+            plan,
+            outside,
+            pins: Arc::clone(&pins),
+            arrivals: Arc::clone(&arrivals),
+        };
+        let driver = Driver(Arc::new(asking));
         let told = Ended(Arc::clone(&arrivals));
         let task = tokio::spawn(async move {
             let _told = told;
             driver.run().await;
         });
-        Self { arrivals, task, _pins: pins }
+        Self { arrivals, is_exact, task, _pins: pins }
+    }
+
+    /// Whether what its manifest does not list is new. See [`PrefetchPlan::is_exact`].
+    #[must_use]
+    pub const fn is_exact(&self) -> bool {
+        self.is_exact
     }
 
     /// What has come.
@@ -108,18 +120,13 @@ impl Drop for Ended {
     }
 }
 
-struct Driver {
-    store: Arc<CacheStore>,
-    vouching: Arc<dyn Vouching>,
-    plan: PrefetchPlan,
-    pins: Arc<Pins>,
-    arrivals: Arc<Arrivals>,
-}
+struct Driver(Arc<Asking>);
 
 impl Driver {
     async fn run(&self) {
-        let (store, vouching) = (Arc::clone(&self.store), Arc::clone(&self.vouching));
-        let name = self.plan.manifest;
+        let asking = &self.0;
+        let (store, vouching) = (Arc::clone(&asking.store), Arc::clone(&asking.vouching));
+        let name = asking.plan.manifest;
         let known = tokio::task::spawn_blocking(move || store.library().get(&name, &*vouching)).await;
         let mut known = known.ok().flatten();
         if let Some(signed) = &known
@@ -127,9 +134,70 @@ impl Driver {
         {
             return;
         }
-        for holder in &self.plan.holders {
-            match self.fetch(holder, &mut known).await {
-                Ok(()) if self.arrivals.is_whole() => return,
+        if asking.outside.as_ref().is_some_and(|outside| outside.is_first) {
+            self.from_outside(&mut known).await;
+            if asking.arrivals.is_whole() {
+                return;
+            }
+        }
+        let mut passed_over = Vec::new();
+        if asking.plan.holders.len() > 1 {
+            passed_over = self.several(&mut known).await;
+            if asking.arrivals.is_whole() {
+                return;
+            }
+        }
+        self.one_by_one(&mut known, &passed_over).await;
+        if asking.outside.as_ref().is_some_and(|outside| !outside.is_first) && !asking.arrivals.is_whole() {
+            self.from_outside(&mut known).await;
+        }
+    }
+
+    /// Asks the server outside the fleet for all that is lacking.
+    async fn from_outside(&self, known: &mut Option<Arc<SignedManifest>>) {
+        let Some(outside) = &self.0.outside else { return };
+        if let Err(error) = outside.bring(&self.0, known).await {
+            tracing::info!(%error, "a prefetch from outside the fleet ended early");
+        }
+    }
+
+    /// Whether nothing is lacking; then the build's questions are answered already.
+    async fn has_all(&self, signed: &Arc<SignedManifest>) -> bool {
+        self.0.intake(signed).finish().await;
+        self.0.arrivals.is_whole()
+    }
+
+    /// Has all holders bring it; says which of them need not be asked again.
+    async fn several(&self, known: &mut Option<Arc<SignedManifest>>) -> Vec<usize> {
+        if let Some(signed) = known {
+            return Lanes::run(&self.0, signed, None).await;
+        }
+        let Some(opened) = open(&self.0, FIRST_PART).await else {
+            return (0..self.0.plan.holders.len()).collect();
+        };
+        let signed = Arc::clone(&opened.signed);
+        *known = Some(Arc::clone(&signed));
+        // What is here already need not be waited for.
+        let intake = self.0.intake(&signed);
+        let passed_over = Lanes::run(&self.0, &signed, Some(opened)).await;
+        intake.finish().await;
+        passed_over
+    }
+
+    /// Asks one holder after the other for all that is still lacking.
+    async fn one_by_one(&self, known: &mut Option<Arc<SignedManifest>>, passed_over: &[usize]) {
+        for (holder, number) in self.0.plan.holders.iter().zip(0..) {
+            if passed_over.contains(&number) {
+                continue;
+            }
+            let Some(attempt) = holder.attempt() else {
+                tracing::debug!(holder = holder.name, "this holder did not answer lately");
+                continue;
+            };
+            let fetched = self.fetch(holder, known).await;
+            attempt.settle(&fetched);
+            match fetched {
+                Ok(()) if self.0.arrivals.is_whole() => return,
                 Ok(()) => tracing::debug!(holder = holder.name, "the holder has not everything any more"),
                 Err(status) => {
                     tracing::info!(holder = holder.name, %status, "a prefetch from here ended early");
@@ -138,129 +206,65 @@ impl Driver {
         }
     }
 
-    /// Whether nothing is lacking; then the build's questions are answered already.
-    async fn has_all(&self, signed: &Arc<SignedManifest>) -> bool {
-        self.intake(signed).finish().await;
-        self.arrivals.is_whole()
-    }
-
     async fn fetch(&self, holder: &Holder, known: &mut Option<Arc<SignedManifest>>) -> Result<(), Status> {
-        let mut client = ShardClient::new(holder.channel.clone()).max_decoding_message_size(MESSAGE_LEN_MAX);
-        let mut request =
-            v1::FetchRequest { send_manifest: known.is_none(), from_entry: self.plan.from, ..self.request() };
-        match self.held(known.as_deref()) {
-            Some(held) => request.held = held,
-            // Nothing has this digest: the manifest alone is sent.
-            None => request.wanted = Bytes::from_static(&[0; 32]),
+        if known.is_none() {
+            let (request, is_manifest_only) = self.0.first_request(0);
+            self.receive(holder, request, known).await?;
+            if !is_manifest_only {
+                return Ok(());
+            }
         }
-        let is_manifest_only = !request.wanted.is_empty();
-        self.receive(&mut client, request, known).await?;
-        if is_manifest_only && let Some(signed) = known {
-            let held = self.held(Some(signed)).unwrap_or_default();
-            let request = v1::FetchRequest { held, from_entry: self.plan.from, ..self.request() };
-            self.receive(&mut client, request, known).await?;
-        }
-        Ok(())
-    }
-
-    /// What every request about the plan's manifest has.
-    fn request(&self) -> v1::FetchRequest {
-        v1::FetchRequest {
-            grant: self.vouching.grant_to_read(&self.plan.scope).unwrap_or_default(),
-            manifest: Bytes::copy_from_slice(self.plan.manifest.as_bytes()),
-            ..v1::FetchRequest::default()
-        }
+        let held = self.0.held(known.as_deref()).unwrap_or_default();
+        self.receive(holder, v1::FetchRequest { held, ..self.0.request() }, known).await
     }
 
     async fn receive(
         &self,
-        client: &mut ShardClient<Channel>,
+        holder: &Holder,
         request: v1::FetchRequest,
         known: &mut Option<Arc<SignedManifest>>,
     ) -> Result<(), Status> {
-        let silent = |_| Status::deadline_exceeded("the holder is silent");
-        let mut stream = timeout(SILENCE_MAX, client.fetch(request)).await.map_err(silent)??.into_inner();
-        let mut intake = known.as_ref().map(|signed| self.intake(signed));
+        let mut answer = self.0.call(holder, request, SILENCE_MAX).await?;
+        let mut intake = known.as_ref().map(|signed| self.0.intake(signed));
+        let (mut bytes, mut since) = (0, None);
+        let refused_before = self.0.arrivals.figures().refused;
         // Ends with this call.
         let mut jumping = JoinSet::new();
         loop {
             let chunk = tokio::select! {
-                chunk = timeout(SILENCE_MAX, stream.next()) => chunk.map_err(silent)?,
-                urgent = self.arrivals.urgent() => {
+                chunk = answer.next() => chunk?,
+                urgent = self.0.arrivals.urgent() => {
                     if let Some(signed) = known {
-                        jumping.spawn(self.jump(client.clone(), Arc::clone(signed), &urgent));
+                        jumping.spawn(Arc::clone(&self.0).jump(holder.clone(), Arc::clone(signed), urgent));
                     }
                     continue;
                 }
             };
-            let Some(chunk) = chunk else { break };
-            match chunk?.chunk {
-                Some(Chunk::Manifest(bytes)) if known.is_none() => {
-                    let signed = SignedManifest::open(bytes, &self.plan.manifest, &*self.vouching)
-                        .map_err(|error| Status::data_loss(error.to_string()))?;
-                    let signed = Arc::new(signed);
-                    intake = Some(self.intake(&signed));
+            match chunk {
+                None => break,
+                Some(Chunk::Manifest(manifest)) if known.is_none() => {
+                    let signed = self.0.open(manifest)?;
+                    intake = Some(self.0.intake(&signed));
                     *known = Some(signed);
                 }
                 Some(Chunk::Frame(frame)) => {
                     let Some(intake) = &intake else {
                         return Err(Status::data_loss("a frame came before the manifest"));
                     };
-                    if intake.take(frame).await.is_err() {
-                        return Err(Status::resource_exhausted("the own disk takes no more"));
-                    }
+                    since.get_or_insert_with(Instant::now);
+                    bytes += frame.len() as u64;
+                    intake.take(frame).await.map_err(full)?;
+                    self.0.believe(refused_before)?;
                 }
-                _ => return Err(Status::data_loss("the holder said what was not asked for")),
+                Some(Chunk::Manifest(_)) => return Err(confused()),
             }
+        }
+        if let Some(since) = since {
+            holder.transferred(bytes, since.elapsed());
         }
         if let Some(intake) = intake {
             intake.finish().await;
         }
         Ok(())
-    }
-
-    /// Fetches bodies that a question waits for, beside the stream that will reach them later.
-    fn jump(
-        &self,
-        mut client: ShardClient<Channel>,
-        signed: Arc<SignedManifest>,
-        urgent: &[Digest],
-    ) -> impl Future<Output = ()> + Send + use<> {
-        let wanted: Vec<u8> = urgent.iter().flat_map(|output| *output.as_bytes()).collect();
-        let request = v1::FetchRequest { wanted: wanted.into(), ..self.request() };
-        let intake = Intake::beside(&self.store, &self.pins, &self.arrivals, signed);
-        async move {
-            let Ok(Ok(answer)) = timeout(SILENCE_MAX, client.fetch(request)).await else { return };
-            let mut stream = answer.into_inner();
-            while let Ok(Some(Ok(chunk))) = timeout(SILENCE_MAX, stream.next()).await {
-                let Some(Chunk::Frame(frame)) = chunk.chunk else { return };
-                if intake.take(frame).await.is_err() {
-                    return;
-                }
-            }
-            intake.finish().await;
-        }
-    }
-
-    fn intake(&self, signed: &Arc<SignedManifest>) -> Intake {
-        self.arrivals.listed(signed, usize::try_from(self.plan.from).unwrap_or(0));
-        Intake::begin(&self.store, &self.pins, &self.arrivals, Arc::clone(signed))
-    }
-
-    /// The beginnings of the digests of what is here; nothing when they are too many to tell.
-    fn held(&self, known: Option<&SignedManifest>) -> Option<Bytes> {
-        let bodies = self.store.bodies();
-        let digests: Vec<Digest> = match known {
-            Some(signed) => {
-                let outputs = signed.manifest.entries.iter().map(|listed| listed.entry.output);
-                outputs.filter(|output| bodies.has(output)).collect()
-            }
-            None => bodies.names(HELD_TOLD_MAX)?,
-        };
-        let mut prefixes: Vec<[u8; 8]> =
-            digests.iter().filter_map(|digest| digest.as_bytes().first_chunk::<8>().copied()).collect();
-        prefixes.sort_unstable();
-        prefixes.dedup();
-        Some(prefixes.concat().into())
     }
 }

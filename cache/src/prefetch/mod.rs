@@ -6,13 +6,22 @@
 //! behind, stalls or dies makes the build slower and nothing else.
 
 mod arrivals;
+mod asking;
 mod checking;
 mod driver;
+mod from_outside;
 mod intake;
+mod lanes;
+mod opening;
+mod search;
+mod split;
 mod supply;
 mod writer;
 
+pub use crate::shard::Holder;
 pub use arrivals::{Arrivals, Hope, PrefetchFigures};
-pub use driver::{Holder, Prefetch, PrefetchPlan};
+pub use driver::{Prefetch, PrefetchPlan};
+pub use from_outside::FromOutside;
 pub(crate) use intake::Intake;
-pub use supply::{Seeking, Supply};
+pub use search::Seeking;
+pub use supply::Supply;

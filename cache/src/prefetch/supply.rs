@@ -2,191 +2,88 @@
 //!
 //! Where nobody knows a manifest of the task's lineage, its first question may still be in the manifest of another
 //! build: the same standard library, the same modules. So an action that nobody here knows is asked of the nearest
-//! shards once, and what follows it in the manifest that they name is brought as well, since a build that asks for the
-//! one mostly asks for the others. A complete manifest that does not list an action ends the search for it.
+//! shards, and what follows it in the manifest that they name is brought as well, since a build that asks for the one
+//! mostly asks for the others.
+//!
+//! What the last manifest of the task's **own** lineage does not list is new: whoever built it would have left a newer
+//! manifest. It is a miss at once, and the compiler runs. Only when it happens again and again, the code may be known
+//! by another lineage: then others are asked while the compiler runs, so that no round trip is waited for. A manifest
+//! that was **inherited** from another lineage says nothing of what it does not list.
 
-use std::{
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU32, Ordering},
-    },
-    time::{Duration, Instant},
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
 };
-
-use bytes::Bytes;
-use meridian_core::digest::Digest;
-use meridian_proto::v1::{self, shard_client::ShardClient};
-use tokio::{runtime::Handle, time::timeout};
 
 use super::{
     arrivals::{Hope, PrefetchFigures},
-    driver::{Holder, Prefetch, PrefetchPlan},
+    driver::Prefetch,
+    search::{Search, Seeking},
 };
-use crate::{
-    disk::CacheStore,
-    entry::{ActionId, Namespace},
-    manifest::Vouching,
-};
+use crate::entry::{ActionId, Namespace};
 
-/// How many shards are asked at once.
-const ASKED_MAX: usize = 3;
-/// How long an answer may take.
-const ANSWER_MAX: Duration = Duration::from_secs(1);
-/// After so many questions in a row that nobody could answer, no more are asked.
-const FRUITLESS_MAX: u32 = 3;
-/// How many manifests one task follows.
-const FOLLOWED_MAX: usize = 8;
-/// A manifest that had none of so many questions in a row is not followed any more.
-const ABSENT_MAX: u32 = 16;
-
-/// Whom to ask about actions that nobody here knows.
-#[derive(Clone)]
-pub struct Seeking {
-    /// The store that things are brought to.
-    pub store: Arc<CacheStore>,
-    /// Whose word counts.
-    pub vouching: Arc<dyn Vouching>,
-    /// The nearest first.
-    pub shards: Vec<Holder>,
-    /// The digest of the toolchain's own files.
-    pub toolchain: Digest,
-    /// The scopes that the task reads.
-    pub scopes: Vec<String>,
-}
-
-struct Followed {
-    prefetch: Arc<Prefetch>,
-    absent: u32,
-}
+/// So many questions that the task's own manifest does not list are nothing to ask others about: every link is one.
+const ABSENT_QUIETLY: u32 = 3;
 
 /// What one task may hope for. The daemon's threads ask here.
 pub struct Supply {
-    /// Began with the task's placement, and lists all that its lineage used.
+    /// Began with the task's placement, and lists all that its lineage used, or another one.
     placed: Option<Arc<Prefetch>>,
-    seeking: Option<(Seeking, Handle)>,
-    followed: Mutex<Vec<Followed>>,
-    fruitless: AtomicU32,
-    round_trips: AtomicU32,
+    search: Option<Arc<Search>>,
+    /// How many questions the placed manifest did not list.
+    absent: AtomicU32,
 }
 
 impl Supply {
     /// What `placed` brings, if anything, and what `seeking` may find. Must be called within a tokio runtime.
     #[must_use]
     pub fn new(placed: Option<Arc<Prefetch>>, seeking: Option<Seeking>) -> Self {
-        Self {
-            placed,
-            seeking: seeking.filter(|seeking| !seeking.shards.is_empty()).map(|one| (one, Handle::current())),
-            followed: Mutex::default(),
-            fruitless: AtomicU32::new(0),
-            round_trips: AtomicU32::new(0),
-        }
+        let round_trips = u32::from(placed.is_some());
+        let seeking = seeking.filter(|seeking| !seeking.shards.is_empty());
+        let search = seeking.map(|seeking| Search::new(seeking, round_trips));
+        Self { placed, search, absent: AtomicU32::new(0) }
     }
 
     /// Waits until what answers `action` is here, for as long as it is worth it, and says whether it is. Blocks.
     pub fn wait_for(&self, namespaces: &[Namespace], action: &ActionId) -> bool {
-        match self.placed.as_ref().map(|placed| placed.arrivals().wait_for(namespaces, action)) {
-            Some(Hope::Here(_)) => return true,
-            Some(Hope::Absent) => return false,
-            Some(Hope::None) | None => {}
+        let mut is_new = false;
+        if let Some(placed) = &self.placed {
+            match placed.arrivals().wait_for(namespaces, action) {
+                Hope::Here(_) => return true,
+                Hope::Absent => is_new = placed.is_exact(),
+                Hope::None => {}
+            }
         }
-        if self.is_followed(namespaces, action) {
+        let Some(search) = &self.search else { return false };
+        if search.is_followed(namespaces, action) {
             return true;
         }
-        let Some(found) = self.seek(action) else { return false };
-        let hope = found.arrivals().wait_for(namespaces, action);
-        self.followed().push(Followed { prefetch: found, absent: 0 });
-        matches!(hope, Hope::Here(_))
+        if is_new {
+            if self.absent.fetch_add(1, Ordering::Relaxed) >= ABSENT_QUIETLY {
+                search.ask_beside(action);
+            }
+            return false;
+        }
+        search.ask(action) && search.is_followed(namespaces, action)
     }
 
     /// What all prefetches of the task brought.
     #[must_use]
     pub fn figures(&self) -> PrefetchFigures {
-        let followed: Vec<_> = self.followed().iter().map(|one| Arc::clone(&one.prefetch)).collect();
-        self.placed.iter().chain(&followed).fold(PrefetchFigures::default(), |sum, one| sum + one.figures())
+        let found = self.search.as_ref().map(|search| search.figures()).unwrap_or_default();
+        self.placed.iter().fold(found, |sum, placed| sum + placed.figures())
     }
 
-    /// How many questions went to other agents while the build waited.
+    /// How many round trips to other agents its questions waited for, the placed manifest's own among them. Bounded.
     #[must_use]
     pub fn round_trips(&self) -> u32 {
-        self.round_trips.load(Ordering::Relaxed)
+        let placed = u32::from(self.placed.is_some());
+        self.search.as_ref().map_or(placed, |search| search.round_trips())
     }
 
-    fn is_followed(&self, namespaces: &[Namespace], action: &ActionId) -> bool {
-        let following: Vec<_> = self.followed().iter().map(|one| Arc::clone(&one.prefetch)).collect();
-        for prefetch in following.into_iter().rev() {
-            let hope = prefetch.arrivals().wait_for(namespaces, action);
-            let mut followed = self.followed();
-            let Some(place) = followed.iter().position(|one| Arc::ptr_eq(&one.prefetch, &prefetch)) else {
-                continue;
-            };
-            match hope {
-                Hope::Here(_) => {
-                    followed[place].absent = 0;
-                    return true;
-                }
-                Hope::Absent => followed[place].absent += 1,
-                Hope::None => {}
-            }
-            if followed[place].absent >= ABSENT_MAX {
-                // Dropping it ends it.
-                followed.remove(place);
-            }
-        }
-        false
-    }
-
-    /// Asks the nearest shards for a manifest that has `action`, and begins to bring what it names.
-    fn seek(&self, action: &ActionId) -> Option<Arc<Prefetch>> {
-        let (seeking, runtime) = self.seeking.as_ref()?;
-        if self.fruitless.load(Ordering::Relaxed) >= FRUITLESS_MAX || self.followed().len() >= FOLLOWED_MAX {
-            return None;
-        }
-        self.round_trips.fetch_add(1, Ordering::Relaxed);
-        let asked = Instant::now();
-        let found = runtime.block_on(seeking.ask(action));
-        let Some((holder, manifest, from)) = found else {
-            self.fruitless.fetch_add(1, Ordering::Relaxed);
-            tracing::debug!(took = ?asked.elapsed(), "no shard knows an action");
-            return None;
-        };
-        self.fruitless.store(0, Ordering::Relaxed);
-        let scope = seeking.scopes.first().cloned().unwrap_or_default();
-        let plan = PrefetchPlan { manifest, scope, holders: vec![holder], from };
-        let _within = runtime.enter();
-        Some(Arc::new(Prefetch::begin(Arc::clone(&seeking.store), Arc::clone(&seeking.vouching), plan)))
-    }
-
-    fn followed(&self) -> MutexGuard<'_, Vec<Followed>> {
-        // Changed by whole steps, so a panic elsewhere leaves it usable.
-        self.followed.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Seeking {
-    /// The first answer that names a manifest.
-    async fn ask(&self, action: &ActionId) -> Option<(Holder, Digest, u32)> {
-        let mut asking = tokio::task::JoinSet::new();
-        let scope = self.scopes.first()?;
-        let request = v1::DiscoverRequest {
-            grant: self.vouching.grant_to_read(scope).unwrap_or_default(),
-            toolchain: Bytes::copy_from_slice(self.toolchain.as_bytes()),
-            scopes: self.scopes.clone(),
-            actions: vec![Bytes::copy_from_slice(&action.0)],
-        };
-        for holder in self.shards.iter().take(ASKED_MAX) {
-            let (holder, request) = (holder.clone(), request.clone());
-            asking.spawn(async move {
-                let mut client = ShardClient::new(holder.channel.clone());
-                let answer = timeout(ANSWER_MAX, client.discover(request)).await.ok()?.ok()?.into_inner();
-                let manifest = Digest::from_slice(&answer.manifest).ok()?;
-                Some((holder, manifest, answer.entry))
-            });
-        }
-        while let Some(answer) = asking.join_next().await {
-            if let Ok(Some(found)) = answer {
-                return Some(found);
-            }
-        }
-        None
+    /// How many questions were put to other agents, waited for or not.
+    #[must_use]
+    pub fn asked(&self) -> u32 {
+        self.search.as_ref().map_or(0, |search| search.asked())
     }
 }

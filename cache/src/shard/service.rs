@@ -15,6 +15,7 @@ use tokio::{
 use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 use tonic::{Extensions, Request, Response, Status, Streaming};
 
+use super::membership::{self, Membership, NoMembership};
 use crate::{
     disk::{CacheStore, Pins},
     entry::ActionId,
@@ -25,8 +26,10 @@ use crate::{
 
 /// How many frames wait for one receiver.
 const FRAMES_WAITING_MAX: usize = 4;
-/// How many calls send or take bodies at once.
-const TRANSFERS_MAX: usize = 32;
+/// How many calls send bodies at once.
+const SENDING_MAX: usize = 32;
+/// How many take them. Apart from the others: one whose sender hangs must keep nobody from reading.
+const TAKING_MAX: usize = 16;
 /// How long a caller may pause, who sends or who takes what is sent.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 /// The longest answer to a ping.
@@ -45,20 +48,31 @@ pub struct ShardService {
     store: Arc<CacheStore>,
     vouching: Arc<dyn Vouching>,
     caller: Arc<CallerName>,
-    transfers: Arc<Semaphore>,
+    membership: Arc<dyn Membership>,
+    sending: Arc<Semaphore>,
+    taking: Arc<Semaphore>,
 }
 
 impl ShardService {
     /// Serves what is in `store` to those who may read it.
     #[must_use]
     pub fn new(store: Arc<CacheStore>, vouching: Arc<dyn Vouching>, caller: Arc<CallerName>) -> Self {
-        Self { store, vouching, caller, transfers: Arc::new(Semaphore::new(TRANSFERS_MAX)) }
+        let (sending, taking) = (Semaphore::new(SENDING_MAX), Semaphore::new(TAKING_MAX));
+        let (sending, taking) = (Arc::new(sending), Arc::new(taking));
+        Self { store, vouching, caller, membership: Arc::new(NoMembership), sending, taking }
     }
 
-    fn transfer(&self) -> Result<OwnedSemaphorePermit, Status> {
-        Arc::clone(&self.transfers)
-            .try_acquire_owned()
-            .map_err(|_| Status::resource_exhausted("this shard is busy: ask another one"))
+    /// The same, in a fleet whose membership is known.
+    #[must_use]
+    pub fn within(mut self, membership: Arc<dyn Membership>) -> Self {
+        self.membership = membership;
+        self
+    }
+
+    /// Hears which membership the caller knows, and says which is known here.
+    fn exchange(&self, named: Option<v1::ShardEpoch>) -> Option<v1::ShardEpoch> {
+        membership::hear(&*self.membership, named);
+        membership::told(&*self.membership)
     }
 
     async fn manifest(&self, digest: Digest) -> Result<Arc<SignedManifest>, Status> {
@@ -74,25 +88,26 @@ impl Shard for ShardService {
     type PublishStream = ReceiverStream<Result<v1::PublishAnswer, Status>>;
 
     async fn ping(&self, request: Request<v1::PingRequest>) -> Result<Response<v1::PingResponse>, Status> {
-        let len = request.into_inner().answer_len.min(PING_LEN_MAX);
-        let payload = Bytes::from(vec![0x5a; usize::try_from(len).unwrap_or(0)]);
-        Ok(Response::new(v1::PingResponse { payload }))
+        let v1::PingRequest { answer_len, epoch } = request.into_inner();
+        let payload = Bytes::from(vec![0x5a; usize::try_from(answer_len.min(PING_LEN_MAX)).unwrap_or(0)]);
+        Ok(Response::new(v1::PingResponse { payload, epoch: self.exchange(epoch) }))
     }
 
     async fn fetch(&self, request: Request<v1::FetchRequest>) -> Result<Response<Self::FetchStream>, Status> {
         let caller = (self.caller)(request.extensions());
         let request = request.into_inner();
+        let mut epoch = self.exchange(request.epoch);
         let signed = self.manifest(digest(&request.manifest, "manifest")?).await?;
         let scope = &signed.manifest.scope;
         self.vouching.may_read(scope, &request.grant, caller.as_deref()).map_err(denied)?;
         let selection = selection(&request)?;
-        let permit = self.transfer()?;
+        let permit = one_of(&self.sending)?;
         let (chunks, stream) = mpsc::channel(FRAMES_WAITING_MAX);
         let (store, runtime) = (Arc::clone(&self.store), Handle::current());
         tokio::task::spawn_blocking(move || {
             let _permit = permit;
-            let say = |chunk| {
-                let chunk = v1::FetchChunk { chunk: Some(chunk) };
+            let mut say = |chunk| {
+                let chunk = v1::FetchChunk { chunk: Some(chunk), epoch: epoch.take() };
                 hand_over(&runtime, &chunks, Ok(chunk), SILENCE_MAX)
             };
             let sent = (|| {
@@ -120,6 +135,7 @@ impl Shard for ShardService {
     ) -> Result<Response<v1::DiscoverResponse>, Status> {
         let caller = (self.caller)(request.extensions());
         let request = request.into_inner();
+        let epoch = self.exchange(request.epoch);
         let toolchain = digest(&request.toolchain, "toolchain")?;
         if request.actions.len() > ACTIONS_MAX {
             return Err(Status::invalid_argument(format!("at most {ACTIONS_MAX} actions a call")));
@@ -129,18 +145,20 @@ impl Shard for ShardService {
         for scope in &request.scopes {
             self.vouching.may_read(scope, &request.grant, caller.as_deref()).map_err(denied)?;
         }
+        let nothing = v1::DiscoverResponse { epoch, ..v1::DiscoverResponse::default() };
         let Some((name, entry)) = self.store.library().find(&actions?) else {
-            return Ok(Response::new(v1::DiscoverResponse::default()));
+            return Ok(Response::new(nothing));
         };
         let signed = self.manifest(name).await?;
         let manifest = &signed.manifest;
         if manifest.toolchain != toolchain || !request.scopes.contains(&manifest.scope) {
-            return Ok(Response::new(v1::DiscoverResponse::default()));
+            return Ok(Response::new(nothing));
         }
         Ok(Response::new(v1::DiscoverResponse {
             manifest: Bytes::copy_from_slice(name.as_bytes()),
             entry,
             size: signed.bytes.len() as u64,
+            epoch,
         }))
     }
 
@@ -155,6 +173,7 @@ impl Shard for ShardService {
         let Some(publish_chunk::Chunk::Header(header)) = first.chunk else {
             return Err(Status::invalid_argument("the first message must be the header"));
         };
+        let epoch = self.exchange(header.epoch);
         let signed = SignedManifest::accept(header.manifest, &*self.vouching)
             .map_err(|error| Status::permission_denied(error.to_string()))?;
         let scope = &signed.manifest.scope;
@@ -166,19 +185,25 @@ impl Shard for ShardService {
             .filter(|output| !bodies.has(output))
             .flat_map(|output| *output.as_bytes())
             .collect();
-        let permit = self.transfer()?;
+        let permit = one_of(&self.taking)?;
         let (answers, stream) = mpsc::channel(2);
         // There is room for it: nothing was said before.
-        let _ = answers.try_send(Ok(answer(Answer::Lacking(lacking.into()))));
+        let _ = answers.try_send(Ok(answer(Answer::Lacking(lacking.into()), epoch)));
         let store = Arc::clone(&self.store);
         tokio::spawn(async move {
             let _permit = permit;
             let taken = take(&store, Arc::new(signed), chunks).await;
             // Whoever is gone asks again.
-            let _ = answers.send(taken.map(|taken| answer(Answer::Taken(taken)))).await;
+            let _ = answers.send(taken.map(|taken| answer(Answer::Taken(taken), None))).await;
         });
         Ok(Response::new(ReceiverStream::new(stream)))
     }
+}
+
+/// A place for one more transfer.
+fn one_of(places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Status> {
+    let busy = |_| Status::resource_exhausted("this shard is busy: ask another one");
+    Arc::clone(places).try_acquire_owned().map_err(busy)
 }
 
 /// Takes frames in until they end; says how many bodies came.
@@ -203,8 +228,8 @@ async fn take(
     Ok(u32::try_from(arrivals.figures().bodies).unwrap_or(u32::MAX))
 }
 
-const fn answer(answer: Answer) -> v1::PublishAnswer {
-    v1::PublishAnswer { answer: Some(answer) }
+const fn answer(answer: Answer, epoch: Option<v1::ShardEpoch>) -> v1::PublishAnswer {
+    v1::PublishAnswer { answer: Some(answer), epoch }
 }
 
 fn silent(_: tokio::time::error::Elapsed) -> Status {
@@ -220,6 +245,7 @@ fn selection(request: &v1::FetchRequest) -> Result<Selection, Status> {
         held: held.iter().copied().collect(),
         wanted: digests(&request.wanted)?.into_iter().collect(),
         from: request.from_entry,
+        body_bytes_max: request.body_bytes_max,
     })
 }
 

@@ -18,7 +18,8 @@ use crate::{
     disk::CacheStore,
     frames::{Selection, hand_over, send},
     manifest::{SignedManifest, Vouching},
-    prefetch::Holder,
+    outside::Outside,
+    shard::Holder,
 };
 
 /// How long a home may take for an answer.
@@ -55,6 +56,8 @@ pub struct Uploader {
     pub vouching: Arc<dyn Vouching>,
     /// Where it goes.
     pub homes: Arc<dyn Homes>,
+    /// Where it goes instead: the server outside the fleet that keeps what the region builds.
+    pub outside: Option<Arc<Outside>>,
 }
 
 impl Uploader {
@@ -91,9 +94,31 @@ impl Uploader {
         let found = tokio::task::spawn_blocking(move || store.library().get(&manifest, &*vouching)).await;
         // Evicted meanwhile: then nothing of it is sure to be here.
         let Ok(Some(signed)) = found else { return 0 };
+        if let Some(outside) = &self.outside {
+            let put = outside.put(&self.store, &signed).await;
+            return put.map_or_else(
+                |error| {
+                    tracing::info!(%error, "the cache outside the fleet did not take what a build made");
+                    1
+                },
+                |()| {
+                    tracing::info!(%manifest, "the cache outside the fleet has what a build made");
+                    0
+                },
+            );
+        }
         let mut failed = 0;
         for home in self.homes.homes() {
-            if let Err(status) = self.publish(&home, &signed).await {
+            let published = match home.holder.attempt() {
+                Some(attempt) => {
+                    let published = self.publish(&home, &signed).await;
+                    attempt.settle(&published);
+                    published
+                }
+                // Others have waited for it in vain.
+                None => Err(Status::unavailable("it did not answer lately")),
+            };
+            if let Err(status) = published {
                 tracing::info!(home = home.holder.name, %status, "a shard did not take what a build made");
                 failed += 1;
             }
@@ -112,6 +137,7 @@ impl Uploader {
             grant: self.vouching.grant_to_write(&signed.manifest.scope).unwrap_or_default(),
             manifest: signed.bytes.clone(),
             offered: offered.iter().flat_map(|output| *output.as_bytes()).collect::<Vec<u8>>().into(),
+            epoch: home.holder.told(),
         };
         let (chunks, stream) = mpsc::channel(FRAMES_WAITING_MAX);
         // There is room for it: nothing was sent before.
@@ -122,7 +148,9 @@ impl Uploader {
         let call = client.publish(ReceiverStream::new(stream));
         let mut answers = timeout(ANSWER_WITHIN, call).await.map_err(silent)??.into_inner();
         let first = timeout(ANSWER_WITHIN, answers.next()).await.map_err(silent)?;
-        let Some(Answer::Lacking(lacking)) = first.ok_or_else(confused)??.answer else {
+        let first = first.ok_or_else(confused)??;
+        home.holder.said(first.epoch);
+        let Some(Answer::Lacking(lacking)) = first.answer else {
             return Err(confused());
         };
         let (lacking, _) = lacking.as_chunks::<32>();

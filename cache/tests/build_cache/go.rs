@@ -136,6 +136,29 @@ async fn a_build_outlives_its_daemon_or_a_full_cache_and_gives_the_same_binary()
     assert!(tight.store().held() <= ByteCount::kib(64));
 }
 
+/// NativeLink#2675 and #2678: what was evicted in the midst of a build broke the build that had been given it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_build_ends_well_in_a_cache_that_holds_a_tenth_of_what_it_needs() {
+    let place = Place::new();
+    let roomy = CacheDaemon::open(&place.cache(), ByteCount::gib(1)).unwrap();
+    let (whole, _) = place.build_cached(&roomy, "whole").await;
+    let tenth = ByteCount(roomy.store().held().0 / 10);
+    let tight = CacheDaemon::open(&place.dir.path().join("tenth"), tenth).unwrap();
+    for output in ["first", "second"] {
+        let (digest, _) = place.build_cached(&tight, output).await;
+        assert_eq!(digest, whole, "{output}");
+        assert!(tight.store().held() <= tenth, "{:?}", tight.store().held());
+    }
+    // Two at once evict what the other was given.
+    let task = |daemon: &CacheDaemon| daemon.open_task(&scope("by hand", "own", &[])).unwrap();
+    let (one, other) = (task(&tight), task(&tight));
+    let children = [(&one, "one"), (&other, "other")]
+        .map(|(task, output)| (place.go(task.socket_path(), output), output));
+    for (child, output) in children {
+        assert_eq!(place.finish(child, output), whole, "{output}");
+    }
+}
+
 fn bodies(cache: &Path) -> Vec<PathBuf> {
     let shelves = fs::read_dir(cache.join("bodies")).unwrap().map(|shelf| shelf.unwrap().path());
     shelves

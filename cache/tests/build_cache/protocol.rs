@@ -77,6 +77,7 @@ async fn many_questions_at_once_are_each_answered_once() {
     driver.close();
 }
 
+/// bradfitz/go-tool-cache: one flipped bit on the disk of its server gave exit 0 and another binary.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flipped_bit_is_a_miss_and_heals_with_the_next_put() {
     let dir = tempfile::tempdir().unwrap();
@@ -93,6 +94,7 @@ async fn a_flipped_bit_is_a_miss_and_heals_with_the_next_put() {
     driver.close();
 }
 
+/// A patched toolchain with the version string of the original shares its action ids, in every cache that asks for nothing else.
 #[tokio::test(flavor = "multi_thread")]
 async fn another_toolchain_or_scope_sees_nothing_unless_it_may_read_it() {
     let dir = tempfile::tempdir().unwrap();
@@ -118,6 +120,7 @@ async fn another_toolchain_or_scope_sees_nothing_unless_it_may_read_it() {
     assert_eq!(ask(scope("go", "trusted", &[]), None), trusted);
 }
 
+/// golang/go#29561: caches grew without a bound. golangci-lint#5909: a path with an extension was taken for a source file.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_cache_still_answers_every_put_with_a_readable_path() {
     let dir = tempfile::tempdir().unwrap();
@@ -144,6 +147,7 @@ fn without_a_daemon_gets_are_misses_and_puts_are_kept() {
     assert!(paths.iter().all(|path| path.exists()));
 }
 
+/// cmd/go fails a build of the error of a put of a module's index: a put has none.
 #[test]
 fn with_no_room_anywhere_a_put_is_still_not_an_error() {
     let dir = tempfile::tempdir().unwrap();
@@ -157,6 +161,7 @@ fn with_no_room_anywhere_a_put_is_still_not_an_error() {
     driver.close();
 }
 
+/// golang/go#70848: cmd/go waited for ever for a cache program that ended without an answer to its close.
 #[test]
 fn a_daemon_that_hangs_up_within_a_body_costs_nothing_but_the_cache() {
     let dir = tempfile::tempdir().unwrap();

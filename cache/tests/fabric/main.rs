@@ -6,7 +6,11 @@
 #[expect(dead_code, reason = "the other tests use the rest of it")]
 mod driver;
 mod faults;
+mod field_bugs;
+mod membership;
 mod native;
+mod outside;
 mod pair;
 mod prefetching;
+mod several;
 mod write_back;

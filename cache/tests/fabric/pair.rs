@@ -1,6 +1,14 @@
 //! An agent's cache with a shard beside it, and a voucher that both ends believe.
 
-use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use ed25519_dalek::{Signature, Signer as _, SigningKey, Verifier as _};
@@ -10,7 +18,7 @@ use meridian_cache::{
     local::{CacheDaemon, TaskCache, TaskScope},
     manifest::{DOMAIN, Manifest, SignedManifest, Voucher, Vouching, VouchingError},
     prefetch::{Holder, Prefetch, PrefetchPlan, Seeking, Supply},
-    shard::ShardService,
+    shard::{Membership, NoMembership, ShardService},
 };
 use meridian_core::{digest::Digest, quantity::ByteCount};
 use meridian_proto::v1::shard_server::ShardServer;
@@ -119,7 +127,6 @@ impl Place {
 
     /// Whom to ask when nobody here knows.
     pub(crate) fn seeking(&self, shards: &[SocketAddr]) -> Seeking {
-        let holder = |address: &SocketAddr| Holder { name: address.to_string(), channel: channel(*address) };
         Seeking {
             store: Arc::clone(&self.store),
             vouching: Arc::clone(&self.team) as _,
@@ -159,9 +166,16 @@ impl Place {
         signed
     }
 
+    pub(crate) fn service(&self) -> ShardService {
+        ShardService::new(Arc::clone(&self.store), Arc::clone(&self.team) as _, Arc::new(|_| None))
+    }
+
     pub(crate) async fn serve(&self) -> Serving {
-        let service =
-            ShardService::new(Arc::clone(&self.store), Arc::clone(&self.team) as _, Arc::new(|_| None));
+        self.serve_within(Arc::new(NoMembership)).await
+    }
+
+    pub(crate) async fn serve_within(&self, membership: Arc<dyn Membership>) -> Serving {
+        let service = self.service().within(membership);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let server = Server::builder()
@@ -171,13 +185,31 @@ impl Place {
     }
 
     pub(crate) fn prefetch(&self, manifest: &SignedManifest, from: &[SocketAddr]) -> Arc<Prefetch> {
-        let holder = |address: &SocketAddr| Holder { name: address.to_string(), channel: channel(*address) };
-        let plan = PrefetchPlan {
+        self.prefetch_from(manifest, from.iter().map(holder).collect())
+    }
+
+    pub(crate) fn prefetch_from(&self, manifest: &SignedManifest, holders: Vec<Holder>) -> Arc<Prefetch> {
+        self.begin(PrefetchPlan {
+            manifest: manifest.digest,
+            scope: SCOPE.into(),
+            holders,
+            from: 0,
+            is_exact: true,
+        })
+    }
+
+    /// The manifest of another lineage, which is better than none.
+    pub(crate) fn inherit(&self, manifest: &SignedManifest, from: &[SocketAddr]) -> Arc<Prefetch> {
+        self.begin(PrefetchPlan {
             manifest: manifest.digest,
             scope: SCOPE.into(),
             holders: from.iter().map(holder).collect(),
             from: 0,
-        };
+            is_exact: false,
+        })
+    }
+
+    fn begin(&self, plan: PrefetchPlan) -> Arc<Prefetch> {
         Arc::new(Prefetch::begin(Arc::clone(&self.store), Arc::clone(&self.team) as _, plan))
     }
 
@@ -186,6 +218,30 @@ impl Place {
         let name = Digest::of(body).to_hex();
         self.dir.path().join("cache/bodies").join(&name[..2]).join(name)
     }
+}
+
+pub(crate) fn holder(address: &SocketAddr) -> Holder {
+    Holder::new(address.to_string(), channel(*address))
+}
+
+/// Bodies of a MiB each that do not compress.
+pub(crate) fn noise(count: usize) -> Vec<(&'static str, Vec<u8>)> {
+    const NAMES: [&str; 32] = [
+        "0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "a", "b", "c", "d", "e", "f", "g", "h", "i", "j",
+        "k", "l", "m", "n", "o", "p", "q", "r", "s", "t", "u", "v",
+    ];
+    let body = |seed: u64| {
+        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        let mut body = Vec::with_capacity(1 << 20);
+        while body.len() < 1 << 20 {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            body.extend_from_slice(&state.to_le_bytes());
+        }
+        body
+    };
+    NAMES.iter().zip(1..).take(count).map(|(name, seed)| (*name, body(seed))).collect()
 }
 
 pub(crate) fn channel(address: SocketAddr) -> Channel {
@@ -222,36 +278,82 @@ pub(crate) fn bodies() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
+/// What a way does after it has carried so many bytes towards whoever asks.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Then {
+    /// Carries on.
+    Goes,
+    /// Carries on, and is slow from the beginning.
+    Crawls,
+    /// Carries nothing more, and stays open.
+    Stalls(u64),
+    /// Is cut, and nobody answers there any more.
+    Dies(u64),
+}
+
 /// A narrow way to a shard: 16 KiB a millisecond at most, towards whoever asks.
 pub(crate) struct Trickle {
     pub(crate) address: SocketAddr,
+    carried: Arc<AtomicU64>,
     task: JoinHandle<()>,
 }
 
 impl Trickle {
     pub(crate) async fn before(shard: SocketAddr) -> Self {
+        Self::until(shard, Then::Goes).await
+    }
+
+    pub(crate) async fn until(shard: SocketAddr, then: Then) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
+        let carried = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&carried);
         let task = tokio::spawn(async move {
+            let mut ways = tokio::task::JoinSet::new();
             loop {
-                let (near, _) = listener.accept().await.unwrap();
-                let (mut asks, mut hears) = near.into_split();
-                let (mut answers, mut takes) = TcpStream::connect(shard).await.unwrap().into_split();
-                tokio::spawn(async move { tokio::io::copy(&mut asks, &mut takes).await });
-                tokio::spawn(async move {
-                    let mut piece = vec![0; 16 << 10];
-                    let mut tick = tokio::time::interval(Duration::from_millis(1));
-                    while let Ok(len @ 1..) = answers.read(&mut piece).await {
-                        tick.tick().await;
-                        if hears.write_all(&piece[..len]).await.is_err() {
-                            break;
-                        }
-                    }
-                });
+                let near = tokio::select! {
+                    near = listener.accept() => near.unwrap().0,
+                    Some(died) = ways.join_next() => match died {
+                        Ok(true) => return,
+                        _ => continue,
+                    },
+                };
+                ways.spawn(carry(near, shard, Arc::clone(&counted), then));
             }
         });
-        Self { address, task }
+        Self { address, carried, task }
     }
+
+    /// How many bytes it carried towards whoever asks.
+    pub(crate) fn carried(&self) -> u64 {
+        self.carried.load(Ordering::Relaxed)
+    }
+}
+
+/// Carries a connection; says whether the way has died of it.
+async fn carry(near: TcpStream, shard: SocketAddr, carried: Arc<AtomicU64>, then: Then) -> bool {
+    let (mut asks, mut hears) = near.into_split();
+    let (mut answers, mut takes) = TcpStream::connect(shard).await.unwrap().into_split();
+    let asking = tokio::spawn(async move { tokio::io::copy(&mut asks, &mut takes).await });
+    let mut piece = vec![0; 16 << 10];
+    let pace_ms = if matches!(then, Then::Crawls) { 25 } else { 1 };
+    let mut tick = tokio::time::interval(Duration::from_millis(pace_ms));
+    while let Ok(len @ 1..) = answers.read(&mut piece).await {
+        let so_far = carried.fetch_add(len as u64, Ordering::Relaxed);
+        match then {
+            Then::Dies(after) if so_far >= after => {
+                asking.abort();
+                return true;
+            }
+            Then::Stalls(after) if so_far >= after => std::future::pending().await,
+            _ => {}
+        }
+        tick.tick().await;
+        if hears.write_all(&piece[..len]).await.is_err() {
+            break;
+        }
+    }
+    false
 }
 
 impl Drop for Trickle {

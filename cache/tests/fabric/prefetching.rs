@@ -1,5 +1,10 @@
 //! What one agent built, another finds, whole and verified, before it is asked or while it is asked.
 
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
 use meridian_cache::prefetch::{Hope, Supply};
 use meridian_core::digest::Digest;
 
@@ -93,14 +98,77 @@ async fn without_a_manifest_the_first_question_finds_one_that_has_the_answer() {
 async fn who_asks_in_vain_three_times_asks_no_more() {
     let (near, far) = (Place::new(), Place::new());
     let serving = near.serve().await;
-    let supply = std::sync::Arc::new(Supply::new(None, Some(far.seeking(&[serving.address]))));
+    let supply = Arc::new(Supply::new(None, Some(far.seeking(&[serving.address]))));
     let task = far.daemon.open_supplied(&Place::scope(), Some(supply.clone())).unwrap();
     let mut driver = far.driver(&task);
     for action in ["a", "b", "c", "d", "e"] {
         assert_eq!(driver.get(action), None);
     }
     driver.close();
-    assert_eq!(supply.round_trips(), 3);
+    // The third is not waited for.
+    assert_eq!((supply.round_trips(), supply.asked()), (2, 3));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_inherited_manifest_does_not_list_is_found_with_others() {
+    let (near, other, far) = (Place::new(), Place::new(), Place::new());
+    let signed = near.build(&bodies()).await;
+    let changed = [("changed", b"changed".to_vec()), ("depends on it", b"too".to_vec())];
+    other.build(&changed).await;
+    let (serving, also) = (near.serve().await, other.serve().await);
+    let prefetch = far.inherit(&signed, &[serving.address]);
+    let supply = Arc::new(Supply::new(Some(prefetch), Some(far.seeking(&[serving.address, also.address]))));
+    let task = far.daemon.open_supplied(&Place::scope(), Some(supply.clone())).unwrap();
+    let mut driver = far.driver(&task);
+    assert_eq!(driver.get("archive"), Some(bodies()[1].1.clone()));
+    for (action, body) in changed {
+        assert_eq!(driver.get(action), Some(body), "{action}");
+    }
+    driver.close();
+    assert_eq!((supply.round_trips(), supply.asked()), (3, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_own_manifest_does_not_list_is_asked_for_beside_the_build_and_only_when_much_is_new() {
+    let (near, other, far) = (Place::new(), Place::new(), Place::new());
+    let signed = near.build(&bodies()).await;
+    let changed = ["v", "w", "x", "y", "z"].map(|name| (name, name.as_bytes().to_vec()));
+    other.build(&changed).await;
+    let (serving, also) = (near.serve().await, other.serve().await);
+    let prefetch = far.prefetch(&signed, &[serving.address]);
+    let supply = Arc::new(Supply::new(Some(prefetch), Some(far.seeking(&[also.address]))));
+    let task = far.daemon.open_supplied(&Place::scope(), Some(supply.clone())).unwrap();
+    let mut driver = far.driver(&task);
+    for action in ["v", "w", "x"] {
+        assert_eq!(driver.get(action), None);
+        assert_eq!(supply.asked(), 0, "{action}");
+    }
+    // Nobody waits for the answer to this one; those that depend on it find it there.
+    driver.get("y");
+    let asked = Instant::now();
+    while driver.get("z").is_none() {
+        assert!(asked.elapsed() < Duration::from_secs(20));
+    }
+    driver.close();
+    assert_eq!((supply.round_trips(), supply.asked()), (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_build_of_which_nobody_knows_anything_stops_asking() {
+    let (near, far) = (Place::new(), Place::new());
+    let signed = near.build(&bodies()).await;
+    let serving = near.serve().await;
+    for prefetch in [far.prefetch(&signed, &[serving.address]), far.inherit(&signed, &[serving.address])] {
+        let supply = Arc::new(Supply::new(Some(prefetch), Some(far.seeking(&[serving.address]))));
+        let task = far.daemon.open_supplied(&Place::scope(), Some(supply.clone())).unwrap();
+        let mut driver = far.driver(&task);
+        for action in 0..40 {
+            assert_eq!(driver.get(&format!("new {action}")), None);
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        driver.close();
+        assert!(supply.round_trips() <= 3 && supply.asked() == 3, "{}", supply.asked());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

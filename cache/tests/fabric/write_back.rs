@@ -14,7 +14,7 @@ struct Only(Vec<SocketAddr>);
 impl Homes for Only {
     fn homes(&self) -> Vec<Home> {
         let home = |address: &SocketAddr| Home {
-            holder: Holder { name: address.to_string(), channel: channel(*address) },
+            holder: Holder::new(address.to_string(), channel(*address)),
             takes: Arc::new(|_| true),
         };
         self.0.iter().map(home).collect()
@@ -27,6 +27,7 @@ fn uploader(place: &Place, queue: &Arc<Queue>, homes: &[SocketAddr]) -> Uploader
         store: Arc::clone(&place.store),
         vouching: Arc::clone(&place.team) as _,
         homes: Arc::new(Only(homes.to_vec())),
+        outside: None,
     }
 }
 

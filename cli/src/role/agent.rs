@@ -28,6 +28,7 @@ use crate::{
     args::role::AgentArgs,
     fleet::join::{Token, enroll},
     role::{
+        remote_cache_table::{self, RemoteCacheTable},
         set,
         sidecar_table::{self, SidecarTable},
         signer_table::{self, SignerTable},
@@ -57,6 +58,7 @@ struct AgentFile {
     shard: Option<ShardTable>,
     reapi: Option<ReapiTable>,
     sidecar: Option<SidecarTable>,
+    remote_cache: Option<RemoteCacheTable>,
     limits: LimitsTable,
 }
 
@@ -140,6 +142,7 @@ impl Default for AgentFile {
             shard: None,
             reapi: None,
             sidecar: None,
+            remote_cache: None,
             limits: LimitsTable::default(),
         }
     }
@@ -175,6 +178,7 @@ impl ConfigType for AgentFile {
             ]),
         ),
         Key::optional("sidecar", Kind::Table(sidecar_table::KEYS)),
+        Key::optional("remote_cache", Kind::Table(remote_cache_table::KEYS)),
         Key::optional(
             "limits",
             Kind::Table(&[
@@ -193,7 +197,8 @@ impl ConfigType for AgentFile {
         let lacks = lacks.then(|| Problem::new(&["coordinator"], advice));
         let reapi = self.reapi.as_ref().and_then(ReapiTable::problem);
         let sidecar = self.sidecar.as_ref().and_then(SidecarTable::problem);
-        lacks.into_iter().chain(reapi).chain(sidecar).chain(self.signer.problems()).collect()
+        let remote = self.remote_cache.as_ref().and_then(RemoteCacheTable::problem);
+        lacks.into_iter().chain(reapi).chain(sidecar).chain(remote).chain(self.signer.problems()).collect()
     }
 }
 
@@ -227,6 +232,7 @@ impl AgentFile {
             sandbox: self.sandbox,
             stock: self.reapi.map(ReapiTable::settings),
             sidecar,
+            outside: self.remote_cache.and_then(RemoteCacheTable::settings),
             shard: self.shard.map(|shard| ShardSettings {
                 listen: shard.listen,
                 address: shard.address.and_then(|address| address.parse().ok()),

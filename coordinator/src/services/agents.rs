@@ -162,6 +162,18 @@ impl v1::agents_server::Agents for AgentsService {
         Ok(Response::new(response))
     }
 
+    async fn membership(
+        &self,
+        request: Request<v1::MembershipRequest>,
+    ) -> Result<Response<v1::MembershipResponse>, Status> {
+        let Caller::Agent(_) = Caller::of(&request) else {
+            return Err(Status::permission_denied("only agents share the cache"));
+        };
+        let read = |machine: &Machine| machine.shards().map(Into::into);
+        let shards = self.handle.read(read).await.map_err(from_command)?;
+        Ok(Response::new(v1::MembershipResponse { shards }))
+    }
+
     async fn list(
         &self,
         _request: Request<v1::ListAgentsRequest>,

@@ -13,7 +13,7 @@ use crate::{
     build::Source,
     cache::lineage::LineageKey,
     digest::Digest,
-    id::{AgentId, BuildId, Epoch, Fence, IdempotencyKey, JournalIndex, ProjectId, TaskId},
+    id::{AgentId, BuildId, Epoch, Fence, IdempotencyKey, JournalIndex, ProjectId, TaskId, TeamName},
     keyring::{CertifiedKey, KeyHolder, KeyId},
     machine::{
         record::{
@@ -63,8 +63,8 @@ pub(super) struct Index {
     /// Ended builds, in the order in which they ended.
     pub(super) ended: BTreeMap<JournalIndex, BuildId>,
     pub(super) expiries: BTreeSet<(Wall, Digest)>,
-    /// Lineages that have a manifest, by when it was made.
-    pub(super) manifest_ages: BTreeMap<JournalIndex, LineageKey>,
+    /// Lineages of each team that have a manifest, by when it was made.
+    pub(super) manifest_ages: BTreeMap<TeamName, BTreeMap<JournalIndex, LineageKey>>,
     /// The same under each key that a lineage has, its own and those that it shares.
     pub(super) manifests_near: BTreeMap<LineageKey, BTreeSet<(JournalIndex, LineageKey)>>,
 }

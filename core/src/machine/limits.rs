@@ -71,6 +71,8 @@ pub struct CachePolicy {
     pub shards_settle: Millis,
     /// Most lineages whose last manifest is remembered. Default 4,096.
     pub manifests_max: usize,
+    /// The same for one team. Default 1,024.
+    pub team_manifests_max: usize,
 }
 
 impl Default for CachePolicy {
@@ -82,6 +84,7 @@ impl Default for CachePolicy {
             region_replicas: BTreeMap::new(),
             shards_settle: Millis::seconds(2),
             manifests_max: 4_096,
+            team_manifests_max: 1_024,
         }
     }
 }

@@ -1,13 +1,14 @@
 //! Manifests that builds leave for the next ones: taken in, remembered by lineage, and handed on with offers.
 //!
 //! A manifest says which cache entries a build used. The state holds only its digest and a few figures, for as many
-//! lineages as there is room for; its content lies with the agents, who say which ones they hold (their *residency*).
+//! lineages as there is room for, of one team and of all: **a team that has less than its share loses none to another**.
+//! Its content lies with the agents, who say which ones they hold (their *residency*).
 //!
 //! **A manifest is taken from the agent whose result of that very task was accepted, and from nobody else**, so that
 //! nobody who has not built something can say what the next build of it should fetch. What an agent says that is not
 //! so is passed over in silence: manifests are hints, and a build whose hint is missing is only slower.
 
-use std::collections::BTreeSet;
+use std::{cmp::Reverse, collections::BTreeSet};
 
 use crate::{
     cache::{
@@ -19,7 +20,7 @@ use crate::{
         scope::TaskScopes,
     },
     digest::Digest,
-    id::{AgentId, Fence, JournalIndex, SessionId, TaskId},
+    id::{AgentId, Fence, JournalIndex, SessionId, TaskId, TeamName},
     machine::{
         apply::{Entry, Fault},
         durable::{Durable, Index},
@@ -53,12 +54,25 @@ impl Turn<'_> {
         if known.is_some_and(|known| known.task == task && known.manifest == manifest) {
             return;
         }
+        let team = task.build.project.team.clone();
         self.emit(EventKind::ManifestMade { task, fence, lineage, manifest });
-        while self.durable.manifests.len() > self.limits.cache.manifests_max {
-            let Some((_, lineage)) = self.durable.index.manifest_ages.first_key_value() else { return };
-            let lineage = *lineage;
+        while let Some(lineage) = self.surplus_manifest(&team) {
             self.emit(EventKind::ManifestForgotten { lineage });
         }
+    }
+
+    /// The lineage to let go, if there is one too many since `team` got its last: the one of that team that was not
+    /// built for longest where it is the team that has too many, and otherwise that of the team that has the most. So no
+    /// team, however much it builds, pushes out another that has less than its share.
+    fn surplus_manifest(&self, team: &TeamName) -> Option<LineageKey> {
+        let policy = &self.limits.cache;
+        let ages = &self.durable.index.manifest_ages;
+        let own = ages.get(team).filter(|own| own.len() > policy.team_manifests_max);
+        let is_full = self.durable.manifests.len() > policy.manifests_max;
+        // Of teams that have as many, the one whose oldest is older.
+        let most = || ages.values().max_by_key(|made| (made.len(), Reverse(made.keys().next().copied())));
+        let surplus = own.or_else(|| if is_full { most() } else { None })?;
+        surplus.values().next().copied()
     }
 
     /// The lineage that a task's manifest belongs to; `None` for what leaves nothing to others.
@@ -234,7 +248,8 @@ impl Index {
     /// Lists a manifest by its age and under each of its lineage's keys.
     pub(super) fn list_manifest(&mut self, record: &ManifestRecord) {
         let exact = record.lineage.exact;
-        self.manifest_ages.insert(record.made, exact);
+        let team = record.task.build.project.team.clone();
+        self.manifest_ages.entry(team).or_default().insert(record.made, exact);
         for (_, key) in record.lineage.keys() {
             self.manifests_near.entry(key).or_default().insert((record.made, exact));
         }
@@ -243,7 +258,13 @@ impl Index {
     /// Undoes `list_manifest`.
     pub(super) fn unlist_manifest(&mut self, record: &ManifestRecord) {
         let exact = record.lineage.exact;
-        self.manifest_ages.remove(&record.made);
+        let team = &record.task.build.project.team;
+        if let Some(ages) = self.manifest_ages.get_mut(team) {
+            ages.remove(&record.made);
+            if ages.is_empty() {
+                self.manifest_ages.remove(team);
+            }
+        }
         for (_, key) in record.lineage.keys() {
             if let Some(made) = self.manifests_near.get_mut(&key) {
                 made.remove(&(record.made, exact));

@@ -144,7 +144,8 @@ impl Meridian {
         let holders = nearest_first.iter().map(holder).collect::<anyhow::Result<Vec<_>>>()?;
         Ok(match self.told {
             Told::Manifest => {
-                let plan = PrefetchPlan { manifest, scope: SCOPE.to_owned(), holders, from: 0 };
+                let plan =
+                    PrefetchPlan { manifest, scope: SCOPE.to_owned(), holders, from: 0, is_exact: true };
                 let prefetch = Prefetch::begin(Arc::clone(store), Arc::new(Word), plan);
                 Supply::new(Some(Arc::new(prefetch)), None)
             }
@@ -212,7 +213,7 @@ pub(super) struct Placed {
 
 /// An agent that has something, at an address.
 pub(super) fn holder(address: &SocketAddr) -> anyhow::Result<Holder> {
-    Ok(Holder { name: address.to_string(), channel: channel(*address)? })
+    Ok(Holder::new(address.to_string(), channel(*address)?))
 }
 
 /// Serves what the cache in a directory has.

@@ -1,0 +1,69 @@
+//! Agents that differ in what they take for granted: the time, and where things are.
+
+use std::path::Path;
+
+use meridian_integration::{
+    fixture::{module_proxy::ModuleProxy, program::Program},
+    home::Home,
+};
+
+use crate::world::{FAR, HOME, World};
+
+/// The library that stands between a program and the clock. As Debian installs it.
+const FAKERS: [&str; 2] = [
+    "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1",
+    "/usr/lib/aarch64-linux-gnu/faketime/libfaketime.so.1",
+];
+
+/// A home whose processes see the time shifted by so many seconds.
+fn shifted(faker: &str, seconds: i32) -> Home {
+    let mut home = Home::with_proxy("off");
+    home.set("LD_PRELOAD", faker);
+    home.set("FAKETIME", format!("{seconds:+}s"));
+    // What waits is not shifted, nor what files say of themselves.
+    home.set("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+    home.set("NO_FAKE_STAT", "1");
+    home
+}
+
+#[test]
+fn agents_whose_clocks_are_ten_minutes_off_either_way_believe_each_other() {
+    let Some(faker) = FAKERS.into_iter().find(|faker| Path::new(faker).exists()) else {
+        assert!(std::env::var_os("MERIDIAN_REQUIRE_FAKETIME").is_none(), "there is no libfaketime");
+        eprintln!("skipped: clocks cannot be shifted here: libfaketime is not installed");
+        return;
+    };
+    for (one, other) in [(590, -590), (-590, 590)] {
+        let mut world = World::start();
+        world.join_in(HOME, shifted(faker, one), &[]);
+        world.join_in(FAR, shifted(faker, other), &[]);
+        let first = world.build(0);
+        world.wait_for_manifest(0);
+        let there = world.build(1);
+        assert_eq!(there.artifact, first.artifact);
+        assert!(there.brought > 10 && there.hits > 10, "{one} s and {other} s: {there:?}");
+    }
+}
+
+#[test]
+fn agents_that_keep_things_in_different_places_make_the_same_and_find_each_others_work() {
+    let library = Program::module("example.test/lib")
+        .file("lib.go", "package lib\n\nfunc Text() string { return \"text\" }\n");
+    let program = Program::module("example.test/p")
+        .file("go.mod", "module example.test/p\n\ngo 1.22\n\nrequire example.test/lib v1.0.0\n")
+        .file(
+            "main.go",
+            "package main\n\nimport \"example.test/lib\"\n\nfunc main() { println(lib.Text()) }\n",
+        );
+    let proxy = ModuleProxy::start().with("example.test/lib", "v1.0.0", &library);
+    let mut world = World::start();
+    world.join_in(HOME, Home::with_proxy(&proxy.url()), &[]);
+    world.join_in(FAR, Home::with_proxy(&proxy.url()), &[]);
+    program.write(&world.source()).expect("a program can be written");
+    let first = world.build(0);
+    world.wait_for_manifest(0);
+    let there = world.build(1);
+    assert_eq!(there.artifact, first.artifact);
+    // What has a path in its key is the index of a module, and is made anew.
+    assert!(there.brought > 10 && there.hits * 2 > there.gets, "{there:?}");
+}

@@ -1,0 +1,64 @@
+//! Too little room.
+
+use std::{fs, path::PathBuf, process::Command};
+
+use meridian_integration::home::Home;
+
+use crate::world::{FAR, HOME, World, files};
+
+/// A small disk of its own. Taken off when dropped, even while processes use it.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    /// `None` where the system does not let us; the reason is printed.
+    fn mount(at: PathBuf, kibibytes: u32) -> Option<Self> {
+        fs::create_dir_all(&at).expect("a directory in a fresh home");
+        let size = format!("size={kibibytes}k");
+        let mount =
+            Command::new("mount").args(["-t", "tmpfs", "-o", &size, "meridian-test"]).arg(&at).output();
+        let why = match mount {
+            Ok(output) if output.status.success() => return Some(Self(at)),
+            Ok(output) => String::from_utf8_lossy(&output.stderr).into_owned(),
+            Err(error) => error.to_string(),
+        };
+        eprintln!("skipped: a small disk cannot be mounted here: {why}");
+        None
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let taken_off = Command::new("umount").arg("--lazy").arg(&self.0).output();
+        if !taken_off.is_ok_and(|output| output.status.success()) {
+            eprintln!("{} is still mounted", self.0.display());
+        }
+    }
+}
+
+/// One agent builds with a full disk under its cache, brought to by another, and serves what it has to a third.
+#[test]
+fn a_cache_whose_disk_is_full_makes_builds_slower_and_neither_failed_nor_wrong() {
+    let full = Home::with_proxy("off");
+    // Ten times less than the program leaves.
+    let Some(_disk) = SmallDisk::mount(full.path().join("agent/cache"), 2048) else { return };
+    let mut world = World::start();
+    world.join(HOME);
+    world.join_in(FAR, full, &[]);
+    world.join("us/a1");
+
+    let first = world.build(0);
+    world.wait_for_manifest(0);
+    let there = world.build(1);
+    assert_eq!(there.artifact, first.artifact, "on a disk that was full in the midst of a prefetch");
+    let again = world.build(1);
+    assert_eq!(again.artifact, first.artifact, "on a disk that is full");
+    let third = world.build(2);
+    assert_eq!(third.artifact, first.artifact, "beside a shard whose disk is full");
+    assert!(third.brought > 10, "{third:?}");
+
+    // With room again it goes on as ever.
+    for path in files(&world.cache(1).join("bodies")) {
+        fs::remove_file(path).expect("a body can be removed");
+    }
+    assert_eq!(world.build(1).artifact, first.artifact);
+}
