@@ -10,7 +10,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut compiler = protox::Compiler::new(["."])?;
     compiler.include_imports(true).include_source_info(true);
     compiler.open_files(
-        ["builds", "agents", "blobs", "cache", "fleet", "keyring", "journal"]
+        ["builds", "agents", "blobs", "cache", "caches", "fleet", "keyring", "journal"]
             .map(|name| format!("meridian/v1/{name}.proto")),
     )?;
     fs::write(out.join("descriptors.bin"), compiler.encode_file_descriptor_set())?;

@@ -264,7 +264,8 @@ async fn share_cache(
     };
     let outside = config.outside.as_ref().map(open_outside).transpose();
     let outside = outside.map_err(|error| Mistakes(vec![error.into()]))?;
-    Assembly::new(member, store, capacity, config.shard.as_ref(), outside).await.map_err(AppError::State)
+    let life = (capacity, config.cache_max_age);
+    Assembly::new(member, store, life, config.shard.as_ref(), outside).await.map_err(AppError::State)
 }
 
 fn open_worker(

@@ -30,6 +30,8 @@ pub struct AgentConfig {
     pub slots: u32,
     /// How much the build cache may hold.
     pub cache_capacity: ByteCount,
+    /// How long things stay in the build cache that nobody uses; for ever when not said.
+    pub cache_max_age: Option<Duration>,
     /// How much source trees and their blobs may take, each.
     pub source_capacity: ByteCount,
     /// How much of the file system is left free when sources are taken in.
@@ -127,7 +129,7 @@ pub struct StockSettings {
 }
 
 impl AgentConfig {
-    /// The defaults: as many slots as cores, 20 GiB of build cache, 5 GiB of sources, 1 GiB left free, no build without
+    /// The defaults: as many slots as cores, 20 GiB of build cache for 30 days, 5 GiB of sources, 1 GiB left free, no build without
     /// a sandbox, and the bounds of [`Limits::of_machine`].
     #[must_use]
     pub fn new(fleet: FleetName, coordinator: String, state_dir: PathBuf, shim: PathBuf) -> Self {
@@ -137,6 +139,7 @@ impl AgentConfig {
             state_dir,
             slots: cores(),
             cache_capacity: ByteCount::gib(20),
+            cache_max_age: Some(Duration::from_secs(30 * 24 * 3600)),
             source_capacity: ByteCount::gib(5),
             free_min: ByteCount::gib(1),
             shim,

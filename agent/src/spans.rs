@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use meridian_cache::{local::CacheFigures, prefetch::PrefetchFigures};
 use meridian_core::{
     id::Fence,
     machine::{
@@ -30,7 +31,30 @@ macro_rules! span {
 
 /// One attempt, in the trace of its build.
 pub(crate) fn attempt_span(work: &Work, fence: Fence) -> Span {
-    joined(work, span!("attempt", work, fence, outcome))
+    let span = span!(
+        "attempt",
+        work,
+        fence,
+        outcome,
+        cache_lookups,
+        cache_hits,
+        cache_hit_bytes,
+        cache_put_bytes,
+        cache_fetched_bytes,
+        cache_waited_ms
+    );
+    joined(work, span)
+}
+
+/// Notes, on the attempt that is under way, what its compile got from the build cache.
+pub(crate) fn cache_used(figures: &CacheFigures, brought: &PrefetchFigures) {
+    let span = Span::current();
+    span.record("cache_lookups", figures.gets);
+    span.record("cache_hits", figures.hits);
+    span.record("cache_hit_bytes", figures.hit_bytes);
+    span.record("cache_put_bytes", figures.put_bytes);
+    span.record("cache_fetched_bytes", brought.body_bytes);
+    span.record("cache_waited_ms", u64::try_from(brought.waited.as_millis()).unwrap_or(u64::MAX));
 }
 
 /// Notes how an attempt ended.

@@ -22,7 +22,8 @@ use crate::{
     },
     build::flow,
     command::{
-        ask, ci_env, context::Context, doctor, journal, keyring, local, logs, membership, print, verify,
+        ask, cache, ci_env, context::Context, doctor, journal, keyring, local, logs, membership, print,
+        verify,
     },
     exit_code::ExitCode,
     fleet::local::LocalPaths,
@@ -196,6 +197,7 @@ async fn run(command: Command, masking: Masking) -> Result<(), Trouble> {
         Command::Cancel(args) => ask::cancel(&context, &args).await,
         Command::Agents(args) => ask::agents(&context, &args).await,
         Command::Status(args) => ask::status(&context, &args).await,
+        Command::Cache(args) => Box::pin(cache::run(&context, &args)).await,
         Command::Join(args) => membership::join(&context, &args).await,
         Command::Token(args) => {
             let TokenCommand::Create(args) = args.command;

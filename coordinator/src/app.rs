@@ -31,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     activity::Activity,
     authorization::AuthorizationLayer,
+    cache_desk::CacheDesk,
     config::CoordinatorConfig,
     handle::Handle,
     holder::Holder,
@@ -44,8 +45,8 @@ use crate::{
     retention,
     revocations::Revocations,
     services::{
-        agents::AgentsService, blobs::BlobsService, builds::BuildsService, fleet::FleetService,
-        keys::KeysService, logs::LogsService,
+        agents::AgentsService, blobs::BlobsService, builds::BuildsService, caches::CachesService,
+        fleet::FleetService, keys::KeysService, logs::LogsService,
     },
     signing::{Results, Signing},
     step_loop::{Outlets, StepLoop, StepLoopError},
@@ -199,8 +200,15 @@ struct Shared {
 impl Shared {
     fn services(self, fleet: FleetService, clock: Clock, connection_age_max: Duration) -> Services {
         let Self { handle, watchers, holder, history, signing } = self;
+        let (fleet_name, desk) = (signing.fleet().clone(), CacheDesk::default());
         Services {
             fleet,
+            caches: CachesService {
+                fleet: fleet_name,
+                handle: handle.clone(),
+                desk: desk.clone(),
+                clock: clock.clone(),
+            },
             builds: BuildsService {
                 handle: handle.clone(),
                 watchers: watchers.clone(),
@@ -213,6 +221,7 @@ impl Shared {
                 holder: holder.clone(),
                 results: Results { handle: handle.clone(), holder: holder.clone(), clock: clock.clone() },
                 signing: signing.clone(),
+                caches: desk,
                 clock,
                 connection_age_max,
             },
@@ -288,6 +297,7 @@ struct Services {
     fleet: FleetService,
     builds: BuildsService,
     agents: AgentsService,
+    caches: CachesService,
     blobs: BlobsService,
     logs: LogsService,
     keys: KeysService,
@@ -316,6 +326,7 @@ impl Services {
             .add_service(
                 v1::blobs_server::BlobsServer::new(self.blobs).max_decoding_message_size(MESSAGE_LEN_MAX),
             )
+            .add_service(v1::caches_server::CachesServer::new(self.caches))
             .add_service(v1::logs_server::LogsServer::new(self.logs))
             .add_service(v1::keys_server::KeysServer::new(self.keys));
         let serve = server.serve_with_incoming_shutdown(listener.incoming(), stop.clone().cancelled_owned());

@@ -8,6 +8,8 @@
 mod activity;
 mod app;
 mod authorization;
+mod cache_desk;
+mod cache_metrics;
 mod config;
 mod handle;
 mod holder;

@@ -18,7 +18,10 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::handle::{CommandError, Handle};
+use crate::{
+    cache_metrics::CacheMetrics,
+    handle::{CommandError, Handle},
+};
 
 /// The format in which a scrape is answered.
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -35,6 +38,7 @@ pub(crate) struct Metrics {
     tasks_leased: Gauge,
     agents: Gauge,
     journal_index: Gauge,
+    caches: CacheMetrics,
 }
 
 impl Metrics {
@@ -61,6 +65,7 @@ impl Metrics {
         let tasks_leased = gauge("tasks_leased", "Tasks that an agent works on");
         let agents = gauge("agents", "Agents that are attached");
         let journal_index = gauge("journal_index", "The last event decided");
+        let caches = CacheMetrics::register(&mut registry);
         Self {
             registry: Arc::new(Mutex::new(registry)),
             step_seconds,
@@ -71,6 +76,7 @@ impl Metrics {
             tasks_leased,
             agents,
             journal_index,
+            caches,
         }
     }
 
@@ -82,8 +88,9 @@ impl Metrics {
 
     /// All figures in the text format that Prometheus scrapes.
     pub(crate) async fn scrape(&self, handle: &Handle) -> Result<String, CommandError> {
-        let (counts, index) =
-            handle.read(|machine| (machine.counts(), machine.durable().last_index())).await?;
+        let read = handle
+            .read(|machine| (machine.counts(), machine.durable().last_index(), CacheMetrics::read(machine)));
+        let (counts, index, caches) = read.await?;
         let set = |gauge: &Gauge, value: u64| gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
         set(&self.builds_running, counts.builds_running);
         set(&self.tasks_queued, counts.tasks_queued);
@@ -92,7 +99,9 @@ impl Metrics {
         set(&self.agents, counts.agents);
         set(&self.journal_index, index.0);
         let mut text = String::new();
+        // Two scrapes at once must not show each other's half.
         let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        self.caches.set(&caches);
         if encode(&mut text, &registry).is_err() {
             // Writing to a string does not fail; a metric that cannot be encoded must not fail the scrape.
             let _ = writeln!(text, "# the figures could not be encoded");

@@ -86,6 +86,7 @@ impl Prober {
         self.latest.residency.clone_from(&figures.residency);
         self.latest.shard = figures.shard;
         self.latest.sidecars.clone_from(&figures.sidecars);
+        self.latest.cache = figures.cache;
         self.latest.clone()
     }
 }

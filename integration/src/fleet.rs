@@ -211,6 +211,15 @@ impl Fleet {
         Running::start(command).finish(Duration::from_secs(30))
     }
 
+    /// Runs a command with the coordinator's own administrator identity.
+    #[track_caller]
+    pub fn administer(&self, arguments: &[&str]) -> Run {
+        let mut command = self.home.meridian(arguments.iter().copied());
+        command.arg("--state").arg(self.coordinator_state());
+        command.args(["--coordinator", &self.address()]);
+        Running::start(command).finish(Duration::from_secs(120))
+    }
+
     /// Takes a signing key back, with the coordinator's own administrator identity.
     ///
     /// # Panics

@@ -53,6 +53,7 @@ fn a_build_is_one_trace_over_three_processes() {
         trace.iter().filter(|span| span.service == service).map(|span| (span.name.as_str(), span)).collect()
     };
     let steps = spans_of("meridian-agent");
+    assert!(steps["attempt"].attributes.contains_key("cache_lookups"), "{:?}", steps["attempt"]);
     for step in ["attempt", "toolchain", "source", "modules", "compile", "upload", "report"] {
         let span = steps.get(step).unwrap_or_else(|| panic!("no span for {step}: {steps:?}"));
         for field in ["task", "fence", "platform"] {

@@ -9,6 +9,7 @@
 
 pub mod acceptance;
 pub mod agreement;
+pub mod artifact_grant;
 pub mod bundle;
 pub mod cache_grant;
 pub mod document;

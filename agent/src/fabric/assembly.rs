@@ -1,6 +1,6 @@
 //! Puts the agent's part in the shared cache together, and runs what runs beside the builds.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use meridian_cache::{
     disk::CacheStore,
@@ -23,6 +23,7 @@ use super::{
     membership::KnownMembership,
     peers::Peers,
     placed::{Fabric, FabricParts},
+    usage::LineageUsage,
     vouching::FleetVouching,
 };
 use crate::{config::ShardSettings, sidecar::Left};
@@ -56,14 +57,14 @@ pub(crate) struct Assembly {
 
 impl Assembly {
     /// Binds the port for other agents, where one is asked for, and puts the rest together over `store`, whose capacity
-    /// decides how much of a region's cache lies here.
+    /// decides how much of a region's cache lies here. What nobody uses for `max_age` goes.
     ///
     /// # Errors
     /// When the port is taken, or the fleet's authority has no usable key.
     pub(crate) async fn new(
         member: Membership,
         store: Arc<CacheStore>,
-        capacity: ByteCount,
+        (capacity, max_age): (ByteCount, Option<Duration>),
         shard: Option<&ShardSettings>,
         outside: Option<Arc<Outside>>,
     ) -> Result<Self, String> {
@@ -88,9 +89,13 @@ impl Assembly {
         let queue = Queue::open(&store.dir().join("write-back"))
             .map_err(|error| format!("what waits to be brought to other shards: {error}"))?;
         let weight = if address.is_some() { u32::try_from(capacity.0 >> 30).unwrap_or(u32::MAX) } else { 0 };
+        let is_reachable = address.is_some();
         let offer = CacheOffer { address, key: vouching.public(), weight };
         let agent = member.agent.clone();
+        let usage = LineageUsage::open(&store.dir().join("lineages"));
         let fabric = Fabric::new(FabricParts {
+            usage: Arc::new(usage),
+            max_age,
             store: Arc::clone(&store),
             vouching: Arc::clone(&vouching),
             peers: Arc::new(Peers::new(
@@ -100,6 +105,7 @@ impl Assembly {
                 Arc::clone(&membership) as _,
             )),
             agent: member.agent,
+            is_reachable,
             queue: Arc::new(queue),
             outside,
             left: Left::open(&store.dir().join("beside.json")),
@@ -120,6 +126,7 @@ impl Assembly {
         let keyring = Arc::clone(&self.vouching).keep_keyring(coordinator.clone(), stop.clone());
         let current = Arc::clone(&self.membership).keep_current(coordinator, stop.clone());
         let measuring = self.fabric.clone().keep_measured(stop.clone());
+        let tidying = self.fabric.clone().keep_tidy(stop.clone());
         let writing_back = self.fabric.keep_writing_back(stop.clone());
         let serving = async {
             match self.listener {
@@ -130,7 +137,7 @@ impl Assembly {
                 None => stop.cancelled().await,
             }
         };
-        tokio::join!(keyring, current, measuring, writing_back, serving);
+        tokio::join!(keyring, current, measuring, tidying, writing_back, serving);
     }
 }
 

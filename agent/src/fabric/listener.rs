@@ -1,4 +1,4 @@
-//! The port at which other agents ask.
+//! The port at which other agents ask, and members for artifacts.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -8,13 +8,15 @@ use meridian_cache::{
     reapi::Reapi,
     shard::{Membership, ShardService},
 };
-use meridian_proto::v1::shard_server::ShardServer;
+use meridian_proto::v1::{blobs_server::BlobsServer, shard_server::ShardServer};
 use meridian_runtime::{
     identity::LiveIdentity,
     tls::{self, BindError, Listener, PeerIdentity},
 };
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
+
+use super::{artifacts::Artifacts, vouching::FleetVouching};
 
 /// How long answers under way may take once the agent ends.
 const CLOSE_WITHIN: Duration = Duration::from_secs(1);
@@ -52,16 +54,18 @@ impl ShardListener {
     pub(crate) async fn serve(
         self,
         store: Arc<CacheStore>,
-        vouching: Arc<dyn Vouching>,
+        vouching: Arc<FleetVouching>,
         membership: Arc<dyn Membership>,
         reapi: Option<Reapi>,
         stop: CancellationToken,
     ) {
+        let artifacts = Artifacts::new(Arc::clone(&store), Arc::clone(&vouching));
+        let vouching: Arc<dyn Vouching> = vouching;
         let service = ShardService::new(store, vouching, Arc::new(agent_name)).within(membership);
         let service = ShardServer::new(service).max_decoding_message_size(MESSAGE_LEN_MAX);
         let routes = reapi.map_or_else(Routes::default, |reapi| reapi.routes());
         let serving = tls::server()
-            .add_routes(routes.add_service(service))
+            .add_routes(routes.add_service(service).add_service(BlobsServer::new(artifacts)))
             .serve_with_incoming_shutdown(self.listener.incoming(), stop.clone().cancelled_owned());
         let deadline = async {
             stop.cancelled().await;

@@ -1,12 +1,15 @@
 //! The agent's part in the cache that a fleet shares.
 //!
-//! `peers` dials other agents, `membership` notices when they know more of who shares the cache, [`Fabric`] brings what a placed task will ask for and tells what this agent made,
-//! `vouching` signs and checks in the fleet's name, and `listener` answers other agents. The cache
-//! itself, and what travels, is `meridian-cache`'s.
+//! `peers` dials other agents, `membership` notices when they know more of who shares the cache, [`Fabric`] brings what a
+//! placed task will ask for and tells what this agent made, `vouching` signs and checks in the fleet's name, `caretaker`
+//! looks after what lies here, `usage` counts what it was good for, `listener` answers other agents, and `artifacts`
+//! members. The cache itself, and what travels, is `meridian-cache`'s.
 //!
 //! A fabric that is slow, wrong or gone makes builds slower and nothing else: every failure here ends in a log line.
 
+mod artifacts;
 mod assembly;
+mod caretaker;
 mod grants;
 mod homes;
 mod listener;
@@ -15,6 +18,7 @@ mod outside;
 mod peers;
 mod placed;
 mod stock;
+mod usage;
 mod vouching;
 #[cfg(test)]
 mod vouching_tests;

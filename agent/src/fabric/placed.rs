@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -17,12 +18,15 @@ use meridian_cache::{
 use meridian_core::{
     cache::{
         hints::{CacheHints, ManifestHint},
+        lineage::Lineage,
+        lineage_name::LineageName,
         manifest_ref::ManifestRef,
         shards::{ShardMember, Shards},
         sidecar::SidecarManifest,
     },
     digest::Digest,
     id::{AgentId, TaskId},
+    machine::{effect::Work, record::TaskKind},
     quantity::ByteCount,
 };
 use tokio_util::sync::CancellationToken;
@@ -30,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     homes::RegionHomes,
     peers::Peers,
+    usage::LineageUsage,
     vouching::{FleetVouching, wall_now},
 };
 use crate::sidecar::Left;
@@ -38,6 +43,8 @@ use crate::sidecar::Left;
 const MEASURE_EVERY: Duration = Duration::from_secs(60);
 /// How many shards a task may ask for what it has no manifest of: more than at once, for those that do not answer.
 const SHARDS_ASKED_MAX: usize = 8;
+/// The largest artifact that is kept for near members.
+const ARTIFACT_MAX: ByteCount = ByteCount::mib(512);
 /// How many manifests are told to the coordinator as held.
 const RESIDENCY_MAX: usize = 256;
 
@@ -51,12 +58,18 @@ pub(crate) struct FabricParts {
     pub(crate) peers: Arc<Peers>,
     /// Who this is.
     pub(crate) agent: AgentId,
+    /// Whether others can ask here.
+    pub(crate) is_reachable: bool,
     /// What waits to be brought to other shards of the region.
     pub(crate) queue: Arc<Queue>,
     /// What go commands beside this agent left for the next ones.
     pub(crate) left: Left,
     /// The server outside the fleet that keeps what this region builds.
     pub(crate) outside: Option<Arc<Outside>>,
+    /// What the builds of each lineage got.
+    pub(crate) usage: Arc<LineageUsage>,
+    /// How long things stay that nobody uses.
+    pub(crate) max_age: Option<Duration>,
 }
 
 /// What is on its way for one placed task. The prefetch ends when this is dropped.
@@ -69,7 +82,7 @@ pub(crate) struct Placed {
 /// The agent's part in the shared cache. Clones share it.
 #[derive(Clone)]
 pub(crate) struct Fabric {
-    parts: Arc<FabricParts>,
+    pub(super) parts: Arc<FabricParts>,
     placed: Arc<Mutex<HashMap<TaskId, Placed>>>,
 }
 
@@ -84,41 +97,43 @@ impl Fabric {
         if let Some(placed) = self.placed().get(task).filter(|placed| Arc::ptr_eq(&placed.hints, hints)) {
             return placed.clone();
         }
-        let placed = self.bring(hints);
+        let placed = self.begin(hints);
         self.placed().insert(task.clone(), placed.clone());
         placed
     }
 
     /// Begins to bring what something with these hints will ask for. What is brought stays while the answer lives.
-    pub(crate) fn bring(&self, hints: &Arc<CacheHints>) -> Placed {
-        let parts = &self.parts;
-        parts.vouching.grants().take(hints);
+    pub(crate) fn begin(&self, hints: &Arc<CacheHints>) -> Placed {
+        self.parts.vouching.grants().take(hints);
         let prefetch = hints.manifest.as_ref().map(|hint| {
             // Tasks that were placed together have what one of them brings.
-            if let Some(under_way) = self.under_way(hint, hints) {
-                return under_way;
-            }
-            let mut holders = hint.holders.clone();
-            parts.peers.nearest_first(&mut holders, |holder| &holder.agent);
-            let plan = PrefetchPlan {
-                manifest: hint.manifest.digest,
-                scope: hints.scopes.writes.to_string(),
-                holders: holders
-                    .iter()
-                    .filter_map(|holder| parts.peers.holder(&holder.agent, &holder.address))
-                    .collect(),
-                from: 0,
-                is_exact: hint.distance == 0,
-            };
-            let (store, vouching) = (Arc::clone(&parts.store), Arc::clone(&parts.vouching) as _);
-            let outside = parts.outside.as_ref().map(|outside| FromOutside {
-                outside: Arc::clone(outside),
-                manifest_len: Some(hint.manifest.size.0),
-                is_first: !holders.iter().any(|holder| holder.agent.region == parts.agent.region),
-            });
-            Arc::new(Prefetch::begin_with(store, vouching, plan, outside))
+            self.under_way(hint, hints).unwrap_or_else(|| Arc::new(self.bring(hints, hint)))
         });
         Placed { hints: Arc::clone(hints), prefetch }
+    }
+
+    /// Begins to bring what a manifest names, from the nearest of those that hold it.
+    pub(super) fn bring(&self, hints: &CacheHints, hint: &ManifestHint) -> Prefetch {
+        let parts = &self.parts;
+        let mut holders = hint.holders.clone();
+        parts.peers.nearest_first(&mut holders, |holder| &holder.agent);
+        let plan = PrefetchPlan {
+            manifest: hint.manifest.digest,
+            scope: hints.scopes.writes.to_string(),
+            holders: holders
+                .iter()
+                .filter_map(|holder| parts.peers.holder(&holder.agent, &holder.address))
+                .collect(),
+            from: 0,
+            is_exact: hint.distance == 0,
+        };
+        let (store, vouching) = (Arc::clone(&parts.store), Arc::clone(&parts.vouching) as _);
+        let outside = parts.outside.as_ref().map(|outside| FromOutside {
+            outside: Arc::clone(outside),
+            manifest_len: Some(hint.manifest.size.0),
+            is_first: !holders.iter().any(|holder| holder.agent.region == parts.agent.region),
+        });
+        Prefetch::begin_with(store, vouching, plan, outside)
     }
 
     /// The prefetch of the same manifest that was begun for another task.
@@ -192,6 +207,16 @@ impl Fabric {
             self.parts.queue.push(signed.digest);
         }
         Some(manifest)
+    }
+
+    /// Keeps artifacts where whoever the coordinator sends can have them, if anybody can reach this agent. Blocks.
+    pub(crate) fn hand_out(&self, files: Vec<(PathBuf, Digest, ByteCount)>) {
+        let files = files.into_iter().filter(|(_, _, size)| *size <= ARTIFACT_MAX);
+        for (path, digest, size) in files.filter(|_| self.parts.is_reachable) {
+            if let Err(error) = self.parts.store.take_in(&path, &digest, size.0) {
+                tracing::debug!(%error, "an artifact is not kept here: the coordinator has it");
+            }
+        }
     }
 
     /// The cache on this disk.
@@ -282,6 +307,14 @@ impl Placed {
     /// Whose entries the task reads, and where it writes.
     pub(crate) fn hints(&self) -> &CacheHints {
         &self.hints
+    }
+
+    /// The lineage of a task that writes where it was told, and what it is to people.
+    pub(crate) fn lineage(&self, work: &Work) -> Option<(Lineage, LineageName)> {
+        let TaskKind::Compile(platform) = &work.kind else { return None };
+        let (project, spec) = (&work.task.build.project, &work.spec);
+        let lineage = Lineage::of(&self.hints.scopes.writes, project, spec, platform);
+        Some((lineage, LineageName::of(project, spec, platform)))
     }
 }
 

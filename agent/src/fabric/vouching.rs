@@ -25,6 +25,7 @@ use meridian_core::{
 };
 use meridian_proto::v1::{KeyringRequest, keys_client::KeysClient};
 use meridian_trust::{
+    artifact_grant::ArtifactGrant,
     cache_grant::CacheGrant,
     dsse::Envelope,
     keyring::{Keyring, Root},
@@ -94,6 +95,11 @@ impl FleetVouching {
     /// The grants that came with offers.
     pub(crate) const fn grants(&self) -> &Grants {
         &self.grants
+    }
+
+    /// Whether the fleet's keyring is known, without which nobody's word counts here.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.known().keyring.is_some()
     }
 
     /// Takes in who shares the cache, and whose word counts no more; whether it was newer.
@@ -198,6 +204,22 @@ impl FleetVouching {
             return Err(VouchingError(format!("agent {} counts no more in this fleet", grant.agent)));
         }
         Ok(grant)
+    }
+
+    /// What the caller with this identity may fetch, by the coordinator's word that it shows.
+    pub(super) fn artifacts_for(&self, grant: &[u8], caller: &str) -> Result<ArtifactGrant, VouchingError> {
+        let refused = |error: &dyn std::fmt::Display| VouchingError(error.to_string());
+        let envelope = Envelope::parse(grant).map_err(|error| refused(&error))?;
+        let known = self.known();
+        let opened =
+            known.keyring.as_ref().map(|keyring| ArtifactGrant::open(&envelope, keyring, caller, wall_now()));
+        if !matches!(opened, Some(Ok(_))) {
+            // It may be under a key that was certified since.
+            self.keyring_wanted.notify_one();
+        }
+        let opened =
+            opened.ok_or_else(|| VouchingError("the fleet's keyring is not known yet".to_owned()))?;
+        opened.map_err(|error| refused(&error))
     }
 
     /// The grant that a caller shows, which must be the caller's own.

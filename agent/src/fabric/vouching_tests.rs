@@ -16,6 +16,7 @@ use meridian_core::{
     time::Wall,
 };
 use meridian_trust::{
+    artifact_grant::ArtifactGrant,
     cache_grant::{CacheGrant, ScopeText},
     holder::Holder,
     keyring::{Entry, Grade, KeyUse, Keyring, Root},
@@ -98,6 +99,26 @@ fn judged(writer: &FleetVouching, reader: &FleetVouching, scope: &str) -> Result
 fn refused(verdict: Result<(), impl std::fmt::Display>, part: &str) {
     let error = verdict.expect_err("it must not count").to_string();
     assert!(error.contains(part), "{error}");
+}
+
+#[test]
+fn artifacts_are_for_whom_the_coordinator_names_and_a_keyring_must_be_known() {
+    let coordinator = Coordinator::new();
+    let holder = coordinator.agent("eu/a", "acme/trusted");
+    let [ann, bob] = ["ann", "bob"].map(|name| format!("spiffe://acme/team/web/member/{name}"));
+    let (fleet, artifact) = (FleetName::new("acme").unwrap(), Digest::of(b"artifact"));
+    let grant = ArtifactGrant::new(fleet, ann.parse().unwrap(), vec![artifact], wall_now());
+    let shown = grant.sign(&coordinator.orders).unwrap().to_json();
+    let opened = |of: &FleetVouching, shown: &[u8], caller: &str| {
+        of.artifacts_for(shown, caller).map(|grant| assert!(grant.names(&artifact)))
+    };
+    opened(&holder, &shown, &ann).unwrap();
+    refused(opened(&holder, &shown, &bob), "is for spiffe://acme/team/web/member/ann");
+    refused(opened(&holder, &grant.sign(&Coordinator::new().orders).unwrap().to_json(), &ann), "");
+    refused(opened(&holder, b"nonsense", &ann), "");
+    let root = Root::new(coordinator.root.public().clone(), None).unwrap();
+    let new = FleetVouching::new(root, "eu/b".parse().unwrap()).unwrap();
+    refused(opened(&new, &shown, &ann), "not known yet");
 }
 
 #[test]

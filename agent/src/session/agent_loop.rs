@@ -33,6 +33,7 @@ use tracing::Instrument as _;
 
 use super::{
     announcements::Announcements,
+    cache_questions::CacheQuestions,
     cache_view::CacheView,
     drain::Drain,
     link::Backoff,
@@ -94,6 +95,7 @@ pub(crate) struct AgentLoop {
     /// What runs used of the cache, from the worker.
     made: mpsc::Receiver<MadeManifest>,
     announcements: Announcements,
+    questions: CacheQuestions,
     link: LinkState,
     backoff: Backoff,
     /// The newest term heard of; orders of an older one are refused.
@@ -118,6 +120,7 @@ impl AgentLoop {
         Self {
             slots: Slots::new(config.offer.slots),
             config,
+            questions: CacheQuestions::new(Arc::clone(&worker)),
             worker,
             clock,
             attempts: BTreeMap::new(),
@@ -161,6 +164,7 @@ impl AgentLoop {
                 Some(made) = self.made.recv() => if let Some(made) = self.announcements.made(made) {
                     self.announce(made);
                 },
+                answer = self.questions.next() => self.say(&AgentSaid::CacheAnswer(Box::new(answer))),
                 () = clock_deadline(&self.clock, deadline) => self.tick(),
                 () = sleep_until(renew_at) => {
                     self.renew();
@@ -211,6 +215,7 @@ impl AgentLoop {
                 let now_us = wall_us();
                 self.say(&AgentSaid::Echo { number, received_wall_us: now_us, sent_wall_us: wall_us() });
             }
+            Heard::Said(CoordinatorSaid::CacheQuestion(question)) => self.questions.take(*question),
             Heard::Said(CoordinatorSaid::Order { epoch, order, .. }) => {
                 if epoch < self.epoch {
                     tracing::warn!(%epoch, newest = %self.epoch, "an order of an older leader is refused");
@@ -428,6 +433,7 @@ impl AgentLoop {
             residency: figures.residency,
             shard: figures.shard,
             sidecars: figures.sidecars,
+            cache: Some(figures.cache),
         }));
     }
 

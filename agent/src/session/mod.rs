@@ -7,10 +7,12 @@
 mod agent_loop;
 mod announcements;
 mod attempt_log;
+mod cache_questions;
 mod cache_view;
 mod drain;
 mod link;
 mod link_state;
+mod masking;
 mod signing;
 mod slots;
 mod worker;

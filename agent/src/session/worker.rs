@@ -12,15 +12,12 @@ use meridian_cache::{
 };
 use meridian_core::{
     build::{Artifact, Source},
-    cache::{
-        hints::CacheHints, lineage::Lineage, manifest_ref::ManifestRef, shards::Shards,
-        sidecar::SidecarManifest,
-    },
+    cache::{hints::CacheHints, manifest_ref::ManifestRef, shards::Shards, sidecar::SidecarManifest},
     digest::Digest,
     id::{Fence, TaskId},
     machine::{
         effect::Work,
-        input::{Failure, FailureKind, Outcome, Phase, Progress, ShardFigures},
+        input::{CacheFigures, Failure, FailureKind, Outcome, Phase, Progress, ShardFigures},
         record::TaskKind,
     },
     quantity::ByteCount,
@@ -38,6 +35,7 @@ use tracing::Instrument as _;
 
 use super::{
     attempt_log::AttemptLog,
+    masking::{masked, masked_progress},
     signing::{Signed, Signing, wall_ms},
 };
 use crate::{
@@ -45,7 +43,7 @@ use crate::{
     gobuild::{BuildRequest, BuiltFile, BuiltTask, CacheAccess, GoBuilder, ProgressSink, Run, SourceRef},
     redaction::Redaction,
     source::{SourceError, SourceTree, lay_out},
-    spans::step_span,
+    spans::{cache_used, step_span},
     toolchain::ToolchainRef,
     transfer::{Access, BlobContent, BlobUpload, Downloader, TransferConfig, TransferError, Uploader},
 };
@@ -101,6 +99,7 @@ pub(crate) struct Figures {
     pub(crate) residency: Vec<Digest>,
     pub(crate) shard: Option<ShardFigures>,
     pub(crate) sidecars: Vec<SidecarManifest>,
+    pub(crate) cache: CacheFigures,
     pub(crate) disk_free: Option<ByteCount>,
     pub(crate) cache_hits: u64,
     pub(crate) cache_lookups: u64,
@@ -140,8 +139,25 @@ impl Worker {
                 .shard_capacity
                 .map(|capacity| ShardFigures { held: self.parts.fabric.held(), capacity }),
             sidecars: self.parts.fabric.left_and_held(),
+            cache: self.parts.fabric.figures(&cache),
             cache_hits: cache.hits,
             cache_lookups: cache.gets,
+        }
+    }
+
+    /// This agent's part in the cache that the fleet shares.
+    pub(crate) const fn fabric(&self) -> &Fabric {
+        &self.parts.fabric
+    }
+
+    /// What builds here asked, and what they got.
+    pub(crate) fn cache_use(&self) -> v1::CacheUse {
+        let figures = self.parts.cache.figures();
+        v1::CacheUse {
+            lookups: figures.gets,
+            hits: figures.hits,
+            hit_bytes: figures.hit_bytes,
+            put_bytes: figures.put_bytes,
         }
     }
 
@@ -254,6 +270,10 @@ impl Steps<'_> {
                 task = %self.work.task, gets = figures.gets, hits = figures.hits, brought = brought.bodies,
                 wire_bytes = brought.wire_bytes, waited_ms = brought.waited.as_millis(), "build cache"
             );
+            cache_used(&figures, &brought);
+            if let Some((lineage, name)) = placed.as_ref().and_then(|placed| placed.lineage(self.work)) {
+                parts.fabric.note_use(lineage.exact, &name, &figures, brought.body_bytes);
+            }
         }
         let built = built?;
         let span = step_span(Phase::Upload, self.work, self.fence);
@@ -279,10 +299,8 @@ impl Steps<'_> {
 
     /// Tells others what this build used, after it and beside whatever comes next.
     fn publish(&self, placed: Placed, toolchain: Digest, cache: OpenCache) {
-        let TaskKind::Compile(platform) = &self.work.kind else { return };
+        let Some((lineage, _)) = placed.lineage(self.work) else { return };
         let task = self.work.task.clone();
-        let lineage =
-            Lineage::of(&placed.hints().scopes.writes, &task.build.project, &self.work.spec, platform);
         let (fabric, made, fence) =
             (self.worker.parts.fabric.clone(), self.worker.parts.made.clone(), self.fence);
         tokio::task::spawn_blocking(move || {
@@ -402,6 +420,17 @@ impl Steps<'_> {
     }
 
     /// Sends the artifacts, and after each the documents that belong to it.
+    /// Keeps the artifacts among these where near members can have them.
+    async fn hand_out(&self, uploads: &[BlobUpload]) {
+        let files = uploads.iter().filter_map(|upload| match &upload.content {
+            BlobContent::File(path) => Some((path.clone(), upload.digest, upload.size)),
+            BlobContent::Bytes(_) => None,
+        });
+        let (fabric, files) = (self.worker.parts.fabric.clone(), files.collect());
+        // A panic there has been told; then the coordinator alone has them.
+        let _ = tokio::task::spawn_blocking(move || fabric.hand_out(files)).await;
+    }
+
     async fn upload(&self, files: &[BuiltFile], signed: Vec<Signed>) -> Result<Vec<Artifact>, Failure> {
         let mut uploads = Vec::with_capacity(files.len() * 3);
         for (file, signed) in files.iter().zip(&signed) {
@@ -428,7 +457,9 @@ impl Steps<'_> {
         progress(ByteCount(0));
         let uploader =
             Uploader::new(self.worker.parts.bulk.clone(), self.access(), TransferConfig::default());
-        let receipts = self.run.cancel.run_until_cancelled(uploader.put(&uploads, progress)).await;
+        let putting = self.run.cancel.run_until_cancelled(uploader.put(&uploads, progress));
+        // Whoever asks for them here asks as soon as they are known to be accepted.
+        let (receipts, ()) = tokio::join!(putting, self.hand_out(&uploads));
         let receipts = receipts.ok_or_else(stopped)?.map_err(|error| transfer("artifact", &error))?;
         let mut receipts = receipts.into_iter();
         let mut artifacts = Vec::with_capacity(files.len());
@@ -456,26 +487,6 @@ impl Steps<'_> {
     }
 }
 
-/// Hears the same without secrets in what it says.
-fn masked_progress(progress: Box<ProgressSink<'static>>, redaction: Redaction) -> Box<ProgressSink<'static>> {
-    Box::new(move |said: Progress| {
-        // Most of it says nothing.
-        let detail = if said.detail.is_empty() { said.detail } else { redaction.text(&said.detail) };
-        progress(Progress { detail, ..said });
-    })
-}
-
-/// The outcome without secrets in what it says of a failure.
-fn masked(outcome: Outcome, redaction: &Redaction) -> Outcome {
-    match outcome {
-        Outcome::Failed { failure, log } => {
-            let (message, hint) = (redaction.text(&failure.message), redaction.text(&failure.hint));
-            Outcome::Failed { failure: Failure { message, hint, ..failure }, log }
-        }
-        well => well,
-    }
-}
-
 fn stopped() -> Failure {
     Failure { kind: FailureKind::Lost, message: "the attempt was stopped".to_owned(), hint: String::new() }
 }
@@ -490,39 +501,4 @@ fn transfer(what: &str, error: &TransferError) -> Failure {
         _ => FailureKind::Infrastructure,
     };
     Failure { kind, message: format!("the {what} could not be moved: {error}"), hint: String::new() }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_failure_is_reported_without_the_password_that_a_tool_quotes() {
-        let failure = Failure {
-            kind: FailureKind::Modules,
-            message: "reading https://ci:hunter2@git.example/lib: 403 Forbidden".to_owned(),
-            hint: "try git ls-remote https://ci:hunter2@git.example/lib".to_owned(),
-        };
-        let Outcome::Failed { failure, .. } =
-            masked(Outcome::Failed { failure, log: Vec::new() }, &Redaction::default())
-        else {
-            panic!("the outcome is another")
-        };
-        assert_eq!(failure.message, "reading https://ci:***@git.example/lib: 403 Forbidden");
-        assert_eq!(failure.hint, "try git ls-remote https://ci:***@git.example/lib");
-    }
-
-    #[test]
-    fn progress_is_told_without_the_secret_in_its_detail() {
-        let (heard, said) = std::sync::mpsc::channel();
-        let secret = crate::redaction::Secret::new("S", b"s3cret-name").unwrap();
-        let sink = masked_progress(
-            Box::new(move |progress: Progress| heard.send(progress.detail).unwrap()),
-            Redaction::new(&[secret]).unwrap(),
-        );
-        for detail in ["", "compiling example.test/s3cret-name/cmd"] {
-            sink(Progress { phase: Phase::Compile, done: 1, total: 2, detail: detail.to_owned() });
-        }
-        assert_eq!(said.try_iter().collect::<Vec<_>>(), ["", "compiling example.test/***/cmd"]);
-    }
 }

@@ -117,7 +117,7 @@ impl Runs {
         let ask = SidecarAsk { project: project.clone(), lineage, wants_trusted };
         let told = self.with_own(self.standing.ask(&ask).await?, &ask);
         let distance = told.hints.manifest.as_ref().map(|hint| hint.distance);
-        let placed = self.fabric.bring(&Arc::new(told.hints));
+        let placed = self.fabric.begin(&Arc::new(told.hints));
         let supply = Arc::new(self.fabric.supply(&placed, toolchain));
         let view = self.views.of_user(uid).map_err(|error| format!("there is no place for it: {error}"))?;
         let scopes = &placed.hints().scopes;

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, io};
 
+use bytes::Bytes;
 use meridian_core::digest::Digest;
 use meridian_proto::{
     limits::DIGESTS_MAX,
@@ -28,6 +29,7 @@ pub struct Downloader {
     access: Access,
     config: TransferConfig,
     partials: PartialBlobs,
+    grant: Bytes,
 }
 
 impl Downloader {
@@ -35,7 +37,14 @@ impl Downloader {
     /// `partials`. The caller pins what it asks for; what is not pinned may be evicted again at once.
     #[must_use]
     pub fn new(channel: Channel, access: Access, config: TransferConfig, partials: PartialBlobs) -> Self {
-        Self { client: BlobsClient::new(traced(channel)), access, config, partials }
+        let client = BlobsClient::new(traced(channel));
+        Self { client, access, config, partials, grant: Bytes::new() }
+    }
+
+    /// The same for a channel to an agent, which wants to see `grant`: the word of `Builds.Holders`.
+    #[must_use]
+    pub fn showing(self, grant: Bytes) -> Self {
+        Self { grant, ..self }
     }
 
     /// Makes sure that all of `digests` are here, and fetches those that are not. Verified on arrival.
@@ -109,6 +118,7 @@ impl Downloader {
             scope: self.access.scope(),
             digests: wire(digests),
             directories,
+            grant: self.grant.clone(),
         };
         let mut client = self.client.clone();
         let mut stream = match bounded(&self.config, client.download(request)).await {

@@ -22,11 +22,15 @@ use std::{
 use meridian_core::digest::{Digest, DigestHasher};
 use meridian_store::blob::hash_file;
 
+use super::used::USED_GRAIN;
+
+mod care;
+
+use care::Gone;
+pub(crate) use care::prefix;
+
 /// How far eviction goes below the capacity, so that it does not run at every put.
 const EVICT_TO_PERCENT: u64 = 90;
-
-/// A file's modification time says when its body was last used, no finer than this.
-const USED_GRAIN: Duration = Duration::from_secs(3600);
 
 /// What `stat` says about a file that was found good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +69,7 @@ pub(crate) struct Bodies {
     capacity: u64,
     next_incoming: AtomicU64,
     table: Mutex<Table>,
+    gone: Gone,
 }
 
 impl Bodies {
@@ -85,6 +90,7 @@ impl Bodies {
             capacity,
             next_incoming: AtomicU64::new(0),
             table: Mutex::default(),
+            gone: Gone::default(),
         };
         bodies.take_stock()?;
         Ok(bodies)
@@ -106,6 +112,11 @@ impl Bodies {
         self.table().known.contains_key(digest)
     }
 
+    /// How long a body is that is here. It may turn out to be damaged.
+    pub(crate) fn size(&self, digest: &Digest) -> Option<u64> {
+        self.table().known.get(digest).map(|known| known.size)
+    }
+
     /// The digests of all bodies; nothing when they are more than `max`.
     pub(crate) fn names(&self, max: usize) -> Option<Vec<Digest>> {
         let table = self.table();
@@ -117,7 +128,10 @@ impl Bodies {
     pub(crate) fn pin(&self, digest: &Digest, size: u64) -> Option<Body> {
         let path = self.path(digest);
         let Ok(found) = fs::metadata(&path) else {
-            self.forget(digest);
+            // Of most it was never said that they are here.
+            if self.forget(digest) {
+                self.gone.missed();
+            }
             return None;
         };
         if found.len() != size {
@@ -191,10 +205,14 @@ impl Bodies {
             if table.total <= goal {
                 break;
             }
+            let before = table.total;
             match fs::remove_file(self.path(&digest)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => table.remove(&digest),
+                _ => {
+                    table.remove(&digest);
+                }
             }
+            self.gone.evicted(before - table.total);
         }
         if table.total.saturating_add(size) > self.capacity {
             return Err(io::ErrorKind::StorageFull.into());
@@ -219,8 +237,9 @@ impl Bodies {
         Ok(())
     }
 
-    fn forget(&self, digest: &Digest) {
-        self.table().remove(digest);
+    /// Whether it was known.
+    fn forget(&self, digest: &Digest) -> bool {
+        self.table().remove(digest)
     }
 
     fn discard(&self, digest: &Digest, path: &Path) {
@@ -228,6 +247,7 @@ impl Bodies {
         // When it cannot be removed it is still never handed out: it is hashed again before each answer.
         let _ = fs::remove_file(path);
         self.forget(digest);
+        self.gone.damaged();
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -244,10 +264,10 @@ impl Table {
         }
     }
 
-    fn remove(&mut self, digest: &Digest) {
-        if let Some(old) = self.known.remove(digest) {
-            self.total -= old.size;
-        }
+    fn remove(&mut self, digest: &Digest) -> bool {
+        let old = self.known.remove(digest);
+        self.total -= old.map_or(0, |old| old.size);
+        old.is_some()
     }
 }
 
@@ -292,6 +312,14 @@ impl Drop for Incoming<'_> {
     fn drop(&mut self) {
         // After a publish there is nothing of this name any more.
         let _ = fs::remove_file(&self.path);
+    }
+}
+
+impl Stamp {
+    /// When the file says that its body was last used.
+    fn modified(self) -> SystemTime {
+        u64::try_from(self.modified_ns)
+            .map_or(SystemTime::UNIX_EPOCH, |ns| SystemTime::UNIX_EPOCH + Duration::from_nanos(ns))
     }
 }
 

@@ -2,24 +2,29 @@
 
 use std::{
     fs::{self, File, TryLockError},
-    io,
+    io::{self, Read as _},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use meridian_core::quantity::ByteCount;
+use meridian_core::{digest::Digest, quantity::ByteCount};
 use meridian_store::file_lock::lock_soon;
 
 use super::{
     bodies::Bodies,
     error::CacheError,
     index::{Index, Key},
+    tally::Tally,
 };
 use crate::{
     entry::{ActionId, Entry, Namespace},
     frames::{FrameShelf, prepare},
     manifest::{Library, SignedManifest},
 };
+
+mod upkeep;
+
+pub use upkeep::{Checked, Evicted, Eviction, StoreFigures};
 
 /// The longest path of a body that fits an answer to cmd/go.
 const DIR_LEN_MAX: usize = 3500;
@@ -34,6 +39,7 @@ pub struct CacheStore {
     index: Mutex<Index>,
     frames: FrameShelf,
     library: Library,
+    tally: Tally,
     /// Held for the store's life, so that no second process writes here.
     _lock: File,
 }
@@ -57,9 +63,11 @@ impl CacheStore {
             Err(TryLockError::WouldBlock) => return Err(CacheError::InUse { dir }),
             Err(TryLockError::Error(source)) => return Err(CacheError::io("lock", &lock_path)(source)),
         }
-        // What an earlier release left had no code of this agent's.
-        let _ = fs::remove_file(dir.join("index"));
-        let index_path = dir.join("index-2");
+        // What an earlier release left had no code of this agent's, or said nothing of when it was used.
+        for older in ["index", "index-2", "index-2.key"] {
+            let _ = fs::remove_file(dir.join(older));
+        }
+        let index_path = dir.join("index-3");
         let index = Index::open(&index_path).map_err(CacheError::io("read the index", &index_path))?;
         let bodies_dir = dir.join("bodies");
         let bodies = Bodies::open(&bodies_dir, capacity.0).map_err(CacheError::io("open", &bodies_dir))?;
@@ -68,7 +76,11 @@ impl CacheStore {
             .map_err(CacheError::io("open", &frames_dir))?;
         let library_dir = dir.join("manifests");
         let library = Library::open(&library_dir).map_err(CacheError::io("open", &library_dir))?;
-        Ok(Arc::new(Self { dir, bodies, index: Mutex::new(index), frames, library, _lock: lock }))
+        let (index, tally) = (Mutex::new(index), Tally::default());
+        let store = Self { dir, bodies, index, frames, library, tally, _lock: lock };
+        // Bodies may have gone since the manifests were kept.
+        store.recheck();
+        Ok(Arc::new(store))
     }
 
     /// Where it is.
@@ -99,10 +111,35 @@ impl CacheStore {
         prepare(self, signed).map_err(io::Error::other)
     }
 
+    /// Takes a copy of the file at `path` in as a body, if it is not here yet. Blocks.
+    ///
+    /// # Errors
+    /// When there is no room for it, the file is not `output`, or the disk refuses.
+    pub fn take_in(&self, path: &Path, output: &Digest, size: u64) -> io::Result<()> {
+        if self.bodies.pin(output, size).is_none() {
+            let mut incoming = self.bodies.incoming(size)?;
+            let mut source = File::open(path)?.take(size.saturating_add(1));
+            let mut piece = vec![0; 128 << 10];
+            loop {
+                match source.read(&mut piece)? {
+                    0 => break,
+                    len => incoming.write(&piece[..len])?,
+                }
+            }
+            incoming.publish(output)?;
+        }
+        self.bodies.unpin(output);
+        Ok(())
+    }
+
     /// How many bytes of compressed frames are held.
     #[must_use]
     pub fn frames_held(&self) -> ByteCount {
         ByteCount(self.frames.total())
+    }
+
+    pub(crate) const fn tally(&self) -> &Tally {
+        &self.tally
     }
 
     pub(crate) const fn bodies(&self) -> &Bodies {

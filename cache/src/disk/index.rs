@@ -7,11 +7,13 @@
 //! The log does not say that a body is there: that is looked up when it is asked for.
 
 use std::{
+    cell::Cell,
     collections::HashMap,
     fs::{self, File, OpenOptions},
     io::{self, BufReader, BufWriter, Read, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
+    time::{Duration, SystemTime},
 };
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -34,20 +36,45 @@ impl Key {
     }
 }
 
-/// Key, output, size, time, and the first sixteen bytes of their HMAC-SHA256.
-const RECORD_LEN: usize = 32 + 32 + 8 + 8 + CODE_LEN;
+/// Key, output, size, time, the day of the last use, and the first sixteen bytes of their HMAC-SHA256.
+const RECORD_LEN: usize = 32 + 32 + 8 + 8 + 4 + CODE_LEN;
 const CHECKED_LEN: usize = RECORD_LEN - CODE_LEN;
 const CODE_LEN: usize = 16;
 
 /// Beyond this many actions the older half is forgotten; it bounds memory at some 100 bytes an action.
 const ENTRIES_MAX: usize = 1 << 19;
 
+/// A day since 1970: as finely as the last use of an action is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Day(u32);
+
+impl Day {
+    const LEN: Duration = Duration::from_secs(24 * 3600);
+
+    /// The day of a moment.
+    pub(super) fn of(at: SystemTime) -> Self {
+        let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Self(u32::try_from(since.as_secs() / Self::LEN.as_secs()).unwrap_or(u32::MAX))
+    }
+
+    fn today() -> Self {
+        Self::of(SystemTime::now())
+    }
+}
+
+struct Known {
+    entry: Entry,
+    used: Cell<Day>,
+    /// As the log has it.
+    saved: Day,
+}
+
 pub(super) struct Index {
     path: PathBuf,
     secret: Secret,
     log: File,
     records: usize,
-    entries: HashMap<Key, Entry>,
+    entries: HashMap<Key, Known>,
 }
 
 impl Index {
@@ -66,8 +93,8 @@ impl Index {
                 for _ in 0..len / RECORD_LEN as u64 {
                     input.read_exact(&mut record)?;
                     records += 1;
-                    if let Some((key, entry)) = secret.decode(&record) {
-                        entries.insert(key, entry);
+                    if let Some((key, entry, saved)) = secret.decode(&record) {
+                        entries.insert(key, Known { entry, used: Cell::new(saved), saved });
                     }
                 }
             }
@@ -84,16 +111,67 @@ impl Index {
     }
 
     pub(super) fn get(&self, key: &Key) -> Option<Entry> {
-        self.entries.get(key).copied()
+        let known = self.entries.get(key)?;
+        known.used.set(Day::today());
+        Some(known.entry)
+    }
+
+    /// How many actions are known.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Forgets actions that were last used before `oldest`, or whose body `is_here` denies, and notes the uses of the
+    /// rest. Says how many are forgotten.
+    pub(super) fn sweep(
+        &mut self,
+        oldest: Option<Day>,
+        is_here: impl Fn(&Entry) -> bool,
+    ) -> io::Result<usize> {
+        let before = self.entries.len();
+        self.entries.retain(|_, known| {
+            oldest.is_none_or(|oldest| known.used.get() >= oldest) && is_here(&known.entry)
+        });
+        let gone = before - self.entries.len();
+        if gone > 0 || self.entries.values().any(|known| known.used.get() != known.saved) {
+            self.compact()?;
+        }
+        Ok(gone)
+    }
+
+    /// Reads the log again and says how many records it has, and how many of them are not of this agent's making any
+    /// more. Those are dropped from it.
+    pub(super) fn verify(&mut self) -> io::Result<(usize, usize)> {
+        let mut input = BufReader::with_capacity(256 << 10, File::open(&self.path)?);
+        let mut record = [0; RECORD_LEN];
+        let mut damaged = 0;
+        for _ in 0..self.records {
+            match input.read_exact(&mut record) {
+                Ok(()) if self.secret.decode(&record).is_some() => {}
+                Ok(()) => damaged += 1,
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => damaged += 1,
+                Err(error) => return Err(error),
+            }
+        }
+        let records = self.records;
+        if damaged > 0 {
+            self.compact()?;
+        }
+        Ok((records, damaged))
     }
 
     /// Remembers `entry`. After an error the entry is known to this process only, or not at all.
     pub(super) fn put(&mut self, key: Key, entry: Entry) -> io::Result<()> {
-        let known = self.entries.insert(key, entry);
-        if known.is_some_and(|known| known.output == entry.output) {
+        let today = Day::today();
+        let fresh = Known { entry, used: Cell::new(today), saved: today };
+        let known = self.entries.insert(key, fresh);
+        if let Some(known) = known.filter(|known| known.entry.output == entry.output) {
+            if let Some(fresh) = self.entries.get_mut(&key) {
+                fresh.saved = known.saved;
+            }
             return Ok(());
         }
-        let record = self.secret.encode(&key, &entry);
+        let record = self.secret.encode(&key, &entry, today);
         let wrote = self.log.write(&record)?;
         if wrote != RECORD_LEN {
             // A short write (a full disk) would shift what follows. Cutting back needs no space.
@@ -118,21 +196,24 @@ impl Index {
     }
 
     fn forget_older_half(&mut self) {
-        let mut times: Vec<u64> = self.entries.values().map(|entry| entry.time_ns).collect();
+        let mut times: Vec<u64> = self.entries.values().map(|known| known.entry.time_ns).collect();
         let middle = times.len() / 2;
         let (_, middle, _) = times.select_nth_unstable(middle);
         let middle = *middle;
-        self.entries.retain(|_, entry| entry.time_ns > middle);
+        self.entries.retain(|_, known| known.entry.time_ns > middle);
     }
 
     fn compact(&mut self) -> io::Result<()> {
         let fresh = self.path.with_extension("new");
         let mut output = BufWriter::new(File::create(&fresh)?);
-        for (key, entry) in &self.entries {
-            output.write_all(&self.secret.encode(key, entry))?;
+        for (key, known) in &self.entries {
+            output.write_all(&self.secret.encode(key, &known.entry, known.used.get()))?;
         }
         output.into_inner().map_err(io::IntoInnerError::into_error)?;
         fs::rename(&fresh, &self.path)?;
+        for known in self.entries.values_mut() {
+            known.saved = known.used.get();
+        }
         self.log = OpenOptions::new().append(true).open(&self.path)?;
         self.records = self.entries.len();
         Ok(())
@@ -162,24 +243,26 @@ impl Secret {
         Ok(Self(Hmac::new(&secret.into())))
     }
 
-    fn encode(&self, key: &Key, entry: &Entry) -> [u8; RECORD_LEN] {
+    fn encode(&self, key: &Key, entry: &Entry, used: Day) -> [u8; RECORD_LEN] {
         let mut record = [0; RECORD_LEN];
         record[..32].copy_from_slice(&key.0);
         record[32..64].copy_from_slice(entry.output.as_bytes());
         record[64..72].copy_from_slice(&entry.size.to_be_bytes());
         record[72..80].copy_from_slice(&entry.time_ns.to_be_bytes());
+        record[80..84].copy_from_slice(&used.0.to_be_bytes());
         let code = self.code(&record[..CHECKED_LEN]).finalize().into_bytes();
         record[CHECKED_LEN..].copy_from_slice(&code[..CODE_LEN]);
         record
     }
 
-    fn decode(&self, record: &[u8; RECORD_LEN]) -> Option<(Key, Entry)> {
+    fn decode(&self, record: &[u8; RECORD_LEN]) -> Option<(Key, Entry, Day)> {
         self.code(&record[..CHECKED_LEN]).verify_truncated_left(&record[CHECKED_LEN..]).ok()?;
         let key = Key(record[..32].try_into().ok()?);
         let output = Digest::from_slice(&record[32..64]).ok()?;
         let size = u64::from_be_bytes(record[64..72].try_into().ok()?);
         let time_ns = u64::from_be_bytes(record[72..80].try_into().ok()?);
-        Some((key, Entry { output, size, time_ns }))
+        let used = Day(u32::from_be_bytes(record[80..84].try_into().ok()?));
+        Some((key, Entry { output, size, time_ns }, used))
     }
 
     fn code(&self, bytes: &[u8]) -> Hmac<Sha256> {
@@ -252,6 +335,43 @@ mod tests {
         filled(&path, 4);
         fs::remove_file(path.with_extension("key")).unwrap();
         assert_eq!(Index::open(&path).unwrap().get(&key(1)), None);
+    }
+
+    #[test]
+    fn an_action_is_kept_for_as_long_as_it_is_used_and_its_body_is_here() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let mut index = Index::open(&path).unwrap();
+        let days_ago = |days: u32| Day(Day::today().0 - days);
+        for n in 0..4 {
+            index.put(key(n), entry(n)).unwrap();
+            index.entries[&key(n)].used.set(days_ago(40));
+        }
+        assert_eq!(index.sweep(None, |_| true).unwrap(), 0);
+        // Over a restart the day is known, and a use is one of today.
+        let mut index = Index::open(&path).unwrap();
+        assert_eq!(index.entries[&key(0)].used.get(), days_ago(40));
+        index.get(&key(0)).unwrap();
+        index.get(&key(1)).unwrap();
+        let is_here = |entry: &Entry| entry.size != 1;
+        assert_eq!(index.sweep(Some(days_ago(30)), is_here).unwrap(), 3);
+        let index = Index::open(&path).unwrap();
+        assert_eq!((index.len(), index.get(&key(0))), (1, Some(entry(0))));
+        assert_eq!(index.entries[&key(0)].saved, Day::today());
+    }
+
+    #[test]
+    fn a_verification_tells_of_records_that_were_changed_and_drops_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        filled(&path, 4);
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[RECORD_LEN + 40] ^= 1;
+        fs::write(&path, &bytes).unwrap();
+        let mut index = Index::open(&path).unwrap();
+        assert_eq!(index.verify().unwrap(), (4, 1));
+        assert_eq!(index.verify().unwrap(), (3, 0));
+        assert_eq!(index.get(&key(3)), Some(entry(3)));
     }
 
     proptest! {

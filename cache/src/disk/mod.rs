@@ -8,10 +8,16 @@
 mod bodies;
 mod cache_store;
 mod error;
+mod held_body;
 mod index;
 mod pins;
+mod tally;
+mod used;
 
-pub(crate) use bodies::{Body, Incoming};
-pub use cache_store::CacheStore;
+pub(crate) use bodies::{Body, Incoming, prefix};
+pub use cache_store::{CacheStore, Checked, Evicted, Eviction, StoreFigures};
 pub use error::CacheError;
+pub use held_body::HeldBody;
 pub(crate) use pins::Pins;
+pub use tally::TallyFigures;
+pub(crate) use used::{is_worth_noting, note};

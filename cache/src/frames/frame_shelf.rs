@@ -12,6 +12,8 @@ use std::{
 use bytes::Bytes;
 use meridian_core::digest::Digest;
 
+use crate::disk::{is_worth_noting, note};
+
 /// How far eviction goes below the capacity, so that it does not run at every frame.
 const EVICT_TO_PERCENT: u64 = 90;
 /// The largest file that is read: a frame takes at most a little more than 2 MiB.
@@ -20,6 +22,8 @@ const FILE_LEN_MAX: u64 = 4 << 20;
 struct Known {
     size: u64,
     used: SystemTime,
+    /// When it was last used, as its file says.
+    saved: SystemTime,
 }
 
 #[derive(Default)]
@@ -47,7 +51,7 @@ impl FrameShelf {
                     let found = file.metadata()?;
                     let used = found.modified().unwrap_or(SystemTime::UNIX_EPOCH);
                     table.total += found.len();
-                    table.known.insert(name, Known { size: found.len(), used });
+                    table.known.insert(name, Known { size: found.len(), used, saved: used });
                 }
                 None => fs::remove_file(file.path())?,
             }
@@ -84,9 +88,10 @@ impl FrameShelf {
         file.write_all(&crc32c::crc32c(frame).to_be_bytes())?;
         file.write_all(frame)?;
         fs::rename(&fresh, self.path(name))?;
+        let used = SystemTime::now();
         let mut table = self.table();
         table.total += size;
-        if let Some(old) = table.known.insert(*name, Known { size, used: SystemTime::now() }) {
+        if let Some(old) = table.known.insert(*name, Known { size, used, saved: used }) {
             table.total -= old.size;
         }
         Ok(())
@@ -95,6 +100,53 @@ impl FrameShelf {
     /// How many bytes are held.
     pub(crate) fn total(&self) -> u64 {
         self.table().total
+    }
+
+    /// How many bytes may be held.
+    pub(crate) const fn capacity(&self) -> u64 {
+        self.capacity
+    }
+
+    /// Lets go of which `goes` says so, given its name and when it was last used; says how many bytes those were.
+    pub(crate) fn evict(&self, goes: impl Fn(&Digest, SystemTime) -> bool) -> u64 {
+        let gone: Vec<(Digest, u64)> = {
+            let table = self.table();
+            let known = table.known.iter().filter(|(name, known)| goes(name, known.used));
+            known.map(|(name, known)| (*name, known.size)).collect()
+        };
+        gone.iter().for_each(|(name, _)| self.remove(name));
+        gone.iter().map(|(_, size)| size).sum()
+    }
+
+    /// Notes on the files when they were last used, so that a restart does not forget it.
+    pub(crate) fn save_uses(&self) {
+        let worth_noting = |(name, known): (&Digest, &mut Known)| {
+            let at = known.used;
+            is_worth_noting(at, known.saved).then(|| {
+                known.saved = at;
+                (*name, at)
+            })
+        };
+        let used: Vec<(Digest, SystemTime)> =
+            self.table().known.iter_mut().filter_map(worth_noting).collect();
+        for (name, at) in used {
+            // One that cannot be noted ages from its last note on.
+            let _ = note(&self.path(&name), at);
+        }
+    }
+
+    /// Reads every frame again and drops those that are damaged; says how many there were, and how many of them went.
+    pub(crate) fn verify(&self) -> (usize, usize) {
+        let names: Vec<Digest> = self.table().known.keys().copied().collect();
+        let is_bad = |name: &&Digest| {
+            let bad = matches!(self.read(name), Err(error) if error.kind() == io::ErrorKind::InvalidData);
+            if bad {
+                tracing::warn!(frame = %name, "a frame of the build cache is damaged: it is made again");
+                self.remove(name);
+            }
+            bad
+        };
+        (names.len(), names.iter().filter(is_bad).count())
     }
 
     fn read(&self, name: &Digest) -> io::Result<Bytes> {

@@ -60,8 +60,12 @@ pub(crate) fn send(
     store: &Arc<CacheStore>,
     signed: &SignedManifest,
     selection: &Selection,
-    mut out: impl FnMut(Bytes) -> Result<(), SendError>,
+    mut hand_on: impl FnMut(Bytes) -> Result<(), SendError>,
 ) -> Result<(), SendError> {
+    let mut out = |frame: Bytes| {
+        let len = frame.len();
+        hand_on(frame).inspect(|()| store.tally().served(len))
+    };
     let mut plans = layout(&signed.manifest.entries);
     let begin = plans.partition_point(|plan| plan.first < selection.from);
     plans.rotate_left(begin);

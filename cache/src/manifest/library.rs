@@ -18,6 +18,8 @@ use super::{
 };
 use crate::entry::ActionId;
 
+mod care;
+
 /// How many manifests are kept; those unused for longest go first.
 const KEPT_MAX: usize = 512;
 /// Ends the name of a file whose manifest is not whole here.
@@ -27,8 +29,14 @@ const OPEN_MAX: usize = 24;
 
 struct Known {
     used: SystemTime,
-    /// Whether everything that it names was here when it was kept.
+    /// When it was last used, as its file says.
+    saved: SystemTime,
+    /// Whether everything that it names is here, as far as anybody looked.
     whole: bool,
+    /// Counts how often something was kept, to tell this from a later time.
+    kept: u64,
+    /// The beginnings of the names of its bodies, once somebody looked whether they are here.
+    bodies: Option<Arc<[u64]>>,
     /// Read and checked by this process.
     open: Option<Arc<SignedManifest>>,
 }
@@ -38,6 +46,7 @@ struct Table {
     known: HashMap<Digest, Known>,
     /// Which of the manifests that are open has an action, and where.
     actions: HashMap<ActionId, (Digest, u32)>,
+    kept: u64,
 }
 
 /// The manifests that one agent has. One that is damaged, or does not count any more, is as good as gone.
@@ -61,7 +70,8 @@ impl Library {
             match name.strip_suffix(PART).unwrap_or(&name).parse() {
                 Ok(digest) => {
                     let used = file.metadata()?.modified().unwrap_or(SystemTime::UNIX_EPOCH);
-                    table.known.insert(digest, Known { used, whole, open: None });
+                    let known = Known { used, saved: used, whole, kept: 0, bodies: None, open: None };
+                    table.known.insert(digest, known);
                 }
                 // What was half-written when a process ended.
                 Err(_) => fs::remove_file(file.path())?,
@@ -79,6 +89,7 @@ impl Library {
         let (whole, forgotten) = {
             let mut table = self.table();
             let whole = whole || table.known.get(&signed.digest).is_some_and(|known| known.whole);
+            table.kept += 1;
             table.admit(signed, whole);
             (whole, table.overflow())
         };
@@ -176,8 +187,11 @@ impl Table {
             let place = u32::try_from(place).unwrap_or(u32::MAX);
             self.actions.insert(listed.action, (signed.digest, place));
         }
+        let used = SystemTime::now();
+        let saved = self.known.get(&signed.digest).map_or(used, |known| known.saved);
+        let bodies = whole.then(|| care::bodies(&signed.manifest));
         let open = Some(Arc::clone(signed));
-        self.known.insert(signed.digest, Known { used: SystemTime::now(), whole, open });
+        self.known.insert(signed.digest, Known { used, saved, whole, kept: self.kept, bodies, open });
     }
 
     fn forget(&mut self, digest: &Digest) {

@@ -38,6 +38,7 @@ pub struct PrefetchPlan {
 
 /// A prefetch under way. Dropping it ends it.
 pub struct Prefetch {
+    store: Arc<CacheStore>,
     arrivals: Arc<Arrivals>,
     is_exact: bool,
     task: JoinHandle<()>,
@@ -64,7 +65,7 @@ impl Prefetch {
         let is_exact = plan.is_exact;
         let pins = Arc::new(Pins::new(Arc::clone(&store)));
         let asking = Asking {
-            store,
+            store: Arc::clone(&store),
             vouching,
             plan,
             outside,
@@ -77,7 +78,7 @@ impl Prefetch {
             let _told = told;
             driver.run().await;
         });
-        Self { arrivals, is_exact, task, _pins: pins }
+        Self { store, arrivals, is_exact, task, _pins: pins }
     }
 
     /// Whether what its manifest does not list is new. See [`PrefetchPlan::is_exact`].
@@ -108,6 +109,7 @@ impl Prefetch {
 impl Drop for Prefetch {
     fn drop(&mut self) {
         self.task.abort();
+        self.store.tally().fetched(&self.arrivals.figures());
     }
 }
 

@@ -225,6 +225,7 @@ async fn take(
         }
     }
     intake.finish().await;
+    store.tally().fetched(&arrivals.figures());
     Ok(u32::try_from(arrivals.figures().bodies).unwrap_or(u32::MAX))
 }
 

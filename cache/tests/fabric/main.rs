@@ -7,6 +7,7 @@
 mod driver;
 mod faults;
 mod field_bugs;
+mod life;
 mod membership;
 mod native;
 mod outside;

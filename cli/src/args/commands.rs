@@ -4,6 +4,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::args::{
     build::BuildArgs,
+    cache::CacheArgs,
     ci_env::CiEnvArgs,
     forms::{address, project},
     rebuild::RebuildArgs,
@@ -47,6 +48,8 @@ pub enum Command {
     Agents(FleetArgs),
     /// Show the state of the fleet.
     Status(FleetArgs),
+    /// Look into the build caches of agents, and look after them.
+    Cache(CacheArgs),
     /// Look after the local fleet.
     Local(LocalArgs),
     /// Run a coordinator.
@@ -95,6 +98,7 @@ impl Command {
             Self::Logs(args) => args.fleet.json,
             Self::Explain(args) | Self::Cancel(args) => args.fleet.json,
             Self::Agents(args) | Self::Status(args) => args.json,
+            Self::Cache(args) => args.json(),
             Self::Local(args) => args.json(),
             Self::Join(args) => args.json,
             Self::Token(args) => args.json(),

@@ -4,6 +4,7 @@
 //! [`crate::settings`], [`crate::project`] and [`crate::build::request`].
 
 pub mod build;
+mod cache;
 mod ci_env;
 mod commands;
 mod forms;
@@ -11,6 +12,10 @@ pub mod rebuild;
 pub mod release;
 pub mod role;
 
+pub use cache::{
+    CacheArgs, CacheCommand, CacheEvictArgs, CacheStatsArgs, CacheVerifyArgs, CacheWarmArgs, EvictedArgs,
+    WhoseCacheArgs,
+};
 pub use ci_env::{CiEnvArgs, Shell};
 pub use commands::{
     BuildRef, BuildsArgs, CacheprogArgs, Cli, Command, DoctorArgs, FleetArgs, IdentityArgs, JoinArgs,

@@ -1,7 +1,10 @@
 //! Fetches a build's artifacts into the output directory.
 //!
 //! What lies there already with the right digest is not fetched again: the second build of the same thing
-//! moves no bytes at all.
+//! moves no bytes at all. The rest comes from the agents that made it, where they are nearer, and else from the
+//! coordinator.
+
+use std::collections::BTreeSet;
 
 use meridian_agent::transfer::{Access, Downloader, TransferConfig, TransferError};
 use meridian_core::{digest::Digest, id::ProjectId, quantity::ByteCount};
@@ -15,6 +18,7 @@ use tonic::Status;
 
 use crate::{
     build::{
+        nearest,
         patience::Patience,
         report::Report,
         sidecars::{self, Attested},
@@ -31,7 +35,7 @@ use crate::{
 /// When one cannot be fetched or kept.
 pub async fn artifacts(
     fleet: &mut Fleet,
-    project: &ProjectId,
+    (build, project): (&str, &ProjectId),
     artifacts: Vec<&v1::Artifact>,
     dist: &mut Dist,
     keyring: &KeyringFile,
@@ -62,10 +66,14 @@ pub async fn artifacts(
     let blobs = DiskBlobs::open(scratch.path(), whole_disk).map_err(Trouble::broken)?;
     let partials = PartialBlobs::open(blobs.clone()).map_err(Trouble::broken)?;
     let _pinned = blobs.pin(digests.iter().copied());
+    let access = Access { project: project.clone(), lease: None };
+    let made: BTreeSet<Digest> = wanted.iter().map(|(_, digest)| *digest).collect();
+    if !made.is_empty() {
+        nearest::fetch(&fleet.client, build, &access, &made, &partials).await;
+    }
     let mut patience = Patience::default();
     loop {
-        let access = Access { project: project.clone(), lease: None };
-        let downloader = Downloader::new(fleet.client.bulk()?, access, config, partials.clone());
+        let downloader = Downloader::new(fleet.client.bulk()?, access.clone(), config, partials.clone());
         match downloader.fetch(digests.iter().copied()).await {
             Ok(()) => break,
             Err(TransferError::GaveUp { status, .. }) => {

@@ -206,7 +206,8 @@ pub(crate) async fn write_dist(
         for artifact in &wanted {
             attested.extend(Attested::read(artifact)?);
         }
-        download::artifacts(fleet, &one.project, wanted, &mut dist, &keyring, report, TRANSFER).await?;
+        download::artifacts(fleet, (&one.build, &one.project), wanted, &mut dist, &keyring, report, TRANSFER)
+            .await?;
     }
     let root = pinned_root(&fleet.client)?;
     let directory = out.to_owned();

@@ -9,6 +9,7 @@ pub mod failures;
 pub mod flow;
 pub mod interrupt;
 pub mod keyring_file;
+pub mod nearest;
 pub mod patience;
 pub mod report;
 pub mod request;

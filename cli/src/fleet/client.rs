@@ -4,6 +4,7 @@
 
 use std::{error::Error as _, future::Future, sync::OnceLock, time::Duration};
 
+use meridian_core::{cache::peer_address::PeerAddress, id::AgentId};
 use meridian_proto::{limits::MESSAGE_LEN_MAX, v1};
 use meridian_runtime::{
     identity::{Identity, LiveIdentity, SpiffeId},
@@ -85,6 +86,13 @@ impl Client {
             .max_decoding_message_size(MESSAGE_LEN_MAX)
     }
 
+    /// The build caches of agents.
+    #[must_use]
+    pub fn caches(&self) -> v1::caches_client::CachesClient<TracedChannel> {
+        v1::caches_client::CachesClient::new(traced(self.control.clone()))
+            .max_decoding_message_size(MESSAGE_LEN_MAX)
+    }
+
     /// Signing keys.
     #[must_use]
     pub fn keys(&self) -> v1::keys_client::KeysClient<TracedChannel> {
@@ -103,6 +111,17 @@ impl Client {
     pub fn logs(&self) -> v1::logs_client::LogsClient<TracedChannel> {
         v1::logs_client::LogsClient::new(traced(self.control.clone()))
             .max_decoding_message_size(MESSAGE_LEN_MAX)
+    }
+
+    /// A channel to an agent, for the artifacts that it made.
+    ///
+    /// # Errors
+    /// When its address cannot be used.
+    pub fn agent(&self, agent: &AgentId, address: &PeerAddress) -> Result<Channel, Trouble> {
+        let segments = ["agent", agent.region.as_str(), agent.name.as_str()];
+        let server = SpiffeId::new(self.id.fleet(), &segments).map_err(Trouble::broken)?;
+        let tls = ClientTls { server, ..self.tls.clone() };
+        channel(address.as_str(), tls, &ChannelOptions::from_env(Profile::Bulk)).map_err(Trouble::broken)
     }
 
     /// The channel for questions.

@@ -50,6 +50,7 @@ struct AgentFile {
     state: Option<PathBuf>,
     slots: Option<u32>,
     cache_gib: u64,
+    cache_days: u64,
     sources_gib: u64,
     free_min_mib: u64,
     redaction: RedactionFile,
@@ -134,6 +135,7 @@ impl Default for AgentFile {
             state: None,
             slots: None,
             cache_gib: 20,
+            cache_days: 30,
             sources_gib: 5,
             free_min_mib: 1024,
             redaction: RedactionFile::default(),
@@ -154,6 +156,7 @@ impl ConfigType for AgentFile {
         Key::optional("state", Kind::Text),
         Key::optional("slots", Kind::Integer { min: 1, max: 1_024 }),
         Key::optional("cache_gib", Kind::Integer { min: 1, max: 1_000_000 }),
+        Key::optional("cache_days", Kind::Integer { min: 0, max: 100_000 }),
         Key::optional("sources_gib", Kind::Integer { min: 1, max: 1_000_000 }),
         Key::optional("free_min_mib", Kind::Integer { min: 0, max: 1_000_000_000 }),
         Key::optional("redaction", Kind::Table(REDACTION)),
@@ -225,6 +228,8 @@ impl AgentFile {
         AgentConfig {
             slots: self.slots.unwrap_or(config.slots),
             cache_capacity: ByteCount::gib(self.cache_gib),
+            // None at all, for whoever wants only the size bounded.
+            cache_max_age: (self.cache_days > 0).then(|| Duration::from_secs(self.cache_days * 24 * 3600)),
             source_capacity: ByteCount::gib(self.sources_gib),
             free_min: ByteCount::mib(self.free_min_mib),
             secrets: self.redaction.declared(),
@@ -475,5 +480,18 @@ mod tests {
         assert_eq!(free_min(""), (ByteCount::gib(1), ByteCount::gib(1)));
         assert_eq!(free_min("free_min_mib = 0\n").0, ByteCount(0));
         assert_eq!(free_min("free_min_mib = 512\n").0, ByteCount::mib(512));
+    }
+
+    #[test]
+    fn what_nobody_uses_is_kept_for_as_many_days_as_the_file_says_and_for_ever_with_none() {
+        let max_age = |text: &str| {
+            let file = load(&format!("coordinator = \"a.example:1\"\n{text}")).unwrap();
+            let config = file.config(FleetName::new("acme").unwrap(), PathBuf::new(), PathBuf::new());
+            config.cache_max_age.map(|age| age.as_secs() / 3_600)
+        };
+        assert_eq!(
+            [max_age(""), max_age("cache_days = 2\n"), max_age("cache_days = 0\n")],
+            [Some(720), Some(48), None]
+        );
     }
 }

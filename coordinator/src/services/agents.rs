@@ -27,6 +27,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
     authorization::Caller,
+    cache_desk::CacheDesk,
     handle::Handle,
     holder::Holder,
     probe::Prober,
@@ -49,6 +50,7 @@ pub(crate) struct AgentsService {
     pub(crate) holder: Holder,
     pub(crate) results: Results,
     pub(crate) signing: Signing,
+    pub(crate) caches: CacheDesk,
     pub(crate) clock: Clock,
     /// How long one stream is open before the agent is asked for a new one, on a fresh connection.
     pub(crate) connection_age_max: Duration,
@@ -63,6 +65,9 @@ struct Session {
     results: Results,
     /// For an agent that takes part in the cache.
     grants: Option<Grants>,
+    caches: CacheDesk,
+    /// What the agent is to be asked about its cache.
+    questions: mpsc::Receiver<v1::CoordinatorMessage>,
     prober: Prober,
     ends_at: Instant,
 }
@@ -83,6 +88,7 @@ impl v1::agents_server::Agents for AgentsService {
             .await
             .map_err(|_| Status::deadline_exceeded("no hello within 30 s"))?
             .ok_or_else(|| Status::invalid_argument("the stream ended before a hello"))??;
+        let answers = answers(&first);
         let AgentSaid::Hello { offer, held } = AgentSaid::try_from(first).map_err(|e| from_convert(&e))?
         else {
             return Err(Status::invalid_argument("the first message must be a hello"));
@@ -92,6 +98,7 @@ impl v1::agents_server::Agents for AgentsService {
         let grants = key.map(|key| Grants::new(self.signing.clone(), agent.clone(), key));
         let id = self.handle.attach(agent.clone(), offer, held, orders).await.map_err(from_command)?;
         tracing::info!(%agent, session = %id, "an agent attached");
+        let questions = self.caches.open(&agent, id, answers);
         let session = Session {
             id,
             agent,
@@ -99,6 +106,8 @@ impl v1::agents_server::Agents for AgentsService {
             holder: self.holder.clone(),
             results: self.results.clone(),
             grants,
+            caches: self.caches.clone(),
+            questions,
             prober: Prober::default(),
             ends_at: Instant::now() + self.connection_age_max,
         };
@@ -209,6 +218,10 @@ impl Session {
                     }
                     None => break "the coordinator closed it".to_owned(),
                 },
+                Some(mut question) = self.questions.recv() => {
+                    self.grants.iter_mut().for_each(|grants| grants.add_to(&mut question));
+                    question
+                }
                 () = sleep_until(self.ends_at) => break "it is to be opened anew, so that the agent shows who it is".to_owned(),
                 _ = probe.tick() => {
                     if quick_probes > 0 {
@@ -239,6 +252,7 @@ impl Session {
             }
         };
         tracing::info!(agent = %self.agent, session = %self.id, why, "an agent's stream ended");
+        self.caches.close(&self.agent, self.id);
         // When the loop has stopped, so has every session.
         let _ = self.handle.input(Input::Detach { session: self.id }).await;
     }
@@ -251,6 +265,10 @@ impl Session {
                 let echo = v1::Echo { number, received_wall_us, sent_wall_us };
                 let Some(observation) = self.prober.echoed(&echo, now_us()) else { return Ok(()) };
                 Input::Observe { session, observation }
+            }
+            AgentSaid::CacheAnswer(answer) => {
+                self.caches.answered(&self.agent, *answer);
+                return Ok(());
             }
             AgentSaid::Observed(figures) => {
                 Input::Observe { session, observation: self.prober.observed(&figures) }
@@ -267,6 +285,11 @@ impl Session {
         };
         self.handle.input(input).await.map_err(from_command)
     }
+}
+
+/// Whether whoever says hello answers questions about its cache. An earlier release would end the stream at one.
+const fn answers(first: &v1::AgentMessage) -> bool {
+    matches!(&first.message, Some(v1::agent_message::Message::Hello(hello)) if hello.answers)
 }
 
 fn status(agent: &AgentStatus<'_>, now: Reading) -> v1::AgentStatus {

@@ -1,5 +1,6 @@
 //! The `Builds` service: submit, rebuild, watch, get, list, cancel, explain.
 
+use bytes::Bytes;
 use meridian_core::{
     build::{BuildSpec, Source},
     id::{BuildId, IdempotencyKey, ProjectId},
@@ -273,6 +274,26 @@ impl v1::builds_server::Builds for BuildsService {
         };
         let file = self.signing.keyring_file(&record).await.map_err(from_signing)?.to_json();
         Ok(Response::new(v1::BuildKeyringResponse { file: file.into() }))
+    }
+
+    async fn holders(
+        &self,
+        request: Request<v1::ArtifactHoldersRequest>,
+    ) -> Result<Response<v1::ArtifactHoldersResponse>, Status> {
+        let caller = Caller::of(&request);
+        let build = parse_build(&request.into_inner().build, &caller)?;
+        let bearer = caller.requester(self.signing.fleet())?;
+        let holders = self.handle.read(move |machine| machine.artifact_holders(&build)).await;
+        let holders = holders.map_err(from_command)?;
+        let artifacts = holders.iter().flat_map(|holder| holder.artifacts.iter().copied()).collect();
+        let grant = self.signing.artifact_grant(bearer, artifacts).map_err(from_signing)?;
+        let holders = holders.iter().map(|holder| v1::ArtifactHolder {
+            agent: holder.agent.to_string(),
+            address: holder.address.to_string(),
+            digests: holder.artifacts.iter().map(|one| Bytes::copy_from_slice(one.as_bytes())).collect(),
+        });
+        let holders = holders.collect();
+        Ok(Response::new(v1::ArtifactHoldersResponse { holders, grant: grant.to_json().into() }))
     }
 
     async fn explain(

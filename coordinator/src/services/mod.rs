@@ -3,6 +3,7 @@
 pub(crate) mod agents;
 pub(crate) mod blobs;
 pub(crate) mod builds;
+pub(crate) mod caches;
 pub(crate) mod fleet;
 pub(crate) mod keys;
 pub(crate) mod logs;

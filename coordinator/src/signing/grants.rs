@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 use meridian_core::{cache::offer::CacheKey, id::AgentId, quantity::Millis, time::Wall};
-use meridian_proto::v1::{self, coordinator_message::Message};
+use meridian_proto::v1::{self, cache_question::Question, coordinator_message::Message};
 
 use super::Signing;
 
@@ -49,10 +49,17 @@ impl Grants {
         Self { signing, agent, key, given: Vec::new() }
     }
 
-    /// Adds the grant to an offer that has hints. A grant that cannot be made costs the hints their use and the task
-    /// nothing.
+    /// Adds the grant to what has hints: an offer, or the wish that an agent have something before any. A grant that
+    /// cannot be made costs the hints their use and the task nothing.
     pub(crate) fn add_to(&mut self, message: &mut v1::CoordinatorMessage) {
-        let Some(Message::Offer(v1::Offer { cache: Some(hints), .. })) = &mut message.message else { return };
+        let hints = match &mut message.message {
+            Some(Message::Offer(v1::Offer { cache: Some(hints), .. })) => hints,
+            Some(Message::CacheQuestion(v1::CacheQuestion {
+                question: Some(Question::Warm(v1::CacheWarming { hints: Some(hints), .. })),
+                ..
+            })) => hints,
+            _ => return,
+        };
         match self.grant(hints, self.signing.now()) {
             Ok(grant) => hints.grant = grant,
             Err(error) => tracing::warn!(agent = %self.agent, %error, "an offer goes without a cache grant"),

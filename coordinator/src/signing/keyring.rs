@@ -5,6 +5,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 use meridian_core::{
     attestation::SigningOrder,
     cache::offer::CacheKey,
+    digest::Digest,
     id::{AgentId, FleetName, JournalIndex},
     keyring::{CertifiedKey, Grade, KeyAlgorithm, KeyClaim, KeyHolder, KeyUse},
     machine::{
@@ -14,6 +15,7 @@ use meridian_core::{
         record::{BuildRecord, TaskState},
     },
     quantity::Millis,
+    requester::Requester,
     sandbox::SandboxDemand,
     time::Wall,
 };
@@ -21,6 +23,7 @@ use meridian_proto::v1;
 use meridian_runtime::{clock::Clock, identity::Authority};
 use meridian_trust::{
     acceptance::Acceptance,
+    artifact_grant::ArtifactGrant,
     cache_grant::{CacheGrant, ScopeText},
     dsse::Envelope,
     keyring::{Entry, Keyring, KeyringFile},
@@ -179,6 +182,17 @@ impl Signing {
             writes: hints.writes.parse().map_err(|error| document(&error))?,
         };
         grant.sign(&self.0.keys.order).map_err(|error| document(&error))
+    }
+
+    /// The signed form of what a caller may fetch from the agents that made it.
+    pub(crate) fn artifact_grant(
+        &self,
+        bearer: Requester,
+        artifacts: Vec<Digest>,
+    ) -> Result<Envelope, SigningError> {
+        ArtifactGrant::new(self.0.fleet.clone(), bearer, artifacts, self.now())
+            .sign(&self.0.keys.order)
+            .map_err(|error| SigningError::Document(error.to_string()))
     }
 
     /// What travels with a build's artifacts: the keyring, and when each artifact was accepted. The signatures are

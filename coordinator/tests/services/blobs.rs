@@ -32,6 +32,7 @@ async fn knowing_a_digest_grants_nothing_to_another_project() {
         scope: None,
         digests: vec![wire(digest)],
         directories: false,
+        grant: bytes::Bytes::new(),
     };
     let mut eve = BlobsClient::new(fleet.channel("team/other/member/eve"));
     assert_eq!(eve.download(request.clone()).await.unwrap_err().code(), Code::NotFound);
@@ -165,6 +166,7 @@ async fn a_directory_that_names_another_projects_blobs_does_not_open_them() {
         scope: None,
         digests: vec![wire(Digest::of(&of_directory))],
         directories: true,
+        grant: bytes::Bytes::new(),
     };
     assert_eq!(BlobsClient::new(eve).download(request).await.unwrap_err().code(), Code::NotFound);
 }

@@ -214,6 +214,21 @@ impl FakeAgent {
                     let now = Clock::system().now().wall_ms * 1_000;
                     self.say(AgentSaid::Echo { number, received_wall_us: now, sent_wall_us: now }).await;
                 }
+                CoordinatorSaid::CacheQuestion(question) => panic!("nobody asks for {question:?} here"),
+            }
+        }
+    }
+
+    /// The next question about its cache, within 20 s. Orders wait for whoever wants them; probes are not answered.
+    pub(crate) async fn question(&mut self) -> v1::CacheQuestion {
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+        loop {
+            let message = tokio::time::timeout_at(deadline, self.from.message()).await;
+            let message = message.expect("a question within 20 s").unwrap().expect("the stream is open");
+            match CoordinatorSaid::try_from(message).unwrap() {
+                CoordinatorSaid::Order { order, .. } => self.waiting.push_back(order),
+                CoordinatorSaid::Probe { .. } => {}
+                CoordinatorSaid::CacheQuestion(question) => return *question,
             }
         }
     }

@@ -5,6 +5,7 @@
 mod blobs;
 mod builds;
 mod cache;
+mod caches;
 mod fixture;
 mod fleet;
 mod keys;

@@ -222,6 +222,46 @@ pub struct Observation {
     pub shard: Option<ShardFigures>,
     /// What builds beside it left for the next ones, the newest first; what is beyond 64 is passed over.
     pub sidecars: Vec<SidecarManifest>,
+    /// What its build cache holds and did; `None` from agents that do not tell.
+    pub cache: Option<CacheFigures>,
+}
+
+/// What an agent's build cache holds, and what came and went since the agent's process began. Nothing is decided by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CacheFigures {
+    /// How much it holds, without frames.
+    pub held: ByteCount,
+    /// How much it may hold.
+    pub capacity: ByteCount,
+    /// The bodies that builds were answered with.
+    pub hit_bytes: ByteCount,
+    /// The bodies that builds made themselves instead.
+    pub put_bytes: ByteCount,
+    /// Bodies that made room for others, or were let go for their age or by command.
+    pub evicted_bodies: u64,
+    /// Their size.
+    pub evicted_bytes: ByteCount,
+    /// Bodies that were not what their names say.
+    pub damaged_bodies: u64,
+    /// What came from other agents, and what went to them.
+    pub traffic: CacheTraffic,
+}
+
+/// What came from other agents' caches, and what went to them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CacheTraffic {
+    /// Bodies that came.
+    pub fetched_bodies: u64,
+    /// Their size.
+    pub fetched_bytes: ByteCount,
+    /// The same, compressed, as it came.
+    pub fetched_wire_bytes: ByteCount,
+    /// Bodies that were refused: damaged, or not of their manifest.
+    pub refused_bodies: u64,
+    /// For how long builds waited for what was on its way, in all.
+    pub waited_us: u64,
+    /// What went to others, compressed.
+    pub served_wire_bytes: ByteCount,
 }
 
 /// What an agent keeps in the build cache for its region.

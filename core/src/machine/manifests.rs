@@ -11,6 +11,7 @@
 use std::{cmp::Reverse, collections::BTreeSet};
 
 use crate::{
+    build::BuildSpec,
     cache::{
         hints::{CacheHints, HOLDERS_MAX, ManifestHint, ManifestHolder},
         lineage::{Lineage, LineageKey},
@@ -20,13 +21,14 @@ use crate::{
         scope::TaskScopes,
     },
     digest::Digest,
-    id::{AgentId, Fence, JournalIndex, SessionId, TaskId, TeamName},
+    golang::platform::Platform,
+    id::{AgentId, Fence, JournalIndex, ProjectId, SessionId, TaskId, TeamName},
     machine::{
         apply::{Entry, Fault},
         durable::{Durable, Index},
         event::EventKind,
         observed::Observed,
-        record::{BuildRecord, ManifestRecord, TaskKind, TaskRecord, TaskState, TaskStep},
+        record::{BuildRecord, ManifestRecord, TaskKind, TaskState, TaskStep},
         step::Turn,
     },
     time::Wall,
@@ -100,29 +102,38 @@ impl Turn<'_> {
             return None;
         }
         let scopes = self.scopes(build);
-        let manifest = self.manifest_hint(agent, build, record, &scopes);
+        let TaskKind::Compile(platform) = &record.kind else { return None };
+        let wanted = Wanted { project: &build.id.project, spec: &build.spec, platform, scopes: &scopes };
+        let manifest = wanted.hint(self.durable, self.observed, agent, self.now.wall);
         Some(Box::new(CacheHints { scopes, manifest, grant: Vec::new() }))
     }
+}
 
+/// A build for one platform, as somebody who looks for what it will need.
+pub(super) struct Wanted<'b> {
+    pub(super) project: &'b ProjectId,
+    pub(super) spec: &'b BuildSpec,
+    pub(super) platform: &'b Platform,
+    /// What it reads and writes.
+    pub(super) scopes: &'b TaskScopes,
+}
+
+impl Wanted<'_> {
     /// The manifest of the nearest lineage that somebody holds; one that nobody says to hold where there is no other.
-    fn manifest_hint(
+    pub(super) fn hint(
         &self,
+        durable: &Durable,
+        observed: &Observed,
         agent: &AgentId,
-        build: &BuildRecord,
-        task: &TaskRecord,
-        scopes: &TaskScopes,
+        at: Wall,
     ) -> Option<ManifestHint> {
-        let TaskKind::Compile(platform) = &task.kind else { return None };
-        let lineages: Vec<Lineage> = scopes
-            .reads
-            .iter()
-            .map(|scope| Lineage::of(scope, &build.id.project, &build.spec, platform))
-            .collect();
+        let lineage = |scope| Lineage::of(scope, self.project, self.spec, self.platform);
+        let lineages: Vec<Lineage> = self.scopes.reads.iter().map(lineage).collect();
         let mut first = None;
-        for (distance, record) in self.durable.manifests_near(&lineages, self.now.wall) {
+        for (distance, record) in durable.manifests_near(&lineages, at) {
             let manifest = record.manifest;
-            let holders = self.observed.manifest_holders(&manifest.digest, agent);
-            let is_here = self.observed.residency.holds(agent, &manifest.digest);
+            let holders = observed.holders(&manifest.digest, agent);
+            let is_here = observed.residency.holds(agent, &manifest.digest);
             let is_held = is_here || !holders.is_empty();
             let hint = ManifestHint { manifest, distance, holders };
             if is_held {
@@ -137,7 +148,7 @@ impl Turn<'_> {
 impl Observed {
     /// Who holds a manifest and can be asked for it by `agent`: those that stay before those that are about to go, those
     /// of its region before others, and then, for lack of their distance from one another, by that from here.
-    pub(super) fn manifest_holders(&self, manifest: &Digest, agent: &AgentId) -> Vec<ManifestHolder> {
+    pub(super) fn holders(&self, manifest: &Digest, agent: &AgentId) -> Vec<ManifestHolder> {
         let mut found = Vec::new();
         for holder in self.residency.holders(manifest).filter(|holder| *holder != agent) {
             let Some(attached) = self.agents.get(holder).filter(|attached| !attached.is_barred) else {

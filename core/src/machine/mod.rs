@@ -7,6 +7,7 @@
 //! The deciders stand in files of their own, one for each thing that can happen.
 
 mod apply;
+pub mod artifacts;
 mod attach;
 mod cancel;
 mod certify;
@@ -17,6 +18,7 @@ pub mod event;
 pub mod input;
 mod lease;
 pub mod limits;
+mod lineages;
 mod manifests;
 mod membership;
 mod observed;
@@ -40,5 +42,6 @@ pub mod views;
 pub use apply::{ApplyError, Fault};
 pub use durable::{Durable, SnapshotError};
 pub use limits::{CachePolicy, Limits};
+pub use lineages::LineageView;
 pub use residency::RESIDENCY_MAX;
 pub use step::{Machine, Step};

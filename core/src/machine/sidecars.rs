@@ -91,7 +91,7 @@ impl Machine {
         let manifest = found.as_ref().map(|(distance, manifest, _)| ManifestHint {
             manifest: *manifest,
             distance: *distance,
-            holders: self.observed.manifest_holders(&manifest.digest, agent),
+            holders: self.observed.holders(&manifest.digest, agent),
         });
         let written = found.map(|(_, _, written)| written);
         Some(SidecarHints { hints: CacheHints { scopes, manifest, grant: Vec::new() }, written })

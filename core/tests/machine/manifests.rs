@@ -488,3 +488,55 @@ fn an_edited_journal_cannot_announce_what_nobody_built_or_forget_what_is_not_the
     durable.apply(next, &Event { at, kind: made(&built_task, fence) }).unwrap();
     assert_ne!(durable, before);
 }
+
+#[test]
+fn an_agent_whose_manifest_is_whole_no_more_is_named_as_its_holder_no_more() {
+    let mut fleet = fleet();
+    build(&mut fleet, 1, "eu/a", tree(1), "first");
+    observe(&mut fleet, 1, 5, &["first"]);
+    assert_eq!(told(&hinted(&mut fleet, 3, "us/c", tree(1))), expected("first", 0, &["eu/a"]));
+    observe(&mut fleet, 1, 5, &[]);
+    assert_eq!(told(&hinted(&mut fleet, 3, "us/c", tree(1))), expected("first", 0, &[]));
+}
+
+#[test]
+fn what_an_agent_is_to_have_before_any_build_is_what_a_build_there_would_be_told() {
+    let mut fleet = fleet();
+    let at = meridian_core::time::Wall(0);
+    let requester = "spiffe://acme/admin".parse().unwrap();
+    let warming = |fleet: &Fleet, name: &str, spec: &BuildSpec| {
+        let asks = (&project(), &requester);
+        fleet.machine.warming(&agent(name), asks, (spec, &spec.platforms[0]), at)
+    };
+    assert_eq!(warming(&fleet, "us/c", &tree(1)), None, "nothing was built yet");
+    build(&mut fleet, 1, "eu/a", tree(1), "first");
+    observe(&mut fleet, 1, 5, &["first"]);
+    let hints = warming(&fleet, "us/c", &tree(1)).unwrap();
+    assert_eq!(told(&hints), expected("first", 0, &["eu/a"]));
+    assert_eq!(hints, CacheHints { grant: Vec::new(), ..hinted(&mut fleet, 3, "us/c", tree(1)) });
+    let mut elsewhere = tree(1);
+    elsewhere.platforms[0].os = "plan9".to_owned();
+    assert_eq!(warming(&fleet, "us/c", &elsewhere), None);
+}
+
+#[test]
+fn the_lineages_that_are_known_are_told_with_a_name_and_who_holds_them() {
+    let mut fleet = fleet();
+    build(&mut fleet, 1, "eu/a", tree(1), "first");
+    let other = BuildSpec { packages: vec!["./cmd/b".to_owned()], ..tree(1) };
+    build(&mut fleet, 2, "eu/b", other, "second");
+    observe(&mut fleet, 1, 5, &["first", "second"]);
+    observe(&mut fleet, 2, 5, &["second"]);
+    let told: Vec<_> = fleet
+        .machine
+        .lineages()
+        .into_iter()
+        .map(|view| {
+            let holders: Vec<String> = view.holders.iter().map(ToString::to_string).collect();
+            (view.record.manifest.digest, view.name.map(|name| name.what), holders.join(" "))
+        })
+        .collect();
+    let name = |name: &str| Some(name.to_owned());
+    let second = (manifest("second").digest, name("./cmd/b"), "eu/a eu/b".to_owned());
+    assert_eq!(told, [second, (manifest("first").digest, name("."), "eu/a".to_owned())]);
+}

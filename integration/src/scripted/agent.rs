@@ -104,6 +104,8 @@ impl Scripted {
                     let echo = AgentSaid::Echo { number, received_wall_us: now_us, sent_wall_us: now_us };
                     self.say(&echo).await?;
                 }
+                // Its cache is nobody's business.
+                CoordinatorSaid::CacheQuestion(_) => {}
             }
         }
     }

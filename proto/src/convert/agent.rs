@@ -15,7 +15,7 @@ use super::field::{ConvertError, digests, digests_bytes, list, message, messages
 use crate::v1;
 
 /// What an agent said, checked for its shape. Whose stream it came on is the listener's knowledge.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum AgentSaid {
     /// Its first words.
     Hello {
@@ -76,6 +76,8 @@ pub enum AgentSaid {
     },
     /// It takes no new work.
     Drain,
+    /// It answers a question about its cache. The coordinator decides nothing by it and hands it on as it is.
+    CacheAnswer(Box<v1::CacheAnswer>),
     /// It answers a probe.
     Echo {
         /// The probe's number.
@@ -92,8 +94,8 @@ impl AgentSaid {
     ///
     /// # Errors
     /// Gives the words back when they are no input by themselves: `Hello` needs the agent's certificate,
-    /// `Observed` the measurements of the coordinator's side, of which `Echo` is one, and `Report` somebody who looks
-    /// at what it names.
+    /// `Observed` the measurements of the coordinator's side, of which `Echo` is one, `Report` somebody who looks
+    /// at what it names, and `CacheAnswer` whoever asked.
     pub fn into_input(self, session: SessionId) -> Result<Input, Box<Self>> {
         Ok(match self {
             Self::Lease { task, placement } => Input::Lease { session, task, placement },
@@ -104,9 +106,11 @@ impl AgentSaid {
                 Input::ManifestMade { session, task, fence, manifest }
             }
             Self::Drain => Input::Drain { session },
-            other @ (Self::Hello { .. } | Self::Observed(_) | Self::Report { .. } | Self::Echo { .. }) => {
-                return Err(Box::new(other));
-            }
+            other @ (Self::Hello { .. }
+            | Self::Observed(_)
+            | Self::Report { .. }
+            | Self::CacheAnswer(_)
+            | Self::Echo { .. }) => return Err(Box::new(other)),
         })
     }
 }
@@ -116,7 +120,8 @@ impl From<&AgentSaid> for v1::AgentMessage {
         use v1::agent_message::Message;
         let message = match said {
             AgentSaid::Hello { offer, held } => {
-                Message::Hello(v1::Hello { offer: Some(offer.into()), held: leases(held) })
+                // Whoever speaks this version answers.
+                Message::Hello(v1::Hello { offer: Some(offer.into()), held: leases(held), answers: true })
             }
             AgentSaid::Observed(observation) => Message::Observation(observation.into()),
             AgentSaid::Lease { task, placement } => {
@@ -141,6 +146,7 @@ impl From<&AgentSaid> for v1::AgentMessage {
                 manifest: Some(manifest.into()),
             }),
             AgentSaid::Drain => Message::Drain(v1::Drain {}),
+            AgentSaid::CacheAnswer(answer) => Message::CacheAnswer(answer.as_ref().clone()),
             AgentSaid::Echo { number, received_wall_us, sent_wall_us } => Message::Echo(v1::Echo {
                 number: *number,
                 received_wall_us: *received_wall_us,
@@ -189,6 +195,7 @@ impl TryFrom<v1::AgentMessage> for AgentSaid {
                 Self::ManifestMade { task, fence, manifest }
             }
             Message::Drain(_) => Self::Drain,
+            Message::CacheAnswer(answer) => Self::CacheAnswer(Box::new(answer)),
             Message::Echo(v1::Echo { number, received_wall_us, sent_wall_us }) => {
                 Self::Echo { number, received_wall_us, sent_wall_us }
             }
@@ -222,6 +229,7 @@ impl From<&Observation> for v1::Observation {
             residency: digests_bytes(&observation.residency),
             shard: observation.shard.as_ref().map(Into::into),
             sidecars: messages(&observation.sidecars),
+            cache: observation.cache.as_ref().map(Into::into),
         }
     }
 }
@@ -241,6 +249,7 @@ impl TryFrom<v1::Observation> for Observation {
             residency: digests(&wire.residency, "residency")?,
             shard: wire.shard.map(Into::into),
             sidecars: list(wire.sidecars, "sidecars")?,
+            cache: wire.cache.map(Into::into),
         })
     }
 }

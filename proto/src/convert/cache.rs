@@ -4,13 +4,14 @@ use meridian_core::{
     cache::{
         hints::{CacheHints, ManifestHint, ManifestHolder},
         lineage::{Lineage, LineageKey},
+        lineage_name::LineageName,
         manifest_ref::ManifestRef,
         offer::{CacheKey, CacheOffer},
         scope::TaskScopes,
         shards::{RegionShards, ShardEpoch, ShardMember, Shards, ShardsError},
     },
     id::{AgentId, Epoch},
-    machine::input::ShardFigures,
+    machine::input::{CacheFigures, CacheTraffic, ShardFigures},
     quantity::ByteCount,
 };
 
@@ -100,6 +101,68 @@ impl From<&ShardFigures> for v1::ShardFigures {
 impl From<v1::ShardFigures> for ShardFigures {
     fn from(wire: v1::ShardFigures) -> Self {
         Self { held: ByteCount(wire.held), capacity: ByteCount(wire.capacity) }
+    }
+}
+
+impl From<&CacheFigures> for v1::CacheFigures {
+    fn from(figures: &CacheFigures) -> Self {
+        Self {
+            bytes: figures.held.0,
+            capacity: figures.capacity.0,
+            hit_bytes: figures.hit_bytes.0,
+            put_bytes: figures.put_bytes.0,
+            evicted_bodies: figures.evicted_bodies,
+            evicted_bytes: figures.evicted_bytes.0,
+            damaged_bodies: figures.damaged_bodies,
+            traffic: Some(figures.traffic.into()),
+        }
+    }
+}
+
+impl From<v1::CacheFigures> for CacheFigures {
+    fn from(wire: v1::CacheFigures) -> Self {
+        Self {
+            held: ByteCount(wire.bytes),
+            capacity: ByteCount(wire.capacity),
+            hit_bytes: ByteCount(wire.hit_bytes),
+            put_bytes: ByteCount(wire.put_bytes),
+            evicted_bodies: wire.evicted_bodies,
+            evicted_bytes: ByteCount(wire.evicted_bytes),
+            damaged_bodies: wire.damaged_bodies,
+            traffic: wire.traffic.map(Into::into).unwrap_or_default(),
+        }
+    }
+}
+
+impl From<CacheTraffic> for v1::CacheTraffic {
+    fn from(traffic: CacheTraffic) -> Self {
+        Self {
+            fetched_bodies: traffic.fetched_bodies,
+            fetched_bytes: traffic.fetched_bytes.0,
+            fetched_wire_bytes: traffic.fetched_wire_bytes.0,
+            refused_bodies: traffic.refused_bodies,
+            waited_us: traffic.waited_us,
+            served_wire_bytes: traffic.served_wire_bytes.0,
+        }
+    }
+}
+
+impl From<v1::CacheTraffic> for CacheTraffic {
+    fn from(wire: v1::CacheTraffic) -> Self {
+        Self {
+            fetched_bodies: wire.fetched_bodies,
+            fetched_bytes: ByteCount(wire.fetched_bytes),
+            fetched_wire_bytes: ByteCount(wire.fetched_wire_bytes),
+            refused_bodies: wire.refused_bodies,
+            waited_us: wire.waited_us,
+            served_wire_bytes: ByteCount(wire.served_wire_bytes),
+        }
+    }
+}
+
+impl From<&LineageName> for v1::LineageName {
+    fn from(name: &LineageName) -> Self {
+        Self { project: name.project.to_string(), what: name.what.clone(), platform: name.platform.clone() }
     }
 }
 

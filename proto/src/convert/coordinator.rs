@@ -13,7 +13,7 @@ use super::field::{ConvertError, message, optional, requester, required, text, t
 use crate::v1;
 
 /// What the coordinator said, checked for its shape.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum CoordinatorSaid {
     /// An order, with the numbers that let an agent refuse what an older leader says.
     Order {
@@ -29,6 +29,8 @@ pub enum CoordinatorSaid {
         /// To match the echo.
         number: u64,
     },
+    /// A question about the agent's cache. It is not fenced: what it asks for harms no build.
+    CacheQuestion(Box<v1::CacheQuestion>),
 }
 
 impl From<&CoordinatorSaid> for v1::CoordinatorMessage {
@@ -40,6 +42,10 @@ impl From<&CoordinatorSaid> for v1::CoordinatorMessage {
             }
             CoordinatorSaid::Probe { number } => {
                 Self { epoch: 0, sequence: 0, message: Some(Message::Probe(v1::Probe { number: *number })) }
+            }
+            CoordinatorSaid::CacheQuestion(question) => {
+                let message = Message::CacheQuestion(question.as_ref().clone());
+                Self { epoch: 0, sequence: 0, message: Some(message) }
             }
         }
     }
@@ -79,6 +85,7 @@ impl TryFrom<v1::CoordinatorMessage> for CoordinatorSaid {
         use v1::coordinator_message::Message;
         let order = match required(wire.message, "message")? {
             Message::Probe(v1::Probe { number }) => return Ok(Self::Probe { number }),
+            Message::CacheQuestion(question) => return Ok(Self::CacheQuestion(Box::new(question))),
             Message::Welcome(welcome) => Order::Welcome {
                 lease: Millis(welcome.lease_ms),
                 renew_every: Millis(welcome.renew_every_ms),

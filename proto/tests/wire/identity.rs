@@ -14,7 +14,7 @@ use meridian_core::{
     id::{AgentId, Epoch},
     machine::{
         effect::{Order, Work},
-        input::{AgentOffer, Observation, Phase, Progress, ShardFigures},
+        input::{AgentOffer, CacheFigures, CacheTraffic, Observation, Phase, Progress, ShardFigures},
     },
     quantity::{ByteCount, Millis},
     sandbox::Sandbox,
@@ -125,6 +125,28 @@ fn progress() -> BoxedStrategy<Progress> {
         .boxed()
 }
 
+fn cache_figures() -> BoxedStrategy<CacheFigures> {
+    any::<([u64; 7], [u64; 6])>()
+        .prop_map(|(store, way)| CacheFigures {
+            held: ByteCount(store[0]),
+            capacity: ByteCount(store[1]),
+            hit_bytes: ByteCount(store[2]),
+            put_bytes: ByteCount(store[3]),
+            evicted_bodies: store[4],
+            evicted_bytes: ByteCount(store[5]),
+            damaged_bodies: store[6],
+            traffic: CacheTraffic {
+                fetched_bodies: way[0],
+                fetched_bytes: ByteCount(way[1]),
+                fetched_wire_bytes: ByteCount(way[2]),
+                refused_bodies: way[3],
+                waited_us: way[4],
+                served_wire_bytes: ByteCount(way[5]),
+            },
+        })
+        .boxed()
+}
+
 fn agent_said() -> BoxedStrategy<AgentSaid> {
     let held = || vec((task(), fence()), 0..3);
     let sandbox = ("[a-z]{1,9}", vec("[a-z0-9-]{1,9}", 0..4))
@@ -144,8 +166,9 @@ fn agent_said() -> BoxedStrategy<AgentSaid> {
         .prop_map(|[held, capacity]| ShardFigures { held: ByteCount(held), capacity: ByteCount(capacity) });
     let figures = (option::of(any::<u64>()), any::<u64>(), any::<u64>());
     let sidecars = vec(sidecar_manifest(), 0..3);
-    let observation = (figures, vec(digest(), 0..4), option::of(shard), sidecars).prop_map(
-        |((free, hits, lookups), residency, shard, sidecars)| {
+    let told = (option::of(shard), option::of(cache_figures()), sidecars);
+    let observation = (figures, vec(digest(), 0..4), told).prop_map(
+        |((free, hits, lookups), residency, (shard, cache, sidecars))| {
             AgentSaid::Observed(Observation {
                 rtt_us: None,
                 clock_offset_us: None,
@@ -155,6 +178,7 @@ fn agent_said() -> BoxedStrategy<AgentSaid> {
                 residency,
                 shard,
                 sidecars,
+                cache,
             })
         },
     );
@@ -181,6 +205,10 @@ fn agent_said() -> BoxedStrategy<AgentSaid> {
             manifest
         }),
         Just(AgentSaid::Drain),
+        (any::<u64>(), ".{0,9}").prop_map(|(number, why)| {
+            let answer = Some(v1::cache_answer::Answer::Failed(why));
+            AgentSaid::CacheAnswer(Box::new(v1::CacheAnswer { number, answer }))
+        }),
         any::<[u64; 3]>().prop_map(|[number, received_wall_us, sent_wall_us]| AgentSaid::Echo {
             number,
             received_wall_us,

@@ -1,0 +1,214 @@
+//! Looking after the cache that lies here: from time to time by itself, and when the coordinator's people ask for it.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use meridian_cache::{disk::Eviction, local::CacheFigures as Asked, prefetch::PrefetchFigures};
+use meridian_core::{
+    cache::{hints::CacheHints, lineage::LineageKey, lineage_name::LineageName},
+    digest::Digest,
+    machine::input::{CacheFigures, CacheTraffic},
+    quantity::ByteCount,
+};
+use meridian_proto::v1::{self, cache_eviction::What};
+use tokio_util::sync::CancellationToken;
+
+use super::{placed::Fabric, vouching::wall_now};
+
+/// How often things go by their age, and are noted down.
+const TIDY_EVERY: Duration = Duration::from_secs(3600);
+/// How long bodies that go one after the other are waited for, before it is looked what they leave.
+const SETTLE: Duration = Duration::from_millis(300);
+/// How long one manifest may take to come.
+const WARM_WITHIN: Duration = Duration::from_secs(14 * 60);
+
+impl Fabric {
+    /// Lets things go by their age, and keeps the word on which manifests are whole, until told to stop.
+    pub(super) async fn keep_tidy(self, stop: CancellationToken) {
+        let mut tick = tokio::time::interval(TIDY_EVERY);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = self.parts.store.bodies_gone() => {
+                    // A build that needs room makes it in many steps.
+                    tokio::time::sleep(SETTLE).await;
+                    let store = Arc::clone(&self.parts.store);
+                    let lacking = tokio::task::spawn_blocking(move || store.recheck()).await;
+                    if let Ok(lacking @ 1..) = lacking {
+                        tracing::debug!(lacking, "manifests are whole no more, since bodies of them went");
+                    }
+                }
+                _ = tick.tick() => {
+                    let (store, max_age) = (Arc::clone(&self.parts.store), self.parts.max_age);
+                    match tokio::task::spawn_blocking(move || store.sweep(max_age)).await {
+                        Ok(Ok(evicted)) if evicted.bodies > 0 => tracing::info!(
+                            bodies = evicted.bodies, bytes = evicted.bytes, manifests = evicted.manifests,
+                            "what nobody used for long is gone from the build cache"
+                        ),
+                        Ok(Ok(_)) => {}
+                        Ok(Err(error)) => tracing::warn!(%error, "the build cache could not be tidied"),
+                        Err(error) => tracing::warn!(%error, "the build cache could not be tidied"),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Counts what the build of a lineage got.
+    pub(crate) fn note_use(
+        &self,
+        lineage: LineageKey,
+        name: &LineageName,
+        figures: &Asked,
+        fetched_bytes: u64,
+    ) {
+        let usage = Arc::clone(&self.parts.usage);
+        usage.count(lineage, name, figures, fetched_bytes, wall_now().0);
+        tokio::task::spawn_blocking(move || usage.save());
+    }
+
+    /// What the coordinator is told of the cache, given what all builds here asked.
+    pub(crate) fn figures(&self, asked: &Asked) -> CacheFigures {
+        let figures = self.parts.store.figures();
+        let tally = figures.tally;
+        CacheFigures {
+            held: ByteCount(figures.bytes),
+            capacity: ByteCount(figures.capacity),
+            hit_bytes: ByteCount(asked.hit_bytes),
+            put_bytes: ByteCount(asked.put_bytes),
+            evicted_bodies: figures.evicted_bodies,
+            evicted_bytes: ByteCount(figures.evicted_bytes),
+            damaged_bodies: figures.damaged_bodies,
+            traffic: CacheTraffic {
+                fetched_bodies: tally.fetched_bodies,
+                fetched_bytes: ByteCount(tally.fetched_bytes),
+                fetched_wire_bytes: ByteCount(tally.fetched_wire_bytes),
+                refused_bodies: tally.refused_bodies,
+                waited_us: u64::try_from(tally.waited.as_micros()).unwrap_or(u64::MAX),
+                served_wire_bytes: ByteCount(tally.served_wire_bytes),
+            },
+        }
+    }
+
+    /// What people are told of the cache.
+    pub(crate) fn stats(&self, cache_use: v1::CacheUse) -> v1::CacheStats {
+        let figures = self.parts.store.figures();
+        v1::CacheStats {
+            bytes: figures.bytes,
+            capacity: figures.capacity,
+            bodies: figures.bodies,
+            frame_bytes: figures.frame_bytes,
+            frame_capacity: figures.frame_capacity,
+            entries: figures.entries,
+            manifests: figures.manifests,
+            manifests_in_part: figures.manifests_in_part,
+            max_age_ms: self
+                .parts
+                .max_age
+                .map_or(0, |age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
+            asked: Some(cache_use),
+            traffic: Some(self.figures(&Asked::default()).traffic.into()),
+            evicted_bodies: figures.evicted_bodies,
+            evicted_bytes: figures.evicted_bytes,
+            damaged_bodies: figures.damaged_bodies,
+            lineages: self.parts.usage.all(),
+        }
+    }
+
+    /// Brings what a manifest names, before any build.
+    ///
+    /// # Errors
+    /// When nobody who has it can be asked, or nothing came in time; in words for people.
+    pub(crate) async fn warm(&self, hints: CacheHints, platform: String) -> Result<v1::CacheWarmed, String> {
+        let Some(hint) = &hints.manifest else { return Err("no manifest is named".to_owned()) };
+        let mut warmed = v1::CacheWarmed {
+            manifest: hint.manifest.digest.as_bytes().to_vec().into(),
+            platform,
+            distance: hint.distance,
+            ..v1::CacheWarmed::default()
+        };
+        if self.residency().contains(&hint.manifest.digest) {
+            (warmed.held, warmed.whole) = (true, true);
+            return Ok(warmed);
+        }
+        if hint.holders.is_empty() {
+            return Err("no agent that is attached and serves others holds all of it".to_owned());
+        }
+        self.parts.vouching.grants().take(&hints);
+        let prefetch = self.bring(&hints, hint);
+        let ended = tokio::time::timeout(WARM_WITHIN, prefetch.ended()).await;
+        let PrefetchFigures { bodies, body_bytes, wire_bytes, .. } = prefetch.figures();
+        (warmed.bodies, warmed.bytes, warmed.wire_bytes) = (bodies, body_bytes, wire_bytes);
+        warmed.whole = prefetch.arrivals().is_whole();
+        match ended {
+            Err(_) => Err(format!("not all of it came within {} s", WARM_WITHIN.as_secs())),
+            Ok(_) if prefetch.arrivals().manifest().is_none() => {
+                Err("nobody who holds it sent it: their logs and this agent's say why".to_owned())
+            }
+            Ok(_) => Ok(warmed),
+        }
+    }
+
+    /// Lets go what nobody has in use.
+    ///
+    /// # Errors
+    /// When that is not understood, or the disk refuses; in words for people.
+    pub(crate) async fn evict(&self, what: v1::CacheEviction) -> Result<v1::CacheEvicted, String> {
+        let what = match what.what {
+            Some(What::UnusedMs(age)) => Eviction::Unused(Duration::from_millis(age)),
+            Some(What::Lineages(lineages)) => {
+                let keys = lineages.keys.iter().map(|key| Digest::from_slice(key));
+                let keys: Result<BTreeSet<Digest>, _> = keys.collect();
+                Eviction::Lineages(keys.map_err(|error| error.to_string())?)
+            }
+            Some(What::All(true)) => Eviction::All,
+            Some(What::All(false)) | None => return Err("it is not said what is to go".to_owned()),
+        };
+        let store = Arc::clone(&self.parts.store);
+        let evicted = tokio::task::spawn_blocking(move || store.evict(&what)).await;
+        let evicted = evicted.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+        tracing::warn!(?evicted, "the build cache was told to let go");
+        Ok(v1::CacheEvicted {
+            bodies: evicted.bodies,
+            bytes: evicted.bytes,
+            entries: evicted.entries,
+            manifests: evicted.manifests,
+            frame_bytes: evicted.frame_bytes,
+            pinned_bodies: evicted.pinned_bodies,
+            pinned_bytes: evicted.pinned_bytes,
+        })
+    }
+
+    /// Reads everything again and drops what is damaged; `told` hears of how many bytes, and stops it by saying so.
+    ///
+    /// # Errors
+    /// When the fleet's keyring is not known, or the disk refuses; in words for people.
+    pub(crate) async fn verify(
+        &self,
+        told: impl Fn(u64) -> bool + Send + 'static,
+    ) -> Result<v1::CacheVerified, String> {
+        let (store, vouching) = (Arc::clone(&self.parts.store), Arc::clone(&self.parts.vouching));
+        if !vouching.is_ready() {
+            return Err("the fleet's keyring is not known there yet: try again in a moment".to_owned());
+        }
+        let checked = tokio::task::spawn_blocking(move || store.verify(&*vouching, told)).await;
+        let checked = checked.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+        if checked.damaged() > 0 {
+            tracing::warn!(
+                ?checked,
+                "the build cache was damaged: what was is dropped, and built or fetched again"
+            );
+        }
+        Ok(v1::CacheVerified {
+            bodies: checked.bodies,
+            bytes: checked.bytes,
+            damaged_bodies: checked.damaged_bodies,
+            entries: checked.entries,
+            damaged_entries: checked.damaged_entries,
+            manifests: checked.manifests,
+            damaged_manifests: checked.damaged_manifests,
+            frames: checked.frames,
+            damaged_frames: checked.damaged_frames,
+        })
+    }
+}

@@ -1,0 +1,139 @@
+//! Looking after the manifests of one agent: which are still whole, which go, and which are still good.
+
+use std::{
+    collections::{BTreeSet, HashSet},
+    fs,
+    sync::Arc,
+    time::SystemTime,
+};
+
+use meridian_core::digest::Digest;
+
+use super::{Known, Library, read};
+use crate::{
+    disk::{is_worth_noting, note, prefix},
+    manifest::{Manifest, SignedManifest, Vouching},
+};
+
+impl Library {
+    /// How many manifests are here of which everything is, and of how many others some part.
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        let table = self.table();
+        let whole = table.known.values().filter(|known| known.whole).count();
+        (whole, table.known.len() - whole)
+    }
+
+    /// Given the beginnings of the names of all bodies here: manifests of which one is gone are whole no more, and says
+    /// how many those are. They are whole again once somebody brought what is lacking. Blocks.
+    pub(crate) fn recheck(&self, held: &HashSet<u64>) -> usize {
+        let whole: Vec<_> = {
+            let table = self.table();
+            let whole = table.known.iter().filter(|(_, known)| known.whole);
+            whole.map(|(digest, known)| (*digest, known.kept, known.bodies.clone())).collect()
+        };
+        let mut lacking = 0;
+        for (digest, kept, bodies) in whole {
+            let Some(bodies) = bodies.or_else(|| self.bodies_of(&digest)) else { continue };
+            if bodies.iter().all(|body| held.contains(body)) {
+                if let Some(known) = self.table().known.get_mut(&digest) {
+                    known.bodies.get_or_insert(bodies);
+                }
+            } else if self.is_lacking(&digest, kept) {
+                lacking += 1;
+            }
+        }
+        lacking
+    }
+
+    /// Marks a manifest as one of which not everything is here, unless it was kept again since.
+    fn is_lacking(&self, digest: &Digest, kept: u64) -> bool {
+        let mut table = self.table();
+        let Some(known) = table.known.get_mut(digest).filter(|known| known.whole && known.kept == kept)
+        else {
+            return false;
+        };
+        known.whole = false;
+        known.bodies = None;
+        // Where it cannot be renamed, the next start finds the same out.
+        let _ = fs::rename(self.path(digest, true), self.path(digest, false));
+        true
+    }
+
+    /// The beginnings of the names of the bodies that a manifest names, from its file. One that cannot be read goes.
+    fn bodies_of(&self, digest: &Digest) -> Option<Arc<[u64]>> {
+        let manifest =
+            read(&self.path(digest, true)).ok().and_then(|bytes| SignedManifest::glance(&bytes).ok());
+        if manifest.is_none() {
+            self.table().forget(digest);
+            self.remove(digest);
+        }
+        manifest.map(|manifest| bodies(&manifest))
+    }
+
+    /// Shows every manifest here, without asking whether it counts. Blocks.
+    pub(crate) fn each(&self, mut look: impl FnMut(&Digest, &Manifest)) {
+        let names: Vec<(Digest, bool)> =
+            self.table().known.iter().map(|(digest, known)| (*digest, known.whole)).collect();
+        for (digest, whole) in names {
+            let manifest = read(&self.path(&digest, whole)).ok().map(|bytes| SignedManifest::glance(&bytes));
+            if let Some(Ok(manifest)) = manifest {
+                look(&digest, &manifest);
+            }
+        }
+    }
+
+    /// Lets go of which `goes` says so, given its name and when it was last used; says how many those were.
+    pub(crate) fn evict(&self, goes: impl Fn(&Digest, SystemTime) -> bool) -> usize {
+        let gone: Vec<Digest> = {
+            let mut table = self.table();
+            let known = table.known.iter().filter(|(digest, known)| goes(digest, known.used));
+            let gone: Vec<Digest> = known.map(|(digest, _)| *digest).collect();
+            gone.iter().for_each(|digest| table.forget(digest));
+            gone
+        };
+        gone.iter().for_each(|digest| self.remove(digest));
+        gone.len()
+    }
+
+    /// Notes on the files when they were last used, so that a restart does not forget it.
+    pub(crate) fn save_uses(&self) {
+        let worth_noting = |(digest, known): (&Digest, &mut Known)| {
+            let at = known.used;
+            is_worth_noting(at, known.saved).then(|| {
+                known.saved = at;
+                (*digest, known.whole, at)
+            })
+        };
+        let used: Vec<_> = self.table().known.iter_mut().filter_map(worth_noting).collect();
+        for (digest, whole, at) in used {
+            // One that cannot be noted ages from its last note on.
+            let _ = note(&self.path(&digest, whole), at);
+        }
+    }
+
+    /// Reads every manifest again and drops those that are damaged or do not count; says how many there were, and how
+    /// many of them went. Blocks.
+    pub(crate) fn verify(&self, vouching: &dyn Vouching) -> (usize, usize) {
+        let names: Vec<(Digest, bool)> =
+            self.table().known.iter().map(|(digest, known)| (*digest, known.whole)).collect();
+        let is_bad = |(digest, whole): &&(Digest, bool)| {
+            let opened =
+                read(&self.path(digest, *whole)).map(|bytes| SignedManifest::open(bytes, digest, vouching));
+            if let Ok(Err(error)) = &opened {
+                tracing::warn!(%digest, %error, "a manifest is dropped");
+            }
+            // One that is gone, or has another name by now, is neither.
+            matches!(opened, Ok(Err(_)))
+        };
+        let bad: BTreeSet<Digest> = names.iter().filter(is_bad).map(|(digest, _)| *digest).collect();
+        self.evict(|digest, _| bad.contains(digest));
+        (names.len(), bad.len())
+    }
+}
+
+/// The beginnings of the names of the bodies that a manifest names, but for empty ones.
+pub(super) fn bodies(manifest: &Manifest) -> Arc<[u64]> {
+    let named = manifest.entries.iter().filter(|listed| listed.entry.size > 0);
+    let named: BTreeSet<u64> = named.map(|listed| prefix(&listed.entry.output)).collect();
+    named.into_iter().collect()
+}

@@ -1,0 +1,103 @@
+//! Fetches artifacts from the agents that made them, where those are nearer than the coordinator.
+//!
+//! Everything here may come to nothing: what does not arrive is fetched from the coordinator as if nobody had been asked,
+//! and what arrives is checked against its digest like everything else.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use bytes::Bytes;
+use meridian_agent::transfer::{Access, Downloader, TransferConfig};
+use meridian_core::{cache::peer_address::PeerAddress, digest::Digest, id::AgentId};
+use meridian_proto::v1;
+use meridian_store::pack::PartialBlobs;
+use tokio::{
+    net::TcpStream,
+    time::{Instant, timeout},
+};
+
+use crate::fleet::client::Client;
+
+/// A coordinator that answers sooner than this is near enough.
+const NEAR: Duration = Duration::from_millis(10);
+/// How long the question who has them may take.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// How long an agent may send nothing before it is given up.
+const STALL_MAX: Duration = Duration::from_secs(5);
+
+/// An agent that is near, and what it has.
+struct Holder {
+    agent: AgentId,
+    address: PeerAddress,
+    artifacts: BTreeSet<Digest>,
+}
+
+/// Brings those of `wanted` that near agents have into the store of `partials`.
+pub async fn fetch(
+    client: &Client,
+    build: &str,
+    access: &Access,
+    wanted: &BTreeSet<Digest>,
+    partials: &PartialBlobs,
+) {
+    let asked = Instant::now();
+    let question = v1::ArtifactHoldersRequest { build: build.to_owned() };
+    let mut builds = client.builds();
+    let Ok(Ok(answer)) = timeout(ANSWER_WITHIN, builds.holders(question)).await else {
+        // An older coordinator, or one that is about to go.
+        return;
+    };
+    let to_coordinator = asked.elapsed();
+    if to_coordinator < NEAR {
+        return;
+    }
+    let answer = answer.into_inner();
+    let holders = answer.holders.iter().filter_map(|holder| readable(holder, wanted));
+    let mut measuring = tokio::task::JoinSet::new();
+    for holder in holders {
+        // One that cannot be reached in half the time is no gain: it takes two more round trips to begin.
+        measuring
+            .spawn(async move { is_within(&holder.address, to_coordinator / 2).await.then_some(holder) });
+    }
+    while let Some(measured) = measuring.join_next().await {
+        if let Ok(Some(holder)) = measured {
+            fetch_from(client, &holder, &answer.grant, access, partials).await;
+        }
+    }
+}
+
+/// What an agent has of what is wanted; nothing when that is nothing, or nonsense.
+fn readable(holder: &v1::ArtifactHolder, wanted: &BTreeSet<Digest>) -> Option<Holder> {
+    let digests = holder.digests.iter().filter_map(|bytes| Digest::from_slice(bytes).ok());
+    let artifacts: BTreeSet<Digest> = digests.filter(|digest| wanted.contains(digest)).collect();
+    if artifacts.is_empty() {
+        return None;
+    }
+    Some(Holder { agent: holder.agent.parse().ok()?, address: holder.address.parse().ok()?, artifacts })
+}
+
+/// Whether a connection is made in so much time, which is a round trip and whatever it takes to find the address.
+async fn is_within(address: &PeerAddress, time: Duration) -> bool {
+    matches!(timeout(time, TcpStream::connect(address.as_str())).await, Ok(Ok(_)))
+}
+
+async fn fetch_from(
+    client: &Client,
+    holder: &Holder,
+    grant: &Bytes,
+    access: &Access,
+    partials: &PartialBlobs,
+) {
+    let channel = match client.agent(&holder.agent, &holder.address) {
+        Ok(channel) => channel,
+        Err(trouble) => return tracing::debug!(%trouble, "an agent that has artifacts cannot be asked"),
+    };
+    // Once: whoever has to be asked again is asked for less than it is worth.
+    let config =
+        TransferConfig { stall_max: STALL_MAX, give_up_after: Duration::ZERO, ..TransferConfig::default() };
+    let downloader =
+        Downloader::new(channel, access.clone(), config, partials.clone()).showing(grant.clone());
+    match downloader.fetch(holder.artifacts.iter().copied()).await {
+        Ok(()) => tracing::debug!(agent = %holder.agent, "artifacts came from the agent that made them"),
+        Err(error) => tracing::debug!(agent = %holder.agent, %error, "the coordinator is asked instead"),
+    }
+}

@@ -1,0 +1,102 @@
+//! `meridian cache verify`.
+
+use meridian_core::quantity::ByteCount;
+use meridian_proto::v1::{self, cache_report::Report};
+use serde_json::{Value, json};
+
+use super::reports::{connect, gather, meant};
+use crate::{
+    args::CacheVerifyArgs,
+    command::{context::Context, print},
+    trouble::Trouble,
+};
+
+/// Has everything read again, and says what was damaged.
+///
+/// # Errors
+/// When anything was, the fleet refuses, or an agent does not answer.
+pub(super) async fn verify(context: &Context, args: &CacheVerifyArgs) -> Result<(), Trouble> {
+    let client = connect(context, &args.whose).await?;
+    let request = v1::CacheVerifyRequest { agents: meant(&args.whose) };
+    let reports = gather("verify the caches", client.caches().verify(request)).await?;
+    let verified: Vec<(&str, &v1::CacheVerified)> = reports
+        .said
+        .iter()
+        .filter_map(|(agent, report)| match report {
+            Report::Verified(verified) => Some((agent.as_str(), verified)),
+            _ => None,
+        })
+        .collect();
+    let as_json = args.whose.fleet.json;
+    if as_json {
+        let agents: Vec<Value> = verified.iter().map(|(agent, verified)| to_json(agent, verified)).collect();
+        print::json(&json!({ "agents": agents, "unanswered": reports.failed_json() }))?;
+    } else {
+        for (agent, verified) in &verified {
+            print::line(&format!("{agent}: {}", told(verified)))?;
+        }
+    }
+    reports.check(as_json)?;
+    let damaged: Vec<&str> =
+        verified.iter().filter(|(_, verified)| damage(verified) > 0).map(|(agent, _)| *agent).collect();
+    if damaged.is_empty() {
+        return Ok(());
+    }
+    let trouble = Trouble::broken(format_args!("damage was found and dropped on {}", damaged.join(", ")))
+        .hint("it is built or fetched again when it is needed; where it comes back, look at that machine's disk and memory");
+    Err(if as_json { trouble.said() } else { trouble })
+}
+
+const fn damage(verified: &v1::CacheVerified) -> u64 {
+    verified.damaged_bodies + verified.damaged_entries + verified.damaged_manifests + verified.damaged_frames
+}
+
+fn told(verified: &v1::CacheVerified) -> String {
+    let kinds = [
+        ("bodies", verified.bodies, verified.damaged_bodies),
+        ("entries", verified.entries, verified.damaged_entries),
+        ("manifests", verified.manifests, verified.damaged_manifests),
+        ("frames", verified.frames, verified.damaged_frames),
+    ];
+    let kind = |(name, all, damaged): (&str, u64, u64)| match damaged {
+        0 => format!("{all} {name}"),
+        damaged => format!("{all} {name}, {damaged} of them DAMAGED"),
+    };
+    let word = if damage(verified) == 0 { "all good" } else { "what was damaged is dropped" };
+    format!("{} ({}): {word}", kinds.map(kind).join(", "), ByteCount(verified.bytes))
+}
+
+fn to_json(agent: &str, verified: &v1::CacheVerified) -> Value {
+    json!({
+        "agent": agent,
+        "bodies": verified.bodies,
+        "bytes": verified.bytes,
+        "damaged_bodies": verified.damaged_bodies,
+        "entries": verified.entries,
+        "damaged_entries": verified.damaged_entries,
+        "manifests": verified.manifests,
+        "damaged_manifests": verified.damaged_manifests,
+        "frames": verified.frames,
+        "damaged_frames": verified.damaged_frames,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn damage_of_every_kind_is_told_and_counts() {
+        let good = v1::CacheVerified { bodies: 7, bytes: 4096, entries: 9, ..v1::CacheVerified::default() };
+        assert!(damage(&good) == 0 && told(&good).ends_with("all good"), "{}", told(&good));
+        for damaged in [
+            v1::CacheVerified { damaged_bodies: 1, ..good },
+            v1::CacheVerified { damaged_entries: 1, ..good },
+            v1::CacheVerified { damaged_manifests: 1, ..good },
+            v1::CacheVerified { damaged_frames: 1, ..good },
+        ] {
+            let told = told(&damaged);
+            assert!(damage(&damaged) == 1 && told.contains("1 of them DAMAGED"), "{told}");
+        }
+    }
+}
