@@ -2,9 +2,9 @@
 
 use std::{
     fs,
-    os::unix::fs::PermissionsExt as _,
+    os::unix::{fs::PermissionsExt as _, net::UnixStream},
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
     time::Duration,
 };
 
@@ -12,7 +12,7 @@ use meridian_integration::{
     binary,
     fixture::program::{GO, Program},
     fleet::Fleet,
-    home::Home,
+    home::{Home, go_env},
     process::{Run, Running},
     wait::wait_for,
 };
@@ -222,6 +222,42 @@ fn what_is_in_the_way_is_told_and_nothing_is_set() {
     let script = format!("{}go build -o out . && ./out", is_set.replace('\n', "; "));
     runner.run(&dir, &script).expect_code(0).expect_words(&["hello", "does without the agent's cache"]);
     assert!(GO < "1.24", "the language version of the program is not what decides");
+}
+
+#[test]
+fn callers_that_hang_and_too_many_go_commands_cost_others_their_cache_for_a_while_and_no_build() {
+    let mut fleet = Fleet::start();
+    let (home, socket) = home_with("runs = 1\n");
+    let agent = fleet.join_agent_with("eu/a1", 1, home, &[]);
+    let runner = Runner::new(socket.clone());
+    let dir = runner.home.path().join("source");
+    Program::saying("example.test/p", "hello").write(&dir).expect("a program can be written");
+    let silent: Vec<_> = (0..200).map_while(|_| UnixStream::connect(&socket).ok()).collect();
+    assert!(silent.len() > 100, "{}", silent.len());
+    let script = format!("{EVAL} go build -o \"$HOME/out\" . && \"$HOME/out\"");
+    let served = || Some(runner.run(&dir, &script)).filter(|run| run.code == Some(0));
+    // Nobody is waited for who says nothing for five seconds.
+    wait_for("a go command is served again", Duration::from_secs(60), served);
+    drop(silent);
+    let count = ended(&fleet, agent).len();
+
+    // A go command that goes on for ever, as far as the agent can see.
+    let mut holding = runner.script(&dir, "exec \"$MERIDIAN\" cacheprog --beside \"$SOCKET\"");
+    holding.env("GOROOT", go_env("GOROOT")).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut holding = holding.spawn().expect("it starts");
+    let full = || {
+        let run = runner.run(&dir, &script).expect_code(0);
+        run.says("1 go commands run beside the agent already").then_some(())
+    };
+    wait_for("the agent has its fill", Duration::from_secs(60), full);
+    holding.kill().expect("it can be killed");
+    holding.wait().expect("it ends");
+    let free = || {
+        let run = runner.run(&dir, &script).expect_code(0);
+        (!run.says("does without the agent's cache")).then_some(())
+    };
+    wait_for("its place is free", Duration::from_secs(60), free);
+    assert!(ended(&fleet, agent).len() > count, "the one that was killed has ended for the agent, too");
 }
 
 #[test]

@@ -299,6 +299,11 @@ mod tests {
         assert_eq!((said.replicas, said.region_replicas), (3, [("eu".parse().unwrap(), 1)].into()));
         let nobody = policy("[cache]\ntrusted = []\n");
         assert_eq!(nobody.trusted, TrustedMembers::Listed(Vec::new()), "an empty list trusts nobody");
+        let beside = policy("[cache]\nsidecars = []\ntrusted_sidecars = [\"acme/eu/ci-*\"]\n").sidecars;
+        let trusted = vec!["acme/eu/ci-*".parse().unwrap()];
+        assert_eq!(beside, SidecarPolicy { allowed: Vec::new(), trusted });
+        let wrong = load("[cache]\nsidecars = [\"eu/ci\"]\n").unwrap_err();
+        assert!(wrong.contains("`cache.sidecars[0]`: expected an agent, as TEAM/REGION/NAME"), "{wrong}");
     }
 
     #[test]

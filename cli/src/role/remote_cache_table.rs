@@ -91,3 +91,43 @@ impl RemoteCacheTable {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn table(said: Value) -> RemoteCacheTable {
+        serde_json::from_value(said).unwrap()
+    }
+
+    #[test]
+    fn a_secret_never_goes_over_the_network_in_the_clear() {
+        let is_wrong = |said: Value| table(said).problem().is_some();
+        assert!(is_wrong(json!({ "url": "grpc://cache.example:9092", "token": "/token" })));
+        assert!(!is_wrong(json!({ "url": "grpc://cache.example:9092" })));
+        assert!(!is_wrong(json!({ "url": "grpc://127.0.0.1:9092", "basic": "/basic" })));
+        assert!(!is_wrong(json!({ "url": "grpc://[::1]:9092", "token": "/token" })));
+        assert!(!is_wrong(json!({ "url": "grpcs://cache.example:9092", "ca": "/ca", "token": "/token" })));
+        assert!(
+            is_wrong(json!({ "url": "grpcs://cache.example:9092", "token": "/token" })),
+            "who signed it?"
+        );
+        assert!(is_wrong(json!({ "url": "grpcs://cache.example:9092", "ca": "/ca", "key": "/key" })));
+        assert!(is_wrong(json!({ "url": "grpc://cache.example:9092", "ca": "/ca" })));
+    }
+
+    #[test]
+    fn the_url_says_where_it_is_and_whether_it_is_secured() {
+        let settings = |said: Value| table(said).settings().unwrap();
+        let plain = settings(json!({ "url": "grpc://127.0.0.1:9092" }));
+        assert_eq!((plain.address.as_str(), plain.tls.is_none()), ("127.0.0.1:9092", true));
+        let secured = settings(json!({ "url": "grpcs://c.example:1", "ca": "/ca", "token": "/token" }));
+        assert_eq!(secured.address, "c.example:1");
+        assert!(
+            matches!(secured.credentials, Some(OutsideCredentials::Token(path)) if path == PathBuf::from("/token"))
+        );
+        assert_eq!(secured.tls.unwrap().authorities, PathBuf::from("/ca"));
+    }
+}

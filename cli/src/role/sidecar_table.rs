@@ -81,3 +81,34 @@ impl SidecarTable {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn table(said: Value) -> SidecarTable {
+        serde_json::from_value(said).unwrap()
+    }
+
+    #[test]
+    fn the_socket_is_in_the_state_directory_unless_it_is_said() {
+        let settings = |said: Value| table(said).settings(Path::new("/state"));
+        let plain = settings(json!({ "projects": ["acme/web"] }));
+        assert_eq!((plain.socket, plain.runs_max), (PathBuf::from("/state/sidecar.sock"), 32));
+        assert!(!plain.is_trusted);
+        let said = settings(
+            json!({ "projects": ["acme/web"], "socket": "/run/cache.sock", "trusted": true, "runs": 2 }),
+        );
+        assert_eq!((said.socket, said.runs_max), (PathBuf::from("/run/cache.sock"), 2));
+        assert!(said.is_trusted);
+    }
+
+    #[test]
+    fn what_does_not_go_together_is_a_mistake() {
+        assert!(table(json!({ "projects": [] })).problem().is_some());
+        assert!(table(json!({ "projects": ["a/b"], "users": ["x"], "group": "y" })).problem().is_some());
+        assert!(table(json!({ "projects": ["a/b"], "group": "y" })).problem().is_none());
+    }
+}

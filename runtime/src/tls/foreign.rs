@@ -99,3 +99,95 @@ fn client_config(tls: &ForeignTls) -> Result<ClientConfig, ConnectError> {
 fn configuration(error: impl std::fmt::Display) -> ConnectError {
     ConnectError::Configuration(error.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path};
+
+    use rcgen::generate_simple_self_signed;
+    use rustls::{
+        ServerConfig,
+        pki_types::ServerName,
+        server::{NoServerSessionStorage, WebPkiClientVerifier},
+    };
+    use tokio::io::duplex;
+    use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+    use super::*;
+
+    /// Writes a certificate of its own making for a name, and its key.
+    fn certificate(dir: &Path, name: &str) -> (PathBuf, PathBuf) {
+        let made = generate_simple_self_signed([name.to_owned()]).unwrap();
+        let (chain, key) = (dir.join(format!("{name}.crt")), dir.join(format!("{name}.key")));
+        fs::write(&chain, made.cert.pem()).unwrap();
+        fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+        (chain, key)
+    }
+
+    /// A server that wants to see a certificate that `clients` vouches for, where that is named.
+    fn server((chain, key): &(PathBuf, PathBuf), clients: Option<&PathBuf>) -> TlsAcceptor {
+        let read = |path: &PathBuf| CertificateDer::from_pem_file(path).unwrap();
+        let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_protocol_versions(&[&version::TLS12])
+            .unwrap();
+        let builder = match clients {
+            None => builder.with_no_client_auth(),
+            Some(clients) => {
+                let mut roots = RootCertStore::empty();
+                roots.add(read(clients)).unwrap();
+                let provider = Arc::new(ring::default_provider());
+                let verifier =
+                    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
+                builder.with_client_cert_verifier(verifier)
+            }
+        };
+        let key = PrivateKeyDer::from_pem_file(key).unwrap();
+        let mut config = builder.with_single_cert(vec![read(chain)], key).unwrap();
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        TlsAcceptor::from(Arc::new(config))
+    }
+
+    /// Whether both ends are content with one another.
+    async fn shake(server: &TlsAcceptor, client: &ForeignTls, name: &str) -> bool {
+        let (near, far) = duplex(1 << 16);
+        let connector = TlsConnector::from(Arc::new(client_config(client).unwrap()));
+        let name = ServerName::try_from(name.to_owned()).unwrap();
+        let (client, server) = tokio::join!(connector.connect(name, near), server.accept(far));
+        client.is_ok() && server.is_ok()
+    }
+
+    #[tokio::test]
+    async fn a_foreign_server_is_known_by_its_authority_and_its_name_and_is_shown_what_it_asks_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let (own, other) =
+            (certificate(dir.path(), "cache.example"), certificate(dir.path(), "other.example"));
+        let trusting = |authorities: &PathBuf, shown: Option<&(PathBuf, PathBuf)>| ForeignTls {
+            authorities: authorities.clone(),
+            shown: shown.cloned(),
+        };
+        let open = server(&own, None);
+        assert!(shake(&open, &trusting(&own.0, None), "cache.example").await);
+        assert!(!shake(&open, &trusting(&own.0, None), "other.example").await, "another name");
+        assert!(!shake(&open, &trusting(&other.0, None), "cache.example").await, "another authority");
+        let closed = server(&own, Some(&other.0));
+        assert!(shake(&closed, &trusting(&own.0, Some(&other)), "cache.example").await);
+        assert!(!shake(&closed, &trusting(&own.0, None), "cache.example").await, "nothing is shown");
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_used_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let (chain, key) = certificate(dir.path(), "cache.example");
+        let empty = dir.path().join("empty");
+        fs::write(&empty, "").unwrap();
+        let told = |authorities: &PathBuf, shown| {
+            let tls = ForeignTls { authorities: authorities.clone(), shown };
+            tls.check().unwrap_err().to_string()
+        };
+        assert!(told(&dir.path().join("none"), None).contains("/none: "));
+        assert!(told(&empty, None).contains("/empty: it holds no certificate"));
+        assert!(told(&chain, Some((chain.clone(), empty.clone()))).contains("/empty: "));
+        assert!(told(&chain, Some((empty.clone(), key.clone()))).contains("/empty: "));
+        ForeignTls { authorities: chain.clone(), shown: Some((chain, key)) }.check().unwrap();
+    }
+}
