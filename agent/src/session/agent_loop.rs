@@ -432,6 +432,7 @@ impl AgentLoop {
             cache_lookups: figures.cache_lookups,
             residency: figures.residency,
             shard: figures.shard,
+            sidecars: figures.sidecars,
             cache: Some(figures.cache),
         }));
     }

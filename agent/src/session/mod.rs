@@ -14,7 +14,6 @@ mod link;
 mod link_state;
 mod masking;
 mod open_cache;
-mod shim_command;
 mod signing;
 mod slots;
 mod worker;

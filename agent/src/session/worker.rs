@@ -9,7 +9,7 @@ use std::{path::PathBuf, sync::Arc};
 use meridian_cache::{local::CacheDaemon, manifest::Binary};
 use meridian_core::{
     build::{Artifact, Source},
-    cache::{hints::CacheHints, manifest_ref::ManifestRef, shards::Shards},
+    cache::{hints::CacheHints, manifest_ref::ManifestRef, shards::Shards, sidecar::SidecarManifest},
     digest::Digest,
     id::{Fence, TaskId},
     machine::{
@@ -93,6 +93,7 @@ pub(crate) struct Worker {
 pub(crate) struct Figures {
     pub(crate) residency: Vec<Digest>,
     pub(crate) shard: Option<ShardFigures>,
+    pub(crate) sidecars: Vec<SidecarManifest>,
     pub(crate) cache: CacheFigures,
     pub(crate) disk_free: Option<ByteCount>,
     pub(crate) cache_hits: u64,
@@ -126,6 +127,7 @@ impl Worker {
                 .parts
                 .shard_capacity
                 .map(|capacity| ShardFigures { held: self.parts.fabric.held(), capacity }),
+            sidecars: self.parts.fabric.left_and_held(),
             cache: self.parts.fabric.figures(&cache),
             cache_hits: cache.hits,
             cache_lookups: cache.gets,
@@ -303,7 +305,8 @@ impl Steps<'_> {
             // The files are gone with it.
             let _built = built;
             // What is listed stays for as long as the cache is open.
-            let manifest = fabric.publish(&placed, toolchain, lineage.exact.0, cache.listed(), binaries)?;
+            let entries = cache.listed();
+            let manifest = fabric.publish(&placed, toolchain, lineage.exact.0, entries, binaries, |_| ())?;
             // When the loop is behind or gone, the next build of the lineage tells it.
             made.try_send(MadeManifest { task, fence, manifest }).ok()
         });

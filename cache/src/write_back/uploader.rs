@@ -18,6 +18,7 @@ use crate::{
     disk::CacheStore,
     frames::{Selection, hand_over, send},
     manifest::{SignedManifest, Vouching},
+    outside::Outside,
     shard::Holder,
 };
 
@@ -55,6 +56,8 @@ pub struct Uploader {
     pub vouching: Arc<dyn Vouching>,
     /// Where it goes.
     pub homes: Arc<dyn Homes>,
+    /// Where it goes instead: the server outside the fleet that keeps what the region builds.
+    pub outside: Option<Arc<Outside>>,
 }
 
 impl Uploader {
@@ -91,6 +94,19 @@ impl Uploader {
         let found = tokio::task::spawn_blocking(move || store.library().get(&manifest, &*vouching)).await;
         // Evicted meanwhile: then nothing of it is sure to be here.
         let Ok(Some(signed)) = found else { return 0 };
+        if let Some(outside) = &self.outside {
+            let put = outside.put(&self.store, &signed).await;
+            return put.map_or_else(
+                |error| {
+                    tracing::info!(%error, "the cache outside the fleet did not take what a build made");
+                    1
+                },
+                |()| {
+                    tracing::info!(%manifest, "the cache outside the fleet has what a build made");
+                    0
+                },
+            );
+        }
         let mut failed = 0;
         for home in self.homes.homes() {
             let published = match home.holder.attempt() {
