@@ -136,15 +136,14 @@ impl App {
         let (made, heard) = mpsc::channel(MANIFESTS_WAITING_MAX);
         let cache = assembly.fabric.store();
         let cache = tokio::task::spawn_blocking(move || CacheDaemon::new(cache)).await;
-        let cache = cache.map_err(|error| AppError::State(error.to_string()))?;
-        let cache = cache.map_err(|error| AppError::State(error.to_string()))?;
+        let failed = |error: &dyn std::fmt::Display| AppError::State(error.to_string());
+        let cache = cache.map_err(|e| failed(&e))?.map_err(|e| failed(&e))?;
         let sidecar = serve_beside(&config, &assembly, &cache, control.clone())?;
         let fabric = assembly.fabric.clone();
         let shared = Shared { bulk, signing: signing.clone(), fabric, cache, made };
         let opened = config.clone();
         let open = move || open_worker(&opened, go, shared, (sandboxing, redaction));
-        let worker =
-            tokio::task::spawn_blocking(open).await.map_err(|error| AppError::State(error.to_string()))??;
+        let worker = tokio::task::spawn_blocking(open).await.map_err(|e| failed(&e))??;
         let offer = AgentOffer {
             host: host_platform(),
             slots: config.slots,

@@ -373,7 +373,10 @@ impl AgentLoop {
                 let _ = heard.try_send(RunEvent::Progress(run_task.clone(), fence, progress));
             };
             let (span, told) = (attempt_span(&run_work, fence), run_work.clone());
-            let run = async move { worker.run(run_work, hints, fence, Box::new(progress), cancel).await };
+            let run = async move {
+                // It is large, and is moved several times until it runs.
+                Box::pin(worker.run(run_work, hints, fence, Box::new(progress), cancel)).await
+            };
             let run = tokio::spawn(run.instrument(span.clone()));
             let outcome = run.await.unwrap_or_else(|error| Outcome::Failed {
                 failure: Failure {

@@ -44,8 +44,8 @@ impl Membership for Known {
 struct Only(Home);
 
 impl Homes for Only {
-    fn homes(&self) -> Vec<Home> {
-        vec![self.0.clone()]
+    fn homes(&self) -> Option<Vec<Home>> {
+        Some(vec![self.0.clone()])
     }
 }
 

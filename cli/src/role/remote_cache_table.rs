@@ -126,7 +126,7 @@ mod tests {
         let secured = settings(json!({ "url": "grpcs://c.example:1", "ca": "/ca", "token": "/token" }));
         assert_eq!(secured.address, "c.example:1");
         assert!(
-            matches!(secured.credentials, Some(OutsideCredentials::Token(path)) if path == PathBuf::from("/token"))
+            matches!(secured.credentials, Some(OutsideCredentials::Token(path)) if path.as_os_str() == "/token")
         );
         assert_eq!(secured.tls.unwrap().authorities, PathBuf::from("/ca"));
     }

@@ -7,6 +7,7 @@ mod fixture;
 mod keys;
 mod leases;
 mod link;
+mod manifest_bounds;
 mod manifests;
 mod placements;
 mod rebuilds;

@@ -101,9 +101,9 @@ impl FarHome {
 struct Only(SocketAddr);
 
 impl Homes for Only {
-    fn homes(&self) -> Vec<Home> {
+    fn homes(&self) -> Option<Vec<Home>> {
         let home = |holder| Home { holder, takes: Arc::new(|_| true) };
-        holder(&self.0).map(home).into_iter().collect()
+        Some(holder(&self.0).map(home).into_iter().collect())
     }
 }
 
