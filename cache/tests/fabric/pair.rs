@@ -14,7 +14,6 @@ use bytes::Bytes;
 use ed25519_dalek::{Signature, Signer as _, SigningKey, Verifier as _};
 use meridian_cache::{
     disk::CacheStore,
-    entry::Namespace,
     local::{CacheDaemon, TaskCache, TaskScope},
     manifest::{Binary, DOMAIN, Manifest, SignedManifest, Voucher, Vouching, VouchingError},
     prefetch::{Holder, Prefetch, PrefetchPlan, Seeking, Supply},
@@ -116,10 +115,6 @@ impl Place {
         let store = CacheStore::open(&dir.path().join("cache"), ByteCount::gib(1)).unwrap();
         let daemon = CacheDaemon::new(Arc::clone(&store)).unwrap();
         Self { dir, store, daemon, team }
-    }
-
-    pub(crate) fn namespace() -> Namespace {
-        Namespace::new(&Digest::of(b"go"), SCOPE)
     }
 
     pub(crate) fn scope() -> TaskScope {
