@@ -12,7 +12,7 @@ use meridian_cache::{
 };
 use meridian_core::{
     build::{Artifact, Source},
-    cache::{hints::CacheHints, manifest_ref::ManifestRef, shards::Shards, sidecar::SidecarManifest},
+    cache::{hints::CacheHints, shards::Shards, sidecar::SidecarManifest},
     digest::Digest,
     id::{Fence, TaskId},
     machine::{
@@ -34,6 +34,7 @@ use tonic::transport::Channel;
 use tracing::Instrument as _;
 
 use super::{
+    announcements::MadeManifest,
     attempt_log::AttemptLog,
     masking::{masked, masked_progress},
     signing::{Signed, Signing, wall_ms},
@@ -78,14 +79,6 @@ pub(crate) struct WorkerParts {
     pub(crate) signing: Signing,
     /// What is secret here.
     pub(crate) redaction: Redaction,
-}
-
-/// What a task used of the cache, ready for others.
-#[derive(Debug, Clone)]
-pub(crate) struct MadeManifest {
-    pub(crate) task: TaskId,
-    pub(crate) fence: Fence,
-    pub(crate) manifest: ManifestRef,
 }
 
 /// Carries attempts out. One for each agent.

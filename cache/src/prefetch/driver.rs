@@ -137,7 +137,7 @@ impl Driver {
             return;
         }
         if asking.outside.as_ref().is_some_and(|outside| outside.is_first) {
-            self.from_outside(&mut known).await;
+            self.ask_outside(&mut known).await;
             if asking.arrivals.is_whole() {
                 return;
             }
@@ -151,14 +151,14 @@ impl Driver {
         }
         self.one_by_one(&mut known, &passed_over).await;
         if asking.outside.as_ref().is_some_and(|outside| !outside.is_first) && !asking.arrivals.is_whole() {
-            self.from_outside(&mut known).await;
+            self.ask_outside(&mut known).await;
         }
     }
 
     /// Asks the server outside the fleet for all that is lacking.
-    async fn from_outside(&self, known: &mut Option<Arc<SignedManifest>>) {
+    async fn ask_outside(&self, known: &mut Option<Arc<SignedManifest>>) {
         let Some(outside) = &self.0.outside else { return };
-        if let Err(error) = outside.bring(&self.0, known).await {
+        if let Err(error) = Box::pin(outside.bring(&self.0, known)).await {
             tracing::info!(%error, "a prefetch from outside the fleet ended early");
         }
     }

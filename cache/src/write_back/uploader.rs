@@ -95,7 +95,7 @@ impl Uploader {
         // Evicted meanwhile: then nothing of it is sure to be here.
         let Ok(Some(signed)) = found else { return 0 };
         if let Some(outside) = &self.outside {
-            let put = outside.put(&self.store, &signed).await;
+            let put = Box::pin(outside.put(&self.store, &signed)).await;
             return put.map_or_else(
                 |error| {
                     tracing::info!(%error, "the cache outside the fleet did not take what a build made");

@@ -125,9 +125,7 @@ mod tests {
         assert_eq!((plain.address.as_str(), plain.tls.is_none()), ("127.0.0.1:9092", true));
         let secured = settings(json!({ "url": "grpcs://c.example:1", "ca": "/ca", "token": "/token" }));
         assert_eq!(secured.address, "c.example:1");
-        assert!(
-            matches!(secured.credentials, Some(OutsideCredentials::Token(path)) if path == PathBuf::from("/token"))
-        );
+        assert!(matches!(secured.credentials, Some(OutsideCredentials::Token(path)) if path == "/token"));
         assert_eq!(secured.tls.unwrap().authorities, PathBuf::from("/ca"));
     }
 }
