@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -10,7 +10,7 @@ use std::{
 use meridian_cache::{
     disk::CacheStore,
     entry::Entry,
-    manifest::{Listed, Manifest, SignedManifest},
+    manifest::{Binary, Listed, Manifest, SignedManifest},
     outside::Outside,
     prefetch::{FromOutside, Prefetch, PrefetchPlan, Seeking, Supply},
     write_back::{Queue, Uploader},
@@ -43,7 +43,7 @@ use crate::sidecar::Left;
 const MEASURE_EVERY: Duration = Duration::from_secs(60);
 /// How many shards a task may ask for what it has no manifest of: more than at once, for those that do not answer.
 const SHARDS_ASKED_MAX: usize = 8;
-/// The largest artifact that is kept for near members.
+/// The largest artifact that is kept for near members, and for agents that build it again.
 const ARTIFACT_MAX: ByteCount = ByteCount::mib(512);
 /// How many manifests are told to the coordinator as held.
 const RESIDENCY_MAX: usize = 256;
@@ -172,24 +172,32 @@ impl Fabric {
         Supply::new(placed.prefetch.clone(), Some(seeking))
     }
 
-    /// Makes the manifest of a task that was built, keeps it, and gets ready to send what it names. Blocks. Whoever is told
-    /// first hears of it before anybody can be told that it is held.
+    /// Makes the manifest of a task that was built, which used `entries` and made `binaries`, keeps it, and gets ready to
+    /// send what it names. Blocks. Whoever is told first hears of it before anybody can be told that it is held.
     pub(crate) fn publish(
         &self,
         placed: &Placed,
         toolchain: Digest,
         lineage: Digest,
         entries: Vec<Listed>,
+        binaries: Vec<(Binary, PathBuf)>,
         noted: impl FnOnce(ManifestRef),
     ) -> Option<ManifestRef> {
         let scope = placed.hints.scopes.writes.to_string();
         if entries.is_empty() {
             return None;
         }
-        let bytes = distinct_bytes(entries.iter().map(|listed| listed.entry));
-        let count = entries.len() as u64;
-        let written_ms = wall_now().0;
-        let manifest = Manifest { toolchain, scope, lineage, written_ms, entries };
+        let binaries = binaries.into_iter().filter_map(|(binary, path)| self.take_in(binary, &path));
+        let (binaries, written_ms) = (binaries.collect(), wall_now().0);
+        let manifest = Manifest { toolchain, scope, lineage, written_ms, entries, binaries };
+        if let Some(known) = placed.whole_manifest()
+            && known.manifest.covers(&manifest)
+        {
+            // A build whose binary was restored asks for less than the next one that links.
+            let known = reference(&known);
+            noted(known);
+            return Some(known);
+        }
         let signed = match manifest.sign(&*self.parts.vouching) {
             Ok(signed) => Arc::new(signed),
             Err(error) => {
@@ -197,8 +205,7 @@ impl Fabric {
                 return None;
             }
         };
-        let size = ByteCount(signed.bytes.len() as u64);
-        let manifest = ManifestRef { digest: signed.digest, size, entries: count, bytes };
+        let manifest = reference(&signed);
         noted(manifest);
         if let Err(error) = self.parts.store.publish(&signed) {
             tracing::warn!(%error, "what this build used is not kept for others");
@@ -207,6 +214,20 @@ impl Fabric {
             self.parts.queue.push(signed.digest);
         }
         Some(manifest)
+    }
+
+    /// Takes a binary in, so that others can have it.
+    fn take_in(&self, binary: Binary, path: &Path) -> Option<Binary> {
+        if binary.size > ARTIFACT_MAX.0 {
+            return None;
+        }
+        match self.parts.store.take_in(path, &binary.output, binary.size) {
+            Ok(()) => Some(binary),
+            Err(error) => {
+                tracing::debug!(%error, "a binary is not kept for others: they link it again");
+                None
+            }
+        }
     }
 
     /// Keeps artifacts where whoever the coordinator sends can have them, if anybody can reach this agent. Blocks.
@@ -309,12 +330,29 @@ impl Placed {
         &self.hints
     }
 
+    /// The manifest that the task was placed with, if everything that it names is here.
+    fn whole_manifest(&self) -> Option<Arc<SignedManifest>> {
+        let arrivals = self.prefetch.as_ref()?.arrivals();
+        arrivals.manifest().filter(|_| arrivals.is_whole())
+    }
+
     /// The lineage of a task that writes where it was told, and what it is to people.
     pub(crate) fn lineage(&self, work: &Work) -> Option<(Lineage, LineageName)> {
         let TaskKind::Compile(platform) = &work.kind else { return None };
         let (project, spec) = (&work.task.build.project, &work.spec);
         let lineage = Lineage::of(&self.hints.scopes.writes, project, spec, platform);
         Some((lineage, LineageName::of(project, spec, platform)))
+    }
+}
+
+/// A manifest as the coordinator knows it.
+fn reference(signed: &SignedManifest) -> ManifestRef {
+    let entries = &signed.manifest.entries;
+    ManifestRef {
+        digest: signed.digest,
+        size: ByteCount(signed.bytes.len() as u64),
+        entries: entries.len() as u64,
+        bytes: distinct_bytes(entries.iter().map(|listed| listed.entry)),
     }
 }
 

@@ -13,6 +13,7 @@ mod drain;
 mod link;
 mod link_state;
 mod masking;
+mod open_cache;
 mod signing;
 mod slots;
 mod worker;

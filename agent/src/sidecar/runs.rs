@@ -220,7 +220,7 @@ impl Run {
                 written: wall_now(),
             });
         };
-        fabric.publish(&self.placed, self.toolchain, self.lineage.exact.0, listed, note);
+        fabric.publish(&self.placed, self.toolchain, self.lineage.exact.0, listed, Vec::new(), note);
     }
 
     /// Whether what was used is worth more than the manifest that is known of this very lineage. A go command that failed

@@ -112,6 +112,14 @@ pub struct TaskCache {
     _dir: TempDir,
 }
 
+impl TaskScope {
+    /// In what the task's actions mean something: its own namespace first, then those that it reads.
+    pub(crate) fn namespaces(&self) -> Vec<Namespace> {
+        let names = std::iter::once(&self.own).chain(&self.also_reads);
+        names.map(|name| Namespace::new(&self.toolchain, name)).collect()
+    }
+}
+
 impl CacheDaemon {
     /// Serves what is in `store`.
     ///
@@ -173,6 +181,11 @@ impl CacheDaemon {
     pub fn figures(&self) -> CacheFigures {
         self.shared.counters.read()
     }
+
+    /// Adds what a task found that did not ask here.
+    pub(crate) fn count(&self, figures: CacheFigures) {
+        self.shared.counters.add(figures);
+    }
 }
 
 impl TaskCache {
@@ -230,10 +243,9 @@ impl Drop for TaskState {
 
 impl TaskState {
     fn new(shared: &Arc<Shared>, scope: &TaskScope, supply: Option<Arc<Supply>>, view: TaskView) -> Self {
-        let names = std::iter::once(&scope.own).chain(&scope.also_reads);
         Self {
             shared: Arc::clone(shared),
-            namespaces: names.map(|name| Namespace::new(&scope.toolchain, name)).collect(),
+            namespaces: scope.namespaces(),
             pins: Pins::new(Arc::clone(&shared.store)),
             supply,
             recorder: Mutex::default(),
@@ -354,6 +366,14 @@ impl TaskState {
 }
 
 impl Counters {
+    fn add(&self, figures: CacheFigures) {
+        self.gets.fetch_add(figures.gets, Ordering::Relaxed);
+        self.hits.fetch_add(figures.hits, Ordering::Relaxed);
+        self.puts.fetch_add(figures.puts, Ordering::Relaxed);
+        self.hit_bytes.fetch_add(figures.hit_bytes, Ordering::Relaxed);
+        self.put_bytes.fetch_add(figures.put_bytes, Ordering::Relaxed);
+    }
+
     fn read(&self) -> CacheFigures {
         CacheFigures {
             gets: self.gets.load(Ordering::Relaxed),

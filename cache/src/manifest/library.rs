@@ -16,7 +16,7 @@ use super::{
     document::{LEN_MAX, SignedManifest},
     vouching::Vouching,
 };
-use crate::entry::ActionId;
+use crate::entry::{ActionId, Namespace};
 
 mod care;
 
@@ -139,6 +139,15 @@ impl Library {
                 None
             }
         }
+    }
+
+    /// The manifest in one of `namespaces` that was used last, of those in memory. This is no use of it.
+    #[must_use]
+    pub fn newest_in(&self, namespaces: &[Namespace]) -> Option<Arc<SignedManifest>> {
+        let table = self.table();
+        let open = table.known.values().filter_map(|known| Some((known.used, known.open.as_ref()?)));
+        let fitting = open.filter(|(_, signed)| namespaces.contains(&signed.manifest.namespace()));
+        fitting.max_by_key(|(used, _)| *used).map(|(_, signed)| Arc::clone(signed))
     }
 
     /// Which manifest has one of these actions, and where: of those with the first action that any has.

@@ -1,6 +1,6 @@
 //! One prefetch: asks its holders until nothing is lacking.
 
-use std::{sync::Arc, time::Instant};
+use std::{path::PathBuf, sync::Arc, time::Instant};
 
 use meridian_core::digest::Digest;
 use meridian_proto::v1::{self, fetch_chunk::Chunk};
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     disk::{CacheStore, Pins},
-    manifest::{SignedManifest, Vouching},
+    manifest::{Binary, SignedManifest, Vouching},
     shard::Holder,
 };
 
@@ -42,8 +42,8 @@ pub struct Prefetch {
     arrivals: Arc<Arrivals>,
     is_exact: bool,
     task: JoinHandle<()>,
-    /// What came stays for as long as the build may ask for it.
-    _pins: Arc<Pins>,
+    /// What came stays, by its pins, for as long as the build may ask for it.
+    asking: Arc<Asking>,
 }
 
 impl Prefetch {
@@ -64,21 +64,42 @@ impl Prefetch {
         let arrivals = Arc::new(Arrivals::default());
         let is_exact = plan.is_exact;
         let pins = Arc::new(Pins::new(Arc::clone(&store)));
-        let asking = Asking {
+        let asking = Arc::new(Asking {
             store: Arc::clone(&store),
             vouching,
             plan,
             outside,
-            pins: Arc::clone(&pins),
+            pins,
             arrivals: Arc::clone(&arrivals),
-        };
-        let driver = Driver(Arc::new(asking));
+        });
+        let driver = Driver(Arc::clone(&asking));
         let told = Ended(Arc::clone(&arrivals));
         let task = tokio::spawn(async move {
             let _told = told;
             driver.run().await;
         });
-        Self { store, arrivals, is_exact, task, _pins: pins }
+        Self { store, arrivals, is_exact, task, asking }
+    }
+
+    /// Makes sure that an executable of the manifest is here, and stays; fetches it beside the rest where it is not.
+    pub(super) async fn bring(&self, signed: &Arc<SignedManifest>, binary: &Binary) -> Option<PathBuf> {
+        if let Some(path) = self.held(binary).await {
+            return Some(path);
+        }
+        for holder in &self.asking.plan.holders {
+            Arc::clone(&self.asking).jump(holder.clone(), Arc::clone(signed), vec![binary.output]).await;
+            if let Some(path) = self.held(binary).await {
+                return Some(path);
+            }
+        }
+        None
+    }
+
+    /// Where an executable is, if it is here and good.
+    async fn held(&self, binary: &Binary) -> Option<PathBuf> {
+        let (pins, binary) = (Arc::clone(&self.asking.pins), *binary);
+        let pinned = tokio::task::spawn_blocking(move || pins.pin(&binary.output, binary.size)).await;
+        pinned.ok().flatten().map(|body| body.path)
     }
 
     /// Whether what its manifest does not list is new. See [`PrefetchPlan::is_exact`].

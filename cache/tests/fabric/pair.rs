@@ -14,9 +14,8 @@ use bytes::Bytes;
 use ed25519_dalek::{Signature, Signer as _, SigningKey, Verifier as _};
 use meridian_cache::{
     disk::CacheStore,
-    entry::Namespace,
     local::{CacheDaemon, TaskCache, TaskScope},
-    manifest::{DOMAIN, Manifest, SignedManifest, Voucher, Vouching, VouchingError},
+    manifest::{Binary, DOMAIN, Manifest, SignedManifest, Voucher, Vouching, VouchingError},
     prefetch::{Holder, Prefetch, PrefetchPlan, Seeking, Supply},
     shard::{Membership, NoMembership, ShardService},
 };
@@ -109,10 +108,6 @@ impl Place {
         Self { dir, store, daemon, team: Team::new() }
     }
 
-    pub(crate) fn namespace() -> Namespace {
-        Namespace::new(&Digest::of(b"go"), SCOPE)
-    }
-
     pub(crate) fn scope() -> TaskScope {
         TaskScope { toolchain: Digest::of(b"go"), own: SCOPE.into(), also_reads: Vec::new() }
     }
@@ -153,6 +148,11 @@ impl Place {
 
     /// Publishes what a task asked and put.
     pub(crate) async fn publish(&self, task: &TaskCache) -> Arc<SignedManifest> {
+        self.publish_with(task, Vec::new()).await
+    }
+
+    /// The same of a build that made these binaries.
+    pub(crate) async fn publish_with(&self, task: &TaskCache, binaries: Vec<Binary>) -> Arc<SignedManifest> {
         task.close(Duration::from_secs(5)).await;
         let manifest = Manifest {
             toolchain: Digest::of(b"go"),
@@ -160,6 +160,7 @@ impl Place {
             lineage: Digest::of(b"lineage"),
             written_ms: 0,
             entries: task.listed(),
+            binaries,
         };
         let signed = Arc::new(manifest.sign(&*self.team).unwrap());
         self.store.publish(&signed).unwrap();
