@@ -134,16 +134,14 @@ impl App {
         let mut assembly = share_cache(&config, &authority, &identity, &agent).await?;
         let stock = serve_reapi(&config, &mut assembly).await?;
         let (made, heard) = mpsc::channel(MANIFESTS_WAITING_MAX);
-        let cache = assembly.fabric.store();
-        let cache = tokio::task::spawn_blocking(move || CacheDaemon::new(cache)).await;
-        let failed = |error: &dyn std::fmt::Display| AppError::State(error.to_string());
-        let cache = cache.map_err(|e| failed(&e))?.map_err(|e| failed(&e))?;
+        let cache = open_daemon(&assembly).await?;
         let sidecar = serve_beside(&config, &assembly, &cache, control.clone())?;
         let fabric = assembly.fabric.clone();
         let shared = Shared { bulk, signing: signing.clone(), fabric, cache, made };
         let opened = config.clone();
         let open = move || open_worker(&opened, go, shared, (sandboxing, redaction));
-        let worker = tokio::task::spawn_blocking(open).await.map_err(|e| failed(&e))??;
+        let worker =
+            tokio::task::spawn_blocking(open).await.map_err(|error| AppError::State(error.to_string()))??;
         let offer = AgentOffer {
             host: host_platform(),
             slots: config.slots,
@@ -221,6 +219,14 @@ async fn serve_reapi(config: &AgentConfig, assembly: &mut Assembly) -> Result<Op
     assembly.serves(&reapi);
     let Some(settings) = &config.stock else { return Ok(None) };
     StockPort::open(&reapi, settings).await.map(Some).map_err(AppError::State)
+}
+
+/// Opens what answers cmd/go from the cache on the disk.
+async fn open_daemon(assembly: &Assembly) -> Result<CacheDaemon, AppError> {
+    let store = assembly.fabric.store();
+    let opened = tokio::task::spawn_blocking(move || CacheDaemon::new(store)).await;
+    let opened = opened.map_err(|error| AppError::State(error.to_string()))?;
+    opened.map_err(|error| AppError::State(error.to_string()))
 }
 
 /// Opens the cache for go commands beside the agent, where one is asked for.

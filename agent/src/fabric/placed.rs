@@ -289,8 +289,7 @@ impl Fabric {
             homes: Arc::new(RegionHomes::of(&self.parts)),
             outside: self.parts.outside.clone(),
         };
-        // It waits for most of its life.
-        stop.run_until_cancelled(Box::pin(uploader.run())).await;
+        stop.run_until_cancelled(uploader.run()).await;
     }
 
     /// Measures the ways to other shards from time to time, until told to stop.

@@ -32,14 +32,14 @@ use tonic::transport::Channel;
 use tracing::Instrument as _;
 
 use super::{
-    announcements::Announcements,
+    announcements::{Announcements, MadeManifest},
     cache_questions::CacheQuestions,
     cache_view::CacheView,
     drain::Drain,
     link::Backoff,
     link_state::{Heard, LinkState},
     slots::Slots,
-    worker::{MadeManifest, Worker},
+    worker::Worker,
 };
 use crate::spans::{attempt_ended, attempt_span, prefetch_span, report_span};
 

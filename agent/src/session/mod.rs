@@ -19,5 +19,6 @@ mod slots;
 mod worker;
 
 pub(crate) use agent_loop::{AgentLoop, LoopConfig};
+pub(crate) use announcements::MadeManifest;
 pub(crate) use signing::Signing;
-pub(crate) use worker::{MadeManifest, Worker, WorkerParts};
+pub(crate) use worker::{Worker, WorkerParts};

@@ -9,7 +9,7 @@ use std::{path::PathBuf, sync::Arc};
 use meridian_cache::{local::CacheDaemon, manifest::Binary};
 use meridian_core::{
     build::{Artifact, Source},
-    cache::{hints::CacheHints, manifest_ref::ManifestRef, shards::Shards, sidecar::SidecarManifest},
+    cache::{hints::CacheHints, shards::Shards, sidecar::SidecarManifest},
     digest::Digest,
     id::{Fence, TaskId},
     machine::{
@@ -31,6 +31,7 @@ use tonic::transport::Channel;
 use tracing::Instrument as _;
 
 use super::{
+    announcements::MadeManifest,
     attempt_log::AttemptLog,
     masking::{masked, masked_progress},
     open_cache::OpenCache,
@@ -73,14 +74,6 @@ pub(crate) struct WorkerParts {
     pub(crate) signing: Signing,
     /// What is secret here.
     pub(crate) redaction: Redaction,
-}
-
-/// What a task used of the cache, ready for others.
-#[derive(Debug, Clone)]
-pub(crate) struct MadeManifest {
-    pub(crate) task: TaskId,
-    pub(crate) fence: Fence,
-    pub(crate) manifest: ManifestRef,
 }
 
 /// Carries attempts out. One for each agent.

@@ -179,7 +179,7 @@ impl Driver {
     /// Asks the server outside the fleet for all that is lacking.
     async fn ask_outside(&self, known: &mut Option<Arc<SignedManifest>>) {
         let Some(outside) = &self.0.outside else { return };
-        if let Err(error) = outside.bring(&self.0, known).await {
+        if let Err(error) = Box::pin(outside.bring(&self.0, known)).await {
             tracing::info!(%error, "a prefetch from outside the fleet ended early");
         }
     }

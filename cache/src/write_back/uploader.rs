@@ -121,7 +121,7 @@ impl Uploader {
             return;
         };
         if let Some(outside) = &self.outside {
-            match outside.put(&self.store, &signed).await {
+            match Box::pin(outside.put(&self.store, &signed)).await {
                 Ok(()) => {
                     tracing::info!(%manifest, "the cache outside the fleet has what a build made");
                     owed.clear();
