@@ -76,7 +76,9 @@ impl Agent {
             }
         };
         let run = Run { progress: &progress, log: &log, fence: Fence(0), cancel: &self.cancel };
-        self.builder.build(BuildRequest { work, source: SourceRef::Tree(tree), cache: None }, run).await
+        self.builder
+            .build(BuildRequest { work, source: SourceRef::Tree(tree), previous: None, cache: None }, run)
+            .await
     }
 
     async fn fail(&self, files: Files<'_>, work: &Work) -> Failure {
@@ -253,6 +255,50 @@ async fn a_package_that_stops_being_a_program_is_noticed_on_a_warm_agent() {
     let library: Files<'_> = &[MODULE, ("main.go", "package hello\n")];
     let failure = agent.fail(library, &work(library, &["."], "linux/amd64")).await;
     assert_eq!(failure.kind, FailureKind::Request, "{failure:?}");
+}
+
+/// Runs the tests of the module that lies at `source`, as it is called there, with the cache in `gocache`.
+fn go_test(source: &Path, gocache: &Path) -> String {
+    let done = std::process::Command::new("go")
+        .args(["test", "."])
+        .current_dir(source)
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap())
+        .env("PWD", source)
+        .env("HOME", gocache)
+        .env("GOCACHE", gocache)
+        .envs([("GOTOOLCHAIN", "local"), ("GOFLAGS", ""), ("GOPROXY", "off"), ("CGO_ENABLED", "0")])
+        .output()
+        .unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    String::from_utf8(done.stdout).unwrap()
+}
+
+#[tokio::test]
+async fn the_result_of_a_test_that_reads_files_is_known_in_a_tree_that_was_laid_out_elsewhere_and_later() {
+    let test = "package hello\n\nimport (\n\t\"os\"\n\t\"testing\"\n)\n\nfunc TestRead(t *testing.T) {\n\t\
+                if _, err := os.ReadFile(\"testdata/input\"); err != nil {\n\t\tt.Fatal(err)\n\t}\n\t\
+                if _, err := os.ReadDir(\"testdata\"); err != nil {\n\t\tt.Fatal(err)\n\t}\n}\n";
+    let files: Files<'_> = &[
+        MODULE,
+        ("hello.go", "package hello\n"),
+        ("hello_test.go", test),
+        ("testdata/input", "what is read"),
+    ];
+    let owned: Vec<_> = files.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
+    let dir = tempfile::tempdir().unwrap();
+    let (seen, gocache) = (dir.path().join("source"), dir.path().join("gocache"));
+    let mut said = Vec::new();
+    for name in ["one", "another-and-longer-name"] {
+        let agent = Agent::new(name);
+        let fill = |dir: PathBuf| std::future::ready(write(&dir, &owned));
+        let tree = agent.builder.sources().ensure(Digest::of(b"tree"), fill).await.unwrap();
+        // A sandbox has every source at the same place.
+        let _ = std::fs::remove_file(&seen);
+        std::os::unix::fs::symlink(tree.path(), &seen).unwrap();
+        said.push(go_test(&seen, &gocache));
+    }
+    assert!(!said[0].contains("(cached)") && said[1].contains("(cached)"), "{said:?}");
 }
 
 #[tokio::test]

@@ -86,7 +86,8 @@ impl Coordinator {
 fn manifest(scope: &str) -> Manifest {
     let toolchain = Digest::of(b"go");
     let written_ms = wall_now().0;
-    Manifest { toolchain, scope: scope.into(), lineage: toolchain, written_ms, entries: Vec::new() }
+    let (entries, binaries) = (Vec::new(), Vec::new());
+    Manifest { toolchain, scope: scope.into(), lineage: toolchain, written_ms, entries, binaries }
 }
 
 /// What `reader` says of what `writer` signed for `scope`.

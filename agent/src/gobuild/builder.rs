@@ -221,15 +221,15 @@ impl GoBuilder {
             &self.go,
         );
         GoCommand {
-            toolchain,
+            program: toolchain.go(),
             stage,
             args,
             env,
             // Not below the agent's directory: a go.mod in one of its parents would be taken for the build's.
-            dir: Path::new("/"),
+            dir: PathBuf::from("/"),
             owner: &self.dir,
             deadline: MODULES_MAX,
-            shown_as: shown_as(toolchain, task, task.dir.path()),
+            shown_as: shown_as(toolchain.goroot(), &task.modules.modcache, task.dir.path()),
             downloads_to: Some(task.modules.modcache.clone()),
             sandbox: None,
         }
@@ -237,11 +237,11 @@ impl GoBuilder {
 }
 
 /// This agent's paths, longest first, and what the user sees instead.
-pub(super) fn shown_as(toolchain: &ToolchainRef, task: &Task, work_dir: &Path) -> Vec<(String, String)> {
+pub(super) fn shown_as(goroot: &Path, modcache: &Path, work_dir: &Path) -> Vec<(String, String)> {
     vec![
         (format!("{}/", work_dir.display()), String::new()),
         (work_dir.display().to_string(), ".".into()),
-        (task.modules.modcache.display().to_string(), "$GOMODCACHE".into()),
-        (toolchain.goroot().display().to_string(), "$GOROOT".into()),
+        (modcache.display().to_string(), "$GOMODCACHE".into()),
+        (goroot.display().to_string(), "$GOROOT".into()),
     ]
 }

@@ -15,10 +15,7 @@ use super::{
     request::Run,
     sandboxed::CommandSandbox,
 };
-use crate::{
-    process::{Exit, Invocation, Output, run},
-    toolchain::ToolchainRef,
-};
+use crate::process::{Exit, Invocation, Output, run};
 
 /// Most bytes of standard output that are kept.
 const STDOUT_MAX: usize = 32 << 20;
@@ -29,11 +26,13 @@ const LINE_MAX: usize = 64 << 10;
 
 /// A Go command that is about to run.
 pub(crate) struct GoCommand<'a> {
-    pub(crate) toolchain: &'a ToolchainRef,
+    /// The `go` command, by the path that it has where it runs.
+    pub(crate) program: PathBuf,
     pub(crate) stage: Stage,
     pub(crate) args: Vec<OsString>,
     pub(crate) env: Env,
-    pub(crate) dir: &'a Path,
+    /// Where it starts, by the path that this has there.
+    pub(crate) dir: PathBuf,
     pub(crate) owner: &'a Path,
     pub(crate) deadline: Duration,
     /// Paths of this agent that mean nothing to the user, and what is shown instead.
@@ -91,10 +90,10 @@ impl GoCommand<'_> {
         on_line: &mut (dyn FnMut(&str) -> bool + Send),
     ) -> Result<Ended, Failure> {
         let invocation = Invocation {
-            program: self.toolchain.go(),
+            program: self.program.clone(),
             args: self.args.clone(),
             env: self.env.clone(),
-            dir: self.dir.to_owned(),
+            dir: self.dir.clone(),
             owner: self.owner.to_owned(),
             deadline: self.deadline,
         };

@@ -7,6 +7,7 @@ use std::{
     sync::Arc,
 };
 
+use meridian_cache::gocache::NativeCache;
 use meridian_core::{
     build::{artifact_name, executable_name},
     digest::Digest,
@@ -26,8 +27,10 @@ use super::{
     command::GoCommand,
     lineage::{self, Places},
     modules::{Named, Site, in_dir, package_of},
-    request::{BuildRequest, BuiltFile, BuiltTask, CacheAccess, Run, SourceRef},
+    outputs::restore_checked,
+    request::{BuildCache, BuildRequest, BuiltFile, BuiltTask, CacheAccess, Previous, Run, SourceRef},
     sandboxed::{CommandSandbox, View, is_plain_output},
+    seen::Seen,
 };
 use crate::{spans::step_span, toolchain::ToolchainRef};
 
@@ -84,7 +87,19 @@ impl Compile<'_> {
 
     async fn both_phases(&self, run: Run<'_>) -> Result<(Vec<BuiltFile>, Sandbox), Failure> {
         let named = self.names(run).await?;
-        match self.compile(&named, Try::First, run).await {
+        let Some(native) = self.native() else { return self.compile_twice(&named, run).await };
+        let filled = run.cancel.run_until_cancelled(native.fill(self.gocache())).await;
+        filled.ok_or_else(classify::lost)?;
+        let built = self.compile_twice(&named, run).await;
+        // What a build made that failed later is as good. Nothing of it runs any more.
+        if !run.cancel.is_cancelled() {
+            native.gather(self.gocache()).await;
+        }
+        built
+    }
+
+    async fn compile_twice(&self, named: &Named, run: Run<'_>) -> Result<(Vec<BuiltFile>, Sandbox), Failure> {
+        match self.compile(named, Try::First, run).await {
             Ok(built) => Ok(built),
             Err((_, said)) if self.misses_modules(&said) => {
                 tracing::info!("modules that were known to be here are gone; asking for them again");
@@ -127,7 +142,7 @@ impl Compile<'_> {
 
     /// Whether go asked offline for a module that is not on disk.
     fn misses_modules(&self, said: &str) -> bool {
-        said.contains(&lineage::offline_proxy_prefix(&self.task.modules.modcache))
+        said.contains(&lineage::offline_proxy_prefix(&self.seen().modcache))
     }
 
     async fn compile(&self, named: &Named, which: Try, run: Run<'_>) -> Compiled {
@@ -192,17 +207,29 @@ impl Compile<'_> {
                     Some(_) if taken.insert(file.clone()) => self.task.place("out"),
                     Some(_) => self.task.place(&format!("out-{index}")),
                 };
-                let identity = self.toolchain.identity();
-                let lineage = lineage::lineage_key(
-                    &work.task.build.project,
+                let inputs = lineage::inputs_key(
                     &work.spec,
+                    work.resolution.as_ref(),
                     &package,
                     self.platform,
-                    identity,
-                );
-                Target { package, executable, path: dir.join(file), dir, lineage }
+                    self.toolchain.identity(),
+                )
+                .map_err(|message| classify::request(message, "use one kind of quotes"))?;
+                let lineages = self.lineages(&package);
+                Ok(Target { package, executable, path: dir.join(file), dir, lineages, inputs })
             });
-        Ok(targets.collect())
+        targets.collect()
+    }
+
+    /// What the last binary of a package may be kept under, the task's own scope first; nothing where none is to be used.
+    fn lineages(&self, package: &str) -> Vec<Digest> {
+        let Some(Previous { scope, .. }) = &self.request.previous else { return Vec::new() };
+        let (work, identity) = (self.work(), self.toolchain.identity());
+        let project = &work.task.build.project;
+        let of = |scope: &String| {
+            lineage::lineage_key(scope, project, &work.spec, package, self.platform, identity)
+        };
+        std::iter::once(&scope.own).chain(&scope.also_reads).map(of).collect()
     }
 
     /// `go install` keeps programs for other platforms apart.
@@ -238,9 +265,9 @@ impl Compile<'_> {
     }
 
     fn command(&self, args: Vec<OsString>) -> Result<GoCommand<'_>, Failure> {
-        let (builder, task) = (self.builder, self.task);
+        let (builder, task, seen) = (self.builder, self.task, self.seen());
         let mut env = lineage::offline_env(&Places {
-            modcache: &task.modules.modcache,
+            modcache: &seen.modcache,
             gopath: &task.place("gopath"),
             gocache: &self.gocache(),
             home: &task.place("home"),
@@ -250,50 +277,65 @@ impl Compile<'_> {
         if let Some(cache) = self.cache() {
             lineage::set(&mut env, "GOCACHEPROG", &cache.command);
         }
-        let dir = match &self.site {
-            Some(site) => {
-                lineage::set(&mut env, "GOWORK", &site.gowork);
-                site.dir.as_path()
-            }
-            None => task.dir.path(),
-        };
-        let mut shown_as = shown_as(self.toolchain, task, dir);
-        if let Some(site) = &self.site {
+        let dir = seen.site.as_ref().map_or(task.dir.path(), |site| &site.dir);
+        let mut shown_as = shown_as(&seen.goroot, &seen.modcache, dir);
+        if let Some(site) = &seen.site {
+            lineage::set(&mut env, "GOWORK", &site.gowork);
             shown_as.push((site.root.display().to_string(), "$SOURCE".into()));
         }
         shown_as.push((task.dir.path().display().to_string(), "$TASK".into()));
         Ok(GoCommand {
-            toolchain: self.toolchain,
+            program: seen.go(),
             stage: Stage::Compile,
             args,
             env,
-            dir,
+            dir: dir.to_owned(),
             owner: &builder.dir,
             deadline: builder.compile_max,
             shown_as,
             downloads_to: None,
-            sandbox: self.sandbox()?,
+            sandbox: self.sandbox(&seen)?,
         })
     }
 
+    fn seen(&self) -> Seen {
+        match &self.builder.sandboxing {
+            Some(_) => Seen::sandboxed(self.toolchain, self.site.as_ref()),
+            None => Seen::bare(self.toolchain, &self.task.modules.modcache, self.site.as_ref()),
+        }
+    }
+
     /// In a sandbox a task has one of its own: what it writes there no other task may meet. From scratch, too: a new
-    /// one is empty.
+    /// one is empty. And where the shared cache is a directory, it is this one.
     fn gocache(&self) -> PathBuf {
-        if self.builder.sandboxing.is_some() || self.work().spec.from_scratch {
+        let is_own = self.work().spec.from_scratch || self.native().is_some();
+        if self.builder.sandboxing.is_some() || is_own {
             self.task.place("gocache")
         } else {
             self.builder.gocache(self.toolchain)
         }
     }
 
-    /// The shared cache, which is for what may be reused.
+    /// The shared cache as a program, which is for what may be reused.
     fn cache(&self) -> Option<&CacheAccess> {
-        self.request.cache.as_ref().filter(|_| !self.work().spec.from_scratch)
+        match &self.request.cache {
+            Some(BuildCache::Program(access)) if !self.work().spec.from_scratch => Some(access),
+            _ => None,
+        }
     }
 
-    fn sandbox(&self) -> Result<Option<CommandSandbox>, Failure> {
+    /// The shared cache as a directory.
+    fn native(&self) -> Option<&Arc<NativeCache>> {
+        match &self.request.cache {
+            Some(BuildCache::Directory(native)) if !self.work().spec.from_scratch => Some(native),
+            _ => None,
+        }
+    }
+
+    fn sandbox(&self, seen: &Seen) -> Result<Option<CommandSandbox>, Failure> {
         let Some(sandboxing) = &self.builder.sandboxing else { return Ok(None) };
         let view = View {
+            seen,
             goroot: self.toolchain.goroot(),
             modcache: &self.task.modules.modcache,
             source: self.site.as_ref().map(|site| site.root.as_path()),
@@ -305,20 +347,34 @@ impl Compile<'_> {
         sandboxing.of(&view).map(Some)
     }
 
+    /// Puts binaries of earlier builds where go will look for them: what was made of the very same inputs, here or by
+    /// another agent, and else the last that was made here. Without them go links once more; nothing else is lost.
     async fn restore(&self, targets: &[Target]) {
-        let wanted: Vec<_> = targets.iter().map(|target| (target.lineage, target.path.clone())).collect();
+        let Some(previous) = &self.request.previous else { return };
+        let mut same = Vec::new();
+        for target in targets {
+            // Where one cannot be had, others are not waited for.
+            let Some(binary) = previous.supply.binary(&previous.scope, &target.inputs).await else { break };
+            same.push(binary);
+        }
+        let mut same = same.into_iter();
+        let wanted: Vec<_> = targets
+            .iter()
+            .map(|target| (same.next(), target.lineages.clone(), target.path.clone()))
+            .collect();
         let outputs = self.builder.outputs.clone();
-        // Without it go links once more; nothing else is lost.
         let _ = tokio::task::spawn_blocking(move || {
-            for (lineage, path) in wanted {
-                outputs.restore(lineage, &path);
+            for (same, lineages, target) in wanted {
+                let is_there = same.is_some_and(|(digest, path)| restore_checked(&path, digest, &target));
+                let _ = is_there || lineages.into_iter().any(|lineage| outputs.restore(lineage, &target));
             }
         })
         .await;
     }
 
     async fn keep(&self, targets: &[Target]) {
-        let built: Vec<_> = targets.iter().map(|target| (target.lineage, target.path.clone())).collect();
+        let lineage = |target: &Target| Some((*target.lineages.first()?, target.path.clone()));
+        let built: Vec<_> = targets.iter().filter_map(lineage).collect();
         let outputs = Arc::clone(&self.builder.outputs);
         let kept = tokio::task::spawn_blocking(move || {
             built.into_iter().try_for_each(|(lineage, path)| outputs.keep(lineage, &path))
@@ -333,7 +389,7 @@ impl Compile<'_> {
         let name = spec.name.as_deref().unwrap_or(&target.executable);
         let version = lineage::version_of(spec, self.work().resolution.as_ref());
         let name = artifact_name(name, version, self.platform);
-        BuiltFile { package: target.package, name, path: target.path }
+        BuiltFile { package: target.package, name, path: target.path, inputs: target.inputs }
     }
 }
 
@@ -354,7 +410,8 @@ struct Target {
     executable: String,
     dir: PathBuf,
     path: PathBuf,
-    lineage: Digest,
+    lineages: Vec<Digest>,
+    inputs: Digest,
 }
 
 /// The targets that one command can make: those of one output directory.

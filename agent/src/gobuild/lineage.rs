@@ -39,6 +39,8 @@ fn fixed(places: &Places<'_>, search: &str) -> Env {
     let mut env: Env = [
         ("PATH", search),
         ("LC_ALL", "C"),
+        // Go's index writes the times of files, in local time, into its keys.
+        ("TZ", "UTC"),
         ("GOTOOLCHAIN", "local"),
         ("GOENV", "off"),
         ("GOFLAGS", ""),
@@ -158,8 +160,10 @@ fn quoted(word: &str) -> Result<String, String> {
 }
 
 /// A name for "the same build again, perhaps with changed content": what a binary of an earlier run is kept
-/// under. Says nothing about content; cmd/go compares build ids before it uses one.
+/// under. Says nothing about content; cmd/go compares build ids before it uses one. A build id is its maker's word, as a
+/// cache entry is, so binaries are apart by scope as well.
 pub(crate) fn lineage_key(
+    scope: &str,
     project: &ProjectId,
     spec: &BuildSpec,
     package: &str,
@@ -172,13 +176,34 @@ pub(crate) fn lineage_key(
     };
     let flags = &spec.flags;
     let text = format!(
-        "meridian lineage 1\n{project}\n{source}\n{package:?}\n{platform:?}\n{toolchain}\n{}\n{:?}\n{:?}\n{:?}\n",
+        "meridian lineage 2\n{scope}\n{project}\n{source}\n{package:?}\n{platform:?}\n{toolchain}\n{}\n{:?}\n{:?}\n{:?}\n",
         flags.cgo,
         flags.tags,
         flags.ldflags,
         flags.stamps.iter().map(|(name, _)| name).collect::<Vec<_>>(),
     );
     Digest::of(text.as_bytes())
+}
+
+/// The digest of all that a binary is built from, but for the C compiler: where it is the same, cmd/go finds that the
+/// earlier binary has the right build id.
+pub(crate) fn inputs_key(
+    spec: &BuildSpec,
+    resolution: Option<&Resolution>,
+    package: &str,
+    platform: &Platform,
+    toolchain: Digest,
+) -> Result<Digest, String> {
+    let source = match &spec.source {
+        Source::Module { package, .. } => format!("module {package} {resolution:?}"),
+        Source::Tree { root, work_dir, workspace, .. } => format!("tree {root} {work_dir:?} {workspace}"),
+    };
+    let flags = flags(spec, resolution)?;
+    let text = format!(
+        "meridian inputs 1\n{source}\n{package:?}\n{platform:?}\n{toolchain}\n{}\n{flags:?}\n",
+        spec.flags.cgo
+    );
+    Ok(Digest::of(text.as_bytes()))
 }
 
 /// The directory in which `go` runs for a tree source.

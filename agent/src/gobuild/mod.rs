@@ -4,7 +4,7 @@
 //! needs. The second compiles with no network at all, from what the first one verified, and in a sandbox where
 //! the agent has one. Environment and flags are written in one place, [`lineage`]; nothing of the agent's own environment reaches a compile.
 //!
-//! Not here: the build cache (its socket is handed in), the artifacts' way to their holders, and the lease.
+//! Not here: the build cache (its socket or its directory is handed in), the artifacts' way to their holders, and the lease.
 
 mod builder;
 mod classify;
@@ -18,7 +18,11 @@ mod outputs;
 mod request;
 mod resolve;
 mod sandboxed;
+mod seen;
 
 pub use builder::{BuilderConfig, GoBuilder};
-pub use request::{BuildRequest, BuiltFile, BuiltTask, CacheAccess, LogSink, ProgressSink, Run, SourceRef};
+pub use request::{
+    BuildCache, BuildRequest, BuiltFile, BuiltTask, CacheAccess, LogSink, Previous, ProgressSink, Run,
+    SourceRef,
+};
 pub use sandboxed::Sandboxing;

@@ -37,6 +37,7 @@ pub(super) struct Named {
 }
 
 /// Where in a tree a build runs.
+#[derive(Debug, Clone)]
 pub(super) struct Site {
     /// The tree's root.
     pub(super) root: PathBuf,
@@ -70,6 +71,16 @@ impl Site {
         }
         Ok(Self { root, dir, gowork })
     }
+
+    /// The same tree at another place.
+    pub(super) fn moved_to(&self, root: &Path) -> Self {
+        let moved = |path: &Path| match path.strip_prefix(&self.root) {
+            Ok(below) if below.as_os_str().is_empty() => root.to_owned(),
+            Ok(below) => root.join(below),
+            Err(_) => path.to_owned(),
+        };
+        Self { root: root.to_owned(), dir: moved(&self.dir), gowork: moved(&self.gowork) }
+    }
 }
 
 impl GoBuilder {
@@ -95,8 +106,9 @@ impl GoBuilder {
         args.push("--".into());
         args.extend(work.spec.packages.iter().map(|package| in_dir(package).into()));
         let mut command = self.network_command(toolchain, &task, Stage::Modules, args);
-        command.dir = &site.dir;
-        command.shown_as.splice(0..0, shown_as(toolchain, &task, &site.dir));
+        command.dir.clone_from(&site.dir);
+        let shown = shown_as(toolchain.goroot(), &task.modules.modcache, &site.dir);
+        command.shown_as.splice(0..0, shown);
         command.shown_as.push((site.root.display().to_string(), "$SOURCE".into()));
         lineage::set(&mut command.env, "GOWORK", &site.gowork);
         lineage::add_target(&mut command.env, platform, &work.spec.flags);

@@ -33,16 +33,10 @@ impl Outputs {
 
     /// Puts the last binary of `lineage` at `target`. Tells whether there was a whole one.
     pub(crate) fn restore(&self, lineage: Digest, target: &Path) -> bool {
-        match self.find(lineage).map(|(path, digest)| copy_checked(&path, digest, target)) {
-            Some(Ok(true)) => true,
-            Some(Ok(false) | Err(_)) => {
-                // Half a binary at the target would only be overwritten, but one that merely looks right
-                // would be taken.
-                let _ = std::fs::remove_file(target);
-                false
-            }
-            None => false,
-        }
+        let Some((path, digest)) = self.find(lineage) else { return false };
+        // For the choice of what goes first; losing it only makes a worse choice.
+        let _ = File::open(&path).and_then(|kept| kept.set_modified(SystemTime::now()));
+        restore_checked(&path, digest, target)
     }
 
     /// Remembers `built` as the last binary of `lineage`. The file must not be written to afterwards.
@@ -93,10 +87,18 @@ impl Outputs {
     }
 }
 
+/// Puts the binary at `path` at `target`, if it is `digest`, and says whether it was.
+pub(super) fn restore_checked(path: &Path, digest: Digest, target: &Path) -> bool {
+    let is_there = matches!(copy_checked(path, digest, target), Ok(true));
+    if !is_there {
+        // Half a binary at the target would only be overwritten, but one that merely looks right would be taken.
+        let _ = std::fs::remove_file(target);
+    }
+    is_there
+}
+
 fn copy_checked(from: &Path, wanted: Digest, to: &Path) -> io::Result<bool> {
     let mut source = File::open(from)?;
-    // For the choice of what goes first; losing it only makes a worse choice.
-    let _ = source.set_modified(SystemTime::now());
     if let Some(parent) = to.parent() {
         std::fs::create_dir_all(parent)?;
     }

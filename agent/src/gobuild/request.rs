@@ -2,7 +2,9 @@
 
 use std::{path::PathBuf, sync::Arc};
 
+use meridian_cache::{gocache::NativeCache, local::TaskScope, prefetch::Supply};
 use meridian_core::{
+    digest::Digest,
     id::Fence,
     machine::{effect::Work, input::Progress},
     sandbox::Sandbox,
@@ -30,7 +32,16 @@ pub struct Run<'a> {
     pub cancel: &'a CancellationToken,
 }
 
-/// The build cache that one task may use.
+/// The build cache that one task may use, in the way that its Go can.
+#[derive(Clone)]
+pub enum BuildCache {
+    /// Go asks a program.
+    Program(CacheAccess),
+    /// Go before 1.24 has a directory, which is filled before the build and gathered in afterwards.
+    Directory(Arc<NativeCache>),
+}
+
+/// The cache program of one task.
 #[derive(Debug, Clone)]
 pub struct CacheAccess {
     /// The value of GOCACHEPROG: the shim's command with the socket of this task's own.
@@ -41,6 +52,15 @@ pub struct CacheAccess {
     pub socket: PathBuf,
     /// The task's own view of the bodies, where the files lie whose names the cache answers.
     pub view: PathBuf,
+}
+
+/// Where a binary that was built before may come from: this agent's own, and what other agents made.
+#[derive(Clone)]
+pub struct Previous {
+    /// Knows what other agents made.
+    pub supply: Arc<Supply>,
+    /// Whose word on it counts.
+    pub scope: TaskScope,
 }
 
 /// The files to build from.
@@ -59,8 +79,10 @@ pub struct BuildRequest<'a> {
     pub work: &'a Work,
     /// From what.
     pub source: SourceRef,
+    /// Where binaries that were built before may come from; `None` links anew.
+    pub previous: Option<Previous>,
     /// With which build cache; `None` builds with an empty one.
-    pub cache: Option<CacheAccess>,
+    pub cache: Option<BuildCache>,
 }
 
 /// What a compile task made.
@@ -85,4 +107,6 @@ pub struct BuiltFile {
     pub name: String,
     /// Where it lies.
     pub path: PathBuf,
+    /// The digest of all that it was built from.
+    pub inputs: Digest,
 }

@@ -2,7 +2,7 @@
 //!
 //! A build without cgo sees its toolchain, its modules, its sources and its own directory, and of the machine
 //! nothing but what starts the cache's shim. One with cgo sees the machine's programs and libraries as well.
-//! Everything lies where it lies outside: Go's cache keys hold paths.
+//! Where it lies there is the same on every agent ([`super::seen`]).
 
 use std::{
     path::{Component, Path, PathBuf},
@@ -16,7 +16,7 @@ use meridian_core::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{classify, request::CacheAccess};
+use super::{classify, request::CacheAccess, seen::Seen};
 use crate::{
     process::{Exit, Invocation, Output},
     sandbox::{
@@ -41,6 +41,8 @@ pub struct Sandboxing {
 
 /// What one compile sees beside its own directory.
 pub(super) struct View<'a> {
+    /// Where it sees what it reads.
+    pub(super) seen: &'a Seen,
     pub(super) goroot: &'a Path,
     pub(super) modcache: &'a Path,
     /// The root of the source tree, for a build that has one.
@@ -107,9 +109,12 @@ impl Sandboxing {
             Some(cache) => loader_mounts(&cache.program).map_err(read)?,
             None => Vec::new(),
         };
-        mounts.push(Mount::same(view.goroot, Access::Run));
-        mounts.push(Mount::same(view.modcache, Access::Read));
-        mounts.extend(view.source.map(|source| Mount::same(source, Access::Read)));
+        let seen = view.seen;
+        mounts.push(Mount::at(view.goroot, &seen.goroot, Access::Run));
+        mounts.push(Mount::at(view.modcache, &seen.modcache, Access::Read));
+        if let (Some(source), Some(site)) = (view.source, &seen.site) {
+            mounts.push(Mount::at(source, &site.root, Access::Read));
+        }
         mounts.push(Mount::same(view.task, Access::Write));
         if let Some(cache) = view.cache {
             mounts.push(Mount::same(&cache.program, Access::Run));

@@ -36,7 +36,7 @@ pub enum Mount {
     Bind {
         /// Where it is on the machine.
         source: PathBuf,
-        /// Where it is inside. Cache keys of Go depend on paths, so this is mostly the same path.
+        /// Where it is inside.
         target: PathBuf,
         /// What may be done with it.
         access: Access,
@@ -132,6 +132,11 @@ impl Mount {
     pub fn same(path: impl Into<PathBuf>, access: Access) -> Self {
         let source = path.into();
         Self::Bind { target: source.clone(), source, access }
+    }
+
+    /// A file or directory of the machine at another path.
+    pub fn at(source: impl Into<PathBuf>, target: impl Into<PathBuf>, access: Access) -> Self {
+        Self::Bind { source: source.into(), target: target.into(), access }
     }
 
     /// Where it is inside.

@@ -13,11 +13,12 @@ mod drain;
 mod link;
 mod link_state;
 mod masking;
-mod shim_command;
+mod open_cache;
 mod signing;
 mod slots;
 mod worker;
 
 pub(crate) use agent_loop::{AgentLoop, LoopConfig};
+pub(crate) use announcements::MadeManifest;
 pub(crate) use signing::Signing;
-pub(crate) use worker::{MadeManifest, Worker, WorkerParts};
+pub(crate) use worker::{Worker, WorkerParts};

@@ -4,15 +4,12 @@
 //! makes is its own and is gone with it. Trouble of the agent's own is reported as infrastructure, so that the
 //! task goes elsewhere and the user never sees it as theirs.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc};
 
-use meridian_cache::{
-    local::{CacheDaemon, TaskCache, TaskScope},
-    prefetch::Supply,
-};
+use meridian_cache::{local::CacheDaemon, manifest::Binary};
 use meridian_core::{
     build::{Artifact, Source},
-    cache::{hints::CacheHints, manifest_ref::ManifestRef, shards::Shards},
+    cache::{hints::CacheHints, shards::Shards, sidecar::SidecarManifest},
     digest::Digest,
     id::{Fence, TaskId},
     machine::{
@@ -34,23 +31,21 @@ use tonic::transport::Channel;
 use tracing::Instrument as _;
 
 use super::{
+    announcements::MadeManifest,
     attempt_log::AttemptLog,
     masking::{masked, masked_progress},
-    shim_command::shim_command,
+    open_cache::OpenCache,
     signing::{Signed, Signing, wall_ms},
 };
 use crate::{
     fabric::{Fabric, Placed},
-    gobuild::{BuildRequest, BuiltFile, BuiltTask, CacheAccess, GoBuilder, ProgressSink, Run, SourceRef},
+    gobuild::{BuildRequest, BuiltFile, BuiltTask, GoBuilder, ProgressSink, Run, SourceRef},
     redaction::Redaction,
     source::{SourceError, SourceTree, lay_out},
     spans::{cache_used, step_span},
     toolchain::ToolchainRef,
     transfer::{Access, BlobContent, BlobUpload, Downloader, TransferConfig, TransferError, Uploader},
 };
-
-/// How long the shims of a finished compile may take to hang up.
-const CACHE_CLOSE_WITHIN: Duration = Duration::from_secs(5);
 
 /// How often a source tree is fetched again when a blob of it vanished or rotted meanwhile.
 const SOURCE_TRIES: u32 = 3;
@@ -81,14 +76,6 @@ pub(crate) struct WorkerParts {
     pub(crate) redaction: Redaction,
 }
 
-/// What a task used of the cache, ready for others.
-#[derive(Debug, Clone)]
-pub(crate) struct MadeManifest {
-    pub(crate) task: TaskId,
-    pub(crate) fence: Fence,
-    pub(crate) manifest: ManifestRef,
-}
-
 /// Carries attempts out. One for each agent.
 pub(crate) struct Worker {
     parts: WorkerParts,
@@ -99,16 +86,11 @@ pub(crate) struct Worker {
 pub(crate) struct Figures {
     pub(crate) residency: Vec<Digest>,
     pub(crate) shard: Option<ShardFigures>,
+    pub(crate) sidecars: Vec<SidecarManifest>,
     pub(crate) cache: CacheFigures,
     pub(crate) disk_free: Option<ByteCount>,
     pub(crate) cache_hits: u64,
     pub(crate) cache_lookups: u64,
-}
-
-/// The cache of one running task.
-struct OpenCache {
-    task: TaskCache,
-    supply: Arc<Supply>,
 }
 
 /// One attempt's own: whose it is, who listens, what stops it.
@@ -138,6 +120,7 @@ impl Worker {
                 .parts
                 .shard_capacity
                 .map(|capacity| ShardFigures { held: self.parts.fabric.held(), capacity }),
+            sidecars: self.parts.fabric.left_and_held(),
             cache: self.parts.fabric.figures(&cache),
             cache_hits: cache.hits,
             cache_lookups: cache.gets,
@@ -258,17 +241,14 @@ impl Steps<'_> {
         // From scratch there is nothing to look up, and nothing that is left for others.
         let is_shared = !self.work.spec.from_scratch;
         let placed = if is_shared { self.place() } else { None };
-        let cache = is_shared.then(|| self.open_cache(placed.as_ref(), toolchain.identity())).flatten();
-        let access = cache.as_ref().and_then(|cache| self.cache_access(&cache.task));
-        let built =
-            parts.builder.build(BuildRequest { work: self.work, source, cache: access }, self.run).await;
+        let cache =
+            is_shared.then(|| OpenCache::open(parts, self.work, placed.as_ref(), &toolchain)).flatten();
+        let access = cache.as_ref().and_then(|cache| cache.access(&parts.shim));
+        let previous = cache.as_ref().map(OpenCache::previous);
+        let request = BuildRequest { work: self.work, source, previous, cache: access };
+        let built = parts.builder.build(request, self.run).await;
         if let Some(cache) = &cache {
-            let figures = cache.task.close(CACHE_CLOSE_WITHIN).await;
-            let brought = cache.supply.figures();
-            tracing::info!(
-                task = %self.work.task, gets = figures.gets, hits = figures.hits, brought = brought.bodies,
-                wire_bytes = brought.wire_bytes, waited_ms = brought.waited.as_millis(), "build cache"
-            );
+            let (figures, brought) = cache.close(self.work).await;
             cache_used(&figures, &brought);
             if let Some((lineage, name)) = placed.as_ref().and_then(|placed| placed.lineage(self.work)) {
                 parts.fabric.note_use(lineage.exact, &name, &figures, brought.body_bytes);
@@ -284,10 +264,11 @@ impl Steps<'_> {
             self.upload(&built.files, signed).await
         };
         let artifacts = finish.instrument(span).await?;
+        let go_version = built.go_version.clone();
         if let (Some(cache), Some(placed)) = (cache, placed) {
-            self.publish(placed, toolchain.identity(), cache);
+            self.publish(placed, toolchain.identity(), cache, (built, &artifacts));
         }
-        Ok((artifacts, built.go_version))
+        Ok((artifacts, go_version))
     }
 
     /// Begins to bring what the task will ask for, where the coordinator told what that is.
@@ -297,58 +278,31 @@ impl Steps<'_> {
     }
 
     /// Tells others what this build used, after it and beside whatever comes next.
-    fn publish(&self, placed: Placed, toolchain: Digest, cache: OpenCache) {
+    fn publish(
+        &self,
+        placed: Placed,
+        toolchain: Digest,
+        cache: OpenCache,
+        (built, artifacts): (BuiltTask, &[Artifact]),
+    ) {
         let Some((lineage, _)) = placed.lineage(self.work) else { return };
         let task = self.work.task.clone();
         let (fabric, made, fence) =
             (self.worker.parts.fabric.clone(), self.worker.parts.made.clone(), self.fence);
+        let binary = |(file, artifact): (&BuiltFile, &Artifact)| {
+            let binary = Binary { inputs: file.inputs, output: artifact.digest, size: artifact.size.0 };
+            (binary, file.path.clone())
+        };
+        let binaries: Vec<_> = built.files.iter().zip(artifacts).map(binary).collect();
         tokio::task::spawn_blocking(move || {
-            let manifest = fabric.publish(&placed, toolchain, lineage.exact.0, &cache.task)?;
+            // The files are gone with it.
+            let _built = built;
+            // What is listed stays for as long as the cache is open.
+            let entries = cache.listed();
+            let manifest = fabric.publish(&placed, toolchain, lineage.exact.0, entries, binaries, |_| ())?;
             // When the loop is behind or gone, the next build of the lineage tells it.
             made.try_send(MadeManifest { task, fence, manifest }).ok()
         });
-    }
-
-    /// A cache that cannot be opened makes the build slower and nothing else.
-    fn open_cache(&self, placed: Option<&Placed>, toolchain: Digest) -> Option<OpenCache> {
-        let parts = &self.worker.parts;
-        let (scope, supply) = match placed {
-            Some(placed) => {
-                let scopes = &placed.hints().scopes;
-                let others = scopes.reads.iter().filter(|scope| **scope != scopes.writes);
-                let also_reads = others.map(ToString::to_string).collect();
-                let scope = TaskScope { toolchain, own: scopes.writes.to_string(), also_reads };
-                (scope, parts.fabric.supply(placed, toolchain))
-            }
-            // A coordinator that tells nothing of the cache: the team's entries, and on this disk alone.
-            None => {
-                let own = format!("team/{}", self.work.task.build.project.team);
-                (TaskScope { toolchain, own, also_reads: Vec::new() }, Supply::new(None, None))
-            }
-        };
-        let supply = Arc::new(supply);
-        match parts.cache.open_supplied(&scope, Some(Arc::clone(&supply))) {
-            Ok(task) => Some(OpenCache { task, supply }),
-            Err(error) => {
-                tracing::warn!(task = %self.work.task, %error, "built without the build cache");
-                None
-            }
-        }
-    }
-
-    /// How cmd/go starts the shim. A shim that is gone or cannot be named costs the cache, not the build.
-    fn cache_access(&self, cache: &TaskCache) -> Option<CacheAccess> {
-        let shim = &self.worker.parts.shim;
-        let command = shim.is_file().then(|| shim_command(shim, cache.socket_path())).flatten();
-        if command.is_none() {
-            tracing::warn!(shim = %shim.display(), "built without the build cache: its program cannot be started");
-        }
-        command.map(|command| CacheAccess {
-            command,
-            program: shim.clone(),
-            socket: cache.socket_path().to_owned(),
-            view: cache.view_dir().to_owned(),
-        })
     }
 
     async fn source(&self) -> Result<SourceRef, Failure> {

@@ -2,17 +2,23 @@
 
 use std::{
     collections::HashMap,
+    fs::FileTimes,
     future::Future,
     io,
-    os::unix::fs::PermissionsExt as _,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, Weak},
     time::SystemTime,
 };
 
 use meridian_core::{digest::Digest, quantity::ByteCount};
+use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_OMIT};
 
 use crate::{keep::KeyedLock, removal::remove_tree};
+
+/// The time of everything in a tree, as seconds since the Unix epoch. Go's index of a package and the keys of test results
+/// hold the times of files, so it is the same on every agent, and old: cmd/go keeps no result of what may still change.
+const TREE_TIME_S: i64 = 1_577_836_800;
 
 /// The source trees of one agent, below one directory that is its own.
 pub struct Sources {
@@ -79,8 +85,13 @@ impl Sources {
             let name = entry.file_name().to_string_lossy().into_owned();
             match name.parse::<Digest>() {
                 Ok(root) => {
-                    let used = entry.metadata()?.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+                    let found = entry.metadata()?;
+                    let used = found.accessed().unwrap_or(SystemTime::UNIX_EPOCH);
                     let size = size_of_tree(&entry.path())?;
+                    if found.mtime() != TREE_TIME_S {
+                        // An earlier version did not set times.
+                        set_times(&entry.path())?;
+                    }
                     known.insert(root, Known { size, used, users: Weak::new() });
                 }
                 Err(_) => remove_tree(&entry.path())?,
@@ -99,8 +110,9 @@ impl Sources {
             return Some(tree);
         }
         let path = self.dir.join(root.to_hex());
-        // Remembered across restarts by the directory's own time; losing it only makes a worse choice later.
-        let _ = std::fs::File::open(&path).and_then(|dir| dir.set_modified(entry.used));
+        // Remembered across restarts by when the directory was accessed; losing it only makes a worse choice later.
+        let used = FileTimes::new().set_accessed(entry.used);
+        let _ = std::fs::File::open(&path).and_then(|dir| dir.set_times(used));
         let tree = Arc::new(SourceTree { root, path });
         entry.users = Arc::downgrade(&tree);
         Some(tree)
@@ -131,6 +143,7 @@ impl Sources {
             seal(&inner)?;
             // A directory that may not be written cannot be moved to another parent.
             std::fs::set_permissions(&inner, std::fs::Permissions::from_mode(0o755))?;
+            set_times(&inner)?;
             std::fs::rename(&inner, &target)?;
             drop(temporary);
             io::Result::Ok(size)
@@ -209,6 +222,26 @@ fn seal(dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Gives everything in the tree at `root`, which is itself the last, one time.
+fn set_times(root: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(root)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            set_times(&entry.path())?;
+        } else {
+            set_time(&entry.path())?;
+        }
+    }
+    set_time(root)
+}
+
+fn set_time(path: &Path) -> io::Result<()> {
+    let time = Timespec { tv_sec: TREE_TIME_S, tv_nsec: 0 };
+    let kept = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
+    let times = Timestamps { last_access: kept, last_modification: time };
+    Ok(rustix::fs::utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW)?)
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
@@ -220,6 +253,7 @@ mod tests {
         sources
             .ensure(Digest::of(name.as_bytes()), |dir| async move {
                 std::fs::create_dir_all(dir.join("sub"))?;
+                std::os::unix::fs::symlink("file", dir.join("sub/link"))?;
                 std::fs::write(dir.join("sub/file"), text)
             })
             .await
@@ -247,9 +281,29 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn everything_in_a_tree_has_the_same_old_time_wherever_and_whenever_it_was_laid_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = dir.path().join("s");
+        let sources = Sources::open(place.clone(), ByteCount::mib(1)).unwrap();
+        let tree = put(&sources, "a").await;
+        let time = |path: &Path| path.symlink_metadata().unwrap().mtime();
+        let of_all = |tree: &Arc<SourceTree>| {
+            ["", "sub", "sub/file", "sub/link"].map(|name| time(&tree.path().join(name)))
+        };
+        assert_eq!(of_all(&tree), [TREE_TIME_S; 4]);
+        // What an earlier version left is mended, and being used changes nothing.
+        let path = tree.path().to_owned();
+        drop((tree, sources));
+        std::fs::File::open(&path).unwrap().set_modified(SystemTime::now()).unwrap();
+        std::fs::File::open(path.join("sub/file")).unwrap().set_modified(SystemTime::now()).unwrap();
+        let sources = Sources::open(place, ByteCount::mib(1)).unwrap();
+        assert_eq!(of_all(&put(&sources, "a").await), [TREE_TIME_S; 4]);
+    }
+
+    #[tokio::test]
     async fn a_tree_in_use_is_never_removed_and_the_longest_unused_goes_first() {
         let dir = tempfile::tempdir().unwrap();
-        let sources = Sources::open(dir.path().join("s"), ByteCount(4096 * 2)).unwrap();
+        let sources = Sources::open(dir.path().join("s"), ByteCount(4096 * 4)).unwrap();
         let used = put(&sources, "used").await;
         drop(put(&sources, "old").await);
         let newer = put(&sources, "newer").await;

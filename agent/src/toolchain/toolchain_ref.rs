@@ -4,6 +4,9 @@ use std::path::{Path, PathBuf};
 
 use meridian_core::{digest::Digest, golang::h1::H1};
 
+/// The first Go 1 that has them.
+const FIRST_MINOR_WITH_CACHE_PROGRAMS: u32 = 24;
+
 /// A toolchain that may be run. While a reference to it lives, it stays on disk.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ToolchainRef {
@@ -37,6 +40,12 @@ impl ToolchainRef {
         &self.version
     }
 
+    /// Whether it asks a cache program (GOCACHEPROG), which Go does from 1.24 on.
+    #[must_use]
+    pub fn has_cache_programs(&self) -> bool {
+        minor(&self.version).is_none_or(|minor| minor >= FIRST_MINOR_WITH_CACHE_PROGRAMS)
+    }
+
     /// Its root directory.
     #[must_use]
     pub fn goroot(&self) -> &Path {
@@ -60,5 +69,32 @@ impl ToolchainRef {
     #[must_use]
     pub fn origin(&self) -> &Origin {
         &self.origin
+    }
+}
+
+/// The 22 of `go1.22.5`, and of `devel go1.22-abcdef`.
+fn minor(version: &str) -> Option<u32> {
+    let (_, rest) = version.split_once("go1.")?;
+    let digits = rest.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(rest.len());
+    rest[..digits].parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn go_asks_a_cache_program_from_1_24_on() {
+        let has = |version: &str| {
+            let (goroot, identity) = (PathBuf::new(), Digest::of(b""));
+            let origin = Origin::Installed { go_command: identity };
+            ToolchainRef { version: version.to_owned(), goroot, identity, origin }.has_cache_programs()
+        };
+        for old in ["go1.9", "go1.21.0", "go1.22.5", "go1.23rc1", "devel go1.23-0123abc Mon"] {
+            assert!(!has(old), "{old}");
+        }
+        for new in ["go1.24", "go1.24rc1", "go1.30.1", "devel go1.27-0123abc", "go2", "of my own"] {
+            assert!(has(new), "{new}");
+        }
     }
 }

@@ -8,7 +8,10 @@ use std::{
 };
 
 use meridian_agent::{
-    gobuild::{BuildRequest, BuilderConfig, BuiltTask, CacheAccess, GoBuilder, Run, Sandboxing, SourceRef},
+    gobuild::{
+        BuildCache, BuildRequest, BuilderConfig, BuiltTask, CacheAccess, GoBuilder, Run, Sandboxing,
+        SourceRef,
+    },
     goproxy::{GoEnvironment, Variables},
     sandbox::{Launcher, LauncherConfig, Limits},
 };
@@ -79,18 +82,20 @@ impl Agent {
         };
         let task = self.cache.open_task(&scope).unwrap();
         let socket = task.socket_path().to_owned();
-        let cache = Some(CacheAccess {
+        let cache = Some(BuildCache::Program(CacheAccess {
             command: format!("'{}' cacheprog --socket '{}'", sandbox_program().display(), socket.display()),
             program: sandbox_program().to_owned(),
             socket,
             view: task.view_dir().to_owned(),
-        });
+        }));
         let log =
             |piece: &[u8]| self.log.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(piece);
         let cancel = CancellationToken::new();
         let run = Run { progress: &|_| {}, log: &log, fence: Fence(0), cancel: &cancel };
-        let built =
-            self.builder.build(BuildRequest { work, source: SourceRef::Tree(tree), cache }, run).await;
+        let built = self
+            .builder
+            .build(BuildRequest { work, source: SourceRef::Tree(tree), previous: None, cache }, run)
+            .await;
         (built, task.close(Duration::from_secs(10)).await)
     }
 
@@ -224,7 +229,8 @@ async fn a_source_cannot_have_the_assembler_read_a_module_of_another_team() {
     let module = agent.dir.path().join("go/teams/one/modules/example.test/private@v1.0.0");
     fs::create_dir_all(&module).unwrap();
     fs::write(module.join("private.go"), "package private // of team one").unwrap();
-    let theft = theft_of(&module.join("private.go"));
+    // Where a team's own modules lie in a sandbox, whatever the agent's paths are.
+    let theft = theft_of(Path::new("/meridian-build/modules/example.test/private@v1.0.0/private.go"));
     let files: Files<'_> = &[MODULE, ("main.go", &theft)];
     let (built, _) = agent.build(files, &work_of("two", files, true)).await;
     let failure = built.err().unwrap();

@@ -16,7 +16,7 @@ use tokio::{runtime::Handle, sync::mpsc};
 use super::layout::{FramePlan, Piece, layout};
 use crate::{
     disk::{CacheStore, Pins},
-    manifest::SignedManifest,
+    manifest::{Binary, SignedManifest},
 };
 
 /// What is wanted of a manifest.
@@ -69,6 +69,9 @@ pub(crate) fn send(
     let mut plans = layout(&signed.manifest.entries);
     let begin = plans.partition_point(|plan| plan.first < selection.from);
     plans.rotate_left(begin);
+    // Executables are large and of use to few: only whoever asks for them by name is sent them.
+    let binaries = signed.manifest.binaries.iter().filter(|one| selection.wanted.contains(&one.output));
+    plans.extend(layout(&binaries.map(Binary::listed).collect::<Vec<_>>()));
     let mut packer = Packer::new(store)?;
     let mut sent = 0;
     for plan in &plans {

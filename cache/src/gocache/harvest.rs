@@ -4,46 +4,90 @@ use std::{
     fs::{self, File},
     io::{self, Read},
     path::Path,
-    sync::Arc,
     time::SystemTime,
 };
 
 use super::{
     entry_file::{LEN, body_path, decode},
-    lay_out::LOOKS_OLD,
+    lay_out::{LOOKS_OLD, LaidOut},
 };
 use crate::{
     disk::{CacheStore, Pins},
     entry::{ActionId, Entry, Namespace},
-    manifest::Listed,
+    local::CacheFigures,
+    manifest::{ENTRIES_MAX, Listed},
 };
 
 /// What a build used and left.
 #[derive(Debug, Default)]
-pub struct Harvest {
+pub(super) struct Harvest {
     /// What it used or added, in that order.
-    pub listed: Vec<Listed>,
-    /// How many bodies were not in the store before.
-    pub added: u64,
+    pub(super) listed: Vec<Listed>,
+    /// What it found, and what it added.
+    pub(super) figures: CacheFigures,
     /// How many entries were refused: their bodies are gone or are not their digests.
-    pub refused: u64,
+    pub(super) refused: u64,
 }
 
-/// Takes what the build in `dir` used and added into `namespace` of the store. Nothing in the directory is believed:
-/// links are not followed and bodies are hashed. Blocks.
+/// Takes what the build in `dir` used and added to what was `laid` out there into `namespace` of the store. Nothing in the
+/// directory is believed: links are not followed and bodies are hashed. Nothing may run there any more. Blocks.
+///
+/// The order is that of the entries' modification times. cmd/go sets that of an entry that it finds, as all that was laid
+/// out looks old, and writes an entry when it has made it, so this is the order of use but for what was asked in vain: that
+/// stands where it was made.
 ///
 /// # Errors
 /// When the directory cannot be read.
-pub fn harvest(store: &Arc<CacheStore>, namespace: &Namespace, dir: &Path) -> io::Result<Harvest> {
-    let mut used: Vec<(SystemTime, ActionId, Entry)> = Vec::new();
+pub(super) fn harvest(
+    store: &CacheStore,
+    pins: &Pins,
+    namespace: &Namespace,
+    dir: &Path,
+    laid: &LaidOut,
+) -> io::Result<Harvest> {
+    let mut used = used(dir)?;
+    used.sort_unstable_by_key(|(modified, action, _)| (*modified, *action));
+    used.truncate(ENTRIES_MAX);
+    let mut harvest = Harvest::default();
+    for (_, action, entry) in used {
+        match take_in(store, pins, dir, &entry) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => return Err(error),
+            Err(_) => {
+                harvest.refused += 1;
+                continue;
+            }
+        }
+        let figures = &mut harvest.figures;
+        figures.gets += 1;
+        if laid.get(&action).is_some_and(|laid| laid.output == entry.output) {
+            figures.hits += 1;
+            figures.hit_bytes += entry.size;
+        } else {
+            figures.puts += 1;
+            figures.put_bytes += entry.size;
+        }
+        if let Err(error) = store.remember(namespace, &action, entry) {
+            tracing::debug!(%error, "the build cache's index could not be written");
+        }
+        harvest.listed.push(Listed { action, entry });
+    }
+    Ok(harvest)
+}
+
+/// The entries that were used or added, each with when.
+fn used(dir: &Path) -> io::Result<Vec<(SystemTime, ActionId, Entry)>> {
+    let mut used = Vec::new();
     let untouched = SystemTime::now() - LOOKS_OLD / 2;
+    if !is_directory(dir)? {
+        return Ok(used);
+    }
     for shelf in 0..=255_u8 {
-        let shelf = match fs::read_dir(dir.join(format!("{shelf:02x}"))) {
-            Ok(shelf) => shelf,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(error),
-        };
-        for file in shelf {
+        let shelf = dir.join(format!("{shelf:02x}"));
+        if !is_directory(&shelf)? {
+            continue;
+        }
+        for file in fs::read_dir(shelf)? {
             let file = file?;
             let is_entry = file.file_name().to_str().is_some_and(|name| name.ends_with("-a"));
             let found = file.metadata()?;
@@ -61,46 +105,30 @@ pub fn harvest(store: &Arc<CacheStore>, namespace: &Namespace, dir: &Path) -> io
             }
         }
     }
-    used.sort_unstable_by_key(|(modified, action, _)| (*modified, *action));
-    let pins = Pins::new(Arc::clone(store));
-    let mut harvest = Harvest::default();
-    for (_, action, entry) in used {
-        match take_in(store, &pins, dir, &entry) {
-            Ok(is_new) => harvest.added += u64::from(is_new),
-            Err(error) if error.kind() == io::ErrorKind::StorageFull => return Err(error),
-            Err(_) => {
-                harvest.refused += 1;
-                continue;
-            }
-        }
-        if let Err(error) = store.remember(namespace, &action, entry) {
-            tracing::debug!(%error, "the build cache's index could not be written");
-        }
-        harvest.listed.push(Listed { action, entry });
-    }
-    Ok(harvest)
+    Ok(used)
 }
 
-/// Makes sure that a body is in the store; says whether it was not before.
-fn take_in(store: &CacheStore, pins: &Pins, dir: &Path, entry: &Entry) -> io::Result<bool> {
+/// Whether a directory is there. A link to one is none: it could lead to what is another's.
+fn is_directory(path: &Path) -> io::Result<bool> {
+    match fs::symlink_metadata(path) {
+        Ok(found) => Ok(found.is_dir()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Makes sure that a body is in the store, and stays.
+fn take_in(store: &CacheStore, pins: &Pins, dir: &Path, entry: &Entry) -> io::Result<()> {
     if pins.pin(&entry.output, entry.size).is_some() {
-        return Ok(false);
+        return Ok(());
     }
     let path = body_path(dir, &entry.output);
+    let is_real = path.parent().map(is_directory).transpose()?.unwrap_or(false);
     let found = fs::symlink_metadata(&path)?;
-    if !found.is_file() || found.len() != entry.size {
+    if !is_real || !found.is_file() || found.len() != entry.size {
         return Err(io::ErrorKind::InvalidData.into());
     }
-    let mut incoming = store.bodies().incoming(entry.size)?;
-    let mut source = File::open(&path)?;
-    let mut piece = vec![0; 128 << 10];
-    loop {
-        match source.read(&mut piece)? {
-            0 => break,
-            len => incoming.write(&piece[..len])?,
-        }
-    }
-    incoming.publish(&entry.output)?;
-    pins.note(&entry.output);
-    Ok(true)
+    store.take_in(&path, &entry.output, entry.size)?;
+    // Had it been evicted in between, it would be refused.
+    pins.pin(&entry.output, entry.size).map(drop).ok_or_else(|| io::ErrorKind::NotFound.into())
 }

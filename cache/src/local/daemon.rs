@@ -17,16 +17,17 @@ use meridian_core::{digest::Digest, quantity::ByteCount};
 use tempfile::TempDir;
 use tokio::{net::UnixListener, runtime::Handle, sync::watch, task::JoinHandle};
 
-use super::{
-    serve,
-    view::{View, Views},
-};
+use super::{serve, task_view::TaskView, view::Views};
 use crate::{
     disk::{Body, CacheError, CacheStore, Incoming, Pins},
     entry::{ActionId, Entry, Namespace},
     manifest::{Listed, Recorder},
     prefetch::Supply,
 };
+
+mod run;
+
+pub use run::RunCache;
 
 /// The longest path of a Unix socket that every platform takes, with its final zero: macOS has room for 104.
 const SOCKET_PATH_LEN_MAX: usize = 103;
@@ -96,7 +97,7 @@ pub(super) struct TaskState {
     /// What brings what this task will ask for.
     supply: Option<Arc<Supply>>,
     recorder: Mutex<Recorder>,
-    view: View,
+    view: TaskView,
     counters: Counters,
     connections: Mutex<HashMap<u64, UnixStream>>,
     /// How many connections are being served.
@@ -109,6 +110,14 @@ pub struct TaskCache {
     state: Arc<TaskState>,
     accepting: JoinHandle<()>,
     _dir: TempDir,
+}
+
+impl TaskScope {
+    /// In what the task's actions mean something: its own namespace first, then those that it reads.
+    pub(crate) fn namespaces(&self) -> Vec<Namespace> {
+        let names = std::iter::once(&self.own).chain(&self.also_reads);
+        names.map(|name| Namespace::new(&self.toolchain, name)).collect()
+    }
 }
 
 impl CacheDaemon {
@@ -162,18 +171,7 @@ impl CacheDaemon {
             source,
         };
         let view = self.shared.views.begin().map_err(failed)?;
-        let names = std::iter::once(&scope.own).chain(&scope.also_reads);
-        let state = Arc::new(TaskState {
-            shared: Arc::clone(&self.shared),
-            namespaces: names.map(|name| Namespace::new(&scope.toolchain, name)).collect(),
-            pins: Pins::new(Arc::clone(&self.shared.store)),
-            supply,
-            recorder: Mutex::default(),
-            view,
-            counters: Counters::default(),
-            connections: Mutex::default(),
-            open: watch::Sender::new(0),
-        });
+        let state = Arc::new(TaskState::new(&self.shared, scope, supply, TaskView::Own(view)));
         let accepting = tokio::spawn(accept(listener, Arc::clone(&state)));
         Ok(TaskCache { socket, state, accepting, _dir: dir })
     }
@@ -182,6 +180,11 @@ impl CacheDaemon {
     #[must_use]
     pub fn figures(&self) -> CacheFigures {
         self.shared.counters.read()
+    }
+
+    /// Adds what a task found that did not ask here.
+    pub(crate) fn count(&self, figures: CacheFigures) {
+        self.shared.counters.add(figures);
     }
 }
 
@@ -214,12 +217,7 @@ impl TaskCache {
     /// what the task asked in all. What was handed out stays until this is dropped.
     pub async fn close(&self, deadline: Duration) -> CacheFigures {
         self.accepting.abort();
-        let mut open = self.state.open.subscribe();
-        if tokio::time::timeout(deadline, open.wait_for(|open| *open == 0)).await.is_err() {
-            self.state.cut();
-            // One that does not notice holds only its own thread; it cannot outlive its next call.
-            let _ = tokio::time::timeout(CUT_GRACE, open.wait_for(|open| *open == 0)).await;
-        }
+        self.state.close(deadline).await;
         self.figures()
     }
 }
@@ -244,6 +242,30 @@ impl Drop for TaskState {
 }
 
 impl TaskState {
+    fn new(shared: &Arc<Shared>, scope: &TaskScope, supply: Option<Arc<Supply>>, view: TaskView) -> Self {
+        Self {
+            shared: Arc::clone(shared),
+            namespaces: scope.namespaces(),
+            pins: Pins::new(Arc::clone(&shared.store)),
+            supply,
+            recorder: Mutex::default(),
+            view,
+            counters: Counters::default(),
+            connections: Mutex::default(),
+            open: watch::Sender::new(0),
+        }
+    }
+
+    /// Waits at most `deadline` for the connections that are open, and cuts the rest.
+    async fn close(&self, deadline: Duration) {
+        let mut open = self.open.subscribe();
+        if tokio::time::timeout(deadline, open.wait_for(|open| *open == 0)).await.is_err() {
+            self.cut();
+            // One that does not notice holds only its own thread; it cannot outlive its next call.
+            let _ = tokio::time::timeout(CUT_GRACE, open.wait_for(|open| *open == 0)).await;
+        }
+    }
+
     /// Finds what answers `action`, and waits for it where it is on its way.
     pub(super) fn find(&self, action: &ActionId) -> Option<(Entry, String)> {
         let found = self.find_here(action).or_else(|| {
@@ -344,6 +366,14 @@ impl TaskState {
 }
 
 impl Counters {
+    fn add(&self, figures: CacheFigures) {
+        self.gets.fetch_add(figures.gets, Ordering::Relaxed);
+        self.hits.fetch_add(figures.hits, Ordering::Relaxed);
+        self.puts.fetch_add(figures.puts, Ordering::Relaxed);
+        self.hit_bytes.fetch_add(figures.hit_bytes, Ordering::Relaxed);
+        self.put_bytes.fetch_add(figures.put_bytes, Ordering::Relaxed);
+    }
+
     fn read(&self) -> CacheFigures {
         CacheFigures {
             gets: self.gets.load(Ordering::Relaxed),
@@ -400,6 +430,11 @@ async fn accept(listener: UnixListener, state: Arc<TaskState>) {
 fn hand_over(stream: tokio::net::UnixStream, number: u64, state: &Arc<TaskState>) -> io::Result<()> {
     let stream = stream.into_std()?;
     stream.set_nonblocking(false)?;
+    serve_on(stream, number, state)
+}
+
+/// Answers on a thread of its own until the caller hangs up.
+fn serve_on(stream: UnixStream, number: u64, state: &Arc<TaskState>) -> io::Result<()> {
     {
         let mut connections = state.connections();
         if connections.len() >= CONNECTIONS_MAX {

@@ -1,5 +1,7 @@
 //! The document: what a manifest says, and its one spelling.
 
+use std::collections::HashMap;
+
 use bytes::Bytes;
 use meridian_core::digest::Digest;
 use meridian_proto::v1;
@@ -9,9 +11,11 @@ use super::vouching::{Voucher, Vouching, VouchingError};
 use crate::entry::{ActionId, Entry, Namespace};
 
 /// The most mappings of one manifest: some twenty times what the largest programs have.
-pub(super) const ENTRIES_MAX: usize = 200_000;
+pub(crate) const ENTRIES_MAX: usize = 200_000;
 /// The longest signed manifest, in bytes.
 pub(super) const LEN_MAX: usize = 20 << 20;
+/// The most executables of one manifest.
+const BINARIES_MAX: usize = 1024;
 /// The longest scope.
 const SCOPE_LEN_MAX: usize = 512;
 
@@ -22,6 +26,25 @@ pub struct Listed {
     pub action: ActionId,
     /// What answers it.
     pub entry: Entry,
+}
+
+/// An executable that the build made. cmd/go does not link it again where it lies at its place already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Binary {
+    /// The digest of all that it was built from.
+    pub inputs: Digest,
+    /// The SHA-256 of its content.
+    pub output: Digest,
+    /// Its length in bytes.
+    pub size: u64,
+}
+
+impl Binary {
+    /// As a mapping from its inputs: what travels is cut alike.
+    pub(crate) const fn listed(&self) -> Listed {
+        let entry = Entry { output: self.output, size: self.size, time_ns: 0 };
+        Listed { action: ActionId(*self.inputs.as_bytes()), entry }
+    }
 }
 
 /// The mappings that one build used, in the order in which it first asked for them.
@@ -37,6 +60,8 @@ pub struct Manifest {
     pub written_ms: u64,
     /// The mappings.
     pub entries: Vec<Listed>,
+    /// What the build made.
+    pub binaries: Vec<Binary>,
 }
 
 /// A manifest with the signature of whoever made it, as it is stored and sent.
@@ -76,6 +101,18 @@ impl Manifest {
         Namespace::new(&self.toolchain, &self.scope)
     }
 
+    /// Whether a build that used and made what `other` says would have found all of it in this one.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        let outputs = |manifest: &Self| -> HashMap<ActionId, Digest> {
+            manifest.entries.iter().map(|listed| (listed.action, listed.entry.output)).collect()
+        };
+        let known = outputs(self);
+        (self.toolchain, &self.scope, self.lineage) == (other.toolchain, &other.scope, other.lineage)
+            && self.binaries == other.binaries
+            && other.entries.iter().all(|one| known.get(&one.action) == Some(&one.entry.output))
+    }
+
     /// Signs it in this agent's name.
     ///
     /// # Errors
@@ -105,6 +142,12 @@ impl Manifest {
             wire.times_ns.push(entry.time_ns);
         }
         (wire.actions, wire.outputs) = (actions.into(), outputs.into());
+        let joined = |part: fn(&Binary) -> &Digest| {
+            self.binaries.iter().flat_map(|binary| *part(binary).as_bytes()).collect::<Vec<u8>>()
+        };
+        wire.binary_inputs = joined(|binary| &binary.inputs).into();
+        wire.binaries = joined(|binary| &binary.output).into();
+        wire.binary_sizes = self.binaries.iter().map(|binary| binary.size).collect();
         wire.encode_to_vec()
     }
 
@@ -121,12 +164,24 @@ impl Manifest {
         {
             return Err(shape("its lists have different lengths"));
         }
+        let made = wire.binary_sizes.len();
+        if made > BINARIES_MAX || wire.binary_inputs.len() != made * 32 || wire.binaries.len() != made * 32 {
+            return Err(shape("its executables are too many or their lists have different lengths"));
+        }
         if wire.scope.is_empty() || wire.scope.len() > SCOPE_LEN_MAX {
             return Err(shape("its scope is missing or too long"));
         }
         let digest = |bytes: &[u8]| Digest::from_slice(bytes).map_err(|error| shape(&error.to_string()));
         let (actions, _) = wire.actions.as_chunks::<32>();
         let (outputs, _) = wire.outputs.as_chunks::<32>();
+        let (inputs, _) = wire.binary_inputs.as_chunks::<32>();
+        let (binaries, _) = wire.binaries.as_chunks::<32>();
+        let binaries = inputs.iter().zip(binaries).zip(&wire.binary_sizes);
+        let binaries = binaries.map(|((inputs, output), size)| Binary {
+            inputs: Digest::from_bytes(*inputs),
+            output: Digest::from_bytes(*output),
+            size: *size,
+        });
         let numbers = wire.sizes.iter().zip(&wire.times_ns);
         let entries = actions.iter().zip(outputs).zip(numbers).map(|((action, output), (size, time_ns))| {
             let entry = Entry { output: Digest::from_bytes(*output), size: *size, time_ns: *time_ns };
@@ -138,6 +193,7 @@ impl Manifest {
             lineage: digest(&wire.lineage)?,
             written_ms: wire.written_ms,
             entries: entries.collect(),
+            binaries: binaries.collect(),
         })
     }
 }

@@ -16,7 +16,7 @@ use super::{
     document::{LEN_MAX, ManifestError, SignedManifest},
     vouching::Vouching,
 };
-use crate::entry::ActionId;
+use crate::entry::{ActionId, Namespace};
 
 mod care;
 
@@ -144,6 +144,15 @@ impl Library {
                 None
             }
         }
+    }
+
+    /// The manifest in one of `namespaces` that was used last, of those in memory. This is no use of it.
+    #[must_use]
+    pub fn newest_in(&self, namespaces: &[Namespace]) -> Option<Arc<SignedManifest>> {
+        let table = self.table();
+        let open = table.known.values().filter_map(|known| Some((known.used, known.open.as_ref()?)));
+        let fitting = open.filter(|(_, signed)| namespaces.contains(&signed.manifest.namespace()));
+        fitting.max_by_key(|(used, _)| *used).map(|(_, signed)| Arc::clone(signed))
     }
 
     /// Whether a manifest is here, be it that it does not count now.

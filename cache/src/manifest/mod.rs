@@ -11,7 +11,8 @@ mod library;
 mod recorder;
 mod vouching;
 
-pub use document::{Listed, Manifest, ManifestError, SignedManifest};
+pub(crate) use document::ENTRIES_MAX;
+pub use document::{Binary, Listed, Manifest, ManifestError, SignedManifest};
 pub use library::Library;
 pub use recorder::Recorder;
 pub use vouching::{DOMAIN, Voucher, Vouching, VouchingError};

@@ -95,6 +95,8 @@ pub struct Arrivals {
     changed: Condvar,
     hurried: Notify,
     over: watch::Sender<bool>,
+    /// The manifest is known, or nothing more comes.
+    known: watch::Sender<bool>,
 }
 
 impl Default for Arrivals {
@@ -115,6 +117,7 @@ impl Default for Arrivals {
             changed: Condvar::new(),
             hurried: Notify::new(),
             over: watch::Sender::new(false),
+            known: watch::Sender::new(false),
         }
     }
 }
@@ -169,6 +172,7 @@ impl Arrivals {
         state.arrived();
         drop(state);
         self.changed.notify_all();
+        self.known.send_replace(true);
     }
 
     /// These bodies are here, and what answers with them is remembered.
@@ -226,12 +230,53 @@ impl Arrivals {
         self.state().ended = true;
         self.changed.notify_all();
         self.over.send_replace(true);
+        self.known.send_replace(true);
     }
 
     /// Waits until nothing more comes.
     pub(crate) async fn until_ended(&self) {
         // The other end lives as long as this.
         let _ = self.over.subscribe().wait_for(|over| *over).await;
+    }
+
+    /// Waits until nothing more comes, or for `silence_max` nothing has come, or for `wait_max` in all.
+    pub(crate) async fn until_settled(&self, silence_max: Duration, wait_max: Duration) {
+        let began = Instant::now();
+        let mut over = self.over.subscribe();
+        loop {
+            let heard = self.state().last_arrival.max(began);
+            let silent_in = silence_max.saturating_sub(heard.elapsed());
+            let left = silent_in.min(wait_max.saturating_sub(began.elapsed()));
+            if left.is_zero() || tokio::time::timeout(left, over.wait_for(|over| *over)).await.is_ok() {
+                return;
+            }
+        }
+    }
+
+    /// Waits until the manifest is known, and gives it; nothing when it does not come.
+    pub(crate) async fn until_known(&self) -> Option<Arc<SignedManifest>> {
+        // The other end lives as long as this.
+        let _ = self.known.subscribe().wait_for(|known| *known).await;
+        self.manifest()
+    }
+
+    /// Waits until for `silence_max` nothing has come, of what was sent beside the rest either, or for `wait_max` in all.
+    /// In the first case no question waits until something comes again: a build waits for silence once.
+    pub(crate) async fn until_silent(&self, silence_max: Duration, wait_max: Duration) {
+        let began = Instant::now();
+        loop {
+            let heard = self.state().last_arrival.max(began);
+            let silent_in = silence_max.saturating_sub(heard.elapsed());
+            if silent_in.is_zero() {
+                self.state().stall_left = Duration::ZERO;
+                return;
+            }
+            let left = wait_max.saturating_sub(began.elapsed());
+            if left.is_zero() {
+                return;
+            }
+            tokio::time::sleep(silent_in.min(left)).await;
+        }
     }
 
     /// Whether nothing more comes.

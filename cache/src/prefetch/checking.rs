@@ -56,6 +56,10 @@ impl Named {
         for (place, Listed { entry, .. }) in signed.manifest.entries.iter().enumerate() {
             bodies.entry(entry.output).or_insert((entry.size, Vec::new())).1.push(place);
         }
+        // Executables answer nothing.
+        for binary in &signed.manifest.binaries {
+            bodies.entry(binary.output).or_insert((binary.size, Vec::new()));
+        }
         Self { signed, bodies }
     }
 
@@ -145,6 +149,7 @@ mod tests {
             scope: "team".into(),
             lineage: Digest::of(b"lineage"),
             written_ms: 0,
+            binaries: Vec::new(),
             entries: (0..).zip(bodies).map(listed).collect(),
         };
         let signed = SignedManifest { manifest, bytes: bytes::Bytes::new(), digest: Digest::of(b"manifest") };

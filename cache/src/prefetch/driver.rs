@@ -1,6 +1,6 @@
 //! One prefetch: asks its holders until nothing is lacking.
 
-use std::{sync::Arc, time::Instant};
+use std::{path::PathBuf, sync::Arc, time::Instant};
 
 use meridian_core::digest::Digest;
 use meridian_proto::v1::{self, fetch_chunk::Chunk};
@@ -10,12 +10,13 @@ use tonic::Status;
 use super::{
     arrivals::{Arrivals, PrefetchFigures},
     asking::{Asking, SILENCE_MAX, confused, full},
+    from_outside::FromOutside,
     lanes::{FIRST_PART, Lanes},
     opening::open,
 };
 use crate::{
     disk::{CacheStore, Pins},
-    manifest::{SignedManifest, Vouching},
+    manifest::{Binary, SignedManifest, Vouching},
     shard::Holder,
 };
 
@@ -41,31 +42,64 @@ pub struct Prefetch {
     arrivals: Arc<Arrivals>,
     is_exact: bool,
     task: JoinHandle<()>,
-    /// What came stays for as long as the build may ask for it.
-    _pins: Arc<Pins>,
+    /// What came stays, by its pins, for as long as the build may ask for it.
+    asking: Arc<Asking>,
 }
 
 impl Prefetch {
     /// Begins to bring what `plan` says. Must be called within a tokio runtime.
     #[must_use]
     pub fn begin(store: Arc<CacheStore>, vouching: Arc<dyn Vouching>, plan: PrefetchPlan) -> Self {
+        Self::begin_with(store, vouching, plan, None)
+    }
+
+    /// The same with a server outside the fleet, which is asked for what no holder has, or first of all.
+    #[must_use]
+    pub fn begin_with(
+        store: Arc<CacheStore>,
+        vouching: Arc<dyn Vouching>,
+        plan: PrefetchPlan,
+        outside: Option<FromOutside>,
+    ) -> Self {
         let arrivals = Arc::new(Arrivals::default());
         let is_exact = plan.is_exact;
         let pins = Arc::new(Pins::new(Arc::clone(&store)));
-        let asking = Asking {
+        let asking = Arc::new(Asking {
             store: Arc::clone(&store),
             vouching,
             plan,
-            pins: Arc::clone(&pins),
+            outside,
+            pins,
             arrivals: Arc::clone(&arrivals),
-        };
-        let driver = Driver(Arc::new(asking));
+        });
+        let driver = Driver(Arc::clone(&asking));
         let told = Ended(Arc::clone(&arrivals));
         let task = tokio::spawn(async move {
             let _told = told;
             driver.run().await;
         });
-        Self { store, arrivals, is_exact, task, _pins: pins }
+        Self { store, arrivals, is_exact, task, asking }
+    }
+
+    /// Makes sure that an executable of the manifest is here, and stays; fetches it beside the rest where it is not.
+    pub(super) async fn bring(&self, signed: &Arc<SignedManifest>, binary: &Binary) -> Option<PathBuf> {
+        if let Some(path) = self.held(binary).await {
+            return Some(path);
+        }
+        for holder in &self.asking.plan.holders {
+            Arc::clone(&self.asking).jump(holder.clone(), Arc::clone(signed), vec![binary.output]).await;
+            if let Some(path) = self.held(binary).await {
+                return Some(path);
+            }
+        }
+        None
+    }
+
+    /// Where an executable is, if it is here and good.
+    async fn held(&self, binary: &Binary) -> Option<PathBuf> {
+        let (pins, binary) = (Arc::clone(&self.asking.pins), *binary);
+        let pinned = tokio::task::spawn_blocking(move || pins.pin(&binary.output, binary.size)).await;
+        pinned.ok().flatten().map(|body| body.path)
     }
 
     /// Whether what its manifest does not list is new. See [`PrefetchPlan::is_exact`].
@@ -123,6 +157,12 @@ impl Driver {
         {
             return;
         }
+        if asking.outside.as_ref().is_some_and(|outside| outside.is_first) {
+            self.ask_outside(&mut known).await;
+            if asking.arrivals.is_whole() {
+                return;
+            }
+        }
         let mut passed_over = Vec::new();
         if asking.plan.holders.len() > 1 {
             passed_over = self.several(&mut known).await;
@@ -131,6 +171,17 @@ impl Driver {
             }
         }
         self.one_by_one(&mut known, &passed_over).await;
+        if asking.outside.as_ref().is_some_and(|outside| !outside.is_first) && !asking.arrivals.is_whole() {
+            self.ask_outside(&mut known).await;
+        }
+    }
+
+    /// Asks the server outside the fleet for all that is lacking.
+    async fn ask_outside(&self, known: &mut Option<Arc<SignedManifest>>) {
+        let Some(outside) = &self.0.outside else { return };
+        if let Err(error) = Box::pin(outside.bring(&self.0, known)).await {
+            tracing::info!(%error, "a prefetch from outside the fleet ended early");
+        }
     }
 
     /// Whether nothing is lacking; then the build's questions are answered already.

@@ -10,20 +10,34 @@
 //! by another lineage: then others are asked while the compiler runs, so that no round trip is waited for. A manifest
 //! that was **inherited** from another lineage says nothing of what it does not list.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU32, Ordering},
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
 };
+
+use meridian_core::digest::Digest;
 
 use super::{
     arrivals::{Hope, PrefetchFigures},
     driver::Prefetch,
     search::{Search, Seeking},
 };
-use crate::entry::{ActionId, Namespace};
+use crate::{
+    entry::{ActionId, Namespace},
+    local::TaskScope,
+    manifest::SignedManifest,
+};
 
 /// So many questions that the task's own manifest does not list are nothing to ask others about: every link is one.
 const ABSENT_QUIETLY: u32 = 3;
+/// How long a build waits for an executable before it begins, while nothing comes.
+const BINARY_SILENCE_MAX: Duration = Duration::from_secs(1);
+/// And in all. Linking takes a large program some seconds, so waiting longer gains nothing.
+const BINARY_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// What one task may hope for. The daemon's threads ask here.
 pub struct Supply {
@@ -32,6 +46,8 @@ pub struct Supply {
     search: Option<Arc<Search>>,
     /// How many questions the placed manifest did not list.
     absent: AtomicU32,
+    /// How many binaries of earlier builds were given.
+    binaries: AtomicU32,
 }
 
 impl Supply {
@@ -41,7 +57,7 @@ impl Supply {
         let round_trips = u32::from(placed.is_some());
         let seeking = seeking.filter(|seeking| !seeking.shards.is_empty());
         let search = seeking.map(|seeking| Search::new(seeking, round_trips));
-        Self { placed, search, absent: AtomicU32::new(0) }
+        Self { placed, search, absent: AtomicU32::new(0), binaries: AtomicU32::new(0) }
     }
 
     /// Waits until what answers `action` is here, for as long as it is worth it, and says whether it is. Blocks.
@@ -65,6 +81,41 @@ impl Supply {
             return false;
         }
         search.ask(action) && search.is_followed(namespaces, action)
+    }
+
+    /// Waits for what the placement began, until nothing more comes, or for `silence_max` nothing has come, or for
+    /// `wait_max` in all; gives its manifest, if that is here.
+    pub async fn settled(&self, silence_max: Duration, wait_max: Duration) -> Option<Arc<SignedManifest>> {
+        let arrivals = self.placed.as_ref()?.arrivals();
+        arrivals.until_settled(silence_max, wait_max).await;
+        arrivals.manifest()
+    }
+
+    /// What an earlier build made of the very same `inputs`, if the manifest of the placement names it and it can be had
+    /// soon. The build has not begun.
+    pub async fn binary(&self, scope: &TaskScope, inputs: &Digest) -> Option<(Digest, PathBuf)> {
+        let placed = self.placed.as_ref()?;
+        let arrivals = placed.arrivals();
+        let found = async {
+            let signed = arrivals.until_known().await?;
+            if !scope.namespaces().contains(&signed.manifest.namespace()) {
+                return None;
+            }
+            let binary = *signed.manifest.binaries.iter().find(|binary| binary.inputs == *inputs)?;
+            Some((binary.output, placed.bring(&signed, &binary).await?))
+        };
+        let found = tokio::select! {
+            found = found => found?,
+            () = arrivals.until_silent(BINARY_SILENCE_MAX, BINARY_WAIT_MAX) => return None,
+        };
+        self.binaries.fetch_add(1, Ordering::Relaxed);
+        Some(found)
+    }
+
+    /// How many binaries of earlier builds were given.
+    #[must_use]
+    pub fn binaries(&self) -> u32 {
+        self.binaries.load(Ordering::Relaxed)
     }
 
     /// What all prefetches of the task brought.

@@ -18,6 +18,7 @@ use crate::{
     disk::CacheStore,
     frames::{Selection, hand_over, send},
     manifest::{SignedManifest, Vouching},
+    outside::Outside,
     shard::Holder,
 };
 
@@ -29,6 +30,9 @@ const FRAMES_WAITING_MAX: usize = 4;
 const TRIES_MAX: u32 = 6;
 const PAUSE_MIN: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(60);
+
+/// The server outside the fleet among those that are owed something. No agent has such a name.
+const OUTSIDE: &str = "outside";
 
 /// A shard that is a home of some bodies.
 #[derive(Clone)]
@@ -62,6 +66,8 @@ pub struct Uploader {
     pub vouching: Arc<dyn Vouching>,
     /// Where it goes.
     pub homes: Arc<dyn Homes>,
+    /// Where it goes instead: the server outside the fleet that keeps what the region builds.
+    pub outside: Option<Arc<Outside>>,
 }
 
 impl Uploader {
@@ -71,7 +77,9 @@ impl Uploader {
         let mut pause = PAUSE_MIN;
         loop {
             let manifest = self.queue.first().await;
-            let Some(homes) = self.homes.homes() else {
+            // Where a server outside takes everything, nobody else is a home.
+            let homes = if self.outside.is_some() { Some(Vec::new()) } else { self.homes.homes() };
+            let Some(homes) = homes else {
                 // This process has just begun. What waits from before must not be taken for what has no home.
                 tokio::time::sleep(PAUSE_MIN).await;
                 continue;
@@ -108,9 +116,23 @@ impl Uploader {
             owed.clear();
             if self.store.library().has(&manifest) {
                 owed.extend(homes.into_iter().map(|home| home.holder.name));
+                owed.extend(self.outside.iter().map(|_| OUTSIDE.to_owned()));
             }
             return;
         };
+        if let Some(outside) = &self.outside {
+            match Box::pin(outside.put(&self.store, &signed)).await {
+                Ok(()) => {
+                    tracing::info!(%manifest, "the cache outside the fleet has what a build made");
+                    owed.clear();
+                }
+                Err(error) => {
+                    tracing::info!(%error, "the cache outside the fleet did not take what a build made");
+                    owed.insert(OUTSIDE.to_owned());
+                }
+            }
+            return;
+        }
         for home in homes {
             let published = match home.holder.attempt() {
                 Some(attempt) => {

@@ -2,14 +2,17 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod binaries;
 #[path = "../build_cache/driver.rs"]
 #[expect(dead_code, reason = "the other tests use the rest of it")]
 mod driver;
 mod faults;
 mod field_bugs;
+mod go_tests;
 mod life;
 mod membership;
 mod native;
+mod outside;
 mod pair;
 mod prefetching;
 mod several;

@@ -1,15 +1,18 @@
-//! A Go that knows nothing of GOCACHEPROG, in a directory that was laid out for it.
+//! A Go that knows nothing of GOCACHEPROG, in a directory that is filled for it.
 
 use std::{
     fs,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     process::Command,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use meridian_cache::gocache::{harvest, lay_out};
+use meridian_cache::{gocache::NativeCache, manifest::Manifest, prefetch::Supply};
+use meridian_core::digest::Digest;
 
-use crate::pair::{Place, flip};
+use crate::pair::{Place, SCOPE, flip};
 
 const PROGRAM: &str =
     "package main\n\nimport \"strings\"\n\nfunc main() { println(strings.ToUpper(\"built\")) }\n";
@@ -46,44 +49,107 @@ fn build(source: &Path, gocache: &Path) -> Vec<u8> {
     fs::read(output).unwrap()
 }
 
-#[test]
-fn what_one_build_left_is_laid_out_for_the_next_which_adds_nothing() {
-    let place = Place::new();
-    let dir = place.dir.path();
-    let (source, namespace) = (source(dir), Place::namespace());
-    let cold = dir.join("cold");
-    lay_out(&place.store, &[namespace], &[], &cold, &|_| Ok(())).unwrap();
-    let built = build(&source, &cold);
-    let first = harvest(&place.store, &namespace, &cold).unwrap();
-    assert!(first.added > 20 && first.refused == 0, "{first:?}");
-
-    let warm = dir.join("warm");
-    let count = lay_out(&place.store, &[namespace], &first.listed, &warm, &|_| Ok(())).unwrap();
-    assert_eq!(count, first.listed.len() as u64);
-    assert_eq!(build(&source, &warm), built);
-    let second = harvest(&place.store, &namespace, &warm).unwrap();
-    assert_eq!((second.added, second.refused), (0, 0));
-    // Only what is needed to link again was used.
-    assert!(!second.listed.is_empty() && second.listed.len() <= first.listed.len(), "{second:?}");
+/// The cache of a task for which nothing is on its way.
+fn native(place: &Place) -> Arc<NativeCache> {
+    Arc::new(NativeCache::new(&place.daemon, &Place::scope(), Arc::new(Supply::new(None, None))))
 }
 
-#[test]
-fn a_body_that_rotted_in_the_directory_is_refused() {
+/// Makes what a build used known here, as its manifest.
+fn publish(place: &Place, native: &NativeCache) {
+    let manifest = Manifest {
+        toolchain: Digest::of(b"go"),
+        scope: SCOPE.into(),
+        lineage: Digest::of(b"lineage"),
+        written_ms: 0,
+        entries: native.listed(),
+        binaries: Vec::new(),
+    };
+    place.store.publish(&Arc::new(manifest.sign(&*place.team).unwrap())).unwrap();
+}
+
+fn bodies(gocache: &Path) -> Vec<PathBuf> {
+    let shelves = fs::read_dir(gocache).unwrap().filter_map(|shelf| fs::read_dir(shelf.unwrap().path()).ok());
+    let files = shelves.flatten().map(|file| file.unwrap().path());
+    files.filter(|path| path.to_str().unwrap().ends_with("-d")).collect()
+}
+
+#[tokio::test]
+async fn what_one_build_left_is_laid_out_for_the_next_which_adds_nothing() {
     let place = Place::new();
     let dir = place.dir.path();
-    let (source, namespace) = (source(dir), Place::namespace());
-    let gocache = dir.join("gocache");
+    let (source, cold, warm) = (source(dir), dir.join("cold"), dir.join("warm"));
+    fs::create_dir(&cold).unwrap();
+    let first = native(&place);
+    first.fill(cold.clone()).await;
+    let built = build(&source, &cold);
+    first.gather(cold).await;
+    let figures = first.figures();
+    assert!(figures.puts > 20 && figures.hits == 0 && figures.gets == figures.puts, "{figures:?}");
+    publish(&place, &first);
+
+    let second = native(&place);
+    second.fill(warm.clone()).await;
+    assert_eq!(build(&source, &warm), built);
+    second.gather(warm).await;
+    let figures = second.figures();
+    assert!(figures.puts == 0 && figures.hits > 20 && figures.hit_bytes > 100_000, "{figures:?}");
+    assert!(second.listed().len() <= first.listed().len());
+    let all = place.daemon.figures();
+    assert_eq!((all.hits, all.puts), (figures.hits, first.figures().puts));
+}
+
+#[tokio::test]
+async fn no_file_of_a_directory_is_one_of_the_stores() {
+    let place = Place::new();
+    let dir = place.dir.path();
+    let (source, cold, warm) = (source(dir), dir.join("cold"), dir.join("warm"));
+    fs::create_dir(&cold).unwrap();
+    build(&source, &cold);
+    let first = native(&place);
+    first.gather(cold).await;
+    publish(&place, &first);
+    native(&place).fill(warm.clone()).await;
+    let bodies = bodies(&warm);
+    assert!(bodies.len() > 20, "{bodies:?}");
+    for body in bodies {
+        assert_eq!(fs::metadata(&body).unwrap().nlink(), 1, "{}", body.display());
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_rotted_in_the_directory_is_refused() {
+    let place = Place::new();
+    let dir = place.dir.path();
+    let (source, gocache) = (source(dir), dir.join("gocache"));
     fs::create_dir(&gocache).unwrap();
     build(&source, &gocache);
-    let mut bodies = Vec::new();
-    for shelf in fs::read_dir(&gocache).unwrap().filter_map(|shelf| fs::read_dir(shelf.unwrap().path()).ok())
-    {
-        bodies.extend(
-            shelf.map(|file| file.unwrap().path()).filter(|path| path.to_str().unwrap().ends_with("-d")),
-        );
-    }
+    let bodies = bodies(&gocache);
     let largest = bodies.iter().max_by_key(|path| fs::metadata(path).unwrap().len()).unwrap();
+    let output = Digest::of(&fs::read(largest).unwrap());
     flip(largest);
-    let harvested = harvest(&place.store, &namespace, &gocache).unwrap();
-    assert!(harvested.refused >= 1 && harvested.added > 20, "{harvested:?}");
+    let native = native(&place);
+    native.gather(gocache).await;
+    let listed = native.listed();
+    assert!(listed.len() > 20 && listed.iter().all(|one| one.entry.output != output), "{}", listed.len());
+}
+
+#[tokio::test]
+async fn a_build_cannot_have_what_is_anothers_gathered_by_a_link_to_it() {
+    let place = Place::new();
+    let dir = place.dir.path();
+    let (source, others, gocache) = (source(dir), dir.join("others"), dir.join("gocache"));
+    fs::create_dir(&others).unwrap();
+    build(&source, &others);
+    fs::create_dir(&gocache).unwrap();
+    for shelf in 0..=255_u8 {
+        let name = format!("{shelf:02x}");
+        std::os::unix::fs::symlink(others.join(&name), gocache.join(&name)).unwrap();
+    }
+    let whole = dir.join("whole");
+    std::os::unix::fs::symlink(&others, &whole).unwrap();
+    for linked in [gocache, whole] {
+        let native = native(&place);
+        native.gather(linked).await;
+        assert_eq!(native.listed(), []);
+    }
 }

@@ -14,9 +14,8 @@ use bytes::Bytes;
 use ed25519_dalek::{Signature, Signer as _, SigningKey, Verifier as _};
 use meridian_cache::{
     disk::CacheStore,
-    entry::Namespace,
     local::{CacheDaemon, TaskCache, TaskScope},
-    manifest::{DOMAIN, Manifest, SignedManifest, Voucher, Vouching, VouchingError},
+    manifest::{Binary, DOMAIN, Manifest, SignedManifest, Voucher, Vouching, VouchingError},
     prefetch::{Holder, Prefetch, PrefetchPlan, Seeking, Supply},
     shard::{Membership, NoMembership, ShardService},
 };
@@ -118,10 +117,6 @@ impl Place {
         Self { dir, store, daemon, team }
     }
 
-    pub(crate) fn namespace() -> Namespace {
-        Namespace::new(&Digest::of(b"go"), SCOPE)
-    }
-
     pub(crate) fn scope() -> TaskScope {
         TaskScope { toolchain: Digest::of(b"go"), own: SCOPE.into(), also_reads: Vec::new() }
     }
@@ -162,6 +157,11 @@ impl Place {
 
     /// Publishes what a task asked and put.
     pub(crate) async fn publish(&self, task: &TaskCache) -> Arc<SignedManifest> {
+        self.publish_with(task, Vec::new()).await
+    }
+
+    /// The same of a build that made these binaries.
+    pub(crate) async fn publish_with(&self, task: &TaskCache, binaries: Vec<Binary>) -> Arc<SignedManifest> {
         task.close(Duration::from_secs(5)).await;
         let manifest = Manifest {
             toolchain: Digest::of(b"go"),
@@ -169,6 +169,7 @@ impl Place {
             lineage: Digest::of(b"lineage"),
             written_ms: 0,
             entries: task.listed(),
+            binaries,
         };
         let signed = Arc::new(manifest.sign(&*self.team).unwrap());
         self.store.publish(&signed).unwrap();

@@ -33,6 +33,7 @@ fn uploader(place: &Place, queue: &Arc<Queue>, homes: &[SocketAddr]) -> Uploader
         store: Arc::clone(&place.store),
         vouching: Arc::clone(&place.team) as _,
         homes: Arc::new(Only(homes.to_vec())),
+        outside: None,
     }
 }
 

@@ -14,6 +14,7 @@ mod rebuilds;
 mod requests;
 mod sequences;
 mod shards;
+mod sidecars;
 mod simulation;
 mod storm;
 mod tree;

@@ -1,4 +1,4 @@
-//! How many manifests are remembered, of one team and of all.
+//! How many manifests a fleet and a team keep, and whose goes when there are too many.
 
 use std::collections::BTreeMap;
 
@@ -7,10 +7,8 @@ use meridian_core::{
     quantity::Millis,
 };
 
-use crate::{
-    fixture::{Fleet, built, key, tree},
-    manifests::{announce, fleet_with, manifest, on},
-};
+use super::manifests::{announce, fleet_with, manifest, on};
+use crate::fixture::{Fleet, built, key, tree};
 
 /// A build of one package, by a team.
 fn build_for(fleet: &mut Fleet, team: &str, package: &str) {

@@ -20,13 +20,13 @@ use crate::fixture::{
     Fleet, agent, built, cached, failed, key, module, project, repeated, resolved, signing_key, task, tree,
 };
 
-pub(crate) fn manifest(name: &str) -> ManifestRef {
+pub(super) fn manifest(name: &str) -> ManifestRef {
     let (digest, size) = (Digest::of(name.as_bytes()), ByteCount(9_000));
     ManifestRef { digest, size, entries: 60, bytes: ByteCount::mib(30) }
 }
 
 /// Agents 1 to 3, each with a cache and as many slots.
-pub(crate) fn fleet_with(cache: CachePolicy) -> Fleet {
+pub(super) fn fleet_with(cache: CachePolicy) -> Fleet {
     let mut fleet = Fleet::with(Limits { cache, ..Limits::default() });
     for (session, name) in [(1, "eu/a"), (2, "eu/b"), (3, "us/c")] {
         attach(&mut fleet, session, name);
@@ -50,13 +50,13 @@ fn observe(fleet: &mut Fleet, session: u64, rtt_us: u64, held: &[&str]) {
     fleet.step(Input::Observe { session: SessionId(session), observation });
 }
 
-pub(crate) fn announce(fleet: &mut Fleet, session: u64, task: &TaskId, fence: Fence, manifest: ManifestRef) {
+pub(super) fn announce(fleet: &mut Fleet, session: u64, task: &TaskId, fence: Fence, manifest: ManifestRef) {
     let (session, task) = (SessionId(session), task.clone());
     fleet.step(Input::ManifestMade { session, task, fence, manifest });
 }
 
 /// A build that wishes for an agent, so that it is known who gets it.
-pub(crate) fn on(mut spec: BuildSpec, name: &str) -> BuildSpec {
+pub(super) fn on(mut spec: BuildSpec, name: &str) -> BuildSpec {
     spec.wishes.agent = Some(agent(name));
     spec
 }

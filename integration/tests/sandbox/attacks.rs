@@ -48,7 +48,8 @@ fn nothing_of_the_machine_is_within_reach_of_a_compile() {
         let home = format!("list {}", scene.of_agent("home").display());
         let state = format!("list {}", scene.of_agent("agent/go/tasks").display());
         let toolchain = format!("write {}/bin/planted {0}/planted", scene.goroot().display());
-        let modules = format!("write {}", scene.of_agent("agent/go/teams/acme/modules/planted").display());
+        // Within, the team's own modules lie where those of every agent do.
+        let modules = "write /meridian-build/modules/planted";
         // Of what teams share on an agent, each sees its own.
         let bodies = format!("list {}", scene.of_agent("agent/cache/bodies").display());
         let rivals = scene.of_agent("agent/go/teams/rivals/modules/private.go");
@@ -63,10 +64,11 @@ fn nothing_of_the_machine_is_within_reach_of_a_compile() {
             (&home, "no such file or directory"),
             (&bodies, "no such file or directory"),
             (&rivals, "no such file or directory"),
+            ("read /meridian-build/modules/private.go", "no such file or directory"),
             ("list /root", "no such file or directory"),
             ("read /etc/shadow", "no such file or directory"),
             (&toolchain, "read-only file system"),
-            (&modules, "read-only file system"),
+            (modules, "read-only file system"),
             ("write main.go", "read-only file system"),
         ];
         // A key that is not there would prove nothing.
@@ -76,8 +78,7 @@ fn nothing_of_the_machine_is_within_reach_of_a_compile() {
         );
         assert!(fs::read_dir(scene.of_agent("agent/cache/bodies")).is_ok());
         let mut attacks: Vec<&str> = refused.iter().map(|(attack, _)| *attack).collect();
-        attacks.extend(["list /proc/self/fd", "list ${SOCKETS}", "pids", "status", "trace"]);
-        attacks.push(&state);
+        attacks.extend(["list /proc/self/fd", "list ${SOCKETS}", "pids", "status", "trace", &state]);
         scene.attack("hostile", &attacks).expect_failure(FAILED, &["does not compile"]);
         let said = Answers::of(&scene, "hostile", &attacks);
         for (attack, with) in refused {

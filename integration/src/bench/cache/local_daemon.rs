@@ -113,6 +113,7 @@ impl LocalDaemon {
             lineage: Digest::of(lineage.as_bytes()),
             written_ms: 0,
             entries: self.task.listed(),
+            binaries: Vec::new(),
         };
         let signed = Arc::new(manifest.sign(vouching)?);
         self.store.publish(&signed).context("the manifest cannot be published")?;

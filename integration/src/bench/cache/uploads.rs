@@ -114,6 +114,7 @@ pub(super) fn upload(daemon: &LocalDaemon, queue: &Arc<Queue>, to: SocketAddr) {
         store: Arc::clone(daemon.store()),
         vouching: Arc::new(Word),
         homes: Arc::new(Only(to)),
+        outside: None,
     };
     daemon.runtime().spawn(uploader.run());
 }

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, anyhow};
 use meridian_agent::{
-    gobuild::{BuildRequest, BuilderConfig, CacheAccess, GoBuilder, Run, Sandboxing, SourceRef},
+    gobuild::{BuildCache, BuildRequest, BuilderConfig, CacheAccess, GoBuilder, Run, Sandboxing, SourceRef},
     goproxy::{GoEnvironment, Variables},
     sandbox::{LauncherConfig, Limits, SandboxPolicy},
 };
@@ -75,7 +75,12 @@ async fn compile(policy: SandboxPolicy) -> anyhow::Result<f64> {
     };
     let cancel = CancellationToken::new();
     let run = Run { progress: &|_| {}, log: &|_| {}, fence: Fence(0), cancel: &cancel };
-    let request = BuildRequest { work: &work, source: SourceRef::Tree(tree), cache: Some(access) };
+    let request = BuildRequest {
+        work: &work,
+        source: SourceRef::Tree(tree),
+        previous: None,
+        cache: Some(BuildCache::Program(access)),
+    };
     let started = Instant::now();
     let built = builder.build(request, run).await.map_err(|failure| anyhow!("{}", failure.message))?;
     let seconds = started.elapsed().as_secs_f64();
