@@ -150,6 +150,7 @@ mod tests {
             lineage: Digest::of(b"lineage"),
             written_ms: 0,
             entries: (0..).zip(bodies).map(listed).collect(),
+            binaries: Vec::new(),
         };
         let signed = SignedManifest { manifest, bytes: bytes::Bytes::new(), digest: Digest::of(b"manifest") };
         Checker::new(Arc::new(Named::of(Arc::new(signed))))
