@@ -19,14 +19,15 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
 use crate::{
-    check::{Checked, Mistakes, check},
+    check::{Checked, Mistake, Mistakes, check},
     config::{AgentConfig, cores},
-    fabric::{Assembly, Fabric, Membership, StockPort},
+    fabric::{Assembly, Fabric, Membership, StockPort, open_outside, open_reapi},
     gobuild::{BuilderConfig, GoBuilder, Sandboxing},
     goproxy::GoEnvironment,
     redaction::Redaction,
     sandbox::{LauncherConfig, NoSandbox},
     session::{AgentLoop, LoopConfig, MadeManifest, Signing, Worker, WorkerParts},
+    sidecar::{Runs, RunsParts, SidecarSocket},
     signer::{Signer, SignerConfig},
     toolchain::host_platform,
 };
@@ -70,6 +71,7 @@ pub struct App {
     signing: Signing,
     assembly: Assembly,
     stock: Option<StockPort>,
+    sidecar: Option<(SidecarSocket, Arc<Runs>)>,
     renewal: Renewal,
 }
 
@@ -78,6 +80,7 @@ struct Shared {
     bulk: Channel,
     signing: Signing,
     fabric: Fabric,
+    cache: CacheDaemon,
     made: mpsc::Sender<MadeManifest>,
 }
 
@@ -100,7 +103,7 @@ impl App {
         save_identity_to: Option<std::path::PathBuf>,
         clock: Clock,
     ) -> Result<Self, AppError> {
-        let Checked { go, redaction } = check(&config.secrets, &config.signer)?;
+        let Checked { go, redaction } = check(&config)?;
         let masked = redaction.clone();
         config.masking.set(Box::new(move |text| masked.text(text)));
         tracing::info!(origin = %go.proxy_origin, "modules come through the GOPROXY found here");
@@ -128,10 +131,13 @@ impl App {
         tracing::info!(%sandbox, "what stands around builds here");
         let signer = signer.map_err(|error| AppError::State(error.to_string()))?;
         let signing = Signing::new(signer, control.clone());
-        let assembly = share_cache(&config, &authority, &identity, &agent).await?;
-        let stock = serve_stock_clients(&config).await?;
+        let mut assembly = share_cache(&config, &authority, &identity, &agent).await?;
+        let stock = serve_reapi(&config, &mut assembly).await?;
         let (made, heard) = mpsc::channel(MANIFESTS_WAITING_MAX);
-        let shared = Shared { bulk, signing: signing.clone(), fabric: assembly.fabric.clone(), made };
+        let cache = open_daemon(&assembly).await?;
+        let sidecar = serve_beside(&config, &assembly, &cache, control.clone())?;
+        let fabric = assembly.fabric.clone();
+        let shared = Shared { bulk, signing: signing.clone(), fabric, cache, made };
         let opened = config.clone();
         let open = move || open_worker(&opened, go, shared, (sandboxing, redaction));
         let worker =
@@ -154,6 +160,7 @@ impl App {
             agent_loop: AgentLoop::new(loop_config, Arc::new(worker), heard, clock),
             assembly,
             stock,
+            sidecar,
             signing,
             renewal: Renewal { channel: control, identity, save_to: save_identity_to },
         })
@@ -170,6 +177,7 @@ impl App {
         if let Some(stock) = self.stock {
             tokio::spawn(stock.serve(ended.clone()));
         }
+        let beside = self.sidecar.map(|(socket, runs)| tokio::spawn(socket.serve(runs, ended.clone())));
         let renewing = tokio::spawn(self.renewal.run(ended.clone()));
         let certifying = tokio::spawn(self.signing.keep_certified(ended.clone()));
         let unsettled = self.agent_loop.run(drain, stop).await;
@@ -178,6 +186,10 @@ impl App {
         sharing.abort();
         certifying.abort();
         renewing.abort();
+        if let Some(beside) = beside {
+            // It removes its socket, and needs no time for that.
+            let _ = beside.await;
+        }
         if unsettled.is_empty() { Ok(()) } else { Err(Unsettled(unsettled)) }
     }
 }
@@ -196,11 +208,45 @@ fn signer_config(config: &AgentConfig, authority: &[u8], id: &SpiffeId) -> Resul
     })
 }
 
-/// Opens the cache for stock clients, where one is asked for.
-async fn serve_stock_clients(config: &AgentConfig) -> Result<Option<StockPort>, AppError> {
+/// Opens the cache for clients of the remote execution API, where one is asked for, for other agents and for stock
+/// clients.
+async fn serve_reapi(config: &AgentConfig, assembly: &mut Assembly) -> Result<Option<StockPort>, AppError> {
+    let of_shard = config.shard.as_ref().and_then(|shard| shard.reapi_capacity);
+    let capacity = config.stock.as_ref().map(|stock| stock.capacity).or(of_shard);
+    let Some(capacity) = capacity else { return Ok(None) };
+    let dir = config.state_dir.join("reapi");
+    let reapi = open_reapi(&dir, capacity, config.free_min).await.map_err(AppError::State)?;
+    assembly.serves(&reapi);
     let Some(settings) = &config.stock else { return Ok(None) };
-    let opened = StockPort::open(&config.state_dir.join("reapi"), settings, config.free_min).await;
-    opened.map(Some).map_err(AppError::State)
+    StockPort::open(&reapi, settings).await.map(Some).map_err(AppError::State)
+}
+
+/// Opens what answers cmd/go from the cache on the disk.
+async fn open_daemon(assembly: &Assembly) -> Result<CacheDaemon, AppError> {
+    let store = assembly.fabric.store();
+    let opened = tokio::task::spawn_blocking(move || CacheDaemon::new(store)).await;
+    let opened = opened.map_err(|error| AppError::State(error.to_string()))?;
+    opened.map_err(|error| AppError::State(error.to_string()))
+}
+
+/// Opens the cache for go commands beside the agent, where one is asked for.
+fn serve_beside(
+    config: &AgentConfig,
+    assembly: &Assembly,
+    daemon: &CacheDaemon,
+    channel: Channel,
+) -> Result<Option<(SidecarSocket, Arc<Runs>)>, AppError> {
+    let Some(settings) = &config.sidecar else { return Ok(None) };
+    let socket = SidecarSocket::bind(settings).map_err(Mistake::from).map_err(|one| Mistakes(vec![one]))?;
+    let runs = Runs::open(RunsParts {
+        settings: settings.clone(),
+        agent: assembly.agent.clone(),
+        daemon: daemon.clone(),
+        fabric: assembly.fabric.clone(),
+        channel,
+    });
+    let runs = runs.map_err(|error| AppError::State(format!("sidecar.views: {error}")))?;
+    Ok(Some((socket, Arc::new(runs))))
 }
 
 /// Opens the cache on the disk and joins it to the fleet's.
@@ -221,8 +267,10 @@ async fn share_cache(
         identity: identity.clone(),
         agent: agent.map_err(|e: meridian_core::id::ParseIdError| state(&e))?,
     };
+    let outside = config.outside.as_ref().map(open_outside).transpose();
+    let outside = outside.map_err(|error| Mistakes(vec![error.into()]))?;
     let life = (capacity, config.cache_max_age);
-    Assembly::new(member, store, life, config.shard.as_ref()).await.map_err(AppError::State)
+    Assembly::new(member, store, life, config.shard.as_ref(), outside).await.map_err(AppError::State)
 }
 
 fn open_worker(
@@ -242,8 +290,7 @@ fn open_worker(
         Some(sandboxing) => builder.sandboxed(sandboxing),
         None => builder,
     };
-    let Shared { bulk, signing, fabric, made } = shared;
-    let cache = CacheDaemon::new(fabric.store()).map_err(|e| state(&e))?;
+    let Shared { bulk, signing, fabric, cache, made } = shared;
     let blobs = BlobConfig { capacity: config.source_capacity, free_min: config.free_min };
     let blobs = DiskBlobs::open(&config.state_dir.join("blobs"), blobs).map_err(|e| state(&e))?;
     let partials = PartialBlobs::open(blobs).map_err(|e| state(&e))?;

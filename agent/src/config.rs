@@ -4,9 +4,12 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use meridian_cache::reapi::StockTls;
 use meridian_core::{
-    attempt::AttemptLimits, cache::peer_address::PeerAddress, id::FleetName, quantity::ByteCount,
+    attempt::AttemptLimits,
+    cache::peer_address::PeerAddress,
+    id::{FleetName, ProjectId},
+    quantity::ByteCount,
 };
-use meridian_runtime::telemetry::Masking;
+use meridian_runtime::{telemetry::Masking, tls::ForeignTls};
 
 use crate::{
     sandbox::{Limits, SandboxPolicy},
@@ -51,6 +54,10 @@ pub struct AgentConfig {
     pub shard: Option<ShardSettings>,
     /// Where clients of the remote execution API that are not Meridian's find a cache; nothing when they find none.
     pub stock: Option<StockSettings>,
+    /// A server that is not of the fleet and keeps what the region builds; nothing when the agents do.
+    pub outside: Option<OutsideSettings>,
+    /// The cache for go commands that run beside the agent; nothing when there is none.
+    pub sidecar: Option<SidecarSettings>,
     /// What one build may use. Only its time is bounded where there is no sandbox.
     pub build_limits: Limits,
 }
@@ -62,6 +69,50 @@ pub struct ShardSettings {
     pub listen: String,
     /// Where others reach it, when that is not where it listens.
     pub address: Option<PeerAddress>,
+    /// How much a cache for the remote execution API may hold that other agents find at the same port. Where there is one
+    /// for stock clients it is that, and its own bound counts.
+    pub reapi_capacity: Option<ByteCount>,
+}
+
+/// The cache for go commands that run beside the agent and not as its tasks.
+#[derive(Debug, Clone)]
+pub struct SidecarSettings {
+    /// Where they find it: a Unix socket.
+    pub socket: PathBuf,
+    /// For which projects they may build; the first where they say nothing.
+    pub projects: Vec<ProjectId>,
+    /// Which other users may, by name or number, besides the agent's own.
+    pub users: Vec<String>,
+    /// Which group may instead, by name or number.
+    pub group: Option<String>,
+    /// Whether their team may believe what they build. The coordinator must say so, too.
+    pub is_trusted: bool,
+    /// Where users find what they are given; needed where they are not the agent's own.
+    pub views: Option<PathBuf>,
+    /// How many run at once.
+    pub runs_max: usize,
+}
+
+/// A server that is not of the fleet and keeps what the agent's region builds.
+#[derive(Debug, Clone)]
+pub struct OutsideSettings {
+    /// `HOST:PORT`.
+    pub address: String,
+    /// By which certificates it is known; nothing for a connection in the clear.
+    pub tls: Option<ForeignTls>,
+    /// Its instance; may be empty.
+    pub instance: String,
+    /// A file with what is shown at each call.
+    pub credentials: Option<OutsideCredentials>,
+}
+
+/// What is shown to a server that is not of the fleet; only its owner may read the file.
+#[derive(Debug, Clone)]
+pub enum OutsideCredentials {
+    /// A bearer token.
+    Token(PathBuf),
+    /// `USER:PASSWORD`.
+    Basic(PathBuf),
 }
 
 /// The cache for clients of the remote execution API that are not Meridian's.
@@ -100,6 +151,8 @@ impl AgentConfig {
             sandbox: SandboxPolicy::Required,
             shard: None,
             stock: None,
+            outside: None,
+            sidecar: None,
             build_limits: Limits::of_machine(),
         }
     }

@@ -19,6 +19,7 @@ mod removal;
 pub mod sandbox;
 pub mod secrets;
 mod session;
+mod sidecar;
 pub mod signer;
 pub mod source;
 mod spans;
@@ -27,5 +28,9 @@ pub mod transfer;
 
 pub use app::{App, AppError, Unsettled};
 pub use check::{Checked, Mistake, Mistakes, check};
-pub use config::{AgentConfig, ShardSettings, StockSettings};
+pub use config::{
+    AgentConfig, OutsideCredentials, OutsideSettings, ShardSettings, SidecarSettings, StockSettings,
+};
+pub use fabric::OutsideMistake;
 pub use removal::OwnDir;
+pub use sidecar::SidecarError;

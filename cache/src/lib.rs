@@ -6,6 +6,7 @@
 //!   manifest names, compressed.
 //! - Between agents: [`prefetch`] brings what a build will ask for, [`shard`] answers those that do, and [`write_back`]
 //!   takes what was built to its homes.
+//! - [`outside`] is the client of a server that is not the fleet's, which may keep what a region builds.
 //! - [`reapi`] is a cache of its own for clients of the remote execution API, such as Bazel.
 //!
 //! Not here: which task may see what, and where a build runs: the agent and the coordinator decide that. Nor which keys
@@ -17,6 +18,7 @@ pub mod frames;
 pub mod gocache;
 pub mod local;
 pub mod manifest;
+pub mod outside;
 pub mod prefetch;
 pub mod reapi;
 pub mod shard;

@@ -7,6 +7,7 @@ use std::{
 
 use clap::Parser as _;
 use meridian_agent::redaction::Redaction;
+use meridian_cache::local::shim;
 use meridian_runtime::{
     state_dir::UserDirs,
     telemetry::{self, LogTarget, Masking, TelemetryConfig, propagation},
@@ -16,12 +17,13 @@ use tracing::Instrument as _;
 
 use crate::{
     args::{
-        Cli, Command, JournalCommand, SandboxEnterArgs, TokenCommand,
+        CacheprogArgs, Cli, Command, JournalCommand, SandboxEnterArgs, TokenCommand,
         role::{LocalArgs, LocalCommand},
     },
     build::flow,
     command::{
-        ask, cache, context::Context, doctor, journal, keyring, local, logs, membership, print, verify,
+        ask, cache, ci_env, context::Context, doctor, journal, keyring, local, logs, membership, print,
+        verify,
     },
     exit_code::ExitCode,
     fleet::local::LocalPaths,
@@ -47,7 +49,7 @@ pub fn main() -> ProcessExitCode {
     // These are started for every build or test, and the sandbox is entered by a single thread: no runtime, no
     // telemetry.
     match &cli.command {
-        Command::Cacheprog(args) => return meridian_cache::local::shim::run(&args.socket),
+        Command::Cacheprog(args) => return cacheprog(args),
         Command::SandboxEnter(args) => return enter_sandbox(args),
         Command::SandboxExec(args) => return meridian_agent::sandbox::exec(&args.socket, &args.command),
         _ => {}
@@ -71,6 +73,15 @@ fn signer(state: &std::path::Path) -> ProcessExitCode {
             print::aside(&format!("the signer ends: {error}"));
             ExitCode::Broken.into()
         }
+    }
+}
+
+/// Passes on what one go command asks of its cache.
+fn cacheprog(args: &CacheprogArgs) -> ProcessExitCode {
+    match (&args.socket, &args.beside) {
+        (Some(socket), _) => shim::run(socket),
+        (None, Some(beside)) => shim::run_beside(beside, args.project.clone()),
+        (None, None) => ExitCode::Usage.into(),
     }
 }
 
@@ -153,6 +164,7 @@ async fn run(command: Command, masking: Masking) -> Result<(), Trouble> {
             return journal::verify(&dir, json);
         }
         Command::Doctor(args) => return doctor::doctor(&args).await,
+        Command::CiEnv(args) => return ci_env::ci_env(&args),
         _ => {}
     }
     let context = Context::of_user()?;
@@ -204,6 +216,7 @@ async fn run(command: Command, masking: Masking) -> Result<(), Trouble> {
         | Command::Agent(_)
         | Command::Journal(_)
         | Command::Doctor(_)
+        | Command::CiEnv(_)
         | Command::Cacheprog(_)
         | Command::Signer(_)
         | Command::SandboxEnter(_)

@@ -85,6 +85,7 @@ impl Prober {
         self.latest.cache_lookups = figures.cache_lookups;
         self.latest.residency.clone_from(&figures.residency);
         self.latest.shard = figures.shard;
+        self.latest.sidecars.clone_from(&figures.sidecars);
         self.latest.cache = figures.cache;
         self.latest.clone()
     }

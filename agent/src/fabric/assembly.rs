@@ -2,7 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use meridian_cache::{disk::CacheStore, write_back::Queue};
+use meridian_cache::{
+    disk::CacheStore,
+    outside::Outside,
+    reapi::{GrantAuthority, Reapi},
+    write_back::Queue,
+};
 use meridian_core::{
     cache::{offer::CacheOffer, peer_address::PeerAddress},
     id::{AgentId, FleetName},
@@ -14,14 +19,14 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
 use super::{
-    listener::ShardListener,
+    listener::{ShardListener, agent_name},
     membership::KnownMembership,
     peers::Peers,
     placed::{Fabric, FabricParts},
     usage::LineageUsage,
     vouching::FleetVouching,
 };
-use crate::config::ShardSettings;
+use crate::{config::ShardSettings, sidecar::Left};
 
 /// Who this agent is, and whom it believes.
 pub(crate) struct Membership {
@@ -39,12 +44,15 @@ pub(crate) struct Membership {
 pub(crate) struct Assembly {
     /// What workers use.
     pub(crate) fabric: Fabric,
+    /// Who this is.
+    pub(crate) agent: AgentId,
     /// What the coordinator is told.
     pub(crate) offer: CacheOffer,
     store: Arc<CacheStore>,
     vouching: Arc<FleetVouching>,
     membership: Arc<KnownMembership>,
     listener: Option<ShardListener>,
+    reapi: Option<Reapi>,
 }
 
 impl Assembly {
@@ -58,6 +66,7 @@ impl Assembly {
         store: Arc<CacheStore>,
         (capacity, max_age): (ByteCount, Option<Duration>),
         shard: Option<&ShardSettings>,
+        outside: Option<Arc<Outside>>,
     ) -> Result<Self, String> {
         let text = |error: &dyn std::fmt::Display| error.to_string();
         let listener = match shard {
@@ -82,6 +91,7 @@ impl Assembly {
         let weight = if address.is_some() { u32::try_from(capacity.0 >> 30).unwrap_or(u32::MAX) } else { 0 };
         let is_reachable = address.is_some();
         let offer = CacheOffer { address, key: vouching.public(), weight };
+        let agent = member.agent.clone();
         let usage = LineageUsage::open(&store.dir().join("lineages"));
         let fabric = Fabric::new(FabricParts {
             usage: Arc::new(usage),
@@ -97,8 +107,17 @@ impl Assembly {
             agent: member.agent,
             is_reachable,
             queue: Arc::new(queue),
+            outside,
+            left: Left::open(&store.dir().join("beside.json")),
         });
-        Ok(Self { fabric, offer, store, vouching, membership, listener })
+        Ok(Self { fabric, agent, offer, store, vouching, membership, listener, reapi: None })
+    }
+
+    /// Has other agents served by a cache for the remote execution API, too, by their grants.
+    pub(crate) fn serves(&mut self, reapi: &Reapi) {
+        let vouching = Arc::clone(&self.vouching) as _;
+        let authority = GrantAuthority::new(vouching, Arc::new(agent_name));
+        self.reapi = Some(reapi.with_authority(Arc::new(authority)));
     }
 
     /// Runs beside the builds until `stop`: answers other agents, measures them, brings things to them, and keeps at
@@ -112,7 +131,8 @@ impl Assembly {
         let serving = async {
             match self.listener {
                 Some(listener) => {
-                    listener.serve(self.store, self.vouching, self.membership, stop.clone()).await;
+                    let (vouching, membership) = (self.vouching, self.membership);
+                    listener.serve(self.store, vouching, membership, self.reapi, stop.clone()).await;
                 }
                 None => stop.cancelled().await,
             }

@@ -14,44 +14,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::{placed::Fabric, vouching::wall_now};
 
-/// How often things go by their age, and are noted down.
-const TIDY_EVERY: Duration = Duration::from_secs(3600);
-/// How long bodies that go one after the other are waited for, before it is looked what they leave.
-const SETTLE: Duration = Duration::from_millis(300);
 /// How long one manifest may take to come.
 const WARM_WITHIN: Duration = Duration::from_secs(14 * 60);
 
 impl Fabric {
     /// Lets things go by their age, and keeps the word on which manifests are whole, until told to stop.
     pub(super) async fn keep_tidy(self, stop: CancellationToken) {
-        let mut tick = tokio::time::interval(TIDY_EVERY);
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = self.parts.store.bodies_gone() => {
-                    // A build that needs room makes it in many steps.
-                    tokio::time::sleep(SETTLE).await;
-                    let store = Arc::clone(&self.parts.store);
-                    let lacking = tokio::task::spawn_blocking(move || store.recheck()).await;
-                    if let Ok(lacking @ 1..) = lacking {
-                        tracing::debug!(lacking, "manifests are whole no more, since bodies of them went");
-                    }
-                }
-                _ = tick.tick() => {
-                    let (store, max_age) = (Arc::clone(&self.parts.store), self.parts.max_age);
-                    match tokio::task::spawn_blocking(move || store.sweep(max_age)).await {
-                        Ok(Ok(evicted)) if evicted.bodies > 0 => tracing::info!(
-                            bodies = evicted.bodies, bytes = evicted.bytes, manifests = evicted.manifests,
-                            "what nobody used for long is gone from the build cache"
-                        ),
-                        Ok(Ok(_)) => {}
-                        Ok(Err(error)) => tracing::warn!(%error, "the build cache could not be tidied"),
-                        Err(error) => tracing::warn!(%error, "the build cache could not be tidied"),
-                    }
-                }
-            }
-        }
+        let store = Arc::clone(&self.parts.store);
+        stop.run_until_cancelled(store.keep_up(self.parts.max_age)).await;
     }
 
     /// Counts what the build of a lineage got.

@@ -34,14 +34,17 @@ impl RegionHomes {
 }
 
 impl Homes for RegionHomes {
-    fn homes(&self) -> Vec<Home> {
-        let Some(region) = self.region().map(Arc::new) else { return Vec::new() };
+    fn homes(&self) -> Option<Vec<Home>> {
+        let shards = self.vouching.shards()?;
+        let Some(region) = shards.region(&self.agent.region).cloned().map(Arc::new) else {
+            return Some(Vec::new());
+        };
         let others = region.members().iter().filter(|member| member.agent != self.agent);
         let home = |member: &meridian_core::cache::shards::ShardMember| {
             let (region, agent) = (Arc::clone(&region), member.agent.clone());
             let takes = move |output: &Digest| region.is_home(&agent, output.as_bytes());
             Some(Home { holder: self.peers.holder(&member.agent, &member.address)?, takes: Arc::new(takes) })
         };
-        others.filter_map(home).collect()
+        Some(others.filter_map(home).collect())
     }
 }

@@ -5,6 +5,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use meridian_cache::{
     disk::CacheStore,
     manifest::Vouching,
+    reapi::Reapi,
     shard::{Membership, ShardService},
 };
 use meridian_proto::v1::{blobs_server::BlobsServer, shard_server::ShardServer};
@@ -13,6 +14,7 @@ use meridian_runtime::{
     tls::{self, BindError, Listener, PeerIdentity},
 };
 use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
 
 use super::{artifacts::Artifacts, vouching::FleetVouching};
 
@@ -20,6 +22,14 @@ use super::{artifacts::Artifacts, vouching::FleetVouching};
 const CLOSE_WITHIN: Duration = Duration::from_secs(1);
 /// The longest message that is taken: a manifest, or a list of bodies.
 const MESSAGE_LEN_MAX: usize = 24 << 20;
+
+/// The agent's name in a caller's certificate.
+pub(super) fn agent_name(extensions: &tonic::Extensions) -> Option<String> {
+    let id = extensions.get::<PeerIdentity>()?.id.clone()?;
+    let mut segments = id.segments();
+    let is_agent = segments.next() == Some("agent");
+    is_agent.then(|| segments.collect::<Vec<_>>().join("/"))
+}
 
 /// A bound port that is not served yet.
 pub(crate) struct ShardListener {
@@ -40,27 +50,22 @@ impl ShardListener {
         self.listener.local_addr()
     }
 
-    /// Answers other agents until `stop`.
+    /// Answers other agents until `stop`, and serves them `reapi` where there is one.
     pub(crate) async fn serve(
         self,
         store: Arc<CacheStore>,
         vouching: Arc<FleetVouching>,
         membership: Arc<dyn Membership>,
+        reapi: Option<Reapi>,
         stop: CancellationToken,
     ) {
-        let caller = |extensions: &tonic::Extensions| {
-            let id = extensions.get::<PeerIdentity>()?.id.clone()?;
-            let mut segments = id.segments();
-            let is_agent = segments.next() == Some("agent");
-            is_agent.then(|| segments.collect::<Vec<_>>().join("/"))
-        };
         let artifacts = Artifacts::new(Arc::clone(&store), Arc::clone(&vouching));
         let vouching: Arc<dyn Vouching> = vouching;
-        let service = ShardService::new(store, vouching, Arc::new(caller)).within(membership);
+        let service = ShardService::new(store, vouching, Arc::new(agent_name)).within(membership);
         let service = ShardServer::new(service).max_decoding_message_size(MESSAGE_LEN_MAX);
+        let routes = reapi.map_or_else(Routes::default, |reapi| reapi.routes());
         let serving = tls::server()
-            .add_service(service)
-            .add_service(BlobsServer::new(artifacts))
+            .add_routes(routes.add_service(service).add_service(BlobsServer::new(artifacts)))
             .serve_with_incoming_shutdown(self.listener.incoming(), stop.clone().cancelled_owned());
         let deadline = async {
             stop.cancelled().await;

@@ -14,6 +14,7 @@ mod grants;
 mod homes;
 mod listener;
 mod membership;
+mod outside;
 mod peers;
 mod placed;
 mod stock;
@@ -23,5 +24,8 @@ mod vouching;
 mod vouching_tests;
 
 pub(crate) use assembly::{Assembly, Membership};
+pub use outside::OutsideMistake;
+pub(crate) use outside::{authorization, open_outside};
 pub(crate) use placed::{Fabric, Placed};
-pub(crate) use stock::StockPort;
+pub(crate) use stock::{StockPort, open_reapi};
+pub(crate) use vouching::wall_now;

@@ -11,7 +11,8 @@ use meridian_cache::{
     disk::CacheStore,
     entry::Entry,
     manifest::{Binary, Listed, Manifest, SignedManifest},
-    prefetch::{Prefetch, PrefetchPlan, Seeking, Supply},
+    outside::Outside,
+    prefetch::{FromOutside, Prefetch, PrefetchPlan, Seeking, Supply},
     write_back::{Queue, Uploader},
 };
 use meridian_core::{
@@ -21,6 +22,7 @@ use meridian_core::{
         lineage_name::LineageName,
         manifest_ref::ManifestRef,
         shards::{ShardMember, Shards},
+        sidecar::SidecarManifest,
     },
     digest::Digest,
     id::{AgentId, TaskId},
@@ -35,6 +37,7 @@ use super::{
     usage::LineageUsage,
     vouching::{FleetVouching, wall_now},
 };
+use crate::sidecar::Left;
 
 /// How often the other shards are measured.
 const MEASURE_EVERY: Duration = Duration::from_secs(60);
@@ -59,6 +62,10 @@ pub(crate) struct FabricParts {
     pub(crate) is_reachable: bool,
     /// What waits to be brought to other shards of the region.
     pub(crate) queue: Arc<Queue>,
+    /// What go commands beside this agent left for the next ones.
+    pub(crate) left: Left,
+    /// The server outside the fleet that keeps what this region builds.
+    pub(crate) outside: Option<Arc<Outside>>,
     /// What the builds of each lineage got.
     pub(crate) usage: Arc<LineageUsage>,
     /// How long things stay that nobody uses.
@@ -87,18 +94,22 @@ impl Fabric {
 
     /// A task was placed here: begins to bring what it will ask for.
     pub(crate) fn place(&self, task: &TaskId, hints: &Arc<CacheHints>) -> Placed {
-        let parts = &self.parts;
         if let Some(placed) = self.placed().get(task).filter(|placed| Arc::ptr_eq(&placed.hints, hints)) {
             return placed.clone();
         }
-        parts.vouching.grants().take(hints);
+        let placed = self.begin(hints);
+        self.placed().insert(task.clone(), placed.clone());
+        placed
+    }
+
+    /// Begins to bring what something with these hints will ask for. What is brought stays while the answer lives.
+    pub(crate) fn begin(&self, hints: &Arc<CacheHints>) -> Placed {
+        self.parts.vouching.grants().take(hints);
         let prefetch = hints.manifest.as_ref().map(|hint| {
             // Tasks that were placed together have what one of them brings.
             self.under_way(hint, hints).unwrap_or_else(|| Arc::new(self.bring(hints, hint)))
         });
-        let placed = Placed { hints: Arc::clone(hints), prefetch };
-        self.placed().insert(task.clone(), placed.clone());
-        placed
+        Placed { hints: Arc::clone(hints), prefetch }
     }
 
     /// Begins to bring what a manifest names, from the nearest of those that hold it.
@@ -117,7 +128,12 @@ impl Fabric {
             is_exact: hint.distance == 0,
         };
         let (store, vouching) = (Arc::clone(&parts.store), Arc::clone(&parts.vouching) as _);
-        Prefetch::begin(store, vouching, plan)
+        let outside = parts.outside.as_ref().map(|outside| FromOutside {
+            outside: Arc::clone(outside),
+            manifest_len: Some(hint.manifest.size.0),
+            is_first: !holders.iter().any(|holder| holder.agent.region == parts.agent.region),
+        });
+        Prefetch::begin_with(store, vouching, plan, outside)
     }
 
     /// The prefetch of the same manifest that was begun for another task.
@@ -157,7 +173,7 @@ impl Fabric {
     }
 
     /// Makes the manifest of a task that was built, which used `entries` and made `binaries`, keeps it, and gets ready to
-    /// send what it names. Blocks.
+    /// send what it names. Blocks. Whoever is told first hears of it before anybody can be told that it is held.
     pub(crate) fn publish(
         &self,
         placed: &Placed,
@@ -165,6 +181,7 @@ impl Fabric {
         lineage: Digest,
         entries: Vec<Listed>,
         binaries: Vec<(Binary, PathBuf)>,
+        noted: impl FnOnce(ManifestRef),
     ) -> Option<ManifestRef> {
         let scope = placed.hints.scopes.writes.to_string();
         if entries.is_empty() {
@@ -177,7 +194,9 @@ impl Fabric {
             && known.manifest.covers(&manifest)
         {
             // A build whose binary was restored asks for less than the next one that links.
-            return Some(reference(&known));
+            let known = reference(&known);
+            noted(known);
+            return Some(known);
         }
         let signed = match manifest.sign(&*self.parts.vouching) {
             Ok(signed) => Arc::new(signed),
@@ -186,13 +205,15 @@ impl Fabric {
                 return None;
             }
         };
+        let manifest = reference(&signed);
+        noted(manifest);
         if let Err(error) = self.parts.store.publish(&signed) {
             tracing::warn!(%error, "what this build used is not kept for others");
         }
-        if !RegionHomes::of(&self.parts).is_alone() {
+        if self.parts.outside.is_some() || !RegionHomes::of(&self.parts).is_alone() {
             self.parts.queue.push(signed.digest);
         }
-        Some(reference(&signed))
+        Some(manifest)
     }
 
     /// Takes a binary in, so that others can have it.
@@ -231,6 +252,22 @@ impl Fabric {
         names
     }
 
+    /// What go commands beside this agent left for the next ones.
+    pub(crate) fn left(&self) -> &Left {
+        &self.parts.left
+    }
+
+    /// Whether everything that a manifest names is here.
+    pub(crate) fn holds(&self, manifest: &Digest) -> bool {
+        self.parts.store.library().names().contains(manifest)
+    }
+
+    /// What they left of which everything is here still, the newest first.
+    pub(crate) fn left_and_held(&self) -> Vec<SidecarManifest> {
+        let held = self.parts.store.library().names();
+        self.parts.left.list().into_iter().filter(|left| held.contains(&left.manifest.digest)).collect()
+    }
+
     /// How much is held, bodies and what is compressed of them.
     pub(crate) fn held(&self) -> ByteCount {
         ByteCount(self.parts.store.held().0 + self.parts.store.frames_held().0)
@@ -250,6 +287,7 @@ impl Fabric {
             store: Arc::clone(&self.parts.store),
             vouching: Arc::clone(&self.parts.vouching) as _,
             homes: Arc::new(RegionHomes::of(&self.parts)),
+            outside: self.parts.outside.clone(),
         };
         stop.run_until_cancelled(uploader.run()).await;
     }
@@ -282,6 +320,11 @@ impl Fabric {
 }
 
 impl Placed {
+    /// The manifest that is followed, once it is known.
+    pub(crate) fn manifest(&self) -> Option<Arc<SignedManifest>> {
+        self.prefetch.as_ref()?.arrivals().manifest()
+    }
+
     /// Whose entries the task reads, and where it writes.
     pub(crate) fn hints(&self) -> &CacheHints {
         &self.hints

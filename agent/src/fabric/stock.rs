@@ -1,8 +1,11 @@
-//! The port for clients of the remote execution API that are not Meridian's: a cache beside the builds' own.
+//! The cache for clients of the remote execution API, beside the builds' own: for stock clients at a port of their own,
+//! and for other agents at their shards' port.
 
 use std::{path::Path, sync::Arc};
 
-use meridian_cache::reapi::{ContentConfig, Reapi, StockListener, TokenTable};
+use meridian_cache::reapi::{
+    Admission, ContentConfig, Instance, Reapi, ReapiError, StockListener, TokenTable,
+};
 use meridian_core::quantity::ByteCount;
 use tokio_util::sync::CancellationToken;
 
@@ -14,27 +17,39 @@ pub(crate) struct StockPort {
     reapi: Reapi,
 }
 
+/// Opens the cache in `dir` for nobody yet: whoever serves it says for whom.
+///
+/// # Errors
+/// When the directory cannot be used.
+pub(crate) async fn open_reapi(
+    dir: &Path,
+    capacity: ByteCount,
+    free_min: ByteCount,
+) -> Result<Reapi, String> {
+    let dir = dir.to_owned();
+    let config = ContentConfig { capacity, free_min, ..ContentConfig::default() };
+    let nobody = |_: meridian_cache::reapi::Caller<'_>, _: &Instance| -> Result<Admission, ReapiError> {
+        Err(ReapiError::Unauthenticated)
+    };
+    let opened = tokio::task::spawn_blocking(move || Reapi::open(&dir, config, Arc::new(nobody)));
+    let opened = opened.await.map_err(|error| error.to_string())?;
+    opened.map_err(|error| format!("the cache for clients of the remote execution API: {error}"))
+}
+
 impl StockPort {
-    /// Opens the cache in `dir` and listens.
+    /// Listens for stock clients that show a token.
     ///
     /// # Errors
-    /// When the tokens, the certificate or the directory cannot be used, or the address cannot be listened on.
-    pub(crate) async fn open(
-        dir: &Path,
-        settings: &StockSettings,
-        free_min: ByteCount,
-    ) -> Result<Self, String> {
+    /// When the tokens or the certificate cannot be used, or the address cannot be listened on.
+    pub(crate) async fn open(reapi: &Reapi, settings: &StockSettings) -> Result<Self, String> {
         let failed =
             |error: &dyn std::fmt::Display| format!("the cache for stock clients (`[reapi]`): {error}");
-        let (dir, tokens) = (dir.to_owned(), settings.tokens.clone());
-        let config = ContentConfig { capacity: settings.capacity, free_min, ..ContentConfig::default() };
-        let opened = tokio::task::spawn_blocking(move || {
-            let table = TokenTable::load(&tokens).map_err(|error| error.to_string())?;
-            Reapi::open(&dir, config, Arc::new(table)).map_err(|error| error.to_string())
-        });
-        let reapi = opened.await.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
+        let tokens = settings.tokens.clone();
+        let table = tokio::task::spawn_blocking(move || TokenTable::load(&tokens)).await;
+        let table = table.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
         let bound = StockListener::bind(settings.listen, settings.tls.as_ref()).await;
-        Ok(Self { listener: bound.map_err(|error| failed(&error))?, reapi })
+        let listener = bound.map_err(|error| failed(&error))?;
+        Ok(Self { listener, reapi: reapi.with_authority(Arc::new(table)) })
     }
 
     /// Serves until `stop`.

@@ -313,7 +313,7 @@ impl Vouching for FleetVouching {
     }
 }
 
-pub(super) fn wall_now() -> Wall {
+pub(crate) fn wall_now() -> Wall {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Wall(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

@@ -32,14 +32,14 @@ use tonic::transport::Channel;
 use tracing::Instrument as _;
 
 use super::{
-    announcements::Announcements,
+    announcements::{Announcements, MadeManifest},
     cache_questions::CacheQuestions,
     cache_view::CacheView,
     drain::Drain,
     link::Backoff,
     link_state::{Heard, LinkState},
     slots::Slots,
-    worker::{MadeManifest, Worker},
+    worker::Worker,
 };
 use crate::spans::{attempt_ended, attempt_span, prefetch_span, report_span};
 
@@ -373,7 +373,10 @@ impl AgentLoop {
                 let _ = heard.try_send(RunEvent::Progress(run_task.clone(), fence, progress));
             };
             let (span, told) = (attempt_span(&run_work, fence), run_work.clone());
-            let run = async move { worker.run(run_work, hints, fence, Box::new(progress), cancel).await };
+            let run = async move {
+                // It is large, and is moved several times until it runs.
+                Box::pin(worker.run(run_work, hints, fence, Box::new(progress), cancel)).await
+            };
             let run = tokio::spawn(run.instrument(span.clone()));
             let outcome = run.await.unwrap_or_else(|error| Outcome::Failed {
                 failure: Failure {
@@ -432,6 +435,7 @@ impl AgentLoop {
             cache_lookups: figures.cache_lookups,
             residency: figures.residency,
             shard: figures.shard,
+            sidecars: figures.sidecars,
             cache: Some(figures.cache),
         }));
     }

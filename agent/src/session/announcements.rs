@@ -4,12 +4,21 @@
 
 use std::collections::VecDeque;
 
-use meridian_core::id::{Fence, TaskId};
-
-use super::worker::MadeManifest;
+use meridian_core::{
+    cache::manifest_ref::ManifestRef,
+    id::{Fence, TaskId},
+};
 
 /// How many of each are remembered; older ones are given up, and the next build of the lineage makes another.
 const REMEMBERED_MAX: usize = 64;
+
+/// What a task used of the cache, ready for others.
+#[derive(Debug, Clone)]
+pub(crate) struct MadeManifest {
+    pub(crate) task: TaskId,
+    pub(crate) fence: Fence,
+    pub(crate) manifest: ManifestRef,
+}
 
 /// What is waited for.
 #[derive(Debug, Default)]

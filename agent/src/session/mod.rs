@@ -14,11 +14,11 @@ mod link;
 mod link_state;
 mod masking;
 mod open_cache;
-mod shim_command;
 mod signing;
 mod slots;
 mod worker;
 
 pub(crate) use agent_loop::{AgentLoop, LoopConfig};
+pub(crate) use announcements::MadeManifest;
 pub(crate) use signing::Signing;
-pub(crate) use worker::{MadeManifest, Worker, WorkerParts};
+pub(crate) use worker::{Worker, WorkerParts};

@@ -4,13 +4,13 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use meridian_cache::{
     gocache::NativeCache,
-    local::{CacheFigures, TaskCache, TaskScope},
+    local::{CacheFigures, TaskCache, TaskScope, shim_command},
     manifest::Listed,
     prefetch::{PrefetchFigures, Supply},
 };
 use meridian_core::machine::effect::Work;
 
-use super::{shim_command::shim_command, worker::WorkerParts};
+use super::worker::WorkerParts;
 use crate::{
     fabric::Placed,
     gobuild::{BuildCache, CacheAccess, Previous},

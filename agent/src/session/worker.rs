@@ -9,7 +9,7 @@ use std::{path::PathBuf, sync::Arc};
 use meridian_cache::{local::CacheDaemon, manifest::Binary};
 use meridian_core::{
     build::{Artifact, Source},
-    cache::{hints::CacheHints, manifest_ref::ManifestRef, shards::Shards},
+    cache::{hints::CacheHints, shards::Shards, sidecar::SidecarManifest},
     digest::Digest,
     id::{Fence, TaskId},
     machine::{
@@ -31,6 +31,7 @@ use tonic::transport::Channel;
 use tracing::Instrument as _;
 
 use super::{
+    announcements::MadeManifest,
     attempt_log::AttemptLog,
     masking::{masked, masked_progress},
     open_cache::OpenCache,
@@ -75,14 +76,6 @@ pub(crate) struct WorkerParts {
     pub(crate) redaction: Redaction,
 }
 
-/// What a task used of the cache, ready for others.
-#[derive(Debug, Clone)]
-pub(crate) struct MadeManifest {
-    pub(crate) task: TaskId,
-    pub(crate) fence: Fence,
-    pub(crate) manifest: ManifestRef,
-}
-
 /// Carries attempts out. One for each agent.
 pub(crate) struct Worker {
     parts: WorkerParts,
@@ -93,6 +86,7 @@ pub(crate) struct Worker {
 pub(crate) struct Figures {
     pub(crate) residency: Vec<Digest>,
     pub(crate) shard: Option<ShardFigures>,
+    pub(crate) sidecars: Vec<SidecarManifest>,
     pub(crate) cache: CacheFigures,
     pub(crate) disk_free: Option<ByteCount>,
     pub(crate) cache_hits: u64,
@@ -126,6 +120,7 @@ impl Worker {
                 .parts
                 .shard_capacity
                 .map(|capacity| ShardFigures { held: self.parts.fabric.held(), capacity }),
+            sidecars: self.parts.fabric.left_and_held(),
             cache: self.parts.fabric.figures(&cache),
             cache_hits: cache.hits,
             cache_lookups: cache.gets,
@@ -304,7 +299,8 @@ impl Steps<'_> {
             // The files are gone with it.
             let _built = built;
             // What is listed stays for as long as the cache is open.
-            let manifest = fabric.publish(&placed, toolchain, lineage.exact.0, cache.listed(), binaries)?;
+            let entries = cache.listed();
+            let manifest = fabric.publish(&placed, toolchain, lineage.exact.0, entries, binaries, |_| ())?;
             // When the loop is behind or gone, the next build of the lineage tells it.
             made.try_send(MadeManifest { task, fence, manifest }).ok()
         });

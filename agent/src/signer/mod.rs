@@ -41,4 +41,5 @@ pub use settings::{
     KeyPlace, NoCredentials, ParseSecretSourceError, Seal, SecretSource, SignerSettings, TokenSettings,
 };
 pub use setup::{SettingsError, check};
+pub(crate) use user::Accounts;
 pub use user::{ParseUserChoiceError, SYSTEM_USER, UserChoice, UserError};

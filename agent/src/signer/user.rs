@@ -69,11 +69,11 @@ impl fmt::Display for UserChoice {
 
 /// A user and a group by number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct RunAs {
+pub(crate) struct RunAs {
     /// The user.
-    pub(super) uid: u32,
+    pub(crate) uid: u32,
     /// The one group.
-    pub(super) gid: u32,
+    pub(crate) gid: u32,
 }
 
 /// Why there is no such user.
@@ -121,7 +121,7 @@ pub enum UserError {
 
 /// The users and groups of this machine.
 #[derive(Debug, Default)]
-pub(super) struct Accounts {
+pub(crate) struct Accounts {
     /// Name, user and primary group.
     users: Vec<(String, u32, u32)>,
     groups: Vec<(String, u32)>,
@@ -131,7 +131,7 @@ pub(super) struct Accounts {
 
 impl Accounts {
     /// Reads them.
-    pub(super) fn read() -> Result<Self, UserError> {
+    pub(crate) fn read() -> Result<Self, UserError> {
         let table = |path: &str| {
             let read = fs::read(path);
             // A container may have neither.
@@ -184,7 +184,7 @@ impl Accounts {
     }
 
     /// The user that a configuration means.
-    pub(super) fn find(&self, choice: &UserChoice) -> Result<RunAs, UserError> {
+    pub(crate) fn find(&self, choice: &UserChoice) -> Result<RunAs, UserError> {
         let known = match choice.user.parse::<u32>() {
             Ok(uid) => {
                 self.users.iter().find(|(_, known, _)| *known == uid).map(|(_, uid, gid)| (*uid, *gid))

@@ -17,16 +17,17 @@ use meridian_core::{digest::Digest, quantity::ByteCount};
 use tempfile::TempDir;
 use tokio::{net::UnixListener, runtime::Handle, sync::watch, task::JoinHandle};
 
-use super::{
-    serve,
-    view::{View, Views},
-};
+use super::{serve, task_view::TaskView, view::Views};
 use crate::{
     disk::{Body, CacheError, CacheStore, Incoming, Pins},
     entry::{ActionId, Entry, Namespace},
     manifest::{Listed, Recorder},
     prefetch::Supply,
 };
+
+mod run;
+
+pub use run::RunCache;
 
 /// The longest path of a Unix socket that every platform takes, with its final zero: macOS has room for 104.
 const SOCKET_PATH_LEN_MAX: usize = 103;
@@ -96,7 +97,7 @@ pub(super) struct TaskState {
     /// What brings what this task will ask for.
     supply: Option<Arc<Supply>>,
     recorder: Mutex<Recorder>,
-    view: View,
+    view: TaskView,
     counters: Counters,
     connections: Mutex<HashMap<u64, UnixStream>>,
     /// How many connections are being served.
@@ -170,17 +171,7 @@ impl CacheDaemon {
             source,
         };
         let view = self.shared.views.begin().map_err(failed)?;
-        let state = Arc::new(TaskState {
-            shared: Arc::clone(&self.shared),
-            namespaces: scope.namespaces(),
-            pins: Pins::new(Arc::clone(&self.shared.store)),
-            supply,
-            recorder: Mutex::default(),
-            view,
-            counters: Counters::default(),
-            connections: Mutex::default(),
-            open: watch::Sender::new(0),
-        });
+        let state = Arc::new(TaskState::new(&self.shared, scope, supply, TaskView::Own(view)));
         let accepting = tokio::spawn(accept(listener, Arc::clone(&state)));
         Ok(TaskCache { socket, state, accepting, _dir: dir })
     }
@@ -226,12 +217,7 @@ impl TaskCache {
     /// what the task asked in all. What was handed out stays until this is dropped.
     pub async fn close(&self, deadline: Duration) -> CacheFigures {
         self.accepting.abort();
-        let mut open = self.state.open.subscribe();
-        if tokio::time::timeout(deadline, open.wait_for(|open| *open == 0)).await.is_err() {
-            self.state.cut();
-            // One that does not notice holds only its own thread; it cannot outlive its next call.
-            let _ = tokio::time::timeout(CUT_GRACE, open.wait_for(|open| *open == 0)).await;
-        }
+        self.state.close(deadline).await;
         self.figures()
     }
 }
@@ -256,6 +242,30 @@ impl Drop for TaskState {
 }
 
 impl TaskState {
+    fn new(shared: &Arc<Shared>, scope: &TaskScope, supply: Option<Arc<Supply>>, view: TaskView) -> Self {
+        Self {
+            shared: Arc::clone(shared),
+            namespaces: scope.namespaces(),
+            pins: Pins::new(Arc::clone(&shared.store)),
+            supply,
+            recorder: Mutex::default(),
+            view,
+            counters: Counters::default(),
+            connections: Mutex::default(),
+            open: watch::Sender::new(0),
+        }
+    }
+
+    /// Waits at most `deadline` for the connections that are open, and cuts the rest.
+    async fn close(&self, deadline: Duration) {
+        let mut open = self.open.subscribe();
+        if tokio::time::timeout(deadline, open.wait_for(|open| *open == 0)).await.is_err() {
+            self.cut();
+            // One that does not notice holds only its own thread; it cannot outlive its next call.
+            let _ = tokio::time::timeout(CUT_GRACE, open.wait_for(|open| *open == 0)).await;
+        }
+    }
+
     /// Finds what answers `action`, and waits for it where it is on its way.
     pub(super) fn find(&self, action: &ActionId) -> Option<(Entry, String)> {
         let found = self.find_here(action).or_else(|| {
@@ -420,6 +430,11 @@ async fn accept(listener: UnixListener, state: Arc<TaskState>) {
 fn hand_over(stream: tokio::net::UnixStream, number: u64, state: &Arc<TaskState>) -> io::Result<()> {
     let stream = stream.into_std()?;
     stream.set_nonblocking(false)?;
+    serve_on(stream, number, state)
+}
+
+/// Answers on a thread of its own until the caller hangs up.
+fn serve_on(stream: UnixStream, number: u64, state: &Arc<TaskState>) -> io::Result<()> {
     {
         let mut connections = state.connections();
         if connections.len() >= CONNECTIONS_MAX {

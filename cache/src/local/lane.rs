@@ -53,20 +53,28 @@ pub(super) enum Settled {
 }
 
 impl Lane {
-    /// Connects, or begins dead when there is nobody to connect to.
-    pub(super) fn connect(socket: &Path, patience: Patience) -> Self {
-        let stream = Self::dial(socket, patience.0).ok();
+    /// Connects, or begins dead when there is nobody to connect to. Says `first` before anything else.
+    pub(super) fn connect(socket: &Path, first: &[u8], patience: Patience) -> Self {
+        Self::over(Self::dial(socket, first, patience.0).ok(), patience)
+    }
+
+    /// A lane on which nothing is answered.
+    pub(super) fn dead(patience: Patience) -> Self {
+        Self::over(None, patience)
+    }
+
+    fn over(stream: Option<UnixStream>, patience: Patience) -> Self {
         let dead = stream.is_none();
         let state = State { waiting: HashMap::new(), settling: 0, memory: 0, dead };
         Self { stream, patience: patience.0, state: Mutex::new(state), emptied: Condvar::new() }
     }
 
-    fn dial(socket: &Path, patience: Duration) -> io::Result<UnixStream> {
+    fn dial(socket: &Path, first: &[u8], patience: Duration) -> io::Result<UnixStream> {
         let mut stream = UnixStream::connect(socket)?;
         stream.set_write_timeout(Some(patience))?;
         // Short, because it is also how often deadlines are looked at.
         stream.set_read_timeout(Some(patience / 4))?;
-        stream.write_all(&GREETING)?;
+        stream.write_all(&[first, &GREETING].concat())?;
         Ok(stream)
     }
 

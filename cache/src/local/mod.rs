@@ -8,16 +8,25 @@
 //! and again before the first time it is handed out by a process; what does not match is dropped and answered
 //! as a miss; and a shim without its daemon answers misses and keeps what is put in a directory of its own.
 //!
+//! A go command that the agent did not start comes in by a socket that all such share ([`beside`]), and its files are
+//! shown in a view that outlasts it ([`LastingViews`]).
+//!
 //! Nothing here is synced to disk: what a power cut leaves half-written fails its check and is built again.
 //! There is no network here either; shards and prefetch hang behind the daemon, not in it.
 
+pub mod beside;
 mod cmdgo;
 mod daemon;
 mod lane;
+mod lasting_view;
 mod serve;
 pub mod shim;
+mod shim_command;
 mod spool;
+mod task_view;
 mod view;
 mod wire;
 
-pub use daemon::{CacheDaemon, CacheFigures, TaskCache, TaskScope};
+pub use daemon::{CacheDaemon, CacheFigures, RunCache, TaskCache, TaskScope};
+pub use lasting_view::{LastingView, LastingViews};
+pub use shim_command::{shim_command, shim_command_beside};

@@ -8,6 +8,7 @@
 
 use std::{
     io::{self, BufReader, Read, Write},
+    os::unix::net::UnixStream,
     path::Path,
     process::ExitCode,
     sync::{Arc, Mutex, PoisonError},
@@ -17,6 +18,7 @@ use std::{
 use meridian_core::digest::Digest;
 
 use super::{
+    beside,
     cmdgo::{self, Body, Incoming, PIECE_LEN, Request},
     lane::{Lane, Patience, Settled, Waiting},
     spool::{Kept, Spool, Spooled},
@@ -30,12 +32,53 @@ const PATIENCE: Patience = Patience(Duration::from_secs(10));
 /// How much memory bodies on their way may take together; beyond it they are kept on disk.
 const MEMORY_MAX: usize = 2 << 20;
 
-/// Speaks GOCACHEPROG on standard input and output, and passes everything on to `socket`.
+/// Speaks GOCACHEPROG on standard input and output, and passes everything on to `socket`, which is its task's.
 /// Always succeeds: whatever goes wrong makes the build slower, never failing.
 #[must_use]
 pub fn run(socket: &Path) -> ExitCode {
-    run_on(io::stdin().lock(), io::stdout(), socket, PATIENCE);
+    run_on(io::stdin().lock(), io::stdout(), &Door::Task(socket), PATIENCE);
     ExitCode::SUCCESS
+}
+
+/// The same for a go command beside an agent, at the socket that all of those share; for `project`, or the agent's first.
+/// Without an agent it says so on standard error, and the go command does without a cache.
+#[must_use]
+pub fn run_beside(socket: &Path, project: Option<String>) -> ExitCode {
+    run_on(io::stdin().lock(), io::stdout(), &Door::Beside(socket, project), PATIENCE);
+    ExitCode::SUCCESS
+}
+
+/// Where the daemon is, and as what the shim comes to it.
+enum Door<'a> {
+    Task(&'a Path),
+    Beside(&'a Path, Option<String>),
+}
+
+impl Door<'_> {
+    /// A lane for gets and one for puts, and what must stay open for as long as cmd/go lives.
+    fn open(&self, patience: Patience) -> ([Arc<Lane>; 2], Option<UnixStream>) {
+        let (socket, project) = match self {
+            Self::Task(socket) => {
+                return ([(); 2].map(|()| Arc::new(Lane::connect(socket, &[], patience))), None);
+            }
+            Self::Beside(socket, project) => (socket, project),
+        };
+        let about = beside::About::of_parent(project.clone());
+        let why = match beside::ask(socket, &beside::Opening::Run(about)) {
+            Ok((stream, beside::Opened::Run { run })) => {
+                let mut first = Vec::new();
+                // Into memory nothing can fail.
+                let _ = beside::say_opening(&mut first, &beside::Opening::Lane { run });
+                let lanes = [(); 2].map(|()| Arc::new(Lane::connect(socket, &first, patience)));
+                return (lanes, Some(stream));
+            }
+            Ok((_, beside::Opened::Refused { why })) => why,
+            Ok((_, beside::Opened::Here { .. })) => "it answers what was not asked".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        eprintln!("meridian: this go command does without the agent's cache at {}: {why}", socket.display());
+        ([(); 2].map(|()| Arc::new(Lane::dead(patience))), None)
+    }
 }
 
 /// Answers to cmd/go, one whole line at a time.
@@ -79,10 +122,10 @@ impl<W: Write> Replies<W> {
 }
 
 /// The shim on any input and output.
-fn run_on(input: impl Read, output: impl Write + Send + 'static, socket: &Path, patience: Patience) {
+fn run_on(input: impl Read, output: impl Write + Send + 'static, door: &Door<'_>, patience: Patience) {
     let replies = Arc::new(Replies { output: Mutex::new(output), spool: Spool::default() });
     replies.say(cmdgo::KNOWN_COMMANDS);
-    let lanes = [(); 2].map(|()| Arc::new(Lane::connect(socket, patience)));
+    let (lanes, _run) = door.open(patience);
     for lane in &lanes {
         let (reading, answers) = (Arc::clone(lane), Arc::clone(&replies));
         let thread = std::thread::Builder::new().stack_size(128 << 10);

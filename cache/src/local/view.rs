@@ -98,7 +98,7 @@ impl View {
 }
 
 /// Links a body, or copies it where it has as many links as the file system allows, or that has none.
-fn lay(body: &Path, target: &Path) -> io::Result<()> {
+pub(super) fn lay(body: &Path, target: &Path) -> io::Result<()> {
     if fs::hard_link(body, target).is_ok() {
         return Ok(());
     }

@@ -211,6 +211,12 @@ impl SignedManifest {
         Self::accept(bytes, vouching)
     }
 
+    /// The coordinator's word under which it was made.
+    #[must_use]
+    pub fn grant(&self) -> Bytes {
+        v1::SignedManifest::decode(self.bytes.clone()).map(|signed| signed.grant).unwrap_or_default()
+    }
+
     /// Reads what a manifest says that is stored here, without asking whether it counts: for looking after the store,
     /// and never for an answer.
     pub(super) fn glance(bytes: &[u8]) -> Result<Manifest, ManifestError> {

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use meridian_core::digest::Digest;
 
 use super::{
-    document::{LEN_MAX, SignedManifest},
+    document::{LEN_MAX, ManifestError, SignedManifest},
     vouching::Vouching,
 };
 use crate::entry::{ActionId, Namespace};
@@ -128,6 +128,11 @@ impl Library {
                 self.table().admit(&signed, whole);
                 Some(signed)
             }
+            // Whose word counts may not be known yet, in a process that has just begun.
+            Ok(Err(ManifestError::Voucher(error))) => {
+                tracing::info!(%digest, %error, "a manifest does not count now");
+                None
+            }
             Ok(Err(error)) => {
                 tracing::warn!(%digest, %error, "a manifest is dropped");
                 self.table().forget(digest);
@@ -148,6 +153,27 @@ impl Library {
         let open = table.known.values().filter_map(|known| Some((known.used, known.open.as_ref()?)));
         let fitting = open.filter(|(_, signed)| namespaces.contains(&signed.manifest.namespace()));
         fitting.max_by_key(|(used, _)| *used).map(|(_, signed)| Arc::clone(signed))
+    }
+
+    /// Whether a manifest is here, be it that it does not count now.
+    #[must_use]
+    pub fn has(&self, digest: &Digest) -> bool {
+        self.table().known.contains_key(digest)
+    }
+
+    /// Opens those that were used last, as far as there is room, so that they are [found](Self::find) by their actions: a
+    /// process begins without any. Says whether all of them count. Blocks.
+    pub fn open_newest(&self, vouching: &dyn Vouching) -> bool {
+        let mut closed: Vec<(SystemTime, Digest)> = {
+            let table = self.table();
+            let closed = table.known.iter().filter(|(_, known)| known.open.is_none());
+            closed.map(|(digest, known)| (known.used, *digest)).collect()
+        };
+        closed.sort_unstable();
+        let room = OPEN_MAX.saturating_sub(self.table().known.len() - closed.len());
+        // The newest last, so that it is the one used last here as well.
+        let begin = closed.len().saturating_sub(room);
+        closed[begin..].iter().fold(true, |all, (_, digest)| self.get(digest, vouching).is_some() && all)
     }
 
     /// Which manifest has one of these actions, and where: of those with the first action that any has.

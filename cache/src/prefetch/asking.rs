@@ -9,7 +9,9 @@ use tokio::time::timeout;
 use tokio_stream::StreamExt as _;
 use tonic::{Status, Streaming};
 
-use super::{arrivals::Arrivals, driver::PrefetchPlan, intake::Intake, split::Part};
+use super::{
+    arrivals::Arrivals, driver::PrefetchPlan, from_outside::FromOutside, intake::Intake, split::Part,
+};
 use crate::{
     disk::{CacheStore, Pins},
     frames::layout,
@@ -32,6 +34,8 @@ pub(super) struct Asking {
     pub(super) store: Arc<CacheStore>,
     pub(super) vouching: Arc<dyn Vouching>,
     pub(super) plan: PrefetchPlan,
+    /// A server outside the fleet that may have the manifest, too.
+    pub(super) outside: Option<FromOutside>,
     pub(super) pins: Arc<Pins>,
     pub(super) arrivals: Arc<Arrivals>,
 }

@@ -149,6 +149,7 @@ mod tests {
             scope: "team".into(),
             lineage: Digest::of(b"lineage"),
             written_ms: 0,
+            binaries: Vec::new(),
             entries: (0..).zip(bodies).map(listed).collect(),
             binaries: Vec::new(),
         };

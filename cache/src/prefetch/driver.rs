@@ -10,6 +10,7 @@ use tonic::Status;
 use super::{
     arrivals::{Arrivals, PrefetchFigures},
     asking::{Asking, SILENCE_MAX, confused, full},
+    from_outside::FromOutside,
     lanes::{FIRST_PART, Lanes},
     opening::open,
 };
@@ -49,6 +50,17 @@ impl Prefetch {
     /// Begins to bring what `plan` says. Must be called within a tokio runtime.
     #[must_use]
     pub fn begin(store: Arc<CacheStore>, vouching: Arc<dyn Vouching>, plan: PrefetchPlan) -> Self {
+        Self::begin_with(store, vouching, plan, None)
+    }
+
+    /// The same with a server outside the fleet, which is asked for what no holder has, or first of all.
+    #[must_use]
+    pub fn begin_with(
+        store: Arc<CacheStore>,
+        vouching: Arc<dyn Vouching>,
+        plan: PrefetchPlan,
+        outside: Option<FromOutside>,
+    ) -> Self {
         let arrivals = Arc::new(Arrivals::default());
         let is_exact = plan.is_exact;
         let pins = Arc::new(Pins::new(Arc::clone(&store)));
@@ -56,6 +68,7 @@ impl Prefetch {
             store: Arc::clone(&store),
             vouching,
             plan,
+            outside,
             pins,
             arrivals: Arc::clone(&arrivals),
         });
@@ -144,6 +157,12 @@ impl Driver {
         {
             return;
         }
+        if asking.outside.as_ref().is_some_and(|outside| outside.is_first) {
+            self.ask_outside(&mut known).await;
+            if asking.arrivals.is_whole() {
+                return;
+            }
+        }
         let mut passed_over = Vec::new();
         if asking.plan.holders.len() > 1 {
             passed_over = self.several(&mut known).await;
@@ -152,6 +171,17 @@ impl Driver {
             }
         }
         self.one_by_one(&mut known, &passed_over).await;
+        if asking.outside.as_ref().is_some_and(|outside| !outside.is_first) && !asking.arrivals.is_whole() {
+            self.ask_outside(&mut known).await;
+        }
+    }
+
+    /// Asks the server outside the fleet for all that is lacking.
+    async fn ask_outside(&self, known: &mut Option<Arc<SignedManifest>>) {
+        let Some(outside) = &self.0.outside else { return };
+        if let Err(error) = Box::pin(outside.bring(&self.0, known)).await {
+            tracing::info!(%error, "a prefetch from outside the fleet ended early");
+        }
     }
 
     /// Whether nothing is lacking; then the build's questions are answered already.

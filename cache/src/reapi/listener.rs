@@ -87,14 +87,20 @@ impl StockListener {
     /// # Errors
     /// As [`ListenError`] says.
     pub async fn bind(addr: SocketAddr, tls: Option<&StockTls>) -> Result<Self, ListenError> {
-        if tls.is_none() && !addr.ip().is_loopback() {
-            return Err(ListenError::Exposed { addr });
-        }
-        let tls = tls.map(acceptor).transpose()?;
+        let tls = secured(addr, tls)?;
         let failed = |source| ListenError::Bind { addr, source };
         let tcp = TcpListener::bind(addr).await.map_err(failed)?;
         let addr = tcp.local_addr().map_err(failed)?;
         Ok(Self { tcp, addr, tls })
+    }
+
+    /// Whether it could be bound, without keeping the port.
+    ///
+    /// # Errors
+    /// As [`ListenError`] says.
+    pub fn check(addr: SocketAddr, tls: Option<&StockTls>) -> Result<(), ListenError> {
+        secured(addr, tls)?;
+        std::net::TcpListener::bind(addr).map(drop).map_err(|source| ListenError::Bind { addr, source })
     }
 
     /// Where it listens: the real port where 0 was asked for.
@@ -160,6 +166,14 @@ pub fn tuned_server() -> Server {
         .max_concurrent_streams(512)
         .http2_keepalive_interval(Some(Duration::from_secs(20)))
         .http2_keepalive_timeout(Some(Duration::from_secs(20)))
+}
+
+/// What secures a port at this address; nothing where nobody else can listen in.
+fn secured(addr: SocketAddr, tls: Option<&StockTls>) -> Result<Option<TlsAcceptor>, ListenError> {
+    if tls.is_none() && !addr.ip().is_loopback() {
+        return Err(ListenError::Exposed { addr });
+    }
+    tls.map(acceptor).transpose()
 }
 
 async fn shake(tls: Option<TlsAcceptor>, tcp: TcpStream) -> io::Result<Transport> {

@@ -10,7 +10,8 @@
 //! - Queues are bounded and waits have deadlines. No place is held while a client is waited for.
 //!
 //! Who may do what is asked of an [`Authority`] at every call. Stock clients know no identities of a fleet, so they
-//! get a [`StockListener`] with bearer tokens, off unless it is configured.
+//! get a [`StockListener`] with bearer tokens, off unless it is configured. Agents come in by their shards' own port, with the
+//! grants that they show there ([`GrantAuthority`]).
 
 mod action_cache;
 mod authority;
@@ -20,6 +21,7 @@ mod cas;
 mod content;
 mod disk;
 mod error;
+mod grant_authority;
 mod ledger;
 mod listener;
 mod name;
@@ -31,6 +33,7 @@ mod zstd_stream;
 pub use authority::{Admission, Authority, Caller, TokenError, TokenTable};
 pub use content::ContentConfig;
 pub use error::ReapiError;
+pub use grant_authority::{GRANT_HEADER, GrantAuthority};
 pub use listener::{ListenError, StockListener, StockTls, tuned_server};
 pub use name::Instance;
 pub use server::Reapi;

@@ -1,6 +1,12 @@
 //! The `Shard` service.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use meridian_core::digest::Digest;
@@ -30,6 +36,9 @@ const FRAMES_WAITING_MAX: usize = 4;
 const SENDING_MAX: usize = 32;
 /// How many take them. Apart from the others: one whose sender hangs must keep nobody from reading.
 const TAKING_MAX: usize = 16;
+/// How many questions look through manifests of before this process: as long as it is not known yet whose word counts, they
+/// do so in vain.
+const OPENINGS_MAX: u32 = 8;
 /// How long a caller may pause, who sends or who takes what is sent.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 /// The longest answer to a ping.
@@ -51,6 +60,8 @@ pub struct ShardService {
     membership: Arc<dyn Membership>,
     sending: Arc<Semaphore>,
     taking: Arc<Semaphore>,
+    /// How often manifests of before this process may still be opened.
+    openings: Arc<AtomicU32>,
 }
 
 impl ShardService {
@@ -59,7 +70,8 @@ impl ShardService {
     pub fn new(store: Arc<CacheStore>, vouching: Arc<dyn Vouching>, caller: Arc<CallerName>) -> Self {
         let (sending, taking) = (Semaphore::new(SENDING_MAX), Semaphore::new(TAKING_MAX));
         let (sending, taking) = (Arc::new(sending), Arc::new(taking));
-        Self { store, vouching, caller, membership: Arc::new(NoMembership), sending, taking }
+        let openings = Arc::new(AtomicU32::new(OPENINGS_MAX));
+        Self { store, vouching, caller, membership: Arc::new(NoMembership), sending, taking, openings }
     }
 
     /// The same, in a fleet whose membership is known.
@@ -73,6 +85,24 @@ impl ShardService {
     fn exchange(&self, named: Option<v1::ShardEpoch>) -> Option<v1::ShardEpoch> {
         membership::hear(&*self.membership, named);
         membership::told(&*self.membership)
+    }
+
+    /// Which manifest here has one of these actions, and where. The first questions also look through what was here
+    /// before this process began.
+    async fn find(&self, actions: &[ActionId]) -> Option<(Digest, u32)> {
+        let found = self.store.library().find(actions);
+        let is_left = |left: u32| left.checked_sub(1);
+        if found.is_some()
+            || self.openings.fetch_update(Ordering::Relaxed, Ordering::Relaxed, is_left).is_err()
+        {
+            return found;
+        }
+        let (store, vouching) = (Arc::clone(&self.store), Arc::clone(&self.vouching));
+        let opened = tokio::task::spawn_blocking(move || store.library().open_newest(&*vouching)).await;
+        if opened.is_ok_and(|all| all) {
+            self.openings.store(0, Ordering::Relaxed);
+        }
+        self.store.library().find(actions)
     }
 
     async fn manifest(&self, digest: Digest) -> Result<Arc<SignedManifest>, Status> {
@@ -146,7 +176,7 @@ impl Shard for ShardService {
             self.vouching.may_read(scope, &request.grant, caller.as_deref()).map_err(denied)?;
         }
         let nothing = v1::DiscoverResponse { epoch, ..v1::DiscoverResponse::default() };
-        let Some((name, entry)) = self.store.library().find(&actions?) else {
+        let Some((name, entry)) = self.find(&actions?).await else {
             return Ok(Response::new(nothing));
         };
         let signed = self.manifest(name).await?;

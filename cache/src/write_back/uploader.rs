@@ -18,6 +18,7 @@ use crate::{
     disk::CacheStore,
     frames::{Selection, hand_over, send},
     manifest::{SignedManifest, Vouching},
+    outside::Outside,
     shard::Holder,
 };
 
@@ -30,6 +31,9 @@ const TRIES_MAX: u32 = 6;
 const PAUSE_MIN: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 
+/// The server outside the fleet among those that are owed something. No agent has such a name.
+const OUTSIDE: &str = "outside";
+
 /// A shard that is a home of some bodies.
 #[derive(Clone)]
 pub struct Home {
@@ -41,8 +45,15 @@ pub struct Home {
 
 /// Who is a home of anything now, without this agent itself.
 pub trait Homes: Send + Sync {
-    /// The homes, as the newest membership has them.
-    fn homes(&self) -> Vec<Home>;
+    /// The homes, as the newest membership has them; nothing as long as no membership is known.
+    fn homes(&self) -> Option<Vec<Home>>;
+}
+
+/// Of one manifest, who has not taken it.
+#[derive(Default)]
+struct Owed {
+    tries: u32,
+    homes: BTreeSet<String>,
 }
 
 /// Brings what is queued to its homes.
@@ -55,27 +66,37 @@ pub struct Uploader {
     pub vouching: Arc<dyn Vouching>,
     /// Where it goes.
     pub homes: Arc<dyn Homes>,
+    /// Where it goes instead: the server outside the fleet that keeps what the region builds.
+    pub outside: Option<Arc<Outside>>,
 }
 
 impl Uploader {
     /// Works until it is dropped.
     pub async fn run(self) {
-        let mut tries: HashMap<Digest, u32> = HashMap::new();
+        let mut owed: HashMap<Digest, Owed> = HashMap::new();
         let mut pause = PAUSE_MIN;
         loop {
             let manifest = self.queue.first().await;
-            let failed = self.bring(manifest).await;
-            if failed == 0 {
+            // Where a server outside takes everything, nobody else is a home.
+            let homes = if self.outside.is_some() { Some(Vec::new()) } else { self.homes.homes() };
+            let Some(homes) = homes else {
+                // This process has just begun. What waits from before must not be taken for what has no home.
+                tokio::time::sleep(PAUSE_MIN).await;
+                continue;
+            };
+            let debt = owed.entry(manifest).or_default();
+            self.bring(manifest, homes, &mut debt.homes).await;
+            debt.tries += 1;
+            if debt.homes.is_empty() {
                 self.queue.done(&manifest);
-                tries.remove(&manifest);
+                owed.remove(&manifest);
                 pause = PAUSE_MIN;
                 continue;
             }
-            let tried = tries.entry(manifest).or_insert(0);
-            *tried += 1;
-            if *tried >= TRIES_MAX {
-                tracing::warn!(%manifest, failed, "what a build made is not at all its homes");
-                tries.remove(&manifest);
+            if debt.tries >= TRIES_MAX {
+                let homes = debt.homes.len();
+                tracing::warn!(%manifest, homes, "what a build made is not at all its homes");
+                owed.remove(&manifest);
                 self.queue.done(&manifest);
             } else {
                 self.queue.postpone(&manifest);
@@ -85,14 +106,34 @@ impl Uploader {
         }
     }
 
-    /// Brings one manifest to all its homes, one after the other; says at how many it failed.
-    async fn bring(&self, manifest: Digest) -> u32 {
+    /// Brings one manifest to all its homes, one after the other. Those that do not take it are owed from then on: also
+    /// while they are away for so long that they are homes no more, since most of them are only starting again.
+    async fn bring(&self, manifest: Digest, homes: Vec<Home>, owed: &mut BTreeSet<String>) {
         let (store, vouching) = (Arc::clone(&self.store), Arc::clone(&self.vouching));
         let found = tokio::task::spawn_blocking(move || store.library().get(&manifest, &*vouching)).await;
-        // Evicted meanwhile: then nothing of it is sure to be here.
-        let Ok(Some(signed)) = found else { return 0 };
-        let mut failed = 0;
-        for home in self.homes.homes() {
+        let Ok(Some(signed)) = found else {
+            // Evicted meanwhile: then nothing of it is sure to be here. Or nobody knows yet whose word counts.
+            owed.clear();
+            if self.store.library().has(&manifest) {
+                owed.extend(homes.into_iter().map(|home| home.holder.name));
+                owed.extend(self.outside.iter().map(|_| OUTSIDE.to_owned()));
+            }
+            return;
+        };
+        if let Some(outside) = &self.outside {
+            match Box::pin(outside.put(&self.store, &signed)).await {
+                Ok(()) => {
+                    tracing::info!(%manifest, "the cache outside the fleet has what a build made");
+                    owed.clear();
+                }
+                Err(error) => {
+                    tracing::info!(%error, "the cache outside the fleet did not take what a build made");
+                    owed.insert(OUTSIDE.to_owned());
+                }
+            }
+            return;
+        }
+        for home in homes {
             let published = match home.holder.attempt() {
                 Some(attempt) => {
                     let published = self.publish(&home, &signed).await;
@@ -102,12 +143,14 @@ impl Uploader {
                 // Others have waited for it in vain.
                 None => Err(Status::unavailable("it did not answer lately")),
             };
-            if let Err(status) = published {
-                tracing::info!(home = home.holder.name, %status, "a shard did not take what a build made");
-                failed += 1;
+            match published {
+                Ok(()) => drop(owed.remove(&home.holder.name)),
+                Err(status) => {
+                    tracing::info!(home = home.holder.name, %status, "a shard did not take what a build made");
+                    owed.insert(home.holder.name);
+                }
             }
         }
-        failed
     }
 
     async fn publish(&self, home: &Home, signed: &Arc<SignedManifest>) -> Result<(), Status> {
@@ -118,7 +161,8 @@ impl Uploader {
             return Ok(());
         }
         let header = v1::PublishHeader {
-            grant: self.vouching.grant_to_write(&signed.manifest.scope).unwrap_or_default(),
+            // After a restart there is none before the next offer; the one under which it was made lasts for a day.
+            grant: self.vouching.grant_to_write(&signed.manifest.scope).unwrap_or_else(|| signed.grant()),
             manifest: signed.bytes.clone(),
             offered: offered.iter().flat_map(|output| *output.as_bytes()).collect::<Vec<u8>>().into(),
             epoch: home.holder.told(),

@@ -8,7 +8,6 @@ use std::{
 };
 
 use bytes::Bytes;
-use meridian_cache::disk::CacheStore;
 use meridian_core::quantity::ByteCount;
 use meridian_proto::v1::{
     self, PublishChunk, PublishHeader, publish_answer::Answer, publish_chunk::Chunk,
@@ -195,16 +194,7 @@ async fn a_mapping_whose_body_is_gone_is_a_miss_also_after_a_restart() {
     near.build(&bodies()).await;
     for restarted in [false, true] {
         if restarted {
-            let dir = near.dir.path().join("cache");
-            let (store, daemon) = {
-                let Place { store, daemon, dir: home, team } = near;
-                drop((store, daemon));
-                let store = CacheStore::open(&dir, ByteCount::gib(1)).unwrap();
-                let daemon = meridian_cache::local::CacheDaemon::new(store.clone()).unwrap();
-                near = Place { dir: home, store: store.clone(), daemon: daemon.clone(), team };
-                (store, daemon)
-            };
-            drop((store, daemon));
+            near = near.restarted();
         }
         let gone = &bodies()[if restarted { 3 } else { 1 }];
         fs::remove_file(near.body_path(&gone.1)).unwrap();

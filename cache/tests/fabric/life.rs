@@ -133,6 +133,26 @@ async fn a_manifest_of_which_a_body_went_is_told_as_whole_no_more_until_it_is_ag
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn whoever_looks_after_the_store_takes_the_word_back_without_being_asked() {
+    let place = Place::new();
+    let signed = place.build(&bodies()).await;
+    let keeping = tokio::spawn(Arc::clone(&place.store).keep_up(None));
+    assert_eq!(place.store.library().names(), [signed.digest]);
+    flip(&place.body_path(&bodies()[1].1));
+    let task = place.task(None);
+    let mut driver = place.driver(&task);
+    assert_eq!(driver.get("archive"), None);
+    driver.close();
+    let taken_back = async {
+        while !place.store.library().names().is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), taken_back).await.expect("it is whole no more");
+    keeping.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn eviction_for_room_takes_the_word_back_as_well() {
     let place = Place::with_capacity(ByteCount::mib(4));
     let signed = place.build(&bodies()).await;

@@ -12,6 +12,7 @@ mod go_tests;
 mod life;
 mod membership;
 mod native;
+mod outside;
 mod pair;
 mod prefetching;
 mod several;

@@ -44,8 +44,8 @@ impl Membership for Known {
 struct Only(Home);
 
 impl Homes for Only {
-    fn homes(&self) -> Vec<Home> {
-        vec![self.0.clone()]
+    fn homes(&self) -> Option<Vec<Home>> {
+        Some(vec![self.0.clone()])
     }
 }
 
@@ -76,6 +76,7 @@ async fn two_agents_tell_each_other_which_membership_they_know_and_serve_each_ot
         store: Arc::clone(&far.store),
         vouching: Arc::clone(&far.team) as _,
         homes: Arc::new(Only(Home { holder: holder(), takes: Arc::new(|_| true) })),
+        outside: None,
     };
     let uploading = tokio::spawn(uploader.run());
     let emptied = async {

@@ -108,6 +108,15 @@ impl Place {
         Self { dir, store, daemon, team: Team::new() }
     }
 
+    /// The same after its process has started again.
+    pub(crate) fn restarted(self) -> Self {
+        let Self { dir, store, daemon, team } = self;
+        drop((store, daemon));
+        let store = CacheStore::open(&dir.path().join("cache"), ByteCount::gib(1)).unwrap();
+        let daemon = CacheDaemon::new(Arc::clone(&store)).unwrap();
+        Self { dir, store, daemon, team }
+    }
+
     pub(crate) fn scope() -> TaskScope {
         TaskScope { toolchain: Digest::of(b"go"), own: SCOPE.into(), also_reads: Vec::new() }
     }
@@ -176,8 +185,17 @@ impl Place {
     }
 
     pub(crate) async fn serve_within(&self, membership: Arc<dyn Membership>) -> Serving {
+        self.listen("127.0.0.1:0".parse().unwrap(), membership).await
+    }
+
+    /// Serves at an address that was another's before.
+    pub(crate) async fn serve_at(&self, address: SocketAddr) -> Serving {
+        self.listen(address, Arc::new(NoMembership)).await
+    }
+
+    async fn listen(&self, address: SocketAddr, membership: Arc<dyn Membership>) -> Serving {
         let service = self.service().within(membership);
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let server = Server::builder()
             .add_service(ShardServer::new(service))

@@ -95,6 +95,18 @@ async fn without_a_manifest_the_first_question_finds_one_that_has_the_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_shard_that_has_started_again_still_knows_its_manifests_by_their_actions() {
+    let (near, far) = (Place::new(), Place::new());
+    near.build(&bodies()).await;
+    let near = near.restarted();
+    let serving = near.serve().await;
+    let task = far.supplied(Supply::new(None, Some(far.seeking(&[serving.address]))));
+    let mut driver = far.driver(&task);
+    assert_eq!(driver.get("archive"), Some(bodies()[1].1.clone()));
+    driver.close();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_asks_in_vain_three_times_asks_no_more() {
     let (near, far) = (Place::new(), Place::new());
     let serving = near.serve().await;

@@ -1,23 +1,29 @@
 //! What one agent made reaches the homes of its bodies, whatever goes wrong in between.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use meridian_cache::{
     prefetch::Holder,
     write_back::{Home, Homes, Queue, Uploader},
 };
 
+use tokio::sync::Notify;
+
 use crate::pair::{Place, bodies, channel};
 
 struct Only(Vec<SocketAddr>);
 
 impl Homes for Only {
-    fn homes(&self) -> Vec<Home> {
+    fn homes(&self) -> Option<Vec<Home>> {
         let home = |address: &SocketAddr| Home {
             holder: Holder::new(address.to_string(), channel(*address)),
             takes: Arc::new(|_| true),
         };
-        self.0.iter().map(home).collect()
+        Some(self.0.iter().map(home).collect())
     }
 }
 
@@ -27,6 +33,7 @@ fn uploader(place: &Place, queue: &Arc<Queue>, homes: &[SocketAddr]) -> Uploader
         store: Arc::clone(&place.store),
         vouching: Arc::clone(&place.team) as _,
         homes: Arc::new(Only(homes.to_vec())),
+        outside: None,
     }
 }
 
@@ -76,4 +83,67 @@ async fn a_home_that_is_away_is_tried_again_after_a_restart_of_the_maker() {
     until_empty(&queue).await;
     uploading.abort();
     assert_eq!(home.store.library().names(), [signed.digest]);
+}
+
+/// Knows no membership until it is told one, as an agent that has just started.
+#[derive(Default)]
+struct Later(Mutex<Option<SocketAddr>>, Notify);
+
+impl Homes for Later {
+    fn homes(&self) -> Option<Vec<Home>> {
+        self.1.notify_one();
+        let home = (*self.0.lock().unwrap())?;
+        Only(vec![home]).homes()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_is_kept_while_nobody_knows_yet_whose_homes_are_where() {
+    let (maker, home) = (Place::new(), Place::new());
+    let serving = home.serve().await;
+    let queue = Arc::new(Queue::open(&maker.dir.path().join("queue")).unwrap());
+    let signed = maker.build(&bodies()).await;
+    queue.push(signed.digest);
+    let homes = Arc::new(Later::default());
+    let uploader = Uploader { homes: homes.clone(), ..uploader(&maker, &queue, &[]) };
+    let uploading = tokio::spawn(uploader.run());
+    homes.1.notified().await;
+    assert_eq!(queue.len(), 1);
+    *homes.0.lock().unwrap() = Some(serving.address);
+    until_empty(&queue).await;
+    uploading.abort();
+    assert_eq!(home.store.library().names(), [signed.digest]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_home_that_is_away_for_so_long_that_it_is_none_is_brought_what_it_missed_once_it_is_back() {
+    let (maker, home) = (Place::new(), Place::new());
+    let gone = home.serve().await.address;
+    let queue = Arc::new(Queue::open(&maker.dir.path().join("queue")).unwrap());
+    let signed = maker.build(&bodies()).await;
+    queue.push(signed.digest);
+    let homes = Arc::new(Changing(Mutex::new(vec![gone]), Notify::new()));
+    let uploader = Uploader { homes: homes.clone(), ..uploader(&maker, &queue, &[]) };
+    let uploading = tokio::spawn(uploader.run());
+    homes.1.notified().await;
+    // The first try fails; for the second there is no home at all.
+    homes.0.lock().unwrap().clear();
+    homes.1.notified().await;
+    let serving = home.serve_at(gone).await;
+    homes.0.lock().unwrap().push(gone);
+    until_empty(&queue).await;
+    uploading.abort();
+    assert_eq!(home.store.library().names(), [signed.digest]);
+    drop(serving);
+}
+
+/// Homes that come and go.
+struct Changing(Mutex<Vec<SocketAddr>>, Notify);
+
+impl Homes for Changing {
+    fn homes(&self) -> Option<Vec<Home>> {
+        let homes = Only(self.0.lock().unwrap().clone()).homes();
+        self.1.notify_one();
+        homes
+    }
 }

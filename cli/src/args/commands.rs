@@ -5,6 +5,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::args::{
     build::BuildArgs,
     cache::CacheArgs,
+    ci_env::CiEnvArgs,
     forms::{address, project},
     rebuild::RebuildArgs,
     release::ReleaseArgs,
@@ -67,6 +68,8 @@ pub enum Command {
     Keyring(KeyringArgs),
     /// Say what of a sandbox this machine allows, and what to do where it does not.
     Doctor(DoctorArgs),
+    /// Print what gives a CI job's own go commands the cache of the agent beside them.
+    CiEnv(CiEnvArgs),
     /// Look after a journal on disk.
     Journal(JournalArgs),
     /// Serve one build's cache to the Go command. Started by the agent, not by people.
@@ -107,6 +110,7 @@ impl Command {
             Self::Coordinator(_)
             | Self::Signer(_)
             | Self::Agent(_)
+            | Self::CiEnv(_)
             | Self::Cacheprog(_)
             | Self::SandboxEnter(_)
             | Self::SandboxExec(_) => false,
@@ -396,8 +400,14 @@ pub struct SignerArgs {
 #[derive(Debug, Args)]
 pub struct CacheprogArgs {
     /// The task's socket.
+    #[arg(long, required_unless_present = "beside", conflicts_with = "beside")]
+    pub socket: Option<std::path::PathBuf>,
+    /// The socket of an agent beside the go command.
     #[arg(long)]
-    pub socket: std::path::PathBuf,
+    pub beside: Option<std::path::PathBuf>,
+    /// For which project.
+    #[arg(long, requires = "beside")]
+    pub project: Option<String>,
 }
 
 /// Arguments of the hidden `meridian sandbox-enter`.

@@ -5,6 +5,7 @@
 
 pub mod build;
 mod cache;
+mod ci_env;
 mod commands;
 mod forms;
 pub mod rebuild;
@@ -15,6 +16,7 @@ pub use cache::{
     CacheArgs, CacheCommand, CacheEvictArgs, CacheStatsArgs, CacheVerifyArgs, CacheWarmArgs, EvictedArgs,
     WhoseCacheArgs,
 };
+pub use ci_env::{CiEnvArgs, Shell};
 pub use commands::{
     BuildRef, BuildsArgs, CacheprogArgs, Cli, Command, DoctorArgs, FleetArgs, IdentityArgs, JoinArgs,
     JournalArgs, JournalCommand, KeyringArgs, KeyringCommand, KeyringRevokeArgs, LogsArgs, RevocationArgs,

@@ -3,6 +3,7 @@
 pub mod ask;
 pub mod build_ref;
 pub mod cache;
+pub mod ci_env;
 pub mod context;
 pub mod doctor;
 pub mod journal;

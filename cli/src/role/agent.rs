@@ -10,7 +10,6 @@ use meridian_agent::{
     AgentConfig, App, AppError, Mistake, ShardSettings, StockSettings, Unsettled,
     sandbox::{Limits, SandboxPolicy},
     secrets::DeclaredSecrets,
-    signer::SignerSettings,
 };
 use meridian_cache::reapi::StockTls;
 use meridian_core::{id::FleetName, quantity::ByteCount};
@@ -29,11 +28,15 @@ use crate::{
     args::role::AgentArgs,
     fleet::join::{Token, enroll},
     role::{
+        remote_cache_table::{self, RemoteCacheTable},
         set,
+        sidecar_table::{self, SidecarTable},
         signer_table::{self, SignerTable},
     },
     trouble::Trouble,
 };
+
+pub(crate) use sidecar_table::SOCKET as SIDECAR_SOCKET;
 
 /// The layout of an agent's state directory.
 const LAYOUT: u32 = 1;
@@ -55,6 +58,8 @@ struct AgentFile {
     sandbox: SandboxPolicy,
     shard: Option<ShardTable>,
     reapi: Option<ReapiTable>,
+    sidecar: Option<SidecarTable>,
+    remote_cache: Option<RemoteCacheTable>,
     limits: LimitsTable,
 }
 
@@ -91,6 +96,7 @@ impl ReapiTable {
 struct ShardTable {
     listen: String,
     address: Option<String>,
+    reapi_gib: Option<u64>,
 }
 
 /// The `[limits]` table: what one build may use. What is not said is [`Limits::of_machine`]'s.
@@ -137,6 +143,8 @@ impl Default for AgentFile {
             sandbox: SandboxPolicy::Required,
             shard: None,
             reapi: None,
+            sidecar: None,
+            remote_cache: None,
             limits: LimitsTable::default(),
         }
     }
@@ -156,7 +164,11 @@ impl ConfigType for AgentFile {
         Key::optional("sandbox", Kind::OneOf(&["required", "when-possible", "off"])),
         Key::optional(
             "shard",
-            Kind::Table(&[Key::required("listen", LISTEN), Key::optional("address", HOST_PORT)]),
+            Kind::Table(&[
+                Key::required("listen", LISTEN),
+                Key::optional("address", HOST_PORT),
+                Key::optional("reapi_gib", Kind::Integer { min: 1, max: 1_000_000 }),
+            ]),
         ),
         Key::optional(
             "reapi",
@@ -168,6 +180,8 @@ impl ConfigType for AgentFile {
                 Key::optional("gib", Kind::Integer { min: 1, max: 1_000_000 }),
             ]),
         ),
+        Key::optional("sidecar", Kind::Table(sidecar_table::KEYS)),
+        Key::optional("remote_cache", Kind::Table(remote_cache_table::KEYS)),
         Key::optional(
             "limits",
             Kind::Table(&[
@@ -185,7 +199,9 @@ impl ConfigType for AgentFile {
         let advice = "where is it? say --coordinator HOST:PORT, or set it in agent.toml";
         let lacks = lacks.then(|| Problem::new(&["coordinator"], advice));
         let reapi = self.reapi.as_ref().and_then(ReapiTable::problem);
-        lacks.into_iter().chain(reapi).chain(self.signer.problems()).collect()
+        let sidecar = self.sidecar.as_ref().and_then(SidecarTable::problem);
+        let remote = self.remote_cache.as_ref().and_then(RemoteCacheTable::problem);
+        lacks.into_iter().chain(reapi).chain(sidecar).chain(remote).chain(self.signer.problems()).collect()
     }
 }
 
@@ -207,6 +223,7 @@ impl LimitsTable {
 impl AgentFile {
     /// What the agent is told. Whose it is and where it keeps things was found out meanwhile.
     fn config(self, fleet: FleetName, state: PathBuf, shim: PathBuf) -> AgentConfig {
+        let sidecar = self.sidecar.map(|table| table.settings(&state));
         let config = AgentConfig::new(fleet, self.coordinator, state, shim);
         AgentConfig {
             slots: self.slots.unwrap_or(config.slots),
@@ -219,9 +236,12 @@ impl AgentFile {
             signer: self.signer.settings(),
             sandbox: self.sandbox,
             stock: self.reapi.map(ReapiTable::settings),
+            sidecar,
+            outside: self.remote_cache.and_then(RemoteCacheTable::settings),
             shard: self.shard.map(|shard| ShardSettings {
                 listen: shard.listen,
                 address: shard.address.and_then(|address| address.parse().ok()),
+                reapi_capacity: shard.reapi_gib.map(ByteCount::gib),
             }),
             build_limits: self.limits.limits(),
             ..config
@@ -235,14 +255,13 @@ pub(crate) struct Asked {
     pub(crate) sandbox: SandboxPolicy,
     /// What one build may use.
     pub(crate) limits: Limits,
-    secrets: DeclaredSecrets,
-    signer: SignerSettings,
+    config: AgentConfig,
 }
 
 impl Asked {
     /// The mistakes for which an agent would not start here.
     pub(crate) fn mistakes(&self) -> Vec<Mistake> {
-        meridian_agent::check(&self.secrets, &self.signer).err().map_or_else(Vec::new, |mistakes| mistakes.0)
+        meridian_agent::check(&self.config).err().map_or_else(Vec::new, |mistakes| mistakes.0)
     }
 }
 
@@ -257,12 +276,13 @@ pub(crate) fn asked(config: Option<&Path>, settings: &[String]) -> Result<Asked,
     }
     let loader = set::apply(loader, settings)?.set("coordinator", "not.asked.invalid:1", "doctor");
     let file: AgentFile = loader.load().map_err(Trouble::usage)?;
-    Ok(Asked {
-        sandbox: file.sandbox,
-        limits: file.limits.limits(),
-        secrets: file.redaction.declared(),
-        signer: file.signer.settings(),
-    })
+    let state = match &file.state {
+        Some(state) => state.clone(),
+        None => UserDirs::from_env().map_err(Trouble::usage)?.state.join("agent"),
+    };
+    let fleet = FleetName::new("not-asked").map_err(Trouble::broken)?;
+    let (sandbox, limits) = (file.sandbox, file.limits.limits());
+    Ok(Asked { sandbox, limits, config: file.config(fleet, state, PathBuf::new()) })
 }
 
 /// Runs an agent until it is told to stop: the first signal lets its tasks finish, the second does not.

@@ -7,6 +7,7 @@ use meridian_core::{
     cache::{
         scope::{MemberPattern, TrustedMembers},
         shards::REPLICAS_MAX,
+        sidecar::{SidecarPattern, SidecarPolicy},
     },
     id::{FleetName, ParseIdError, RegionName},
     machine::{CachePolicy, Limits},
@@ -58,6 +59,10 @@ enum Demand {
 struct CacheTable {
     /// Whose builds write what their whole team reads: `NAME` or `TEAM/NAME`. Not said: every member's.
     trusted: Option<Vec<String>>,
+    /// Beside which agents other builds may use the cache: `TEAM/REGION/NAME`. Not said: all.
+    sidecars: Option<Vec<String>>,
+    /// Which of them may write what their whole team reads. Not said: none.
+    trusted_sidecars: Vec<String>,
     /// How many agents of a region keep each key.
     replicas: u32,
     /// The same for single regions.
@@ -67,7 +72,13 @@ struct CacheTable {
 impl Default for CacheTable {
     fn default() -> Self {
         let CachePolicy { replicas, .. } = CachePolicy::default();
-        Self { trusted: None, replicas, region_replicas: BTreeMap::new() }
+        Self {
+            trusted: None,
+            sidecars: None,
+            trusted_sidecars: Vec::new(),
+            replicas,
+            region_replicas: BTreeMap::new(),
+        }
     }
 }
 
@@ -84,8 +95,17 @@ impl CacheTable {
         let region = |(region, replicas): (String, u32)| Ok((RegionName::new(&region)?, replicas));
         let regions = self.region_replicas.into_iter().map(region);
         let region_replicas: Result<_, ParseIdError> = regions.collect();
+        let patterns = |agents: &[String]| -> Result<Vec<SidecarPattern>, Trouble> {
+            agents.iter().map(|agent| agent.parse().map_err(Trouble::usage)).collect()
+        };
+        let mut sidecars = SidecarPolicy::default();
+        if let Some(agents) = &self.sidecars {
+            sidecars.allowed = patterns(agents)?;
+        }
+        sidecars.trusted = patterns(&self.trusted_sidecars)?;
         Ok(CachePolicy {
             trusted,
+            sidecars,
             replicas: self.replicas,
             region_replicas: region_replicas.map_err(Trouble::usage)?,
             ..CachePolicy::default()
@@ -143,6 +163,10 @@ const MEMBER: Kind = Kind::Parsed {
     expected: "a member, as NAME or TEAM/NAME",
     check: |text| text.parse::<MemberPattern>().map(|_| ()).map_err(|error| error.to_string()),
 };
+const SIDECAR: Kind = Kind::Parsed {
+    expected: "an agent, as TEAM/REGION/NAME",
+    check: |text| text.parse::<SidecarPattern>().map(|_| ()).map_err(|error| error.to_string()),
+};
 const REGION: Kind = Kind::Parsed {
     expected: "a region's name",
     check: |text| RegionName::new(text).map(|_| ()).map_err(|error| error.to_string()),
@@ -173,6 +197,8 @@ impl ConfigType for CoordinatorFile {
             "cache",
             Kind::Table(&[
                 Key::optional("trusted", Kind::List(&MEMBER)),
+                Key::optional("sidecars", Kind::List(&SIDECAR)),
+                Key::optional("trusted_sidecars", Kind::List(&SIDECAR)),
                 Key::optional("replicas", REPLICAS),
                 Key::optional("region_replicas", Kind::Map { keys: &REGION, values: &REPLICAS }),
             ]),
@@ -273,6 +299,11 @@ mod tests {
         assert_eq!((said.replicas, said.region_replicas), (3, [("eu".parse().unwrap(), 1)].into()));
         let nobody = policy("[cache]\ntrusted = []\n");
         assert_eq!(nobody.trusted, TrustedMembers::Listed(Vec::new()), "an empty list trusts nobody");
+        let beside = policy("[cache]\nsidecars = []\ntrusted_sidecars = [\"acme/eu/ci-*\"]\n").sidecars;
+        let trusted = vec!["acme/eu/ci-*".parse().unwrap()];
+        assert_eq!(beside, SidecarPolicy { allowed: Vec::new(), trusted });
+        let wrong = load("[cache]\nsidecars = [\"eu/ci\"]\n").unwrap_err();
+        assert!(wrong.contains("`cache.sidecars[0]`: expected an agent, as TEAM/REGION/NAME"), "{wrong}");
     }
 
     #[test]

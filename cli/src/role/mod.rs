@@ -3,5 +3,7 @@
 pub mod agent;
 pub mod coordinator;
 pub mod local;
+mod remote_cache_table;
 mod set;
+mod sidecar_table;
 mod signer_table;

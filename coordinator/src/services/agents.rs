@@ -6,6 +6,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use meridian_core::{
+    cache::sidecar::SidecarAsk,
     id::{AgentId, Fence, SessionId, TaskId},
     machine::{
         Machine,
@@ -136,6 +137,38 @@ impl v1::agents_server::Agents for AgentsService {
         let order = self.signing.order(&order).map_err(from_signing)?.to_json();
         let keyring = self.signing.keyring().await.map_err(from_signing)?.to_json();
         Ok(Response::new(v1::OrderResponse { order: order.into(), keyring: keyring.into() }))
+    }
+
+    async fn sidecar(
+        &self,
+        request: Request<v1::SidecarRequest>,
+    ) -> Result<Response<v1::SidecarResponse>, Status> {
+        let Caller::Agent(agent) = Caller::of(&request) else {
+            return Err(Status::permission_denied("only agents have builds beside them"));
+        };
+        let ask = SidecarAsk::try_from(request.into_inner()).map_err(|e| from_convert(&e))?;
+        let (project, now) = (ask.project.clone(), Wall(self.clock.now().wall_ms));
+        let asking = agent.clone();
+        let read = move |machine: &Machine| {
+            let attached = machine.agents().find(|status| *status.agent == asking)?;
+            let key = attached.offer.cache.as_ref()?.key;
+            Some((machine.sidecar_hints(&asking, &ask, now), key))
+        };
+        let found = self.handle.read(read).await.map_err(from_command)?;
+        let (hints, key) = found.ok_or_else(|| {
+            Status::failed_precondition(format!("agent {agent} is not attached with a cache"))
+        })?;
+        let hints = hints.ok_or_else(|| {
+            Status::permission_denied(format!(
+                "go commands beside agent {agent} may not use the cache for {project}: `[cache] sidecars` in coordinator.toml does not name it, or it was revoked"
+            ))
+        })?;
+        let mut response = v1::SidecarResponse::from(&hints);
+        if let Some(hints) = &mut response.hints {
+            let grant = self.signing.cache_grant(&agent, key, hints, now).map_err(from_signing)?;
+            hints.grant = grant.to_json().into();
+        }
+        Ok(Response::new(response))
     }
 
     async fn membership(

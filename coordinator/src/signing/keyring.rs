@@ -162,7 +162,7 @@ impl Signing {
     }
 
     /// The signed form of what an agent's cache may read and write for a task.
-    pub(super) fn cache_grant(
+    pub(crate) fn cache_grant(
         &self,
         agent: &AgentId,
         cache_key: CacheKey,

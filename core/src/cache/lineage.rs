@@ -59,6 +59,29 @@ impl Lineage {
         }
     }
 
+    /// The lineage of a go command that runs beside an agent. What is the same of all of them stands in `toolchain`,
+    /// `module` and `platform`; what is asked for in `wanted`; how in `flags`.
+    #[must_use]
+    pub fn of_command(
+        toolchain: &Digest,
+        module: &str,
+        platform: &[String],
+        wanted: &[String],
+        flags: &[String],
+    ) -> Self {
+        let mut any_build = Fields::begin();
+        any_build.text("beside an agent").text(&toolchain.to_hex()).text(module).list(platform);
+        let mut any_flags = any_build.clone();
+        any_flags.list(wanted);
+        let mut exact = any_flags.clone();
+        exact.list(flags);
+        Self {
+            exact: exact.end("exact"),
+            any_flags: any_flags.end("any flags"),
+            any_build: any_build.end("any build"),
+        }
+    }
+
     /// Its keys from its own to the one that it shares with most, with their distance.
     pub fn keys(&self) -> impl Iterator<Item = (u32, LineageKey)> {
         (0..).zip([self.exact, self.any_flags, self.any_build])

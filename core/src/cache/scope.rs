@@ -8,7 +8,7 @@
 use std::{fmt, str::FromStr};
 
 use crate::{
-    id::{AgentName, ParseIdError, TeamName},
+    id::{AgentId, AgentName, ParseIdError, TeamName},
     requester::Requester,
 };
 
@@ -23,6 +23,13 @@ pub enum Scope {
         team: TeamName,
         /// The member's name.
         name: AgentName,
+    },
+    /// `TEAM/sidecar/REGION/NAME`: of builds that ran beside an agent and not as its tasks.
+    Sidecar {
+        /// The team.
+        team: TeamName,
+        /// Beside which agent.
+        agent: AgentId,
     },
     /// `TEAM/unnamed`: of builds whose requester is no member of the team and not the fleet's administrator, such as
     /// those of before requesters were kept.
@@ -67,6 +74,7 @@ impl fmt::Display for Scope {
         match self {
             Self::Trusted(team) => write!(f, "{team}/trusted"),
             Self::Member { team, name } => write!(f, "{team}/member/{name}"),
+            Self::Sidecar { team, agent } => write!(f, "{team}/sidecar/{agent}"),
             Self::Unnamed(team) => write!(f, "{team}/unnamed"),
         }
     }
@@ -79,7 +87,7 @@ impl FromStr for Scope {
         let shape = || ParseIdError::Shape {
             what: "a cache scope",
             text: text.chars().take(200).collect(),
-            shape: "TEAM/trusted, TEAM/member/NAME or TEAM/unnamed",
+            shape: "TEAM/trusted, TEAM/member/NAME, TEAM/sidecar/REGION/NAME or TEAM/unnamed",
         };
         let (team, rest) = text.split_once('/').ok_or_else(shape)?;
         let team = team.parse()?;
@@ -87,6 +95,7 @@ impl FromStr for Scope {
             None if rest == "trusted" => Ok(Self::Trusted(team)),
             None if rest == "unnamed" => Ok(Self::Unnamed(team)),
             Some(("member", name)) => Ok(Self::Member { team, name: name.parse()? }),
+            Some(("sidecar", agent)) => Ok(Self::Sidecar { team, agent: agent.parse()? }),
             _ => Err(shape()),
         }
     }
@@ -176,7 +185,7 @@ impl FromStr for MemberPattern {
 
 /// Whether a text is what a pattern says, in which `*` stands for any bytes. What lies between two stars is taken where
 /// it comes first, which leaves the most for the rest, so there is nothing to go back to.
-fn glob(pattern: &str, text: &str) -> bool {
+pub(super) fn glob(pattern: &str, text: &str) -> bool {
     let Some((first, rest)) = pattern.split_once('*') else { return pattern == text };
     let Some(mut text) = text.strip_prefix(first) else { return false };
     let (middle, last) = rest.rsplit_once('*').unwrap_or(("", rest));
@@ -262,7 +271,9 @@ mod tests {
 
     #[test]
     fn a_scope_survives_its_own_text_and_nothing_else_is_one() {
-        for text in ["acme/trusted", "acme/member/ann", "acme/unnamed", "acme/member/trusted"] {
+        for text in
+            ["acme/trusted", "acme/member/ann", "acme/sidecar/eu/a1", "acme/unnamed", "acme/member/trusted"]
+        {
             assert_eq!(text.parse::<Scope>().unwrap().to_string(), text);
         }
         for text in [
@@ -272,6 +283,9 @@ mod tests {
             "acme/member",
             "acme/member/",
             "acme/member/a/b",
+            "acme/sidecar",
+            "acme/sidecar/eu",
+            "acme/sidecar/eu/a1/b",
             "acme/trusted/",
             "A/trusted",
         ] {

@@ -98,6 +98,7 @@ impl Turn<'_> {
         let limits = self.limits;
         let Some(agent) = self.observed.agent_of(session).cloned() else { return };
         self.observed.residency.set(&agent, &observation.residency);
+        self.observed.sidecars.set(&agent, &observation.sidecars);
         let Some(attached) = self.observed.agents.get_mut(&agent) else { return };
         let was_willing = attached.is_willing(limits);
         attached.observation = observation;

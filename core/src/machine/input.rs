@@ -3,7 +3,7 @@
 use crate::{
     attestation::Evidence,
     build::{Artifact, BuildSpec, Resolution},
-    cache::{manifest_ref::ManifestRef, offer::CacheOffer},
+    cache::{manifest_ref::ManifestRef, offer::CacheOffer, sidecar::SidecarManifest},
     digest::Digest,
     id::{
         AgentId, BuildId, Epoch, Fence, IdempotencyKey, PlacementNumber, ProjectId, RequestId, SessionId,
@@ -220,6 +220,8 @@ pub struct Observation {
     pub residency: Vec<Digest>,
     /// What it keeps for its region; `None` when it keeps nothing.
     pub shard: Option<ShardFigures>,
+    /// What builds beside it left for the next ones, the newest first; what is beyond 64 is passed over.
+    pub sidecars: Vec<SidecarManifest>,
     /// What its build cache holds and did; `None` from agents that do not tell.
     pub cache: Option<CacheFigures>,
 }

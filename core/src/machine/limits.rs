@@ -2,7 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use crate::{cache::scope::TrustedMembers, id::RegionName, quantity::Millis, sandbox::SandboxDemand};
+use crate::{
+    cache::{scope::TrustedMembers, sidecar::SidecarPolicy},
+    id::RegionName,
+    quantity::Millis,
+    sandbox::SandboxDemand,
+};
 
 /// The bounds and spans of time that the machine keeps. The defaults stand beside the fields.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +61,8 @@ pub struct Limits {
 pub struct CachePolicy {
     /// Whose builds write what their whole team reads. Default every member's.
     pub trusted: TrustedMembers,
+    /// Beside which agents other builds may use the cache. Default all, each in a scope of its own.
+    pub sidecars: SidecarPolicy,
     /// How many agents of a region keep each key. Default 2, so that one may be away.
     pub replicas: u32,
     /// The same for single regions. Default none.
@@ -72,6 +79,7 @@ impl Default for CachePolicy {
     fn default() -> Self {
         Self {
             trusted: TrustedMembers::Everybody,
+            sidecars: SidecarPolicy::default(),
             replicas: 2,
             region_replicas: BTreeMap::new(),
             shards_settle: Millis::seconds(2),

@@ -148,7 +148,7 @@ impl Wanted<'_> {
 impl Observed {
     /// Who holds a manifest and can be asked for it by `agent`: those that stay before those that are about to go, those
     /// of its region before others, and then, for lack of their distance from one another, by that from here.
-    fn holders(&self, manifest: &Digest, agent: &AgentId) -> Vec<ManifestHolder> {
+    pub(super) fn holders(&self, manifest: &Digest, agent: &AgentId) -> Vec<ManifestHolder> {
         let mut found = Vec::new();
         for holder in self.residency.holders(manifest).filter(|holder| *holder != agent) {
             let Some(attached) = self.agents.get(holder).filter(|attached| !attached.is_barred) else {

@@ -31,6 +31,7 @@ mod report;
 pub mod request;
 mod residency;
 mod revoke;
+mod sidecars;
 mod standing;
 mod step;
 mod submit;

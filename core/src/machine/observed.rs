@@ -15,6 +15,7 @@ use crate::{
         membership::Membership,
         record::{BuildRecord, TaskKind, TaskRecord, TaskState, TaskStep},
         residency::Residency,
+        sidecars::Sidecars,
         timers::Timers,
     },
     time::Mono,
@@ -56,6 +57,7 @@ pub(super) struct Observed {
     pub(super) progress: BTreeMap<TaskId, Progress>,
     pub(super) token_deadline: Option<Mono>,
     pub(super) residency: Residency,
+    pub(super) sidecars: Sidecars,
     pub(super) membership: Membership,
     /// Queued tasks that may be placed now, by what they ask for.
     pub(super) lines: BTreeMap<Demand, BTreeMap<QueueKey, TaskId>>,
@@ -122,6 +124,7 @@ impl Observed {
     /// Takes an agent in, in place of what its earlier stream said.
     pub(super) fn insert_agent(&mut self, id: AgentId, attached: AttachedAgent) {
         self.residency.set(&id, &attached.observation.residency);
+        self.sidecars.set(&id, &attached.observation.sidecars);
         self.agents.insert(id, attached);
         self.capacity_changed = true;
     }
@@ -129,6 +132,7 @@ impl Observed {
     /// Forgets an agent whose stream is gone.
     pub(super) fn remove_agent(&mut self, id: &AgentId) {
         self.residency.clear(id);
+        self.sidecars.clear(id);
         self.agents.remove(id);
         self.capacity_changed = true;
     }

@@ -2,8 +2,6 @@
 
 use std::{fs, path::PathBuf, process::Command};
 
-use meridian_integration::home::Home;
-
 use crate::world::{FAR, HOME, World, files};
 
 /// A small disk of its own. Taken off when dropped, even while processes use it.
@@ -38,13 +36,16 @@ impl Drop for SmallDisk {
 /// One agent builds with a full disk under its cache, brought to by another, and serves what it has to a third.
 #[test]
 fn a_cache_whose_disk_is_full_makes_builds_slower_and_neither_failed_nor_wrong() {
-    let full = Home::with_proxy("off");
-    // Ten times less than the program leaves.
-    let Some(_disk) = SmallDisk::mount(full.path().join("agent/cache"), 2048) else { return };
     let mut world = World::start();
     world.join(HOME);
-    world.join_in(FAR, full, &[]);
+    world.join(FAR);
     world.join("us/a1");
+    let mut disk = None;
+    // Ten times less than the program leaves.
+    world.while_stopped(1, |cache| disk = SmallDisk::mount(cache.to_owned(), 2048));
+    if disk.is_none() {
+        return;
+    }
 
     let first = world.build(0);
     world.wait_for_manifest(0);

@@ -65,13 +65,13 @@ fn whatever_becomes_of_the_way_to_a_shard_the_build_goes_on_and_the_artifact_is_
     assert_eq!(alone.artifact, first.artifact, "a shard that was killed in the midst of a build");
     assert!(alone.waited_ms < WAITED_MS_MAX, "{alone:?}");
 
-    // And comes back.
+    // And comes back: by what it has on its disk, since the newest manifest was the other's, who has lost it.
     world.restart(0);
-    world.wait_for_manifest(0);
     world.link(0).reshape(Shape::default());
-    world.cool(1);
+    world.cool_until_it_knows(1, 0);
     let mended = world.build(1);
-    assert_eq!((mended.artifact, mended.brought), (first.artifact, good.brought));
+    assert_eq!(mended.artifact, first.artifact);
+    assert!(mended.brought > 10 && mended.hits > 10, "{mended:?}");
 }
 
 /// Two tasks of one agent that need the same at once have it brought once.

@@ -33,6 +33,16 @@ pub(crate) struct World {
     names: Vec<String>,
     links: Vec<Relay>,
     builds: u32,
+    /// What is built, as the command line takes it.
+    target: String,
+}
+
+impl Building {
+    /// Waits until the command says these words.
+    #[track_caller]
+    pub(crate) fn wait_for_words(&mut self, words: &str) {
+        wait_for(words, WITHIN, || self.running.running.output().contains(words).then_some(()));
+    }
 }
 
 /// A build that came out well.
@@ -69,7 +79,8 @@ impl World {
             )
             .write(client.home.path().join("source").as_path())
             .expect("a directory can be written");
-        Self { fleet, client, names: Vec::new(), links: Vec::new(), builds: 0 }
+        let target = client.home.path().join("source").display().to_string();
+        Self { fleet, client, names: Vec::new(), links: Vec::new(), builds: 0, target }
     }
 
     /// The same with an agent that has built the program, and one of another region that has not.
@@ -122,9 +133,9 @@ impl World {
         &self.links[agent]
     }
 
-    /// Where the program is.
-    pub(crate) fn source(&self) -> PathBuf {
-        self.client.home.path().join("source")
+    /// Builds something else from here on.
+    pub(crate) fn build_instead(&mut self, target: &str) {
+        target.clone_into(&mut self.target);
     }
 
     /// Where an agent keeps its cache.
@@ -154,9 +165,8 @@ impl World {
     #[track_caller]
     pub(crate) fn start_build(&mut self, agent: usize) -> Building {
         self.builds += 1;
-        let (source, out) = (self.source().display().to_string(), format!("dist-{}", self.builds));
-        let name = self.names[agent].clone();
-        let arguments = [source.as_str(), "--version", "1", "--project", "acme/p", "--agent", &name];
+        let (out, name) = (format!("dist-{}", self.builds), &self.names[agent]);
+        let arguments = [self.target.as_str(), "--project", "acme/p", "--agent", name];
         Building { running: self.client.start_build(&out, &arguments), agent }
     }
 
@@ -184,6 +194,16 @@ impl World {
             }
         }
         self.restart(agent);
+    }
+
+    /// The same once the one behind a link is known to be there: agents ask each other how far they are.
+    #[track_caller]
+    pub(crate) fn cool_until_it_knows(&mut self, agent: usize, other: usize) {
+        let before = self.link(other).traffic();
+        self.cool(agent);
+        wait_for("it has asked the other", WITHIN, || {
+            (self.link(other).traffic().since(&before).down_bytes > 0).then_some(())
+        });
     }
 
     /// Changes something about an agent that is not running meanwhile.
@@ -224,6 +244,15 @@ impl World {
             let carried = self.link(agent).traffic().since(&before).bytes();
             (carried >= bytes || !building.running.running.is_running()).then_some(())
         });
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            (0..self.names.len())
+                .for_each(|agent| eprintln!("---- all of {}\n{}", self.names[agent], self.log(agent)));
+        }
     }
 }
 

@@ -75,8 +75,7 @@ fn nothing_of_the_machine_is_within_reach_of_a_compile() {
         );
         assert!(fs::read_dir(scene.of_agent("agent/cache/bodies")).is_ok());
         let mut attacks: Vec<&str> = refused.iter().map(|(attack, _)| *attack).collect();
-        attacks.extend(["list /proc/self/fd", "list ${SOCKETS}", "pids", "status", "trace"]);
-        attacks.push(&state);
+        attacks.extend(["list /proc/self/fd", "list ${SOCKETS}", "pids", "status", "trace", &state]);
         scene.attack("hostile", &attacks).expect_failure(FAILED, &["does not compile"]);
         let said = Answers::of(&scene, "hostile", &attacks);
         for (attack, with) in refused {

@@ -1,7 +1,7 @@
 //! What an agent says on its stream.
 
 use meridian_core::{
-    cache::manifest_ref::ManifestRef,
+    cache::{manifest_ref::ManifestRef, sidecar::SIDECAR_MANIFESTS_MAX},
     id::{Fence, PlacementNumber, SessionId, TaskId},
     machine::{
         RESIDENCY_MAX,
@@ -11,7 +11,7 @@ use meridian_core::{
     sandbox::Sandbox,
 };
 
-use super::field::{ConvertError, digests, digests_bytes, message, optional, required, text};
+use super::field::{ConvertError, digests, digests_bytes, list, message, messages, optional, required, text};
 use crate::v1;
 
 /// What an agent said, checked for its shape. Whose stream it came on is the listener's knowledge.
@@ -228,6 +228,7 @@ impl From<&Observation> for v1::Observation {
             cache_lookups: observation.cache_lookups,
             residency: digests_bytes(&observation.residency),
             shard: observation.shard.as_ref().map(Into::into),
+            sidecars: messages(&observation.sidecars),
             cache: observation.cache.as_ref().map(Into::into),
         }
     }
@@ -238,6 +239,7 @@ impl TryFrom<v1::Observation> for Observation {
 
     fn try_from(mut wire: v1::Observation) -> Result<Self, ConvertError> {
         wire.residency.truncate(RESIDENCY_MAX);
+        wire.sidecars.truncate(SIDECAR_MANIFESTS_MAX);
         Ok(Self {
             rtt_us: None,
             clock_offset_us: None,
@@ -246,6 +248,7 @@ impl TryFrom<v1::Observation> for Observation {
             cache_lookups: wire.cache_lookups,
             residency: digests(&wire.residency, "residency")?,
             shard: wire.shard.map(Into::into),
+            sidecars: list(wire.sidecars, "sidecars")?,
             cache: wire.cache.map(Into::into),
         })
     }

@@ -15,3 +15,4 @@ pub mod journal;
 pub mod keyring;
 pub mod placement;
 pub mod record;
+pub mod sidecar;

@@ -9,6 +9,7 @@ use meridian_core::{
         peer_address::PeerAddress,
         scope::{Scope, TaskScopes},
         shards::{REPLICAS_MAX, RegionShards, ShardEpoch, ShardMember, Shards},
+        sidecar::{SidecarAsk, SidecarHints, SidecarManifest},
     },
     id::{AgentId, Epoch},
     machine::{
@@ -17,6 +18,7 @@ use meridian_core::{
     },
     quantity::{ByteCount, Millis},
     sandbox::Sandbox,
+    time::Wall,
 };
 use meridian_proto::{
     convert::{
@@ -30,8 +32,8 @@ use proptest::{collection::vec, option, prelude::*};
 use prost::Message;
 
 use crate::strategies::{
-    agent, digest, event, fence, manifest, number, outcome, record, requester, resolution, spec, task,
-    task_kind, traceparent,
+    agent, digest, event, fence, lineage, manifest, number, outcome, record, requester, resolution, spec,
+    task, task_kind, traceparent,
 };
 
 fn address() -> BoxedStrategy<PeerAddress> {
@@ -55,7 +57,21 @@ fn scope() -> BoxedStrategy<Scope> {
     let any_team =
         |scope: &'static str| name.prop_map(move |team| format!("{team}/{scope}").parse().unwrap());
     let member = (name, name).prop_map(|(team, name)| format!("{team}/member/{name}").parse().unwrap());
-    prop_oneof![any_team("trusted"), any_team("unnamed"), member].boxed()
+    let sidecar =
+        (name, agent()).prop_map(|(team, agent)| Scope::Sidecar { team: team.parse().unwrap(), agent });
+    prop_oneof![any_team("trusted"), any_team("unnamed"), member, sidecar].boxed()
+}
+
+fn sidecar_manifest() -> BoxedStrategy<SidecarManifest> {
+    (task(), scope(), lineage(), manifest(), any::<u64>())
+        .prop_map(|(task, scope, lineage, manifest, written)| SidecarManifest {
+            project: task.build.project,
+            scope,
+            lineage,
+            manifest,
+            written: Wall(written),
+        })
+        .boxed()
 }
 
 fn hints() -> BoxedStrategy<Box<CacheHints>> {
@@ -149,8 +165,10 @@ fn agent_said() -> BoxedStrategy<AgentSaid> {
     let shard = any::<[u64; 2]>()
         .prop_map(|[held, capacity]| ShardFigures { held: ByteCount(held), capacity: ByteCount(capacity) });
     let figures = (option::of(any::<u64>()), any::<u64>(), any::<u64>());
-    let observation = (figures, vec(digest(), 0..4), option::of(shard), option::of(cache_figures()))
-        .prop_map(|((free, hits, lookups), residency, shard, cache)| {
+    let sidecars = vec(sidecar_manifest(), 0..3);
+    let told = (option::of(shard), option::of(cache_figures()), sidecars);
+    let observation = (figures, vec(digest(), 0..4), told).prop_map(
+        |((free, hits, lookups), residency, (shard, cache, sidecars))| {
             AgentSaid::Observed(Observation {
                 rtt_us: None,
                 clock_offset_us: None,
@@ -159,9 +177,11 @@ fn agent_said() -> BoxedStrategy<AgentSaid> {
                 cache_lookups: lookups,
                 residency,
                 shard,
+                sidecars,
                 cache,
             })
-        });
+        },
+    );
     prop_oneof![
         (offer, held()).prop_map(|(offer, held)| AgentSaid::Hello { offer, held }),
         observation,
@@ -268,6 +288,16 @@ proptest! {
     fn what_the_coordinator_says_arrives(said in coordinator_said()) {
         let bytes = v1::CoordinatorMessage::from(&said).encode_to_vec();
         prop_assert_eq!(CoordinatorSaid::try_from(v1::CoordinatorMessage::decode(&bytes[..]).unwrap()), Ok(said));
+    }
+
+    #[test]
+    fn what_is_asked_and_told_of_a_build_beside_an_agent_arrives(
+        project in task(), lineage in lineage(), wants_trusted: bool, hints in hints(), written in option::of(any::<u64>())
+    ) {
+        let ask = SidecarAsk { project: project.build.project, lineage, wants_trusted };
+        prop_assert_eq!(SidecarAsk::try_from(v1::SidecarRequest::from(&ask)), Ok(ask));
+        let told = SidecarHints { hints: *hints, written: written.map(Wall) };
+        prop_assert_eq!(SidecarHints::try_from(v1::SidecarResponse::from(&told)), Ok(told));
     }
 
     #[test]

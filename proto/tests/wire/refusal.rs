@@ -116,7 +116,7 @@ fn empty_messages_are_refused_and_never_panic() {
     assert!(BuildSpec::try_from(v1::BuildSpec::default()).is_err());
     assert!(AgentSaid::try_from(v1::AgentMessage::default()).is_err());
     assert!(CoordinatorSaid::try_from(v1::CoordinatorMessage::default()).is_err());
-    let hello = v1::Hello { offer: Some(v1::AgentOffer::default()), held: vec![], answers: false };
+    let hello = v1::Hello { offer: Some(v1::AgentOffer::default()), ..v1::Hello::default() };
     let message = v1::AgentMessage { message: Some(v1::agent_message::Message::Hello(hello)) };
     assert_eq!(
         AgentSaid::try_from(message).unwrap_err().to_string(),

@@ -259,7 +259,7 @@ fn certified_key() -> BoxedStrategy<CertifiedKey> {
         .boxed()
 }
 
-fn lineage() -> BoxedStrategy<Lineage> {
+pub(crate) fn lineage() -> BoxedStrategy<Lineage> {
     let key = || digest().prop_map(LineageKey);
     (key(), key(), key())
         .prop_map(|(exact, any_flags, any_build)| Lineage { exact, any_flags, any_build })

@@ -17,8 +17,10 @@ use crate::secret_file;
 
 const FILE: &str = "authority.pem";
 const ROOT_LIFE: Duration = Duration::from_secs(3653 * 24 * 3600);
-/// How far certificates are dated back, for peers whose clocks run behind.
-const BACK_DATE: Duration = Duration::from_secs(60);
+/// How far certificates are dated back, for peers whose clocks run behind: by ten minutes and some more.
+const BACK_DATE: Duration = Duration::from_secs(660);
+/// How far at least, where they live for less than that: one that is renewed by its age must not be old when it is new.
+const BACK_DATE_MIN: Duration = Duration::from_secs(60);
 /// Larger than any honest request, in bytes.
 const CSR_LEN_MAX: usize = 16 * 1024;
 
@@ -154,7 +156,7 @@ impl Authority {
             vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];
         params.use_authority_key_identifier_extension = true;
         params.serial_number = Some(serial()?);
-        params.not_before = (now - BACK_DATE).into();
+        params.not_before = (now - BACK_DATE.min(lifetime).max(BACK_DATE_MIN)).into();
         params.not_after = now.checked_add(lifetime).map_or(self.not_after, |t| t.min(self.not_after)).into();
         let leaf = params.signed_by(&request.public_key, &self.issuer).map_err(crypto)?;
         Ok(vec![leaf.der().to_vec()])

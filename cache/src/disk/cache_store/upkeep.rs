@@ -7,10 +7,12 @@
 use std::{
     collections::{BTreeSet, HashSet},
     io,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use meridian_core::digest::Digest;
+use tokio::time::MissedTickBehavior;
 
 use super::CacheStore;
 use crate::{
@@ -20,6 +22,10 @@ use crate::{
     manifest::{Manifest, Vouching},
 };
 
+/// How often things go by their age, and their uses are noted down.
+const SWEEP_EVERY: Duration = Duration::from_secs(3600);
+/// How long bodies that go one after the other are waited for, before it is looked what they leave.
+const SETTLE: Duration = Duration::from_millis(300);
 /// After so many bytes somebody is told how far a verification is.
 const TOLD_EVERY: u64 = 64 << 20;
 
@@ -133,6 +139,40 @@ impl CacheStore {
             evicted_bytes,
             damaged_bodies: gone.found_damaged(),
             tally: self.tally.read(),
+        }
+    }
+
+    /// Lets go of what was not used for `max_age`, and keeps the word on which manifests are whole. Works until it is
+    /// dropped.
+    pub async fn keep_up(self: Arc<Self>, max_age: Option<Duration>) {
+        let mut tick = tokio::time::interval(SWEEP_EVERY);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let store = Arc::clone(&self);
+            let done = tokio::select! {
+                () = self.bodies_gone() => {
+                    // A build that needs room makes it in many steps.
+                    tokio::time::sleep(SETTLE).await;
+                    let recheck = move || Ok(Evicted { manifests: store.recheck() as u64, ..Evicted::default() });
+                    tokio::task::spawn_blocking(recheck).await
+                }
+                _ = tick.tick() => tokio::task::spawn_blocking(move || store.sweep(max_age)).await,
+            };
+            match done.unwrap_or_else(|error| Err(io::Error::other(error))) {
+                Ok(Evicted { bodies: 0, manifests: 0, .. }) => {}
+                Ok(Evicted { bodies: 0, manifests, .. }) => {
+                    tracing::debug!(manifests, "manifests are whole no more, since bodies of them went");
+                }
+                Ok(Evicted { bodies, bytes, manifests, .. }) => {
+                    tracing::info!(
+                        bodies,
+                        bytes,
+                        manifests,
+                        "what nobody used for long is gone from the cache"
+                    );
+                }
+                Err(error) => tracing::warn!(%error, "the build cache could not be tidied"),
+            }
         }
     }
 

@@ -101,9 +101,9 @@ impl FarHome {
 struct Only(SocketAddr);
 
 impl Homes for Only {
-    fn homes(&self) -> Vec<Home> {
+    fn homes(&self) -> Option<Vec<Home>> {
         let home = |holder| Home { holder, takes: Arc::new(|_| true) };
-        holder(&self.0).map(home).into_iter().collect()
+        Some(holder(&self.0).map(home).into_iter().collect())
     }
 }
 
@@ -114,6 +114,7 @@ pub(super) fn upload(daemon: &LocalDaemon, queue: &Arc<Queue>, to: SocketAddr) {
         store: Arc::clone(daemon.store()),
         vouching: Arc::new(Word),
         homes: Arc::new(Only(to)),
+        outside: None,
     };
     daemon.runtime().spawn(uploader.run());
 }

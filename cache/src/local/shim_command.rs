@@ -3,8 +3,17 @@
 use std::path::Path;
 
 /// The value of GOCACHEPROG. cmd/go splits it at blanks and takes quoted parts as they are, without escapes.
-pub(super) fn shim_command(shim: &Path, socket: &Path) -> Option<String> {
+#[must_use]
+pub fn shim_command(shim: &Path, socket: &Path) -> Option<String> {
     Some(format!("{} cacheprog --socket {}", quoted(shim.to_str()?)?, quoted(socket.to_str()?)?))
+}
+
+/// The same for a go command beside the agent, at the socket that all of those share.
+#[must_use]
+pub fn shim_command_beside(shim: &Path, socket: &Path, project: Option<&str>) -> Option<String> {
+    let command = format!("{} cacheprog --beside {}", quoted(shim.to_str()?)?, quoted(socket.to_str()?)?);
+    // A project's name has nothing that would have to be quoted.
+    Some(project.map_or_else(|| command.clone(), |project| format!("{command} --project {project}")))
 }
 
 fn quoted(text: &str) -> Option<String> {

@@ -1,0 +1,173 @@
+//! Which earlier go command one is like, by what its shim knows of it.
+
+use meridian_cache::local::beside::About;
+use meridian_core::{cache::lineage::Lineage, digest::Digest};
+
+/// Variables that say for which machine is compiled.
+const PLATFORM: [&str; 11] = [
+    "GOOS",
+    "GOARCH",
+    "GO386",
+    "GOAMD64",
+    "GOARM",
+    "GOARM64",
+    "GOMIPS",
+    "GOMIPS64",
+    "GOPPC64",
+    "GORISCV64",
+    "GOWASM",
+];
+/// Variables that change what is compiled.
+const HOW: [&str; 7] = ["GOEXPERIMENT", "GOFIPS140", "GOFLAGS", "CGO_ENABLED", "CGO_CFLAGS", "CC", "CXX"];
+/// Flags with a value that change what is compiled. What the linker is told changes no entry.
+const TELLING: [&str; 13] = [
+    "asmflags",
+    "buildmode",
+    "compiler",
+    "covermode",
+    "coverpkg",
+    "gccgoflags",
+    "gcflags",
+    "installsuffix",
+    "mod",
+    "modfile",
+    "overlay",
+    "pgo",
+    "tags",
+];
+/// Flags without a value that do.
+const SWITCHES: [&str; 7] = ["asan", "cover", "linkshared", "msan", "race", "trimpath", "export"];
+/// All other flags whose value is the next argument: what is written where, what is run, and for how long.
+const PASSED_OVER: [&str; 33] = [
+    "C",
+    "bench",
+    "benchtime",
+    "blockprofile",
+    "blockprofilerate",
+    "count",
+    "coverprofile",
+    "cpu",
+    "cpuprofile",
+    "exec",
+    "f",
+    "fuzz",
+    "fuzzminimizetime",
+    "fuzztime",
+    "ldflags",
+    "list",
+    "memprofile",
+    "memprofilerate",
+    "mutexprofile",
+    "mutexprofilefraction",
+    "o",
+    "outputdir",
+    "p",
+    "parallel",
+    "pkgdir",
+    "run",
+    "shuffle",
+    "skip",
+    "timeout",
+    "toolexec",
+    "trace",
+    "vet",
+    "vettool",
+];
+
+/// What a go command asks for, and how.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Said {
+    wanted: Vec<String>,
+    flags: Vec<String>,
+}
+
+/// The lineage of a go command.
+pub(super) fn lineage(about: &About, toolchain: &Digest) -> Lineage {
+    let values = |names: &[&str]| -> Vec<String> {
+        let value = |name: &&str| about.variables.get(*name).cloned().unwrap_or_default();
+        names.iter().map(value).collect()
+    };
+    let Said { mut wanted, mut flags } = said(&about.arguments);
+    // Where it runs says what `./...` means.
+    wanted.insert(0, about.within.clone());
+    flags.extend(values(&HOW));
+    Lineage::of_command(toolchain, &about.module, &values(&PLATFORM), &wanted, &flags)
+}
+
+/// Reads a command line as cmd/go does, as far as lineages go.
+fn said(arguments: &[String]) -> Said {
+    let mut said = Said::default();
+    let mut rest = arguments.iter();
+    while let Some(argument) = rest.next() {
+        let Some(flag) = argument.strip_prefix("--").or_else(|| argument.strip_prefix('-')) else {
+            said.wanted.push(argument.clone());
+            // What follows the program is the program's.
+            if said.wanted.len() == 2 && matches!(said.wanted[0].as_str(), "run" | "tool") {
+                break;
+            }
+            continue;
+        };
+        let (name, value) = flag.split_once('=').map_or((flag, None), |(name, value)| (name, Some(value)));
+        if name == "args" {
+            break;
+        }
+        if SWITCHES.contains(&name) {
+            if value != Some("false") {
+                said.flags.push(name.to_owned());
+            }
+        } else if TELLING.contains(&name) {
+            let value = value.map(str::to_owned).or_else(|| rest.next().cloned()).unwrap_or_default();
+            said.flags.push(format!("{name}={value}"));
+        } else if value.is_none() && PASSED_OVER.contains(&name) {
+            rest.next();
+        }
+    }
+    said.flags.sort_unstable();
+    said
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(text: &str) -> Vec<String> {
+        text.split_whitespace().map(str::to_owned).collect()
+    }
+
+    fn of(text: &str, change: impl FnOnce(&mut About)) -> Lineage {
+        let mut about =
+            About { module: "example.test/p".to_owned(), arguments: words(text), ..About::default() };
+        change(&mut about);
+        lineage(&about, &Digest::of(b"go"))
+    }
+
+    #[test]
+    fn a_command_line_says_what_is_wanted_and_what_changes_the_entries() {
+        let check = |text: &str, wanted: &str, flags: &str| {
+            assert_eq!(said(&words(text)), Said { wanted: words(wanted), flags: words(flags) }, "{text}");
+        };
+        check("build -o /tmp/x1 ./cmd/a ./cmd/b", "build ./cmd/a ./cmd/b", "");
+        check("build -trimpath -tags a,b -ldflags=-X=main.v=1 .", "build .", "tags=a,b trimpath");
+        check("test -race -run=TestA -count 1 ./... -args -x y", "test ./...", "race");
+        check("test --race=false -timeout 5m -v ./...", "test ./...", "");
+        check("-C sub vet", "vet", "");
+        check("run ./gen -tags a", "run ./gen", "");
+        check("list -f {{.Dir}} -export -deps .", "list .", "export");
+    }
+
+    #[test]
+    fn a_new_commit_with_another_output_stays_in_the_lineage_and_what_is_otherwise_is_near() {
+        let first = of("build -o /tmp/a -ldflags -s ./cmd/a", |_| ());
+        assert_eq!(of("build -o /tmp/b -ldflags -w ./cmd/a", |_| ()), first);
+        let near = |other: Lineage| {
+            first.keys().zip(other.keys()).find(|(a, b)| a == b).map(|((distance, _), _)| distance)
+        };
+        assert_eq!(near(of("build -race ./cmd/a", |_| ())), Some(1));
+        let cgo = |about: &mut About| drop(about.variables.insert("CGO_ENABLED".into(), "0".into()));
+        assert_eq!(near(of("build ./cmd/a", cgo)), Some(1));
+        assert_eq!(near(of("test ./...", |_| ())), Some(2));
+        let arm = |about: &mut About| drop(about.variables.insert("GOARCH".into(), "arm64".into()));
+        assert_eq!(near(of("build ./cmd/a", arm)), None);
+        assert_eq!(near(of("build ./cmd/a", |about| about.module.clear())), None);
+    }
+}

@@ -1,0 +1,284 @@
+//! Calls of the remote execution API, each within a bound.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use meridian_core::digest::Digest;
+use meridian_proto::reapi::{
+    bytestream::{ReadRequest, WriteRequest, byte_stream_client::ByteStreamClient},
+    v2::{
+        self, action_cache_client::ActionCacheClient, batch_update_blobs_request,
+        content_addressable_storage_client::ContentAddressableStorageClient,
+    },
+};
+use tokio::time::timeout;
+use tokio_stream::StreamExt as _;
+use tonic::{
+    Code, Request, Status,
+    metadata::{Ascii, MetadataValue},
+    transport::Channel,
+};
+
+use super::names::{ManifestAction, wire};
+
+/// How long a call may take, and a stream between two messages.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// How long it is left alone after it has not answered.
+const REST: Duration = Duration::from_secs(30);
+/// Most bytes of bodies in one message: servers take 4 MiB where nobody told them otherwise.
+pub(crate) const BATCH_LEN_MAX: u64 = 3 << 20;
+/// Most digests in one question.
+const ASKED_MAX: usize = 8_192;
+/// A piece of a stream.
+const PIECE_LEN: usize = 1 << 20;
+/// The longest answer.
+const MESSAGE_LEN_MAX: usize = 8 << 20;
+
+/// Why a server outside did not do as asked.
+#[derive(Debug, thiserror::Error)]
+pub enum OutsideError {
+    /// It is left alone for a while.
+    #[error("it did not answer lately")]
+    Resting,
+    /// It was silent.
+    #[error("no answer within {} s", ANSWER_WITHIN.as_secs())]
+    Silent,
+    /// It says no.
+    #[error("{0}")]
+    Refused(#[from] Status),
+    /// It says what was not asked for.
+    #[error("it says what was not asked for: {0}")]
+    Confused(&'static str),
+    /// The own disk does.
+    #[error("the own disk: {0}")]
+    Disk(#[from] std::io::Error),
+}
+
+/// A cache that is not the fleet's.
+pub struct Outside {
+    channel: Channel,
+    instance: String,
+    authorization: Option<MetadataValue<Ascii>>,
+    failed: Mutex<Option<Instant>>,
+}
+
+impl Outside {
+    /// The one at the other end of `channel`, in an instance that may be empty; shows `authorization` with each call.
+    #[must_use]
+    pub const fn new(
+        channel: Channel,
+        instance: String,
+        authorization: Option<MetadataValue<Ascii>>,
+    ) -> Self {
+        Self { channel, instance, authorization, failed: Mutex::new(None) }
+    }
+
+    /// Which of these blobs it lacks.
+    pub(super) async fn missing(&self, blobs: &HashMap<Digest, u64>) -> Result<Vec<Digest>, OutsideError> {
+        let all: Vec<v2::Digest> = blobs.iter().map(|(digest, size)| wire(digest, *size)).collect();
+        let mut missing = Vec::new();
+        for some in all.chunks(ASKED_MAX) {
+            let request = v2::FindMissingBlobsRequest {
+                instance_name: self.instance.clone(),
+                blob_digests: some.to_vec(),
+                ..v2::FindMissingBlobsRequest::default()
+            };
+            let mut client = self.content();
+            let answer = self.call(client.find_missing_blobs(self.request(request))).await?;
+            let named = answer.missing_blob_digests.iter().filter_map(|wire| wire.hash.parse().ok());
+            missing.extend(named.filter(|digest| blobs.contains_key(digest)));
+        }
+        Ok(missing)
+    }
+
+    /// Sends small blobs at once: no more than [`BATCH_LEN_MAX`] bytes.
+    pub(super) async fn write_batch(&self, blobs: Vec<(Digest, Bytes)>) -> Result<(), OutsideError> {
+        let update = |(digest, data): (Digest, Bytes)| batch_update_blobs_request::Request {
+            digest: Some(wire(&digest, data.len() as u64)),
+            data,
+            ..batch_update_blobs_request::Request::default()
+        };
+        let request = v2::BatchUpdateBlobsRequest {
+            instance_name: self.instance.clone(),
+            requests: blobs.into_iter().map(update).collect(),
+            ..v2::BatchUpdateBlobsRequest::default()
+        };
+        let mut client = self.content();
+        let answer = self.call(client.batch_update_blobs(self.request(request))).await?;
+        let refused = answer.responses.into_iter().filter_map(|one| one.status).find(|s| s.code != 0);
+        refused.map_or(Ok(()), |status| Err(Status::new(Code::from(status.code), status.message).into()))
+    }
+
+    /// Sends a blob of any length.
+    pub(super) async fn write_stream(&self, digest: &Digest, content: Bytes) -> Result<(), OutsideError> {
+        let size = content.len();
+        // Whoever writes the same at the same time has another name for it.
+        let mut number = [0; 16];
+        getrandom::fill(&mut number).map_err(std::io::Error::other)?;
+        let number: String = number.iter().map(|byte| format!("{byte:02x}")).collect();
+        let (a, b, c, d, e) = (&number[..8], &number[8..12], &number[12..16], &number[16..20], &number[20..]);
+        let name = self.resource(&format!("uploads/{a}-{b}-{c}-{d}-{e}/blobs/{}/{size}", digest.to_hex()));
+        let pieces = size.div_ceil(PIECE_LEN).max(1);
+        let requests = (0..pieces).map(move |piece| {
+            let (from, to) = (piece * PIECE_LEN, size.min((piece + 1) * PIECE_LEN));
+            WriteRequest {
+                resource_name: if piece == 0 { name.clone() } else { String::new() },
+                write_offset: i64::try_from(from).unwrap_or(i64::MAX),
+                finish_write: to == size,
+                data: content.slice(from..to),
+            }
+        });
+        let mut client = ByteStreamClient::new(self.channel.clone());
+        let stream = self.request(tokio_stream::iter(requests));
+        // At a rate that any link has, beside what a call may take.
+        let within = ANSWER_WITHIN + Duration::from_secs(size as u64 / (256 << 10));
+        let answer = self.within(within, client.write(stream)).await?;
+        let whole = i64::try_from(size).unwrap_or(i64::MAX);
+        // A blob that is there already may be answered at once.
+        match answer.committed_size == whole || answer.committed_size == -1 {
+            true => Ok(()),
+            false => Err(OutsideError::Confused("a blob was taken in part")),
+        }
+    }
+
+    /// Brings small blobs at once; what it lacks is left out.
+    pub(crate) async fn read_batch(
+        &self,
+        blobs: &[(Digest, u64)],
+    ) -> Result<Vec<(Digest, Bytes)>, OutsideError> {
+        let request = v2::BatchReadBlobsRequest {
+            instance_name: self.instance.clone(),
+            digests: blobs.iter().map(|(digest, size)| wire(digest, *size)).collect(),
+            ..v2::BatchReadBlobsRequest::default()
+        };
+        let mut client = self.content();
+        let answer = self.call(client.batch_read_blobs(self.request(request))).await?;
+        let blob = |one: v2::batch_read_blobs_response::Response| {
+            let is_good = one.status.is_none_or(|status| status.code == 0);
+            Some((one.digest?.hash.parse().ok()?, one.data)).filter(|_| is_good)
+        };
+        Ok(answer.responses.into_iter().filter_map(blob).collect())
+    }
+
+    /// Brings a blob piece by piece; `take` is given each. Gives up one that is longer than it says.
+    pub(crate) async fn read_stream(
+        &self,
+        digest: &Digest,
+        size: u64,
+        mut take: impl FnMut(Bytes),
+    ) -> Result<(), OutsideError> {
+        let request = ReadRequest {
+            resource_name: self.resource(&format!("blobs/{}/{size}", digest.to_hex())),
+            ..ReadRequest::default()
+        };
+        let mut client =
+            ByteStreamClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_LEN_MAX);
+        let mut stream = self.call(client.read(self.request(request))).await?;
+        let mut read = 0_u64;
+        loop {
+            let Ok(next) = timeout(ANSWER_WITHIN, stream.next()).await else { return Err(self.silent()) };
+            let Some(piece) = next.transpose()? else { break };
+            read += piece.data.len() as u64;
+            if read > size {
+                return Err(OutsideError::Confused("a blob is longer than its name says"));
+            }
+            take(piece.data);
+        }
+        if read < size { Err(OutsideError::Confused("a blob was cut short")) } else { Ok(()) }
+    }
+
+    /// Makes it keep a manifest with what that names; each with the path under which it stands in the action's result.
+    pub(super) async fn keep(
+        &self,
+        action: &ManifestAction,
+        files: Vec<v2::OutputFile>,
+    ) -> Result<(), OutsideError> {
+        let result = v2::ActionResult { output_files: files, ..v2::ActionResult::default() };
+        let request = v2::UpdateActionResultRequest {
+            instance_name: self.instance.clone(),
+            action_digest: Some(action.digest()),
+            action_result: Some(result),
+            ..v2::UpdateActionResultRequest::default()
+        };
+        let mut client = ActionCacheClient::new(self.channel.clone());
+        self.call(client.update_action_result(self.request(request))).await.map(drop)
+    }
+
+    /// The blobs that it keeps of a manifest, the manifest's own first; a look makes it keep them on. Nothing when it has not
+    /// all of them.
+    pub(crate) async fn kept(&self, manifest: &Digest) -> Result<Option<u64>, OutsideError> {
+        let request = v2::GetActionResultRequest {
+            instance_name: self.instance.clone(),
+            action_digest: Some(ManifestAction::of(manifest).digest()),
+            ..v2::GetActionResultRequest::default()
+        };
+        let mut client =
+            ActionCacheClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_LEN_MAX);
+        let answer = match self.call(client.get_action_result(self.request(request))).await {
+            Err(OutsideError::Refused(status)) if status.code() == Code::NotFound => return Ok(None),
+            answer => answer?,
+        };
+        let hash = manifest.to_hex();
+        let mut named = answer.output_files.into_iter().filter_map(|file| file.digest);
+        Ok(named.find(|digest| digest.hash == hash).and_then(|digest| u64::try_from(digest.size_bytes).ok()))
+    }
+
+    fn content(&self) -> ContentAddressableStorageClient<Channel> {
+        ContentAddressableStorageClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_LEN_MAX)
+    }
+
+    fn resource(&self, rest: &str) -> String {
+        if self.instance.is_empty() { rest.to_owned() } else { format!("{}/{rest}", self.instance) }
+    }
+
+    fn request<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        if let Some(value) = &self.authorization {
+            request.metadata_mut().insert("authorization", value.clone());
+        }
+        request
+    }
+
+    async fn call<T>(
+        &self,
+        call: impl Future<Output = Result<tonic::Response<T>, Status>>,
+    ) -> Result<T, OutsideError> {
+        self.within(ANSWER_WITHIN, call).await
+    }
+
+    async fn within<T>(
+        &self,
+        bound: Duration,
+        call: impl Future<Output = Result<tonic::Response<T>, Status>>,
+    ) -> Result<T, OutsideError> {
+        let is_resting = |failed: &Option<Instant>| failed.is_some_and(|failed| failed.elapsed() < REST);
+        if is_resting(&self.failed.lock().unwrap_or_else(PoisonError::into_inner)) {
+            return Err(OutsideError::Resting);
+        }
+        match timeout(bound, call).await {
+            Err(_) => Err(self.silent()),
+            Ok(Ok(answer)) => Ok(answer.into_inner()),
+            Ok(Err(status)) => {
+                // A connection that breaks has any of these names.
+                let codes = [Code::Unavailable, Code::Unknown, Code::Internal, Code::DeadlineExceeded];
+                if codes.contains(&status.code()) {
+                    self.rest();
+                }
+                Err(status.into())
+            }
+        }
+    }
+
+    fn silent(&self) -> OutsideError {
+        self.rest();
+        OutsideError::Silent
+    }
+
+    fn rest(&self) {
+        *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+}

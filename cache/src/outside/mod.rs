@@ -1,0 +1,17 @@
+//! A cache that is not the fleet's: a server of the remote execution API, such as bazel-remote, that keeps what a region
+//! builds instead of its agents' disks.
+//!
+//! It is believed in nothing. What it sends is checked as what an agent sends: a manifest by its digest and its maker's
+//! signature, a body by its digest. What it does not have any more costs a compile. [`Outside`] is the client;
+//! [`Outside::put`] takes a manifest and its bodies there, and a prefetch reads them from there.
+//!
+//! **One that does not answer is not asked again for a while**, so that it costs one bounded wait and not one for each build.
+//!
+//! Not here: the connection and its credentials, which the agent makes.
+
+mod client;
+mod names;
+mod put;
+
+pub(crate) use client::BATCH_LEN_MAX;
+pub use client::{Outside, OutsideError};

@@ -1,0 +1,54 @@
+//! Mistakes in what an agent's configuration says of the caches that only its machine can tell: they end the agent with the
+//! code for mistakes, and the doctor finds the same.
+
+use std::{fs, net::TcpListener, os::unix::fs::PermissionsExt as _, time::Duration};
+
+use meridian_integration::{fleet::Fleet, home::Home, process::Running};
+
+const USAGE: i32 = 2;
+
+#[test]
+fn an_agent_whose_caches_cannot_be_served_as_told_ends_with_2_and_the_doctor_knows() {
+    let fleet = Fleet::start();
+    let held = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let taken = held.local_addr().expect("its address");
+    let dir = tempfile::tempdir().expect("a directory");
+    let tokens = dir.path().join("tokens");
+    fs::write(&tokens, "a-token-of-twenty-and-more acme write\n").expect("a file can be written");
+    let open = tokens.display();
+    let cases = [
+        (format!("[shard]\nlisten = \"{taken}\"\n"), vec!["shard.listen: cannot listen on".to_owned()]),
+        ("[shard]\nlisten = \"0.0.0.0:0\"\n".to_owned(), vec!["every address of this machine".to_owned()]),
+        (
+            format!("[reapi]\nlisten = \"{taken}\"\ntokens = \"{open}\"\n"),
+            vec!["chmod 600".to_owned(), format!("reapi: cannot listen on {taken}")],
+        ),
+        (
+            "[reapi]\nlisten = \"0.0.0.0:0\"\ntokens = \"/none/tokens\"\n".to_owned(),
+            vec!["/none/tokens".to_owned(), "not of this machine alone".to_owned()],
+        ),
+        (
+            "[sidecar]\nprojects = [\"acme/p\"]\nsocket = \"/none/cache.sock\"\n".to_owned(),
+            vec!["sidecar.socket: /none".to_owned()],
+        ),
+        (
+            "[sidecar]\nprojects = [\"acme/p\"]\ngroup = \"no-such-group\"\n".to_owned(),
+            vec!["sidecar.group".to_owned(), "no-such-group".to_owned()],
+        ),
+    ];
+    fs::set_permissions(&tokens, fs::Permissions::from_mode(0o644)).expect("its mode can be set");
+    for (text, words) in cases {
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let home = Home::with_proxy("off");
+        let config = home.path().join("agent.toml");
+        fs::write(&config, format!("sandbox = \"off\"\n{text}")).expect("a configuration can be written");
+        let mut command = home.meridian(["agent", "--coordinator", &fleet.address(), "--state"]);
+        command.arg(home.path().join("agent")).arg("--config").arg(&config);
+        command.env("MERIDIAN_TOKEN", fleet.token("--agent", "eu/b"));
+        Running::start(command).finish(Duration::from_secs(60)).expect_code(USAGE).expect_words(&words);
+        let mut doctor = home.meridian(["doctor", "--config"]);
+        doctor.arg(&config);
+        let told = Running::start(doctor).finish(Duration::from_secs(60)).expect_code(USAGE);
+        told.expect_words(&words).expect_words(&["does not start"]);
+    }
+}
