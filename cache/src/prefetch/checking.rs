@@ -151,7 +151,6 @@ mod tests {
             written_ms: 0,
             binaries: Vec::new(),
             entries: (0..).zip(bodies).map(listed).collect(),
-            binaries: Vec::new(),
         };
         let signed = SignedManifest { manifest, bytes: bytes::Bytes::new(), digest: Digest::of(b"manifest") };
         Checker::new(Arc::new(Named::of(Arc::new(signed))))
