@@ -8,7 +8,7 @@ use std::{
     process::Command,
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use meridian_cache::manifest::SignedManifest;
 use meridian_core::digest::Digest;
 
@@ -28,8 +28,9 @@ use crate::{
 /// The figures of this part.
 pub const KEYS: &[&str] = &["tampered", "tampered_served", "genuine_missed"];
 
-/// A record of the index: key, output, size, time, code.
-const RECORD_LEN: usize = 96;
+/// The index and a record of it: key, output, size, time, day, code.
+const INDEX: &str = "index-3";
+const RECORD_LEN: usize = 100;
 const OUTPUT_AT: std::ops::Range<usize> = 32..72;
 /// How many transfers have a bit flipped, and how many manifests something moved.
 const ON_THE_WIRE: u64 = 40;
@@ -140,8 +141,7 @@ impl Trial<'_> {
 
     fn records(&self, half: usize, numbers: &mut Numbers, tally: &mut Tally) -> anyhow::Result<()> {
         let directory = self.copy()?;
-        let index = directory.join("index-2");
-        let mut bytes = fs::read(&index)?;
+        let (index, mut bytes) = read_index(&directory)?;
         for record in bytes.chunks_exact_mut(RECORD_LEN).skip(half).step_by(2) {
             record[numbers.below(RECORD_LEN)] ^= 1 << numbers.below(8);
             tally.tampered += 1;
@@ -154,8 +154,7 @@ impl Trial<'_> {
 
     fn moved_records(&self, tally: &mut Tally) -> anyhow::Result<()> {
         let directory = self.copy()?;
-        let index = directory.join("index-2");
-        let mut bytes = fs::read(&index)?;
+        let (index, mut bytes) = read_index(&directory)?;
         for pair in bytes.chunks_exact_mut(2 * RECORD_LEN) {
             let (one, other) = pair.split_at_mut(RECORD_LEN);
             if one[OUTPUT_AT] != other[OUTPUT_AT] {
@@ -235,6 +234,13 @@ impl Trial<'_> {
         }
         driver.close()
     }
+}
+
+fn read_index(directory: &Path) -> anyhow::Result<(PathBuf, Vec<u8>)> {
+    let path = directory.join(INDEX);
+    let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    ensure!(bytes.len().is_multiple_of(RECORD_LEN), "the index has records of another length");
+    Ok((path, bytes))
 }
 
 fn flip_bit(path: &Path, numbers: &mut Numbers) -> anyhow::Result<()> {
