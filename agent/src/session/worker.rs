@@ -217,7 +217,8 @@ impl Worker {
             fence,
             run: Run { progress: &*progress, log: &sink, fence, cancel: &cancel },
         };
-        let built = steps.build().await;
+        // It holds all that a build waits for, which is large.
+        let built = Box::pin(steps.build()).await;
         drop(sink);
         let log = log.finish().await;
         match built {
