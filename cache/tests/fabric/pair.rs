@@ -314,6 +314,7 @@ pub(crate) enum Then {
 pub(crate) struct Trickle {
     pub(crate) address: SocketAddr,
     carried: Arc<AtomicU64>,
+    asked: Arc<AtomicU64>,
     task: JoinHandle<()>,
 }
 
@@ -326,7 +327,8 @@ impl Trickle {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let carried = Arc::new(AtomicU64::new(0));
-        let counted = Arc::clone(&carried);
+        let asked = Arc::new(AtomicU64::new(0));
+        let (counted, questions) = (Arc::clone(&carried), Arc::clone(&asked));
         let task = tokio::spawn(async move {
             let mut ways = tokio::task::JoinSet::new();
             loop {
@@ -337,23 +339,41 @@ impl Trickle {
                         _ => continue,
                     },
                 };
-                ways.spawn(carry(near, shard, Arc::clone(&counted), then));
+                ways.spawn(carry(near, shard, [Arc::clone(&counted), Arc::clone(&questions)], then));
             }
         });
-        Self { address, carried, task }
+        Self { address, carried, asked, task }
     }
 
     /// How many bytes it carried towards whoever asks.
     pub(crate) fn carried(&self) -> u64 {
         self.carried.load(Ordering::Relaxed)
     }
+
+    /// How many bytes came from whoever asks.
+    pub(crate) fn asked(&self) -> u64 {
+        self.asked.load(Ordering::Relaxed)
+    }
 }
 
 /// Carries a connection; says whether the way has died of it.
-async fn carry(near: TcpStream, shard: SocketAddr, carried: Arc<AtomicU64>, then: Then) -> bool {
+async fn carry(
+    near: TcpStream,
+    shard: SocketAddr,
+    [carried, asked]: [Arc<AtomicU64>; 2],
+    then: Then,
+) -> bool {
     let (mut asks, mut hears) = near.into_split();
     let (mut answers, mut takes) = TcpStream::connect(shard).await.unwrap().into_split();
-    let asking = tokio::spawn(async move { tokio::io::copy(&mut asks, &mut takes).await });
+    let asking = tokio::spawn(async move {
+        let mut piece = vec![0; 16 << 10];
+        while let Ok(len @ 1..) = asks.read(&mut piece).await {
+            asked.fetch_add(len as u64, Ordering::Relaxed);
+            if takes.write_all(&piece[..len]).await.is_err() {
+                break;
+            }
+        }
+    });
     let mut piece = vec![0; 16 << 10];
     let pace_ms = if matches!(then, Then::Crawls) { 25 } else { 1 };
     let mut tick = tokio::time::interval(Duration::from_millis(pace_ms));

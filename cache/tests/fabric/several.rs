@@ -103,10 +103,10 @@ async fn a_holder_that_never_says_anything_is_not_waited_for_by_the_next_build()
         assert!(patience.elapsed() < Duration::from_secs(20));
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    let carried = silent.carried();
+    let asked = silent.asked();
     let again = third.prefetch_from(&signed, holders);
     assert_eq!(again.ended().await.bodies, 2);
-    assert_eq!(silent.carried(), carried, "it was asked again");
+    assert_eq!(silent.asked(), asked, "it was asked again");
 }
 
 /// Sends other bytes than it says.
