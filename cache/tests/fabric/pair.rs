@@ -152,7 +152,10 @@ impl Place {
             driver.put(action, body);
         }
         driver.close();
-        self.publish(&task).await
+        let signed = self.publish(&task).await;
+        // Off the runtime a task lets go of what it held before it is gone, and on it some time later.
+        std::thread::spawn(move || drop(task)).join().unwrap();
+        signed
     }
 
     /// Publishes what a task asked and put.

@@ -7,8 +7,8 @@ use std::{
 
 use crate::world::{World, files};
 
-/// A record of the index: key, output, size, time, code.
-const RECORD_LEN: usize = 96;
+/// A record of the index: key, output, size, time, day, code.
+const RECORD_LEN: usize = 100;
 const OUTPUT: std::ops::Range<usize> = 32..64;
 
 fn flip(path: &Path) {
@@ -48,7 +48,7 @@ fn what_rotted_was_cut_short_or_moved_on_a_disk_reaches_no_compiler_there_or_els
 
     // It has all been built again. Now every mapping leads to what another action gave.
     world.while_stopped(0, |cache| {
-        let path = cache.join("index-2");
+        let path = cache.join("index-3");
         let mut index = fs::read(&path).expect("the index");
         let count = index.len() / RECORD_LEN;
         let outputs: Vec<Vec<u8>> =
