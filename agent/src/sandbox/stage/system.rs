@@ -169,12 +169,20 @@ pub(super) fn bring_loopback_up() -> io::Result<()> {
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Starts a program in a session of its own.
-#[expect(unsafe_code, reason = "code between fork and exec is unsafe by nature; it makes one system call")]
+/// How many signals there are, those for real time left out: nobody ignores these.
+const SIGNALS: libc::c_int = 31;
+
+/// Starts a program in a session of its own, in which signals do what they do by themselves: an agent that was started by
+/// `nohup`, or in the background of a script, ignores some, and what it starts would go on ignoring them.
+#[expect(unsafe_code, reason = "code between fork and exec is unsafe by nature; it makes system calls alone")]
 pub(super) fn spawn_in_session(command: &mut Command) -> io::Result<Pid> {
-    // SAFETY: only an async-signal-safe system call is made, and nothing is allocated.
+    // SAFETY: only async-signal-safe system calls are made, and nothing is allocated.
     unsafe {
         command.pre_exec(|| {
+            for signal in 1..=SIGNALS {
+                // The two that cannot be ignored cannot be set either.
+                libc::signal(signal, libc::SIG_DFL);
+            }
             rustix::process::setsid()?;
             Ok(())
         });
