@@ -196,6 +196,10 @@ impl Fabric {
             // A build whose binary was restored asks for less than the next one that links.
             let known = reference(&known);
             noted(known);
+            if placed.has_brought() {
+                // What came to this region is to stay there, whatever becomes of this agent.
+                self.bring_home(known.digest);
+            }
             return Some(known);
         }
         let signed = match manifest.sign(&*self.parts.vouching) {
@@ -210,10 +214,15 @@ impl Fabric {
         if let Err(error) = self.parts.store.publish(&signed) {
             tracing::warn!(%error, "what this build used is not kept for others");
         }
-        if self.parts.outside.is_some() || !RegionHomes::of(&self.parts).is_alone() {
-            self.parts.queue.push(signed.digest);
-        }
+        self.bring_home(signed.digest);
         Some(manifest)
+    }
+
+    /// Has what a manifest names brought to its homes, where there are others.
+    fn bring_home(&self, manifest: Digest) {
+        if self.parts.outside.is_some() || !RegionHomes::of(&self.parts).is_alone() {
+            self.parts.queue.push(manifest);
+        }
     }
 
     /// Takes a binary in, so that others can have it.
@@ -328,6 +337,11 @@ impl Placed {
     /// Whose entries the task reads, and where it writes.
     pub(crate) fn hints(&self) -> &CacheHints {
         &self.hints
+    }
+
+    /// Whether anything came from elsewhere for it.
+    fn has_brought(&self) -> bool {
+        self.prefetch.as_ref().is_some_and(|prefetch| prefetch.figures().bodies > 0)
     }
 
     /// The manifest that the task was placed with, if everything that it names is here.

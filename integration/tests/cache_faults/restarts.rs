@@ -60,6 +60,7 @@ fn an_upload_ends_whoever_is_killed_in_the_midst_of_it() {
         world.wait_for_manifest(1);
         let there = world.build(1);
         assert_eq!(there.artifact, first.artifact, "{killed}");
-        assert_eq!((there.gets - there.hits <= 3, there.brought), (true, 0), "{killed}: {there:?}");
+        // Of all that the build needs, its binary alone is not brought to homes.
+        assert!(there.gets - there.hits <= 3 && there.brought <= 1, "{killed}: {there:?}");
     }
 }
