@@ -23,6 +23,8 @@ const NEAR: Duration = Duration::from_millis(10);
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// How long an agent may send nothing before it is given up.
 const STALL_MAX: Duration = Duration::from_secs(5);
+/// How long all of it may take from one agent. What came whole by then stays.
+const FETCHED_WITHIN: Duration = Duration::from_secs(120);
 
 /// An agent that is near, and what it has.
 struct Holder {
@@ -96,7 +98,11 @@ async fn fetch_from(
         TransferConfig { stall_max: STALL_MAX, give_up_after: Duration::ZERO, ..TransferConfig::default() };
     let downloader =
         Downloader::new(channel, access.clone(), config, partials.clone()).showing(grant.clone());
-    match downloader.fetch(holder.artifacts.iter().copied()).await {
+    let fetching = downloader.fetch(holder.artifacts.iter().copied());
+    let Ok(fetched) = timeout(FETCHED_WITHIN, fetching).await else {
+        return tracing::debug!(agent = %holder.agent, "it takes too long: the coordinator is asked instead");
+    };
+    match fetched {
         Ok(()) => tracing::debug!(agent = %holder.agent, "artifacts came from the agent that made them"),
         Err(error) => tracing::debug!(agent = %holder.agent, %error, "the coordinator is asked instead"),
     }
