@@ -143,6 +143,12 @@ impl GoBuilder {
         self
     }
 
+    /// The last binary of each lineage.
+    #[must_use]
+    pub(crate) fn outputs(&self) -> Arc<Outputs> {
+        Arc::clone(&self.outputs)
+    }
+
     /// The source trees, for whoever fetches them.
     #[must_use]
     pub fn sources(&self) -> &Sources {

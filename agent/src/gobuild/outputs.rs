@@ -58,6 +58,15 @@ impl Outputs {
         self.make_room()
     }
 
+    /// Removes all of them.
+    pub(crate) fn clear(&self) -> io::Result<()> {
+        let _keeping = self.keeping.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        for entry in std::fs::read_dir(&self.dir)? {
+            std::fs::remove_file(entry?.path())?;
+        }
+        Ok(())
+    }
+
     fn find(&self, lineage: Digest) -> Option<(PathBuf, Digest)> {
         let prefix = format!("{lineage}-");
         std::fs::read_dir(&self.dir).ok()?.flatten().find_map(|entry| {
@@ -148,5 +157,10 @@ mod tests {
         std::fs::write(kept, "sec0nd").unwrap();
         assert!(!outputs.restore(lineage, &target));
         assert!(!target.exists());
+        std::fs::remove_file(&built).unwrap();
+        std::fs::write(&built, "third").unwrap();
+        outputs.keep(lineage, &built).unwrap();
+        outputs.clear().unwrap();
+        assert!(!outputs.restore(lineage, &target));
     }
 }

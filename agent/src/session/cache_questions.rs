@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use meridian_proto::v1::{self, cache_answer::Answer, cache_question::Question};
+use meridian_proto::v1::{self, cache_answer::Answer, cache_eviction::What, cache_question::Question};
 use tokio::sync::{Semaphore, mpsc};
 
 use super::worker::Worker;
@@ -78,7 +78,14 @@ impl CacheQuestions {
                 });
             }
             Some(Question::Evict(what)) => {
-                self.work(reply, async move { fabric.evict(what).await.map(Answer::Evicted) });
+                let worker = Arc::clone(&self.worker);
+                self.work(reply, async move {
+                    if matches!(what.what, Some(What::All(true))) {
+                        // What was linked from an entry that was not true is in one of them still.
+                        worker.forget_binaries().await.map_err(|error| error.to_string())?;
+                    }
+                    fabric.evict(what).await.map(Answer::Evicted)
+                });
             }
             Some(Question::Verify(_)) => self.work(reply, async move {
                 let begun = Instant::now();

@@ -127,6 +127,12 @@ impl Worker {
         }
     }
 
+    /// Removes the binaries that were kept of earlier builds.
+    pub(super) async fn forget_binaries(&self) -> std::io::Result<()> {
+        let outputs = self.parts.builder.outputs();
+        tokio::task::spawn_blocking(move || outputs.clear()).await.map_err(std::io::Error::other)?
+    }
+
     /// This agent's part in the cache that the fleet shares.
     pub(crate) const fn fabric(&self) -> &Fabric {
         &self.parts.fabric
