@@ -253,7 +253,8 @@ mod tests {
         let (_keep, authority) = authority("acme");
         let identity = identity(&authority, Duration::from_secs(3 * 3600));
         let now = SystemTime::now();
-        assert!(!identity.renewal_due(now + Duration::from_secs(2 * 3600 - 120)));
+        // Its life began a while before it was issued, for those whose clocks are behind.
+        assert!(!identity.renewal_due(now + Duration::from_secs(2 * 3600 - 600)));
         assert!(identity.renewal_due(now + Duration::from_secs(2 * 3600)));
     }
 
