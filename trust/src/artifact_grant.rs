@@ -14,7 +14,7 @@ use crate::{
     cache_grant::CLOCK_SKEW_MAX,
     document::{self, DocumentError, as_number, as_text},
     dsse::{Envelope, EnvelopeError},
-    keyring::{KeyRefusal, KeyUse, Keyring},
+    keyring::{KeyRefusal, Keyring},
     keys::{SignError, Signer},
     timestamp::display,
 };
@@ -127,11 +127,7 @@ impl ArtifactGrant {
         let entry = keyring.entry(envelope.key_id())?;
         let payload = envelope.open(&entry.key, PAYLOAD_TYPE)?;
         let grant: Self = document::parse_signed(payload, GRANT_LEN_MAX)?;
-        // By the coordinator's own clock, which gave the key its window as well.
-        entry.check(KeyUse::Order, grant.issued)?;
-        if let Some(since) = entry.revoked.filter(|since| *since <= now) {
-            return Err(KeyRefusal::Revoked { key: entry.key.id(), at: now, since }.into());
-        }
+        entry.check_word(grant.issued, now)?;
         if grant.fleet != *keyring.fleet() {
             return Err(ArtifactGrantError::Fleet { wanted: keyring.fleet().clone(), found: grant.fleet });
         }
@@ -160,7 +156,7 @@ mod tests {
     use super::*;
     use crate::{
         holder::Holder,
-        keyring::{Entry, Grade},
+        keyring::{Entry, Grade, KeyUse},
         keys::{Algorithm, SigningKey},
     };
 

@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     document::{self, DocumentError, as_number, as_text},
     dsse::{Envelope, EnvelopeError},
-    keyring::{KeyRefusal, KeyUse, Keyring},
+    keyring::{KeyRefusal, Keyring},
     keys::{KeyError, SignError, Signer, VerifyingKey},
     timestamp::display,
 };
@@ -189,11 +189,7 @@ impl CacheGrant {
         let entry = keyring.entry(envelope.key_id())?;
         let payload = envelope.open(&entry.key, PAYLOAD_TYPE)?;
         let grant: Self = document::parse_signed(payload, GRANT_LEN_MAX)?;
-        // By the coordinator's own clock, which gave the key its window as well.
-        entry.check(KeyUse::Order, grant.issued)?;
-        if let Some(since) = entry.revoked.filter(|since| *since <= now) {
-            return Err(KeyRefusal::Revoked { key: entry.key.id(), at: now, since }.into());
-        }
+        entry.check_word(grant.issued, now)?;
         if grant.fleet != *keyring.fleet() {
             return Err(CacheGrantError::Fleet { wanted: keyring.fleet().clone(), found: grant.fleet });
         }
@@ -240,7 +236,7 @@ mod tests {
     use super::*;
     use crate::{
         holder::Holder,
-        keyring::{Entry, Grade},
+        keyring::{Entry, Grade, KeyUse},
         keys::{Algorithm, SigningKey},
         message::Message,
     };

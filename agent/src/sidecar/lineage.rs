@@ -1,24 +1,8 @@
 //! Which earlier go command one is like, by what its shim knows of it.
 
-use meridian_cache::local::beside::About;
+use meridian_cache::local::beside::{About, COMPILE_VARIABLES, PLATFORM_VARIABLES};
 use meridian_core::{cache::lineage::Lineage, digest::Digest};
 
-/// Variables that say for which machine is compiled.
-const PLATFORM: [&str; 11] = [
-    "GOOS",
-    "GOARCH",
-    "GO386",
-    "GOAMD64",
-    "GOARM",
-    "GOARM64",
-    "GOMIPS",
-    "GOMIPS64",
-    "GOPPC64",
-    "GORISCV64",
-    "GOWASM",
-];
-/// Variables that change what is compiled.
-const HOW: [&str; 7] = ["GOEXPERIMENT", "GOFIPS140", "GOFLAGS", "CGO_ENABLED", "CGO_CFLAGS", "CC", "CXX"];
 /// Flags with a value that change what is compiled. What the linker is told changes no entry.
 const TELLING: [&str; 13] = [
     "asmflags",
@@ -90,8 +74,8 @@ pub(super) fn lineage(about: &About, toolchain: &Digest) -> Lineage {
     let Said { mut wanted, mut flags } = said(&about.arguments);
     // Where it runs says what `./...` means.
     wanted.insert(0, about.within.clone());
-    flags.extend(values(&HOW));
-    Lineage::of_command(toolchain, &about.module, &values(&PLATFORM), &wanted, &flags)
+    flags.extend(values(&COMPILE_VARIABLES));
+    Lineage::of_command(toolchain, &about.module, &values(&PLATFORM_VARIABLES), &wanted, &flags)
 }
 
 /// Reads a command line as cmd/go does, as far as lineages go.

@@ -31,12 +31,11 @@ const ARGUMENTS_LEN_MAX: usize = 64 << 10;
 /// How long the agent may take to answer an opening: it may have a toolchain to hash and a coordinator to ask.
 pub const ANSWER_WITHIN: Duration = Duration::from_secs(8);
 
-/// The variables of a go command that say what it makes. cmd/go sets each for its children, whoever said it.
-const VARIABLES: [&str; 22] = [
-    "GOROOT",
-    "GOVERSION",
-    "GOHOSTOS",
-    "GOHOSTARCH",
+/// The variables of a go command that say with which toolchain it works. cmd/go sets these and the following for its
+/// children, whoever said them.
+const TOOLCHAIN_VARIABLES: [&str; 4] = ["GOROOT", "GOVERSION", "GOHOSTOS", "GOHOSTARCH"];
+/// Those that say for which machine it compiles.
+pub const PLATFORM_VARIABLES: [&str; 11] = [
     "GOOS",
     "GOARCH",
     "GO386",
@@ -48,14 +47,10 @@ const VARIABLES: [&str; 22] = [
     "GOPPC64",
     "GORISCV64",
     "GOWASM",
-    "GOEXPERIMENT",
-    "GOFIPS140",
-    "GOFLAGS",
-    "CGO_ENABLED",
-    "CGO_CFLAGS",
-    "CC",
-    "CXX",
 ];
+/// Those that change what it compiles.
+pub const COMPILE_VARIABLES: [&str; 7] =
+    ["GOEXPERIMENT", "GOFIPS140", "GOFLAGS", "CGO_ENABLED", "CGO_CFLAGS", "CC", "CXX"];
 
 /// What a connection is for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -122,7 +117,8 @@ impl About {
     pub fn of_parent(project: Option<String>) -> Self {
         let (module, within) = env::current_dir().ok().and_then(|dir| module_of(&dir)).unwrap_or_default();
         let variable = |name: &str| Some((name.to_owned(), env::var(name).ok()?));
-        let variables = VARIABLES.iter().filter_map(|name| variable(name)).collect();
+        let names = TOOLCHAIN_VARIABLES.iter().chain(&PLATFORM_VARIABLES).chain(&COMPILE_VARIABLES);
+        let variables = names.filter_map(|name| variable(name)).collect();
         Self { project, module, within, arguments: parent_arguments(), variables }
     }
 }

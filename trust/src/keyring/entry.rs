@@ -92,6 +92,19 @@ impl Entry {
         Ok(())
     }
 
+    /// Whether what the coordinator signed with the key for orders at `issued`, by the clock that gave the key its window as
+    /// well, counts at `now`: a revocation is heard of later, and takes it all.
+    ///
+    /// # Errors
+    /// The first reason why not.
+    pub(crate) fn check_word(&self, issued: Wall, now: Wall) -> Result<(), KeyRefusal> {
+        self.check(KeyUse::Order, issued)?;
+        match self.revoked.filter(|since| *since <= now) {
+            Some(since) => Err(KeyRefusal::Revoked { key: self.key.id(), at: now, since }),
+            None => Ok(()),
+        }
+    }
+
     /// Takes over what an earlier keyring of the fleet says of the same key.
     ///
     /// What the root once signed stays true: the window is the longest that it said, a revocation the earliest. Of use,
