@@ -74,6 +74,12 @@ fn all_unicode(value: &str) -> String {
     })
 }
 
+/// As `%q` writes it, without the quotes around it; those at the secret's own ends stay.
+fn in_go(secret: &str) -> String {
+    let quoted = format!("{secret:?}");
+    quoted[1..quoted.len() - 1].to_owned()
+}
+
 /// How tools print a secret.
 fn forms(secret: &str) -> Vec<(&'static str, String)> {
     let bytes = secret.as_bytes();
@@ -96,7 +102,7 @@ fn forms(secret: &str) -> Vec<(&'static str, String)> {
         ("json mixed", in_json(secret).replace('r', "\\u0072").replace('&', "\\u0026")),
         ("json in json", in_json(&in_json(secret))),
         ("json in json unicode", in_json(&all_unicode(secret))),
-        ("go", format!("{secret:?}").trim_matches('"').to_owned()),
+        ("go", in_go(secret)),
     ];
     // Lowering the case changes the secret itself where it has capitals.
     forms.retain(|(name, _)| *name != "percent lower" || secret.to_lowercase() == secret);
@@ -332,6 +338,17 @@ fn little_is_held_back_whatever_comes() {
             );
         }
         redactor.finish(&mut out);
+    }
+}
+
+#[test]
+fn a_secret_with_quotes_at_its_ends_is_masked_in_every_form() {
+    for secret in ["0 A 0aA\"", "\"0 A 0aA", "\"0 A 0aA\"\""] {
+        let redaction = Redaction::new(&[Secret::new("S", secret.as_bytes()).unwrap()]).unwrap();
+        for (name, encoded) in forms(secret) {
+            let out = redaction.text(&format!(" {encoded} "));
+            assert!(leak(secret, out.as_bytes()).is_none(), "{name}: {out}");
+        }
     }
 }
 
