@@ -196,11 +196,12 @@ impl Split {
         Turn::Take(part)
     }
 
-    /// The earliest part that one other holder has had for longer than is patient.
+    /// The earliest part that every other holder asked for it has had for longer than is patient: two that stall keep
+    /// it from a third no more than one does.
     fn late(&mut self, holder: usize, now: Instant, patience: impl Fn(u64) -> Duration) -> Option<Turn> {
-        let late = self.under_way.iter_mut().find(|way| match &way.with[..] {
-            [(with, since)] => *with != holder && now.duration_since(*since) > patience(way.part.bytes),
-            _ => false,
+        let late = self.under_way.iter_mut().find(|way| {
+            let patience = patience(way.part.bytes);
+            way.with.iter().all(|(with, since)| *with != holder && now.duration_since(*since) > patience)
         })?;
         late.with.push((holder, now));
         Some(Turn::Take(Arc::clone(&late.part)))
@@ -349,5 +350,14 @@ mod tests {
         assert_eq!(came.len(), 128);
         let first = came[&body(0)];
         assert!(first <= 2_000, "the first body came after {first} ms");
+    }
+
+    #[test]
+    fn several_that_stall_one_after_the_other_on_the_same_part_do_not_keep_it_from_one_that_works() {
+        let stalled = Player { pace: None, lies: false, dies: None };
+        let (came, _) = play(&[1 << 20; 8], &[stalled, stalled, stalled, GOOD]);
+        assert_eq!(came.len(), 8);
+        let last = *came.values().max().unwrap();
+        assert!(last <= 10_000, "the last body came after {last} ms");
     }
 }
