@@ -1,6 +1,7 @@
 //! The manifests that one agent has, on its disk.
 
 use std::{
+    cmp::Reverse,
     collections::HashMap,
     fs::{self, File},
     io,
@@ -12,20 +13,25 @@ use std::{
 use bytes::Bytes;
 use meridian_core::digest::Digest;
 
+use self::opened::Opened;
 use super::{
-    document::{LEN_MAX, ManifestError, SignedManifest},
+    document::{ENTRIES_MAX, LEN_MAX, ManifestError, SignedManifest},
     vouching::Vouching,
 };
 use crate::entry::{ActionId, Namespace};
 
 mod care;
+mod opened;
 
 /// How many manifests are kept; those unused for longest go first.
 const KEPT_MAX: usize = 512;
 /// Ends the name of a file whose manifest is not whole here.
 const PART: &str = ".part";
-/// How many of them are in memory, at some 100 bytes a mapping.
+/// How many of them are in memory.
 const OPEN_MAX: usize = 24;
+/// And how many mappings in all, at some 170 bytes each: enough for the largest manifest that there can be, and for as many
+/// as [`OPEN_MAX`] of large programs.
+const OPEN_MAPPINGS_MAX: usize = 5 * ENTRIES_MAX;
 
 struct Known {
     used: SystemTime,
@@ -38,14 +44,12 @@ struct Known {
     /// The beginnings of the names of its bodies, once somebody looked whether they are here.
     bodies: Option<Arc<[u64]>>,
     /// Read and checked by this process.
-    open: Option<Arc<SignedManifest>>,
+    open: Option<Arc<Opened>>,
 }
 
 #[derive(Default)]
 struct Table {
     known: HashMap<Digest, Known>,
-    /// Which of the manifests that are open has an action, and where.
-    actions: HashMap<ActionId, (Digest, u32)>,
     kept: u64,
 }
 
@@ -86,11 +90,12 @@ impl Library {
     /// # Errors
     /// When the disk refuses; it is known until the process ends all the same.
     pub fn keep(&self, signed: &Arc<SignedManifest>, whole: bool) -> io::Result<()> {
+        let opened = self.opened(signed);
         let (whole, forgotten) = {
             let mut table = self.table();
             let whole = whole || table.known.get(&signed.digest).is_some_and(|known| known.whole);
             table.kept += 1;
-            table.admit(signed, whole);
+            table.admit(opened, whole);
             (whole, table.overflow())
         };
         for digest in forgotten {
@@ -117,15 +122,16 @@ impl Library {
             let known = table.known.get_mut(digest)?;
             known.used = SystemTime::now();
             if let Some(open) = &known.open {
-                return Some(Arc::clone(open));
+                return Some(Arc::clone(&open.signed));
             }
             known.whole
         };
         let path = self.path(digest, whole);
         match read(&path).map(|bytes| SignedManifest::open(bytes, digest, vouching)) {
             Ok(Ok(signed)) => {
-                let signed = Arc::new(signed);
-                self.table().admit(&signed, whole);
+                let opened = self.opened(&Arc::new(signed));
+                let signed = Arc::clone(&opened.signed);
+                self.table().admit(opened, whole);
                 Some(signed)
             }
             // Whose word counts may not be known yet, in a process that has just begun.
@@ -139,8 +145,12 @@ impl Library {
                 self.remove(digest);
                 None
             }
-            Err(_) => {
-                self.table().forget(digest);
+            Err(error) => {
+                if error.kind() == io::ErrorKind::NotFound {
+                    self.table().forget(digest);
+                } else {
+                    tracing::warn!(%digest, %error, "a manifest cannot be read now: it stays");
+                }
                 None
             }
         }
@@ -149,10 +159,7 @@ impl Library {
     /// The manifest in one of `namespaces` that was used last, of those in memory. This is no use of it.
     #[must_use]
     pub fn newest_in(&self, namespaces: &[Namespace]) -> Option<Arc<SignedManifest>> {
-        let table = self.table();
-        let open = table.known.values().filter_map(|known| Some((known.used, known.open.as_ref()?)));
-        let fitting = open.filter(|(_, signed)| namespaces.contains(&signed.manifest.namespace()));
-        fitting.max_by_key(|(used, _)| *used).map(|(_, signed)| Arc::clone(signed))
+        self.open_in(namespaces).first().map(|opened| Arc::clone(&opened.signed))
     }
 
     /// Whether a manifest is here, be it that it does not count now.
@@ -176,11 +183,14 @@ impl Library {
         closed[begin..].iter().fold(true, |all, (_, digest)| self.get(digest, vouching).is_some() && all)
     }
 
-    /// Which manifest has one of these actions, and where: of those with the first action that any has.
+    /// Which manifest in one of `namespaces` has one of these actions, and where: of those in memory with the first action
+    /// that any has the one that was used last.
     #[must_use]
-    pub fn find(&self, actions: &[ActionId]) -> Option<(Digest, u32)> {
-        let table = self.table();
-        actions.iter().find_map(|action| table.actions.get(action).copied())
+    pub fn find(&self, namespaces: &[Namespace], actions: &[ActionId]) -> Option<(Digest, u32)> {
+        let opened = self.open_in(namespaces);
+        actions.iter().find_map(|action| {
+            opened.iter().find_map(|opened| Some((opened.signed.digest, opened.place(action)?)))
+        })
     }
 
     /// The names of those of which everything is here, the one used last first.
@@ -190,6 +200,25 @@ impl Library {
         let mut names: Vec<(SystemTime, Digest)> = self.table().known.iter().filter_map(whole).collect();
         names.sort_unstable_by(|a, b| b.cmp(a));
         names.into_iter().map(|(_, digest)| digest).collect()
+    }
+
+    /// Those in memory that are in one of `namespaces`, the one used last first.
+    fn open_in(&self, namespaces: &[Namespace]) -> Vec<Arc<Opened>> {
+        let mut fitting: Vec<(SystemTime, Arc<Opened>)> = {
+            let table = self.table();
+            let open = table.known.values().filter_map(|known| Some((known.used, known.open.as_ref()?)));
+            let fitting = open.filter(|(_, opened)| namespaces.contains(&opened.namespace));
+            fitting.map(|(used, opened)| (used, Arc::clone(opened))).collect()
+        };
+        fitting.sort_unstable_by_key(|(used, _)| Reverse(*used));
+        fitting.into_iter().map(|(_, opened)| opened).collect()
+    }
+
+    /// A manifest as it is in memory, or as it will be. Sorting its actions takes a while, so others get at the table
+    /// meanwhile.
+    fn opened(&self, signed: &Arc<SignedManifest>) -> Arc<Opened> {
+        let open = self.table().known.get(&signed.digest).and_then(|known| known.open.clone());
+        open.unwrap_or_else(|| Arc::new(Opened::new(Arc::clone(signed))))
     }
 
     fn path(&self, digest: &Digest, whole: bool) -> PathBuf {
@@ -210,35 +239,37 @@ impl Library {
 }
 
 impl Table {
-    fn admit(&mut self, signed: &Arc<SignedManifest>, whole: bool) {
-        let open = |(digest, known): (&Digest, &Known)| known.open.is_some().then_some((known.used, *digest));
-        let mut opened: Vec<(SystemTime, Digest)> = self.known.iter().filter_map(open).collect();
-        if opened.len() >= OPEN_MAX {
-            opened.sort_unstable();
-            let (_, digest) = opened[0];
-            self.close(&digest);
-        }
-        for (place, listed) in signed.manifest.entries.iter().enumerate() {
-            let place = u32::try_from(place).unwrap_or(u32::MAX);
-            self.actions.insert(listed.action, (signed.digest, place));
-        }
+    fn admit(&mut self, opened: Arc<Opened>, whole: bool) {
+        let digest = opened.signed.digest;
+        self.make_room_for(&opened);
         let used = SystemTime::now();
-        let saved = self.known.get(&signed.digest).map_or(used, |known| known.saved);
-        let bodies = whole.then(|| care::bodies(&signed.manifest));
-        let open = Some(Arc::clone(signed));
-        self.known.insert(signed.digest, Known { used, saved, whole, kept: self.kept, bodies, open });
+        let saved = self.known.get(&digest).map_or(used, |known| known.saved);
+        let bodies = whole.then(|| care::bodies(&opened.signed.manifest));
+        self.known.insert(digest, Known { used, saved, whole, kept: self.kept, bodies, open: Some(opened) });
+    }
+
+    /// Closes those that were not used for longest until one more may be open.
+    fn make_room_for(&mut self, opened: &Opened) {
+        let others = self.known.iter().filter(|(digest, _)| **digest != opened.signed.digest);
+        let open =
+            others.filter_map(|(digest, known)| Some((known.used, *digest, known.open.as_ref()?.len())));
+        let mut open: Vec<(SystemTime, Digest, usize)> = open.collect();
+        open.sort_unstable();
+        let mut count = open.len() + 1;
+        let mut mappings = opened.len() + open.iter().map(|(_, _, len)| len).sum::<usize>();
+        for (_, digest, len) in open {
+            if count <= OPEN_MAX && mappings <= OPEN_MAPPINGS_MAX {
+                break;
+            }
+            (count, mappings) = (count - 1, mappings - len);
+            if let Some(known) = self.known.get_mut(&digest) {
+                known.open = None;
+            }
+        }
     }
 
     fn forget(&mut self, digest: &Digest) {
-        self.close(digest);
         self.known.remove(digest);
-    }
-
-    fn close(&mut self, digest: &Digest) {
-        if let Some(known) = self.known.get_mut(digest) {
-            known.open = None;
-        }
-        self.actions.retain(|_, (known, _)| known != digest);
     }
 
     fn overflow(&mut self) -> Vec<Digest> {
@@ -261,4 +292,36 @@ fn read(path: &Path) -> io::Result<Bytes> {
     let mut bytes = Vec::new();
     File::open(path)?.take(LEN_MAX as u64 + 1).read_to_end(&mut bytes)?;
     Ok(bytes.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        entry::Entry,
+        manifest::{Listed, Manifest},
+    };
+
+    #[test]
+    fn no_more_mappings_are_in_memory_than_there_is_room_for_and_the_oldest_go() {
+        let dir = tempfile::tempdir().unwrap();
+        let library = Library::open(dir.path()).unwrap();
+        let empty = Entry { output: Digest::of(b""), size: 0, time_ns: 0 };
+        let namespace = |number: u8| Namespace::new(&Digest::of(b"go"), &format!("team/{number}"));
+        let found = |number: u8| library.find(&[namespace(number)], &[ActionId([number; 32])]).is_some();
+        for number in 0..7_u8 {
+            let manifest = Manifest {
+                toolchain: Digest::of(b"go"),
+                scope: format!("team/{number}"),
+                lineage: Digest::of(b"lineage"),
+                written_ms: 0,
+                entries: vec![Listed { action: ActionId([number; 32]), entry: empty }; ENTRIES_MAX],
+                binaries: Vec::new(),
+            };
+            let signed = SignedManifest { manifest, bytes: Bytes::new(), digest: Digest::of(&[number]) };
+            library.keep(&Arc::new(signed), true).unwrap();
+            assert!(found(number));
+        }
+        assert_eq!((0..7).map(found).collect::<Vec<_>>(), [false, false, true, true, true, true, true]);
+    }
 }

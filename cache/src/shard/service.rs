@@ -24,7 +24,7 @@ use tonic::{Extensions, Request, Response, Status, Streaming};
 use super::membership::{self, Membership, NoMembership};
 use crate::{
     disk::{CacheStore, Pins},
-    entry::ActionId,
+    entry::{ActionId, Namespace},
     frames::{Selection, SendError, hand_over, send},
     manifest::{SignedManifest, Vouching, VouchingError},
     prefetch::{Arrivals, Intake},
@@ -87,10 +87,10 @@ impl ShardService {
         membership::told(&*self.membership)
     }
 
-    /// Which manifest here has one of these actions, and where. The first questions also look through what was here
-    /// before this process began.
-    async fn find(&self, actions: &[ActionId]) -> Option<(Digest, u32)> {
-        let found = self.store.library().find(actions);
+    /// Which manifest here that is in one of `namespaces` has one of these actions, and where. The first questions also look
+    /// through what was here before this process began.
+    async fn find(&self, namespaces: &[Namespace], actions: &[ActionId]) -> Option<(Digest, u32)> {
+        let found = self.store.library().find(namespaces, actions);
         let is_left = |left: u32| left.checked_sub(1);
         if found.is_some()
             || self.openings.fetch_update(Ordering::Relaxed, Ordering::Relaxed, is_left).is_err()
@@ -102,7 +102,7 @@ impl ShardService {
         if opened.is_ok_and(|all| all) {
             self.openings.store(0, Ordering::Relaxed);
         }
-        self.store.library().find(actions)
+        self.store.library().find(namespaces, actions)
     }
 
     async fn manifest(&self, digest: Digest) -> Result<Arc<SignedManifest>, Status> {
@@ -175,15 +175,12 @@ impl Shard for ShardService {
         for scope in &request.scopes {
             self.vouching.may_read(scope, &request.grant, caller.as_deref()).map_err(denied)?;
         }
-        let nothing = v1::DiscoverResponse { epoch, ..v1::DiscoverResponse::default() };
-        let Some((name, entry)) = self.find(&actions?).await else {
-            return Ok(Response::new(nothing));
+        let scopes = request.scopes.iter();
+        let namespaces: Vec<Namespace> = scopes.map(|scope| Namespace::new(&toolchain, scope)).collect();
+        let Some((name, entry)) = self.find(&namespaces, &actions?).await else {
+            return Ok(Response::new(v1::DiscoverResponse { epoch, ..v1::DiscoverResponse::default() }));
         };
         let signed = self.manifest(name).await?;
-        let manifest = &signed.manifest;
-        if manifest.toolchain != toolchain || !request.scopes.contains(&manifest.scope) {
-            return Ok(Response::new(nothing));
-        }
         Ok(Response::new(v1::DiscoverResponse {
             manifest: Bytes::copy_from_slice(name.as_bytes()),
             entry,

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod binaries;
+mod discovery;
 #[path = "../build_cache/driver.rs"]
 #[expect(dead_code, reason = "the other tests use the rest of it")]
 mod driver;

@@ -1,0 +1,73 @@
+//! What a shard says to whoever asks who knows an action.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use bytes::Bytes;
+use meridian_cache::{
+    disk::Eviction,
+    manifest::{Manifest, SignedManifest},
+};
+use meridian_core::digest::Digest;
+use meridian_proto::v1::{self, shard_client::ShardClient};
+
+use crate::pair::{Place, SCOPE, Serving, bodies, channel};
+
+/// Keeps what a manifest says once more, as `changed` has it.
+fn published(place: &Place, signed: &SignedManifest, changed: impl FnOnce(&mut Manifest)) -> Digest {
+    let mut manifest = signed.manifest.clone();
+    changed(&mut manifest);
+    let signed = Arc::new(manifest.sign(&*place.team).unwrap());
+    place.store.publish(&signed).unwrap();
+    signed.digest
+}
+
+/// Which manifest the shard names to whoever reads these scopes, and where in it.
+async fn asked(
+    serving: &Serving,
+    signed: &SignedManifest,
+    toolchain: &[u8],
+    scopes: &[&str],
+) -> Option<(Digest, u32)> {
+    let request = v1::DiscoverRequest {
+        grant: Bytes::from_static(b"member"),
+        toolchain: Bytes::copy_from_slice(Digest::of(toolchain).as_bytes()),
+        scopes: scopes.iter().map(|scope| (*scope).to_owned()).collect(),
+        actions: vec![Bytes::copy_from_slice(&signed.manifest.entries[3].action.0)],
+        epoch: None,
+    };
+    let answer = ShardClient::new(channel(serving.address)).discover(request).await.unwrap().into_inner();
+    Digest::from_slice(&answer.manifest).ok().map(|manifest| (manifest, answer.entry))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_manifest_of_another_scope_or_toolchain_does_not_stand_before_the_one_that_is_asked_for() {
+    let place = Place::new();
+    let signed = place.build(&bodies()).await;
+    let other = published(&place, &signed, |manifest| manifest.scope = "acme/other".into());
+    let patched = published(&place, &signed, |manifest| manifest.toolchain = Digest::of(b"patched"));
+    let serving = place.serve().await;
+    for (toolchain, scope, named) in [
+        (b"go".as_slice(), SCOPE, Some((signed.digest, 3))),
+        (b"go", "acme/other", Some((other, 3))),
+        (b"patched", SCOPE, Some((patched, 3))),
+        (b"patched", "acme/other", None),
+    ] {
+        assert_eq!(asked(&serving, &signed, toolchain, &[scope]).await, named, "{scope}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_several_that_may_be_read_the_one_used_last_is_named_and_when_it_goes_the_one_before() {
+    let place = Place::new();
+    let signed = place.build(&bodies()).await;
+    let newer = published(&place, &signed, |manifest| {
+        manifest.lineage = Digest::of(b"newer");
+        manifest.entries.remove(0);
+    });
+    let serving = place.serve().await;
+    let scopes = ["acme/other", SCOPE];
+    assert_eq!(asked(&serving, &signed, b"go", &scopes).await, Some((newer, 2)));
+    let lineages = BTreeSet::from([Digest::of(b"newer")]);
+    assert_eq!(place.store.evict(&Eviction::Lineages(lineages)).unwrap().manifests, 1);
+    assert_eq!(asked(&serving, &signed, b"go", &scopes).await, Some((signed.digest, 3)));
+}
