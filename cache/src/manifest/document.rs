@@ -13,7 +13,7 @@ use crate::entry::{ActionId, Entry, Namespace};
 /// The most mappings of one manifest: some twenty times what the largest programs have.
 pub(crate) const ENTRIES_MAX: usize = 200_000;
 /// The longest signed manifest, in bytes.
-pub(super) const LEN_MAX: usize = 20 << 20;
+pub(crate) const LEN_MAX: usize = 20 << 20;
 /// The most executables of one manifest.
 const BINARIES_MAX: usize = 1024;
 /// The longest scope.

@@ -11,8 +11,8 @@ mod library;
 mod recorder;
 mod vouching;
 
-pub(crate) use document::ENTRIES_MAX;
 pub use document::{Binary, Listed, Manifest, ManifestError, SignedManifest};
+pub(crate) use document::{ENTRIES_MAX, LEN_MAX as MANIFEST_LEN_MAX};
 pub use library::Library;
 pub use recorder::Recorder;
 pub use vouching::{DOMAIN, Voucher, Vouching, VouchingError};

@@ -16,27 +16,31 @@ use meridian_proto::reapi::{
     },
 };
 use tokio::time::timeout;
-use tokio_stream::StreamExt as _;
+use tokio_stream::{Stream, StreamExt as _};
 use tonic::{
     Code, Request, Status,
     metadata::{Ascii, MetadataValue},
     transport::Channel,
 };
 
-use super::names::{ManifestAction, wire};
+use super::{
+    names::{ManifestAction, wire},
+    reading::Reading,
+    room::Room,
+};
 
 /// How long a call may take, and a stream between two messages.
-const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// How many bytes a second a stream carries at least, beside what a call may take: any link does.
+const RATE_MIN: u64 = 256 << 10;
 /// How long it is left alone after it has not answered.
 const REST: Duration = Duration::from_secs(30);
 /// Most bytes of bodies in one message: servers take 4 MiB where nobody told them otherwise.
 pub(crate) const BATCH_LEN_MAX: u64 = 3 << 20;
 /// Most digests in one question.
 const ASKED_MAX: usize = 8_192;
-/// A piece of a stream.
-const PIECE_LEN: usize = 1 << 20;
-/// The longest answer.
-const MESSAGE_LEN_MAX: usize = 8 << 20;
+/// The longest message: servers send no longer one where nobody told them otherwise.
+pub(crate) const MESSAGE_LEN_MAX: usize = 4 << 20;
 
 /// Why a server outside did not do as asked.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +51,9 @@ pub enum OutsideError {
     /// It was silent.
     #[error("no answer within {} s", ANSWER_WITHIN.as_secs())]
     Silent,
+    /// It was never silent for long, and yet nothing came of it.
+    #[error("it sends less than {} KiB a second", RATE_MIN >> 10)]
+    Slow,
     /// It says no.
     #[error("{0}")]
     Refused(#[from] Status),
@@ -64,17 +71,19 @@ pub struct Outside {
     instance: String,
     authorization: Option<MetadataValue<Ascii>>,
     failed: Mutex<Option<Instant>>,
+    room: Room,
 }
 
 impl Outside {
     /// The one at the other end of `channel`, in an instance that may be empty; shows `authorization` with each call.
     #[must_use]
-    pub const fn new(
-        channel: Channel,
-        instance: String,
-        authorization: Option<MetadataValue<Ascii>>,
-    ) -> Self {
-        Self { channel, instance, authorization, failed: Mutex::new(None) }
+    pub fn new(channel: Channel, instance: String, authorization: Option<MetadataValue<Ascii>>) -> Self {
+        Self { channel, instance, authorization, failed: Mutex::new(None), room: Room::new() }
+    }
+
+    /// The room in memory for what is on its way to or from it.
+    pub(crate) const fn room(&self) -> &Room {
+        &self.room
     }
 
     /// Which of these blobs it lacks.
@@ -113,30 +122,33 @@ impl Outside {
         refused.map_or(Ok(()), |status| Err(Status::new(Code::from(status.code), status.message).into()))
     }
 
-    /// Sends a blob of any length.
-    pub(super) async fn write_stream(&self, digest: &Digest, content: Bytes) -> Result<(), OutsideError> {
-        let size = content.len();
+    /// Sends a blob of any length, which `pieces` give.
+    pub(super) async fn write_stream(
+        &self,
+        digest: &Digest,
+        size: u64,
+        pieces: impl Stream<Item = Bytes> + Send + 'static,
+    ) -> Result<(), OutsideError> {
         // Whoever writes the same at the same time has another name for it.
         let mut number = [0; 16];
         getrandom::fill(&mut number).map_err(std::io::Error::other)?;
         let number: String = number.iter().map(|byte| format!("{byte:02x}")).collect();
         let (a, b, c, d, e) = (&number[..8], &number[8..12], &number[12..16], &number[16..20], &number[20..]);
         let name = self.resource(&format!("uploads/{a}-{b}-{c}-{d}-{e}/blobs/{}/{size}", digest.to_hex()));
-        let pieces = size.div_ceil(PIECE_LEN).max(1);
-        let requests = (0..pieces).map(move |piece| {
-            let (from, to) = (piece * PIECE_LEN, size.min((piece + 1) * PIECE_LEN));
+        let mut sent = 0;
+        let requests = pieces.map(move |data| {
+            let from = sent;
+            sent += data.len() as u64;
             WriteRequest {
-                resource_name: if piece == 0 { name.clone() } else { String::new() },
+                resource_name: if from == 0 { name.clone() } else { String::new() },
                 write_offset: i64::try_from(from).unwrap_or(i64::MAX),
-                finish_write: to == size,
-                data: content.slice(from..to),
+                finish_write: sent == size,
+                data,
             }
         });
         let mut client = ByteStreamClient::new(self.channel.clone());
-        let stream = self.request(tokio_stream::iter(requests));
-        // At a rate that any link has, beside what a call may take.
-        let within = ANSWER_WITHIN + Duration::from_secs(size as u64 / (256 << 10));
-        let answer = self.within(within, client.write(stream)).await?;
+        let stream = self.request(requests);
+        let answer = self.within(transfer_within(size), client.write(stream)).await?;
         let whole = i64::try_from(size).unwrap_or(i64::MAX);
         // A blob that is there already may be answered at once.
         match answer.committed_size == whole || answer.committed_size == -1 {
@@ -164,31 +176,16 @@ impl Outside {
         Ok(answer.responses.into_iter().filter_map(blob).collect())
     }
 
-    /// Brings a blob piece by piece; `take` is given each. Gives up one that is longer than it says.
-    pub(crate) async fn read_stream(
-        &self,
-        digest: &Digest,
-        size: u64,
-        mut take: impl FnMut(Bytes),
-    ) -> Result<(), OutsideError> {
+    /// Begins to bring a blob of any length.
+    pub(crate) async fn read(&self, digest: &Digest, size: u64) -> Result<Reading<'_>, OutsideError> {
         let request = ReadRequest {
             resource_name: self.resource(&format!("blobs/{}/{size}", digest.to_hex())),
             ..ReadRequest::default()
         };
         let mut client =
             ByteStreamClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_LEN_MAX);
-        let mut stream = self.call(client.read(self.request(request))).await?;
-        let mut read = 0_u64;
-        loop {
-            let Ok(next) = timeout(ANSWER_WITHIN, stream.next()).await else { return Err(self.silent()) };
-            let Some(piece) = next.transpose()? else { break };
-            read += piece.data.len() as u64;
-            if read > size {
-                return Err(OutsideError::Confused("a blob is longer than its name says"));
-            }
-            take(piece.data);
-        }
-        if read < size { Err(OutsideError::Confused("a blob was cut short")) } else { Ok(()) }
+        let pieces = self.call(client.read(self.request(request))).await?;
+        Ok(Reading::new(self, pieces, size, transfer_within(size)))
     }
 
     /// Makes it keep a manifest with what that names; each with the path under which it stands in the action's result.
@@ -208,8 +205,8 @@ impl Outside {
         self.call(client.update_action_result(self.request(request))).await.map(drop)
     }
 
-    /// The blobs that it keeps of a manifest, the manifest's own first; a look makes it keep them on. Nothing when it has not
-    /// all of them.
+    /// How long a manifest is that it keeps with the bodies that it was given, when it has all of those still. A look makes
+    /// it keep them on.
     pub(crate) async fn kept(&self, manifest: &Digest) -> Result<Option<u64>, OutsideError> {
         let request = v2::GetActionResultRequest {
             instance_name: self.instance.clone(),
@@ -264,7 +261,14 @@ impl Outside {
             Ok(Ok(answer)) => Ok(answer.into_inner()),
             Ok(Err(status)) => {
                 // A connection that breaks has any of these names.
-                let codes = [Code::Unavailable, Code::Unknown, Code::Internal, Code::DeadlineExceeded];
+                let codes = [
+                    Code::Unavailable,
+                    Code::Unknown,
+                    Code::Internal,
+                    Code::DeadlineExceeded,
+                    // Nobody here cancels.
+                    Code::Cancelled,
+                ];
                 if codes.contains(&status.code()) {
                     self.rest();
                 }
@@ -273,12 +277,22 @@ impl Outside {
         }
     }
 
-    fn silent(&self) -> OutsideError {
+    pub(super) fn silent(&self) -> OutsideError {
         self.rest();
         OutsideError::Silent
+    }
+
+    pub(super) fn slow(&self) -> OutsideError {
+        self.rest();
+        OutsideError::Slow
     }
 
     fn rest(&self) {
         *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
+}
+
+/// How long a stream of so many bytes may take in all.
+const fn transfer_within(size: u64) -> Duration {
+    ANSWER_WITHIN.saturating_add(Duration::from_secs(size / RATE_MIN))
 }

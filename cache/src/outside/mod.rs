@@ -6,12 +6,17 @@
 //! [`Outside::put`] takes a manifest and its bodies there, and a prefetch reads them from there.
 //!
 //! **One that does not answer is not asked again for a while**, so that it costs one bounded wait and not one for each build.
+//! **What is in memory is bounded**, whatever it sends or is sent: long blobs go piece by piece, and all that is on its way
+//! shares one room.
 //!
 //! Not here: the connection and its credentials, which the agent makes.
 
 mod client;
 mod names;
 mod put;
+mod reading;
+mod room;
 
-pub(crate) use client::BATCH_LEN_MAX;
+pub(crate) use client::{BATCH_LEN_MAX, MESSAGE_LEN_MAX};
 pub use client::{Outside, OutsideError};
+pub(crate) use room::{IN_MEMORY_MAX, Place};

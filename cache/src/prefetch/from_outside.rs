@@ -6,13 +6,15 @@ use std::{
     sync::Arc,
 };
 
-use bytes::Bytes;
 use meridian_core::digest::Digest;
-use meridian_store::pack::{EntryName, FrameBuilder, PackError};
 
-use super::asking::Asking;
+use super::{
+    asking::Asking,
+    intake::Intake,
+    outside_lane::{Batch, OutsideLane, cost, is_long},
+};
 use crate::{
-    manifest::SignedManifest,
+    manifest::{MANIFEST_LEN_MAX, SignedManifest},
     outside::{BATCH_LEN_MAX, Outside, OutsideError},
 };
 
@@ -20,8 +22,6 @@ use crate::{
 const BATCHES_MAX: usize = 6;
 /// Bodies in one batch.
 const BODIES_MAX: usize = 1_024;
-/// The longest piece of a body in a frame.
-const PIECE_LEN: usize = 1 << 20;
 
 /// A server outside the fleet that may have a manifest.
 #[derive(Clone)]
@@ -49,6 +49,9 @@ impl FromOutside {
                 signed
             }
         };
+        if self.manifest_len.is_some() {
+            self.look(asking.plan.manifest);
+        }
         let intake = asking.intake(&signed);
         let store = asking.store.bodies();
         let mut wanted = Vec::new();
@@ -59,29 +62,51 @@ impl FromOutside {
                 wanted.push((output, size));
             }
         }
-        let batches = batches(&wanted);
-        // Each begins when it is taken from here, and is waited for in its turn.
-        let mut coming = batches.into_iter().map(|batch| {
-            let outside = Arc::clone(&self.outside);
-            Abort(tokio::spawn(async move { fetch(&outside, &batch).await }))
-        });
-        let mut under_way = VecDeque::new();
+        self.bring_all(batches(&wanted).into(), &intake).await?;
+        intake.finish().await;
+        Ok(())
+    }
+
+    /// Brings batches in their order, some of them at once.
+    async fn bring_all(&self, mut batches: VecDeque<Batch>, intake: &Intake) -> Result<(), OutsideError> {
+        let room = self.outside.room();
+        let mut under_way: VecDeque<OutsideLane> = VecDeque::new();
         loop {
             while under_way.len() < BATCHES_MAX
-                && let Some(next) = coming.next()
+                && let Some(next) = batches.front()
             {
-                under_way.push_back(next);
+                let place = match under_way.is_empty() {
+                    true => Some(room.take(cost(next)).await?),
+                    // One that comes piece by piece is read when it is its turn: a stream that nobody reads keeps the
+                    // connection from those before it.
+                    false if is_long(next) => None,
+                    // Nobody who has a place waits for another one.
+                    false => room.take_now(cost(next)),
+                };
+                let Some(place) = place else { break };
+                let begun = batches.pop_front().map(|batch| OutsideLane::begin(&self.outside, batch, place));
+                under_way.extend(begun);
             }
-            let Some(mut first) = under_way.pop_front() else { break };
-            let frames = (&mut first.0).await.map_err(io::Error::other)??;
-            for frame in frames {
+            let Some(mut first) = under_way.pop_front() else { return Ok(()) };
+            while let Some(frame) = first.next().await? {
                 if intake.take(frame).await.is_err() {
                     return Err(io::Error::from(io::ErrorKind::StorageFull).into());
                 }
             }
         }
-        intake.finish().await;
-        Ok(())
+    }
+
+    /// Looks at the manifest there, beside the rest: that makes the server keep on what the build uses, also what is here
+    /// already and is not read from there.
+    fn look(&self, manifest: Digest) {
+        let outside = Arc::clone(&self.outside);
+        tokio::spawn(async move {
+            match outside.kept(&manifest).await {
+                Ok(Some(_)) => {}
+                Ok(None) => tracing::debug!(%manifest, "the cache outside the fleet has not all of it"),
+                Err(error) => tracing::debug!(%manifest, %error, "a manifest outside could not be looked at"),
+            }
+        });
     }
 
     async fn manifest(&self, asking: &Asking) -> Result<Arc<SignedManifest>, OutsideError> {
@@ -93,8 +118,13 @@ impl FromOutside {
                 kept.ok_or(OutsideError::Confused("it does not have the manifest"))?
             }
         };
-        let mut bytes = Vec::new();
-        self.outside.read_stream(&name, len, |piece| bytes.extend_from_slice(&piece)).await?;
+        if len > MANIFEST_LEN_MAX as u64 {
+            return Err(OutsideError::Confused("a manifest that is longer than any"));
+        }
+        let (mut bytes, mut reading) = (Vec::new(), self.outside.read(&name, len).await?);
+        while let Some(piece) = reading.next().await? {
+            bytes.extend_from_slice(&piece);
+        }
         let signed = SignedManifest::open(bytes.into(), &name, &*asking.vouching);
         signed.map(Arc::new).map_err(|error| {
             tracing::warn!(%error, "a manifest from outside the fleet does not count");
@@ -103,18 +133,9 @@ impl FromOutside {
     }
 }
 
-/// Ends a batch that nobody waits for any more.
-struct Abort<T>(tokio::task::JoinHandle<T>);
-
-impl<T> Drop for Abort<T> {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
 /// Bodies in their order, as many together as one message takes; what is longer by itself.
-fn batches(wanted: &[(Digest, u64)]) -> Vec<Vec<(Digest, u64)>> {
-    let mut batches: Vec<Vec<(Digest, u64)>> = Vec::new();
+fn batches(wanted: &[(Digest, u64)]) -> Vec<Batch> {
+    let mut batches: Vec<Batch> = Vec::new();
     let mut len = 0;
     for (digest, size) in wanted {
         // Each has its digest and its status with it.
@@ -132,45 +153,6 @@ fn batches(wanted: &[(Digest, u64)]) -> Vec<Vec<(Digest, u64)>> {
         }
     }
     batches
-}
-
-/// Bodies as frames, which is how bodies are taken in and checked.
-async fn fetch(outside: &Outside, batch: &[(Digest, u64)]) -> Result<Vec<Bytes>, OutsideError> {
-    let bodies = match batch {
-        [(digest, size)] if *size > BATCH_LEN_MAX => {
-            let mut content = Vec::new();
-            match outside.read_stream(digest, *size, |piece| content.extend_from_slice(&piece)).await {
-                Ok(()) => vec![(*digest, Bytes::from(content))],
-                // What it does not have any more is built again.
-                Err(OutsideError::Refused(status)) if status.code() == tonic::Code::NotFound => Vec::new(),
-                Err(error) => return Err(error),
-            }
-        }
-        batch => outside.read_batch(batch).await?,
-    };
-    let framed = tokio::task::spawn_blocking(move || frames(&bodies)).await;
-    framed.map_err(io::Error::other)?.map_err(|error| io::Error::other(error).into())
-}
-
-fn frames(bodies: &[(Digest, Bytes)]) -> Result<Vec<Bytes>, PackError> {
-    let (mut builder, mut frames) = (FrameBuilder::new()?, Vec::new());
-    for (digest, content) in bodies {
-        for (number, piece) in content.chunks(PIECE_LEN).enumerate() {
-            let (size, len) = (content.len() as u64, piece.len() as u64);
-            if builder.is_full_for(len) {
-                frames.push(builder.finish()?.into());
-            }
-            let name = match size == len {
-                true => EntryName::Whole(*digest),
-                false => EntryName::Part { digest: *digest, offset: (number * PIECE_LEN) as u64, size },
-            };
-            builder.add(&name, len, &mut &piece[..])?;
-        }
-    }
-    if !builder.is_empty() {
-        frames.push(builder.finish()?.into());
-    }
-    Ok(frames)
 }
 
 #[cfg(test)]

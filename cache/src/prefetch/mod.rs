@@ -13,6 +13,7 @@ mod from_outside;
 mod intake;
 mod lanes;
 mod opening;
+mod outside_lane;
 mod search;
 mod split;
 mod supply;

@@ -14,6 +14,7 @@ mod life;
 mod membership;
 mod native;
 mod outside;
+mod outside_pace;
 mod pair;
 mod prefetching;
 mod several;
