@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     entry_file::{LEN, body_path, decode},
-    lay_out::{LOOKS_OLD, LaidOut},
+    lay_out::LaidOut,
 };
 use crate::{
     disk::{CacheStore, Pins},
@@ -45,7 +45,7 @@ pub(super) fn harvest(
     dir: &Path,
     laid: &LaidOut,
 ) -> io::Result<Harvest> {
-    let mut used = used(dir)?;
+    let mut used = used(dir, laid)?;
     used.sort_unstable_by_key(|(modified, action, _)| (*modified, *action));
     used.truncate(ENTRIES_MAX);
     let mut harvest = Harvest::default();
@@ -60,7 +60,7 @@ pub(super) fn harvest(
         }
         let figures = &mut harvest.figures;
         figures.gets += 1;
-        if laid.get(&action).is_some_and(|laid| laid.output == entry.output) {
+        if laid.entries.get(&action).is_some_and(|laid| laid.output == entry.output) {
             figures.hits += 1;
             figures.hit_bytes += entry.size;
         } else {
@@ -76,9 +76,8 @@ pub(super) fn harvest(
 }
 
 /// The entries that were used or added, each with when.
-fn used(dir: &Path) -> io::Result<Vec<(SystemTime, ActionId, Entry)>> {
+fn used(dir: &Path, laid: &LaidOut) -> io::Result<Vec<(SystemTime, ActionId, Entry)>> {
     let mut used = Vec::new();
-    let untouched = SystemTime::now() - LOOKS_OLD / 2;
     if !is_directory(dir)? {
         return Ok(used);
     }
@@ -95,7 +94,7 @@ fn used(dir: &Path) -> io::Result<Vec<(SystemTime, ActionId, Entry)>> {
                 continue;
             }
             let modified = found.modified().unwrap_or(SystemTime::UNIX_EPOCH);
-            if modified < untouched {
+            if !laid.is_used(modified) {
                 continue;
             }
             let mut bytes = Vec::with_capacity(LEN);
@@ -131,4 +130,43 @@ fn take_in(store: &CacheStore, pins: &Pins, dir: &Path, entry: &Entry) -> io::Re
     store.take_in(&path, &entry.output, entry.size)?;
     // Had it been evicted in between, it would be refused.
     pins.pin(&entry.output, entry.size).map(drop).ok_or_else(|| io::ErrorKind::NotFound.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use meridian_core::{digest::Digest, quantity::ByteCount};
+
+    use super::*;
+    use crate::gocache::{entry_file::entry_path, lay_out::lay_out};
+
+    #[test]
+    fn a_build_of_hours_used_what_it_found_first_and_not_what_nobody_touched() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = CacheStore::open(&dir.path().join("cache"), ByteCount::mib(1)).unwrap();
+        let pins = Pins::new(Arc::clone(&store));
+        let namespace = Namespace::new(&Digest::of(b"go"), "team");
+        let (body, output) = (dir.path().join("body"), Digest::of(b"object"));
+        fs::write(&body, b"object").unwrap();
+        store.take_in(&body, &output, 6).unwrap();
+        let entry = Entry { output, size: 6, time_ns: 0 };
+        let [early, late, untouched] = [1, 2, 3].map(|number| ActionId([number; 32]));
+        let listed = [early, late, untouched].map(|action| Listed { action, entry });
+        for listed in &listed {
+            store.remember(&namespace, &listed.action, listed.entry).unwrap();
+        }
+        let gocache = dir.path().join("gocache");
+        let hours = |hours: u64| SystemTime::now() - Duration::from_secs(hours * 3600);
+        // The directory was filled five hours ago.
+        let mut laid = LaidOut { looks: Some(hours(7)), ..LaidOut::default() };
+        lay_out(&store, &pins, &[namespace], &listed, &gocache, &mut laid).unwrap();
+        for (action, used) in [(early, hours(4)), (late, hours(0))] {
+            File::open(entry_path(&gocache, &action)).unwrap().set_modified(used).unwrap();
+        }
+        let harvest = harvest(&store, &pins, &namespace, &gocache, &laid).unwrap();
+        let actions: Vec<ActionId> = harvest.listed.iter().map(|listed| listed.action).collect();
+        assert_eq!(actions, [early, late]);
+        assert_eq!((harvest.figures.hits, harvest.figures.puts), (2, 0));
+    }
 }

@@ -19,7 +19,20 @@ use crate::{
 pub(super) const LOOKS_OLD: Duration = Duration::from_secs(2 * 3600);
 
 /// What lies in a directory that was filled.
-pub(super) type LaidOut = HashMap<ActionId, Entry>;
+#[derive(Default)]
+pub(super) struct LaidOut {
+    pub(super) entries: HashMap<ActionId, Entry>,
+    /// When all of them look as if they were last used; nothing before any was laid out.
+    pub(super) looks: Option<SystemTime>,
+}
+
+impl LaidOut {
+    /// Whether an entry with this modification time was used or made by the build, however long ago the directory was
+    /// filled. Half of what entries look older than they are is for file systems that tell times coarsely.
+    pub(super) fn is_used(&self, modified: SystemTime) -> bool {
+        self.looks.is_none_or(|looks| modified > looks + LOOKS_OLD / 2)
+    }
+}
 
 /// Lays out in `dir`, which is made when it is not there, what `entries` name and the store has, and adds it to `laid`.
 /// Bodies are copies, on file systems that can without copying their bytes: cmd/go writes to bodies that it finds
@@ -39,7 +52,7 @@ pub(super) fn lay_out(
     for shelf in 0..=255_u8 {
         fs::create_dir_all(dir.join(format!("{shelf:02x}")))?;
     }
-    let old = SystemTime::now() - LOOKS_OLD;
+    let looks = *laid.looks.get_or_insert_with(|| SystemTime::now() - LOOKS_OLD);
     for Listed { action, .. } in entries {
         let known = |namespace| store.entry(namespace, action);
         let Some(entry) = namespaces.iter().find_map(known) else { continue };
@@ -51,8 +64,8 @@ pub(super) fn lay_out(
         }
         let mut file = File::create(entry_path(dir, action))?;
         file.write_all(encode(action, &entry).as_bytes())?;
-        file.set_modified(old)?;
-        laid.insert(*action, entry);
+        file.set_modified(looks)?;
+        laid.entries.insert(*action, entry);
     }
     Ok(())
 }
