@@ -179,6 +179,7 @@ impl Fabric {
             damaged_manifests: checked.damaged_manifests,
             frames: checked.frames,
             damaged_frames: checked.damaged_frames,
+            unreadable: checked.unreadable,
         })
     }
 }

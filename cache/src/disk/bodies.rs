@@ -26,6 +26,7 @@ use super::used::USED_GRAIN;
 
 mod care;
 
+pub(in crate::disk) use care::Found;
 use care::Gone;
 pub(crate) use care::prefix;
 
@@ -124,15 +125,16 @@ impl Bodies {
     }
 
     /// Looks up a body, makes sure that it is what its name says, and pins it for the caller.
-    /// A body that is gone or damaged is dropped and answered with `None`.
+    /// A body that is gone or damaged is dropped and answered with `None`; one that cannot be read now is answered so, too,
+    /// and stays.
     pub(crate) fn pin(&self, digest: &Digest, size: u64) -> Option<Body> {
         let path = self.path(digest);
-        let Ok(found) = fs::metadata(&path) else {
-            // Of most it was never said that they are here.
-            if self.forget(digest) {
-                self.gone.missed();
+        let found = match fs::metadata(&path) {
+            Ok(found) => found,
+            Err(error) => {
+                self.unreadable(digest, &error);
+                return None;
             }
-            return None;
         };
         if found.len() != size {
             self.discard(digest, &path);
@@ -150,10 +152,16 @@ impl Bodies {
             // Pinned while it is read, so that eviction does not take it from under the reader.
             known.pins += 1;
         }
-        if hash_file(&path).ok().map(|(found, _)| found) != Some(*digest) {
-            self.unpin(digest);
-            self.discard(digest, &path);
-            return None;
+        match hash_file(&path) {
+            Ok((found, _)) if found == *digest => {}
+            hashed => {
+                self.unpin(digest);
+                match hashed {
+                    Ok(_) => self.discard(digest, &path),
+                    Err(error) => self.unreadable(digest, &error),
+                }
+                return None;
+            }
         }
         let mut table = self.table();
         let known = table.known.get_mut(digest)?;
@@ -240,6 +248,18 @@ impl Bodies {
     /// Whether it was known.
     fn forget(&self, digest: &Digest) -> bool {
         self.table().remove(digest)
+    }
+
+    /// A body cannot be read: it is gone, or this process lacks something that says nothing of the body.
+    fn unreadable(&self, digest: &Digest, error: &io::Error) {
+        if error.kind() == io::ErrorKind::NotFound {
+            // Of most it was never said that they are here.
+            if self.forget(digest) {
+                self.gone.missed();
+            }
+        } else {
+            tracing::warn!(%digest, %error, "a cached body cannot be read now: it stays, and is built again");
+        }
     }
 
     fn discard(&self, digest: &Digest, path: &Path) {

@@ -24,6 +24,7 @@ use crate::{
 
 mod upkeep;
 
+pub(crate) use upkeep::Tested;
 pub use upkeep::{Checked, Evicted, Eviction, StoreFigures};
 
 /// The longest path of a body that fits an answer to cmd/go.

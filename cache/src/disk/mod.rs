@@ -15,6 +15,7 @@ mod tally;
 mod used;
 
 pub(crate) use bodies::{Body, Incoming, prefix};
+pub(crate) use cache_store::Tested;
 pub use cache_store::{CacheStore, Checked, Evicted, Eviction, StoreFigures};
 pub use error::CacheError;
 pub use held_body::HeldBody;

@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use meridian_core::digest::Digest;
 
-use crate::disk::{is_worth_noting, note};
+use crate::disk::{Tested, is_worth_noting, note};
 
 /// How far eviction goes below the capacity, so that it does not run at every frame.
 const EVICT_TO_PERCENT: u64 = 90;
@@ -65,13 +65,25 @@ impl FrameShelf {
         match self.read(name) {
             Ok(frame) => Some(frame),
             Err(error) => {
-                if error.kind() == io::ErrorKind::InvalidData {
-                    tracing::warn!(frame = %name, "a frame of the build cache is damaged: it is made again");
-                }
-                self.remove(name);
+                self.failed(name, &error);
                 None
             }
         }
+    }
+
+    /// A frame could not be read: it is gone, damaged, or only not to be had now, which is no reason to drop it. Says
+    /// whether it was damaged.
+    fn failed(&self, name: &Digest, error: &io::Error) -> bool {
+        let is_damaged = error.kind() == io::ErrorKind::InvalidData;
+        if is_damaged {
+            tracing::warn!(frame = %name, "a frame of the build cache is damaged: it is made again");
+        }
+        if is_damaged || error.kind() == io::ErrorKind::NotFound {
+            self.remove(name);
+        } else {
+            tracing::warn!(frame = %name, %error, "a frame of the build cache cannot be read now: it stays");
+        }
+        is_damaged
     }
 
     /// Whether a frame is here. It may turn out to be damaged.
@@ -136,17 +148,19 @@ impl FrameShelf {
     }
 
     /// Reads every frame again and drops those that are damaged; says how many there were, and how many of them went.
-    pub(crate) fn verify(&self) -> (usize, usize) {
+    pub(crate) fn verify(&self) -> Tested {
         let names: Vec<Digest> = self.table().known.keys().copied().collect();
-        let is_bad = |name: &&Digest| {
-            let bad = matches!(self.read(name), Err(error) if error.kind() == io::ErrorKind::InvalidData);
-            if bad {
-                tracing::warn!(frame = %name, "a frame of the build cache is damaged: it is made again");
-                self.remove(name);
+        let mut tested = Tested { all: names.len() as u64, ..Tested::default() };
+        for name in names {
+            let Err(error) = self.read(&name) else { continue };
+            if self.failed(&name, &error) {
+                tested.damaged += 1;
+            } else if error.kind() != io::ErrorKind::NotFound {
+                // And not evicted meanwhile.
+                tested.unreadable += 1;
             }
-            bad
-        };
-        (names.len(), names.iter().filter(is_bad).count())
+        }
+        tested
     }
 
     fn read(&self, name: &Digest) -> io::Result<Bytes> {

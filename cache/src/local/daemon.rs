@@ -281,7 +281,10 @@ impl TaskState {
         for namespace in &self.namespaces {
             let Some(entry) = self.shared.store.entry(namespace, action) else { continue };
             let Some(body) = self.pins.pin(&entry.output, entry.size) else {
-                self.shared.store.forget(namespace, action);
+                // One that only cannot be read now answers again later.
+                if !self.shared.store.bodies().has(&entry.output) {
+                    self.shared.store.forget(namespace, action);
+                }
                 continue;
             };
             return match self.give(&entry.output, &body) {

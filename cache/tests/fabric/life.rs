@@ -213,6 +213,28 @@ async fn a_verification_finds_every_kind_of_damage_once_and_drops_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_verification_keeps_what_cannot_be_read_and_says_how_much_that_is() {
+    let place = Place::new();
+    let signed = place.build(&bodies()).await;
+    let cache = place.dir.path().join("cache");
+    let frame = fs::read_dir(cache.join("frames")).unwrap().next().unwrap().unwrap().path();
+    let files =
+        [place.body_path(&bodies()[1].1), cache.join("manifests").join(signed.digest.to_string()), frame];
+    let aside = place.dir.path().join("aside");
+    for file in &files {
+        fs::rename(file, &aside).unwrap();
+        // Nobody can read what leads to itself, root included.
+        std::os::unix::fs::symlink(file, file).unwrap();
+        let checked = place.store.verify(&*place.team, |_| true).unwrap();
+        assert_eq!((checked.damaged(), checked.unreadable), (0, 1), "{}", file.display());
+        fs::rename(&aside, file).unwrap();
+    }
+    let checked = place.store.verify(&*place.team, |_| true).unwrap();
+    assert_eq!((checked.bodies, checked.manifests, checked.damaged(), checked.unreadable), (5, 1, 0, 0));
+    assert_eq!(place.store.library().names(), [signed.digest]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_came_and_what_went_is_counted_at_both_ends() {
     let (near, far) = (Place::new(), Place::new());
     let signed = near.build(&bodies()).await;

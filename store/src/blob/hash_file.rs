@@ -19,9 +19,11 @@ pub fn hash_file(path: &Path) -> io::Result<(Digest, ByteCount)> {
     let mut buffer = vec![0; BUFFER_LEN];
     let mut length = 0;
     loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok((hasher.finish(), ByteCount(length))),
-            read => {
+        match file.read(&mut buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+            Ok(0) => return Ok((hasher.finish(), ByteCount(length))),
+            Ok(read) => {
                 hasher.update(&buffer[..read]);
                 length += read as u64;
             }

@@ -72,6 +72,17 @@ pub(in crate::disk) struct Swept {
     pub(in crate::disk) pinned_bytes: u64,
 }
 
+/// What a check found of a body that is here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::disk) enum Found {
+    /// It is what its name says, and so long.
+    Good(u64),
+    /// It is not, and was dropped.
+    Damaged,
+    /// It could not be read, and stays.
+    Unreadable,
+}
+
 impl Bodies {
     /// What went since this process began.
     pub(in crate::disk) const fn gone(&self) -> &Gone {
@@ -157,7 +168,7 @@ impl Bodies {
     }
 
     /// Hashes a body, whatever vouches for it, and drops it when it is not what its name says. `None` when it is gone.
-    pub(in crate::disk) fn check(&self, digest: &Digest) -> Option<Result<u64, ()>> {
+    pub(in crate::disk) fn check(&self, digest: &Digest) -> Option<Found> {
         let path = self.path(digest);
         {
             // Pinned while it is read, so that eviction does not take it from under the reader.
@@ -167,20 +178,20 @@ impl Bodies {
         let before = fs::metadata(&path);
         let found = hash_file(&path);
         self.unpin(digest);
-        match (before, found) {
-            (Ok(before), Ok((hashed, size))) if hashed == *digest => {
+        match found {
+            Ok((hashed, size)) if hashed == *digest => {
                 if let Some(known) = self.table().known.get_mut(digest) {
-                    known.good = Some(stamp(&before));
+                    known.good = before.ok().map(|before| stamp(&before));
                 }
-                Some(Ok(size.0))
+                Some(Found::Good(size.0))
             }
-            (Err(error), _) if error.kind() == io::ErrorKind::NotFound => {
-                self.forget(digest);
-                None
-            }
-            _ => {
+            Ok(_) => {
                 self.discard(digest, &path);
-                Some(Err(()))
+                Some(Found::Damaged)
+            }
+            Err(error) => {
+                self.unreadable(digest, &error);
+                (error.kind() != io::ErrorKind::NotFound).then_some(Found::Unreadable)
             }
         }
     }
@@ -270,10 +281,36 @@ mod tests {
         fs::write(&path, b"bat").unwrap();
         // A disk that rots does not say when.
         File::open(&path).unwrap().set_modified(modified).unwrap();
-        assert_eq!(bodies.check(&good), Some(Ok(4)));
-        assert_eq!(bodies.check(&bad), Some(Err(())));
+        assert_eq!(bodies.check(&good), Some(Found::Good(4)));
+        assert_eq!(bodies.check(&bad), Some(Found::Damaged));
         assert_eq!(bodies.check(&bad), None);
         assert_eq!(bodies.gone().found_damaged(), 1);
         assert!(!path.exists() && !bodies.has(&bad) && bodies.has(&good));
+    }
+
+    #[test]
+    fn a_body_that_cannot_be_read_now_stays_and_is_good_again_later() {
+        let dir = tempfile::tempdir().unwrap();
+        let digest = put(&Bodies::open(dir.path(), 1 << 20).unwrap(), b"object");
+        // A process that has not hashed it yet.
+        let bodies = Bodies::open(dir.path(), 1 << 20).unwrap();
+        let (path, aside) = (bodies.path(&digest), dir.path().join("aside"));
+        fs::rename(&path, &aside).unwrap();
+        let stays = |size| {
+            assert_eq!(bodies.check(&digest), Some(Found::Unreadable));
+            assert_eq!(bodies.pin(&digest, size), None);
+            assert!(bodies.has(&digest) && fs::symlink_metadata(&path).is_ok());
+        };
+        // Neither can be read by anybody, root included: the one cannot be looked at either.
+        std::os::unix::fs::symlink(&path, &path).unwrap();
+        stays(6);
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        stays(fs::metadata(&path).unwrap().len());
+        fs::remove_dir(&path).unwrap();
+        fs::rename(&aside, &path).unwrap();
+        assert_eq!(bodies.check(&digest), Some(Found::Good(6)));
+        assert!(bodies.pin(&digest, 6).is_some());
+        assert_eq!(bodies.gone().found_damaged(), 0);
     }
 }

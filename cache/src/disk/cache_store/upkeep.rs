@@ -16,7 +16,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::CacheStore;
 use crate::{
-    disk::{index::Day, prefix, tally::TallyFigures},
+    disk::{bodies::Found, index::Day, prefix, tally::TallyFigures},
     entry::Entry,
     frames::layout,
     manifest::{Manifest, Vouching},
@@ -59,7 +59,8 @@ pub struct Evicted {
     pub pinned_bytes: u64,
 }
 
-/// What a verification found. What was damaged is dropped by then.
+/// What a verification found. What was damaged is dropped by then; what could not be read stays, since that says more of
+/// this process or its machine than of what lies there.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Checked {
     /// Bodies that were hashed.
@@ -80,6 +81,18 @@ pub struct Checked {
     pub frames: u64,
     /// Frames that are damaged.
     pub damaged_frames: u64,
+    /// Bodies, manifests and frames that could not be read.
+    pub unreadable: u64,
+}
+
+/// What a verification found of one kind of things.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Tested {
+    pub(crate) all: u64,
+    /// Dropped by now.
+    pub(crate) damaged: u64,
+    /// Stay.
+    pub(crate) unreadable: u64,
 }
 
 impl Checked {
@@ -272,7 +285,7 @@ impl CacheStore {
         Ok(swept as u64)
     }
 
-    /// Reads all that is held again, drops what is damaged, and says what that was; `told` hears from time to time of how
+    /// Reads all that is held again, drops what was read and is damaged, and says what that was; `told` hears from time to time of how
     /// many bytes, and stops it by saying so. Blocks, for as long as the disk takes to read everything.
     ///
     /// # Errors
@@ -283,8 +296,9 @@ impl CacheStore {
         for digest in self.bodies.all() {
             match self.bodies.check(&digest) {
                 None => continue,
-                Some(Ok(size)) => checked.bytes += size,
-                Some(Err(())) => checked.damaged_bodies += 1,
+                Some(Found::Good(size)) => checked.bytes += size,
+                Some(Found::Damaged) => checked.damaged_bodies += 1,
+                Some(Found::Unreadable) => checked.unreadable += 1,
             }
             checked.bodies += 1;
             if checked.bytes >= next_told {
@@ -294,10 +308,12 @@ impl CacheStore {
                 }
             }
         }
-        let count = |(all, damaged): (usize, usize)| (all as u64, damaged as u64);
-        (checked.entries, checked.damaged_entries) = count(self.index().verify()?);
-        (checked.manifests, checked.damaged_manifests) = count(self.library.verify(vouching));
-        (checked.frames, checked.damaged_frames) = count(self.frames.verify());
+        let (entries, damaged_entries) = self.index().verify()?;
+        (checked.entries, checked.damaged_entries) = (entries as u64, damaged_entries as u64);
+        let (manifests, frames) = (self.library.verify(vouching), self.frames.verify());
+        (checked.manifests, checked.damaged_manifests) = (manifests.all, manifests.damaged);
+        (checked.frames, checked.damaged_frames) = (frames.all, frames.damaged);
+        checked.unreadable += manifests.unreadable + frames.unreadable;
         self.recheck();
         Ok(checked)
     }

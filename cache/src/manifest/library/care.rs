@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeSet, HashSet},
-    fs,
+    fs, io,
     sync::Arc,
     time::SystemTime,
 };
@@ -11,7 +11,7 @@ use meridian_core::digest::Digest;
 
 use super::{Known, Library, read};
 use crate::{
-    disk::{is_worth_noting, note, prefix},
+    disk::{Tested, is_worth_noting, note, prefix},
     manifest::{Manifest, SignedManifest, Vouching},
 };
 
@@ -59,10 +59,17 @@ impl Library {
         true
     }
 
-    /// The beginnings of the names of the bodies that a manifest names, from its file. One that cannot be read goes.
+    /// The beginnings of the names of the bodies that a manifest names, from its file. One that is gone or damaged is
+    /// forgotten.
     fn bodies_of(&self, digest: &Digest) -> Option<Arc<[u64]>> {
-        let manifest =
-            read(&self.path(digest, true)).ok().and_then(|bytes| SignedManifest::glance(&bytes).ok());
+        let manifest = match read(&self.path(digest, true)) {
+            Ok(bytes) => SignedManifest::glance(&bytes).ok(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => {
+                tracing::warn!(%digest, %error, "a manifest cannot be read now: it stays");
+                return None;
+            }
+        };
         if manifest.is_none() {
             self.table().forget(digest);
             self.remove(digest);
@@ -113,21 +120,28 @@ impl Library {
 
     /// Reads every manifest again and drops those that are damaged or do not count; says how many there were, and how
     /// many of them went. Blocks.
-    pub(crate) fn verify(&self, vouching: &dyn Vouching) -> (usize, usize) {
+    pub(crate) fn verify(&self, vouching: &dyn Vouching) -> Tested {
         let names: Vec<(Digest, bool)> =
             self.table().known.iter().map(|(digest, known)| (*digest, known.whole)).collect();
-        let is_bad = |(digest, whole): &&(Digest, bool)| {
-            let opened =
-                read(&self.path(digest, *whole)).map(|bytes| SignedManifest::open(bytes, digest, vouching));
-            if let Ok(Err(error)) = &opened {
-                tracing::warn!(%digest, %error, "a manifest is dropped");
+        let (mut bad, mut unreadable) = (BTreeSet::new(), 0);
+        for (digest, whole) in &names {
+            match read(&self.path(digest, *whole)) {
+                Ok(bytes) => {
+                    if let Err(error) = SignedManifest::open(bytes, digest, vouching) {
+                        tracing::warn!(%digest, %error, "a manifest is dropped");
+                        bad.insert(*digest);
+                    }
+                }
+                // Gone, or under another name by now.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => {
+                    tracing::warn!(%digest, %error, "a manifest cannot be read now: it stays");
+                    unreadable += 1;
+                }
             }
-            // One that is gone, or has another name by now, is neither.
-            matches!(opened, Ok(Err(_)))
-        };
-        let bad: BTreeSet<Digest> = names.iter().filter(is_bad).map(|(digest, _)| *digest).collect();
+        }
         self.evict(|digest, _| bad.contains(digest));
-        (names.len(), bad.len())
+        Tested { all: names.len() as u64, damaged: bad.len() as u64, unreadable }
     }
 }
 

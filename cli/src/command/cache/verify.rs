@@ -37,14 +37,25 @@ pub(super) async fn verify(context: &Context, args: &CacheVerifyArgs) -> Result<
         }
     }
     reports.check(as_json)?;
-    let damaged: Vec<&str> =
-        verified.iter().filter(|(_, verified)| damage(verified) > 0).map(|(agent, _)| *agent).collect();
-    if damaged.is_empty() {
-        return Ok(());
+    match trouble(&verified) {
+        None => Ok(()),
+        Some(trouble) => Err(if as_json { trouble.said() } else { trouble }),
     }
-    let trouble = Trouble::broken(format_args!("damage was found and dropped on {}", damaged.join(", ")))
-        .hint("it is built or fetched again when it is needed; where it comes back, look at that machine's disk and memory");
-    Err(if as_json { trouble.said() } else { trouble })
+}
+
+fn trouble(verified: &[(&str, &v1::CacheVerified)]) -> Option<Trouble> {
+    let those = |is_meant: fn(&v1::CacheVerified) -> bool| {
+        let meant = verified.iter().filter(|(_, verified)| is_meant(verified));
+        meant.map(|(agent, _)| *agent).collect::<Vec<_>>().join(", ")
+    };
+    let (damaged, unread) = (those(|one| damage(one) > 0), those(|one| one.unreadable > 0));
+    if !damaged.is_empty() {
+        let hint = "it is built or fetched again when it is needed; where it comes back, look at that machine's disk and memory";
+        return Some(Trouble::broken(format_args!("damage was found and dropped on {damaged}")).hint(hint));
+    }
+    let hint = "what could not be read stays; the agent's log says which it is and why: verify again when that is mended";
+    (!unread.is_empty())
+        .then(|| Trouble::broken(format_args!("not all could be read on {unread}")).hint(hint))
 }
 
 const fn damage(verified: &v1::CacheVerified) -> u64 {
@@ -62,7 +73,14 @@ fn told(verified: &v1::CacheVerified) -> String {
         0 => format!("{all} {name}"),
         damaged => format!("{all} {name}, {damaged} of them DAMAGED"),
     };
-    let word = if damage(verified) == 0 { "all good" } else { "what was damaged is dropped" };
+    let word = match (damage(verified), verified.unreadable) {
+        (0, 0) => "all good".to_owned(),
+        (0, unreadable) => format!("{unreadable} could NOT BE READ and stay"),
+        (_, 0) => "what was damaged is dropped".to_owned(),
+        (_, unreadable) => {
+            format!("what was damaged is dropped, and {unreadable} could NOT BE READ and stay")
+        }
+    };
     format!("{} ({}): {word}", kinds.map(kind).join(", "), ByteCount(verified.bytes))
 }
 
@@ -78,6 +96,7 @@ fn to_json(agent: &str, verified: &v1::CacheVerified) -> Value {
         "damaged_manifests": verified.damaged_manifests,
         "frames": verified.frames,
         "damaged_frames": verified.damaged_frames,
+        "unreadable": verified.unreadable,
     })
 }
 
@@ -97,6 +116,11 @@ mod tests {
         ] {
             let told = told(&damaged);
             assert!(damage(&damaged) == 1 && told.contains("1 of them DAMAGED"), "{told}");
+            assert!(trouble(&[("eu/a1", &damaged)]).is_some());
         }
+        assert!(trouble(&[("eu/a1", &good)]).is_none());
+        let unread = v1::CacheVerified { unreadable: 2, ..good };
+        assert!(told(&unread).ends_with("2 could NOT BE READ and stay") && damage(&unread) == 0);
+        assert!(trouble(&[("eu/a1", &good), ("eu/a2", &unread)]).is_some());
     }
 }
