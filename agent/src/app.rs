@@ -72,6 +72,8 @@ pub struct App {
     assembly: Assembly,
     stock: Option<StockPort>,
     sidecar: Option<(SidecarSocket, Arc<Runs>)>,
+    /// Who keeps the binaries of earlier builds, and for how long nobody may use them.
+    binaries: Option<(Arc<Worker>, Duration)>,
     renewal: Renewal,
 }
 
@@ -157,7 +159,8 @@ impl App {
             drain_within: config.drain_within,
         };
         Ok(Self {
-            agent_loop: AgentLoop::new(loop_config, Arc::new(worker), heard, clock),
+            binaries: config.cache_max_age.map(|age| (Arc::clone(&worker), age)),
+            agent_loop: AgentLoop::new(loop_config, worker, heard, clock),
             assembly,
             stock,
             sidecar,
@@ -178,6 +181,7 @@ impl App {
             tokio::spawn(stock.serve(ended.clone()));
         }
         let beside = self.sidecar.map(|(socket, runs)| tokio::spawn(socket.serve(runs, ended.clone())));
+        let tidying = self.binaries.map(|(worker, age)| tokio::spawn(worker.keep_binaries(age)));
         let renewing = tokio::spawn(self.renewal.run(ended.clone()));
         let certifying = tokio::spawn(self.signing.keep_certified(ended.clone()));
         let unsettled = self.agent_loop.run(drain, stop).await;
@@ -186,6 +190,9 @@ impl App {
         sharing.abort();
         certifying.abort();
         renewing.abort();
+        if let Some(tidying) = tidying {
+            tidying.abort();
+        }
         if let Some(beside) = beside {
             // It removes its socket, and needs no time for that.
             let _ = beside.await;
@@ -278,7 +285,7 @@ fn open_worker(
     go: GoEnvironment,
     shared: Shared,
     (sandboxing, redaction): (Option<Sandboxing>, Redaction),
-) -> Result<Worker, AppError> {
+) -> Result<Arc<Worker>, AppError> {
     let state = |error: &dyn std::fmt::Display| AppError::State(error.to_string());
     let builder = GoBuilder::open(
         BuilderConfig { dir: config.state_dir.join("go"), source_bytes_max: config.source_capacity },
@@ -316,7 +323,7 @@ fn open_worker(
         signing,
         redaction,
     };
-    Ok(Worker::new(parts))
+    Ok(Arc::new(Worker::new(parts)))
 }
 
 impl Renewal {

@@ -9,14 +9,17 @@ use std::{
     io::{self, Read as _},
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
-    sync::Mutex,
-    time::SystemTime,
+    sync::{Arc, Mutex},
+    time::{Duration, SystemTime},
 };
 
 use meridian_core::digest::{Digest, DigestHasher};
+use tokio::time::MissedTickBehavior;
 
 /// Most bytes that are kept.
 const BYTES_MAX: u64 = 2 << 30;
+/// How often those go that nobody used for long.
+const SWEEP_EVERY: Duration = Duration::from_secs(3600);
 
 /// The kept binaries of one agent, below one directory that is its own. A file is named
 /// `LINEAGE-DIGEST`; there is one for each lineage.
@@ -58,13 +61,34 @@ impl Outputs {
         self.make_room()
     }
 
-    /// Removes all of them.
-    pub(crate) fn clear(&self) -> io::Result<()> {
+    /// Removes those that were not used for `age`, or all of them.
+    pub(crate) fn forget(&self, age: Option<Duration>) -> io::Result<()> {
+        let oldest = age.map(|age| SystemTime::now().checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH));
         let _keeping = self.keeping.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         for entry in std::fs::read_dir(&self.dir)? {
-            std::fs::remove_file(entry?.path())?;
+            let entry = entry?;
+            if let Some(oldest) = oldest
+                && entry.metadata()?.modified()? >= oldest
+            {
+                continue;
+            }
+            std::fs::remove_file(entry.path())?;
         }
         Ok(())
+    }
+
+    /// Lets go from time to time of those that were not used for `age`. Works until it is dropped.
+    pub(crate) async fn keep_up(self: Arc<Self>, age: Duration) {
+        let mut tick = tokio::time::interval(SWEEP_EVERY);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
+            let outputs = Arc::clone(&self);
+            let forgotten = tokio::task::spawn_blocking(move || outputs.forget(Some(age))).await;
+            if let Err(error) = forgotten.unwrap_or_else(|error| Err(io::Error::other(error))) {
+                tracing::warn!(%error, "the binaries of earlier builds could not be tidied");
+            }
+        }
     }
 
     fn find(&self, lineage: Digest) -> Option<(PathBuf, Digest)> {
@@ -160,7 +184,34 @@ mod tests {
         std::fs::remove_file(&built).unwrap();
         std::fs::write(&built, "third").unwrap();
         outputs.keep(lineage, &built).unwrap();
-        outputs.clear().unwrap();
+        outputs.forget(None).unwrap();
         assert!(!outputs.restore(lineage, &target));
+    }
+
+    #[tokio::test]
+    async fn what_was_not_used_for_as_long_as_things_are_kept_goes_by_itself_and_what_was_stays() {
+        const DAY: Duration = Duration::from_secs(24 * 3600);
+        let dir = tempfile::tempdir().unwrap();
+        let outputs = Arc::new(Outputs::open(dir.path().join("kept")).unwrap());
+        let [used, forgotten] = [b"used".as_slice(), b"forgotten"].map(Digest::of);
+        for lineage in [used, forgotten] {
+            let built = dir.path().join(lineage.to_string());
+            std::fs::write(&built, lineage.to_string()).unwrap();
+            outputs.keep(lineage, &built).unwrap();
+            let kept = File::open(outputs.find(lineage).unwrap().0).unwrap();
+            kept.set_modified(SystemTime::now() - 2 * DAY).unwrap();
+        }
+        outputs.forget(Some(3 * DAY)).unwrap();
+        assert!(outputs.find(used).is_some() && outputs.find(forgotten).is_some());
+        assert!(outputs.restore(used, &dir.path().join("restored")));
+        let keeping = tokio::spawn(Arc::clone(&outputs).keep_up(DAY));
+        let gone = async {
+            while outputs.find(forgotten).is_some() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), gone).await.unwrap();
+        assert!(outputs.find(used).is_some());
+        keeping.abort();
     }
 }

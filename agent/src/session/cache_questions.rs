@@ -80,9 +80,14 @@ impl CacheQuestions {
             Some(Question::Evict(what)) => {
                 let worker = Arc::clone(&self.worker);
                 self.work(reply, async move {
-                    if matches!(what.what, Some(What::All(true))) {
+                    let age = match what.what {
                         // What was linked from an entry that was not true is in one of them still.
-                        worker.forget_binaries().await.map_err(|error| error.to_string())?;
+                        Some(What::All(true)) => Some(None),
+                        Some(What::UnusedMs(age)) => Some(Some(Duration::from_millis(age))),
+                        _ => None,
+                    };
+                    if let Some(age) = age {
+                        worker.forget_binaries(age).await.map_err(|error| error.to_string())?;
                     }
                     fabric.evict(what).await.map(Answer::Evicted)
                 });

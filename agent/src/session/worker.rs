@@ -4,7 +4,7 @@
 //! makes is its own and is gone with it. Trouble of the agent's own is reported as infrastructure, so that the
 //! task goes elsewhere and the user never sees it as theirs.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use meridian_cache::{local::CacheDaemon, manifest::Binary};
 use meridian_core::{
@@ -127,10 +127,15 @@ impl Worker {
         }
     }
 
-    /// Removes the binaries that were kept of earlier builds.
-    pub(super) async fn forget_binaries(&self) -> std::io::Result<()> {
+    /// Removes the binaries that were kept of earlier builds and not used for `age`, or all of them.
+    pub(super) async fn forget_binaries(&self, age: Option<Duration>) -> std::io::Result<()> {
         let outputs = self.parts.builder.outputs();
-        tokio::task::spawn_blocking(move || outputs.clear()).await.map_err(std::io::Error::other)?
+        tokio::task::spawn_blocking(move || outputs.forget(age)).await.map_err(std::io::Error::other)?
+    }
+
+    /// Lets go by themselves of the binaries that nobody used for `age`. Works until it is dropped.
+    pub(crate) fn keep_binaries(&self, age: Duration) -> impl Future<Output = ()> + Send + use<> {
+        self.parts.builder.outputs().keep_up(age)
     }
 
     /// This agent's part in the cache that the fleet shares.
