@@ -51,12 +51,6 @@ pub(crate) struct CachesService {
 
 type Reports = ReceiverStream<Result<v1::CacheReport, Status>>;
 
-/// What one agent is to be asked, or what is known without asking.
-enum Asked {
-    Question(Question),
-    Known(Report),
-}
-
 impl CachesService {
     /// The agents that are meant: one, those of a region, or all that are attached and have a cache.
     async fn meant(&self, agents: Option<v1::CacheAgents>) -> Result<Vec<AgentId>, Status> {
@@ -83,7 +77,7 @@ impl CachesService {
     fn report(
         &self,
         first: Option<Report>,
-        asked: Vec<(AgentId, Asked)>,
+        asked: Vec<(AgentId, Question)>,
         within: Duration,
         shown: impl Fn(Report) -> Report + Send + Sync + 'static,
     ) -> Response<Reports> {
@@ -138,14 +132,7 @@ impl Teller {
 }
 
 /// Asks one agent, and says what it answers until the last word, or why there is none.
-async fn ask(desk: &CacheDesk, asked: Asked, within: Duration, teller: &Teller) {
-    let question = match asked {
-        Asked::Question(question) => question,
-        Asked::Known(report) => {
-            teller.say(report).await;
-            return;
-        }
-    };
+async fn ask(desk: &CacheDesk, question: Question, within: Duration, teller: &Teller) {
     let mut answers = match desk.ask(&teller.agent, question) {
         Ok(answers) => answers,
         Err(why) => {
@@ -242,7 +229,7 @@ impl v1::caches_server::Caches for CachesService {
         let mut lineages = lineages.await.map_err(from_command)?;
         lineages.retain(|lineage| hears_of(&lineage.project));
         lineages.truncate(LINEAGES_TOLD_MAX);
-        let question = || Asked::Question(Question::Stats(v1::CacheStatsQuestion {}));
+        let question = || Question::Stats(v1::CacheStatsQuestion {});
         let asked = agents.into_iter().map(|agent| (agent, question())).collect();
         let shown = move |mut report| {
             if let Report::Stats(stats) = &mut report {
@@ -273,22 +260,10 @@ impl v1::caches_server::Caches for CachesService {
             for agent in &agents {
                 for platform in &spec.platforms {
                     let hints = machine.warming(agent, (&project, &requester), (&spec, platform), at)?;
-                    let manifest = hints.manifest.as_ref()?.manifest.digest;
-                    if machine.holds_manifest(agent, &manifest) {
-                        let report = v1::CacheWarmed {
-                            manifest: manifest.as_bytes().to_vec().into(),
-                            platform: platform.to_string(),
-                            held: true,
-                            whole: true,
-                            distance: hints.manifest.as_ref().map_or(0, |hint| hint.distance),
-                            ..v1::CacheWarmed::default()
-                        };
-                        asked.push((agent.clone(), Asked::Known(Report::Warmed(report))));
-                        continue;
-                    }
+                    // Whether it has all of it already knows the agent alone: what it last said may be over.
                     let warming =
                         v1::CacheWarming { hints: Some((&hints).into()), platform: platform.to_string() };
-                    asked.push((agent.clone(), Asked::Question(Question::Warm(warming))));
+                    asked.push((agent.clone(), Question::Warm(warming)));
                 }
             }
             Some(asked)
@@ -307,14 +282,14 @@ impl v1::caches_server::Caches for CachesService {
         let eviction = checked(message.eviction)?;
         let agents = self.meant(message.agents).await?;
         tracing::warn!(%caller, agents = agents.len(), ?eviction, "build caches are told to let go");
-        let question = || Asked::Question(Question::Evict(eviction.clone()));
+        let question = || Question::Evict(eviction.clone());
         let asked = agents.into_iter().map(|agent| (agent, question())).collect();
         Ok(self.report(None, asked, Duration::from_secs(10 * 60), |report| report))
     }
 
     async fn verify(&self, request: Request<v1::CacheVerifyRequest>) -> Result<Response<Reports>, Status> {
         let agents = self.meant(request.into_inner().agents).await?;
-        let question = || Asked::Question(Question::Verify(v1::CacheVerifyQuestion {}));
+        let question = || Question::Verify(v1::CacheVerifyQuestion {});
         let asked = agents.into_iter().map(|agent| (agent, question())).collect();
         Ok(self.report(None, asked, Duration::from_secs(6 * 3600), |report| report))
     }
