@@ -1,6 +1,7 @@
 //! The cache for go commands that run beside the agent and not as its tasks: a CI job's own `go build` and `go test`.
 //!
-//! `socket` is where they come in, and says who may; `runs` gives each the cache as if it were a task: `goroot` says which toolchain it runs, `lineage` which earlier one it is like, and `standing` asks the
+//! `socket` is where they come in, and says who may; `runs` gives each the cache as if it were a task: `open_runs` has a
+//! place for it, `goroot` says which toolchain it runs, `lineage` which earlier one it is like, and `standing` asks the
 //! coordinator what it may use. `views_dir` is where other users see what they are given. What a go command used is told to
 //! the next ones ([`Left`]).
 //!
@@ -11,6 +12,7 @@
 mod goroot;
 mod left;
 mod lineage;
+mod open_runs;
 mod runs;
 mod socket;
 mod standing;
