@@ -52,12 +52,16 @@ pub fn bgd() -> anyhow::Result<PathBuf> {
 
 /// A Python that is new enough, wherever the machine keeps it.
 fn python() -> Option<Command> {
-    let candidates = [("python3.13", None), ("python3", None), ("python3", Some("3.13"))];
-    candidates.into_iter().find_map(|(program, version)| {
+    // Where pyenv is, a process below one of its own finds that version first, whatever is asked for.
+    let candidates: [(&str, &[&str]); 3] =
+        [("python3.13", &[]), ("python3", &[]), ("pyenv", &["exec", "python3"])];
+    candidates.into_iter().find_map(|(program, arguments)| {
         let command = || {
             let mut command = Command::new(program);
-            // pyenv chooses by this; everybody else passes over it.
-            command.envs(version.map(|version| ("PYENV_VERSION", version)));
+            command.args(arguments);
+            if program == "pyenv" {
+                command.env("PYENV_VERSION", "3.13");
+            }
             command
         };
         let is_new = "import sys; sys.exit(sys.version_info < (3, 13))";

@@ -10,13 +10,17 @@ use tokio_stream::StreamExt as _;
 use tonic::{Status, Streaming};
 
 use super::{
-    arrivals::Arrivals, driver::PrefetchPlan, from_outside::FromOutside, intake::Intake, split::Part,
+    arrivals::Arrivals,
+    driver::PrefetchPlan,
+    from_outside::FromOutside,
+    intake::{Intake, IntakeStopped, NotBelieved},
+    split::Part,
 };
 use crate::{
     disk::{CacheStore, Pins},
     frames::layout,
     manifest::{SignedManifest, Vouching},
-    shard::Holder,
+    shard::{Attempt, Holder},
 };
 
 /// How long the only holder may take to connect and say anything, and then between two messages.
@@ -25,9 +29,6 @@ pub(super) const SILENCE_MAX: Duration = Duration::from_secs(10);
 const MESSAGE_LEN_MAX: usize = 24 << 20;
 /// With more bodies than this here, the manifest is asked for first, rather than telling all of them.
 const HELD_TOLD_MAX: usize = 16_384;
-
-/// How many bodies of one answer may be refused before the rest is not wanted.
-const REFUSED_MAX: u64 = 16;
 
 /// What every call of one prefetch has in common.
 pub(super) struct Asking {
@@ -75,8 +76,13 @@ fn silent(_: tokio::time::error::Elapsed) -> Status {
 }
 
 /// Why what came is not taken in.
-pub(super) fn full(_: super::intake::IntakeStopped) -> Status {
+pub(super) fn full(_: IntakeStopped) -> Status {
     Status::resource_exhausted("the own disk takes no more")
+}
+
+/// Why no more of it is wanted.
+pub(super) fn untrue(_: NotBelieved) -> Status {
+    Status::data_loss("what it sends is not what it says")
 }
 
 impl Asking {
@@ -138,24 +144,33 @@ impl Asking {
         signed: Arc<SignedManifest>,
         urgent: Vec<Digest>,
     ) {
-        let request = v1::FetchRequest { wanted: names(&urgent), ..self.request() };
-        let Ok(mut answer) = self.call(&holder, request, SILENCE_MAX).await else { return };
-        let intake = self.beside(&signed);
-        while let Ok(Some(frame)) = answer.frame().await {
-            if intake.take(frame).await.is_err() {
-                return;
-            }
+        let Some(mut attempt) = holder.attempt() else { return };
+        let jumped = self.fetch_urgent(&holder, &signed, &urgent, &mut attempt).await;
+        attempt.settle(&jumped);
+        if let Err(status) = jumped {
+            tracing::debug!(holder = holder.name, %status, "what a question waits for did not come by itself");
         }
-        intake.finish().await;
     }
 
-    /// Whether a holder may go on, since so much of what came was refused before it began. Frames give patience to whoever
-    /// waits, so one that sends nothing true must not send for ever.
-    pub(super) fn believe(&self, refused_before: u64) -> Result<(), Status> {
-        if self.arrivals.figures().refused > refused_before + REFUSED_MAX {
-            return Err(Status::data_loss("what it sends is not what it says"));
+    async fn fetch_urgent(
+        &self,
+        holder: &Holder,
+        signed: &Arc<SignedManifest>,
+        urgent: &[Digest],
+        attempt: &mut Attempt,
+    ) -> Result<(), Status> {
+        let request = v1::FetchRequest { wanted: names(urgent), ..self.request() };
+        let mut answer = self.call(holder, request, SILENCE_MAX).await?;
+        let intake = self.beside(signed);
+        while let Some(frame) = answer.frame().await? {
+            attempt.heard();
+            intake.take(frame).await.map_err(full)?;
+            intake.believe().map_err(untrue)?;
         }
-        Ok(())
+        match intake.finish().await {
+            0 => Ok(()),
+            _ => Err(untrue(NotBelieved)),
+        }
     }
 
     /// What is lacking here, in the order in which a holder sends it and as it is framed there.

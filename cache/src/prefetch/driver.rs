@@ -9,7 +9,7 @@ use tonic::Status;
 
 use super::{
     arrivals::{Arrivals, PrefetchFigures},
-    asking::{Asking, SILENCE_MAX, confused, full},
+    asking::{Asking, SILENCE_MAX, confused, full, untrue},
     from_outside::FromOutside,
     lanes::{FIRST_PART, Lanes},
     opening::open,
@@ -17,7 +17,7 @@ use super::{
 use crate::{
     disk::{CacheStore, Pins},
     manifest::{Binary, SignedManifest, Vouching},
-    shard::Holder,
+    shard::{Attempt, Holder},
 };
 
 /// What to bring, and from where.
@@ -213,11 +213,11 @@ impl Driver {
             if passed_over.contains(&number) {
                 continue;
             }
-            let Some(attempt) = holder.attempt() else {
+            let Some(mut attempt) = holder.attempt() else {
                 tracing::debug!(holder = holder.name, "this holder did not answer lately");
                 continue;
             };
-            let fetched = self.fetch(holder, known).await;
+            let fetched = self.fetch(holder, known, &mut attempt).await;
             attempt.settle(&fetched);
             match fetched {
                 Ok(()) if self.0.arrivals.is_whole() => return,
@@ -229,16 +229,21 @@ impl Driver {
         }
     }
 
-    async fn fetch(&self, holder: &Holder, known: &mut Option<Arc<SignedManifest>>) -> Result<(), Status> {
+    async fn fetch(
+        &self,
+        holder: &Holder,
+        known: &mut Option<Arc<SignedManifest>>,
+        attempt: &mut Attempt,
+    ) -> Result<(), Status> {
         if known.is_none() {
             let (request, is_manifest_only) = self.0.first_request(0);
-            self.receive(holder, request, known).await?;
+            self.receive(holder, request, known, attempt).await?;
             if !is_manifest_only {
                 return Ok(());
             }
         }
         let held = self.0.held(known.as_deref()).unwrap_or_default();
-        self.receive(holder, v1::FetchRequest { held, ..self.0.request() }, known).await
+        self.receive(holder, v1::FetchRequest { held, ..self.0.request() }, known, attempt).await
     }
 
     async fn receive(
@@ -246,11 +251,11 @@ impl Driver {
         holder: &Holder,
         request: v1::FetchRequest,
         known: &mut Option<Arc<SignedManifest>>,
+        attempt: &mut Attempt,
     ) -> Result<(), Status> {
         let mut answer = self.0.call(holder, request, SILENCE_MAX).await?;
         let mut intake = known.as_ref().map(|signed| self.0.intake(signed));
         let (mut bytes, mut since) = (0, None);
-        let refused_before = self.0.arrivals.figures().refused;
         // Ends with this call.
         let mut jumping = JoinSet::new();
         loop {
@@ -263,6 +268,7 @@ impl Driver {
                     continue;
                 }
             };
+            attempt.heard();
             match chunk {
                 None => break,
                 Some(Chunk::Manifest(manifest)) if known.is_none() => {
@@ -277,7 +283,7 @@ impl Driver {
                     since.get_or_insert_with(Instant::now);
                     bytes += frame.len() as u64;
                     intake.take(frame).await.map_err(full)?;
-                    self.0.believe(refused_before)?;
+                    intake.believe().map_err(untrue)?;
                 }
                 Some(Chunk::Manifest(_)) => return Err(confused()),
             }

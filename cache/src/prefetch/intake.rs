@@ -3,7 +3,11 @@
 //! Each takes about as long as the others, and a build waits for the last of them; so they run beside each other, each in
 //! the order in which the frames came.
 
-use std::sync::{Arc, mpsc as std_mpsc};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+    mpsc as std_mpsc,
+};
 
 use bytes::Bytes;
 use meridian_store::pack::{Frame, FrameDecompressor};
@@ -25,6 +29,29 @@ use crate::{
 /// How many frames may wait before each stage.
 const WAITING_MAX: usize = 3;
 
+/// How many bodies of one intake may be refused before the rest is not wanted.
+const REFUSED_MAX: u64 = 16;
+
+/// What one intake refused. What another one refused, of what another holder sent, is none of its business.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Refusals(Arc<AtomicU64>);
+
+impl Refusals {
+    /// One more, which is told to those who count all of a prefetch.
+    pub(super) fn add(&self, arrivals: &Arrivals) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        arrivals.refused();
+    }
+
+    fn count(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Too much of what came was refused.
+#[derive(Debug)]
+pub(crate) struct NotBelieved;
+
 /// The disk takes nothing any more.
 #[derive(Debug)]
 pub(crate) struct IntakeStopped;
@@ -34,6 +61,7 @@ pub(crate) struct Intake {
     stored: mpsc::Sender<Bytes>,
     writing: JoinHandle<()>,
     arrivals: Arc<Arrivals>,
+    refusals: Refusals,
 }
 
 impl Intake {
@@ -71,13 +99,15 @@ impl Intake {
         let (checked, to_write) = mpsc::channel(WAITING_MAX);
         // Memory that was written from is decompressed into again.
         let (spent, memory) = std_mpsc::channel();
-        let told = Arc::clone(arrivals);
-        spawn_blocking(move || decompress(to_decompress, &decompressed, &memory, &told));
+        let refusals = Refusals::default();
+        let (told, counted) = (Arc::clone(arrivals), refusals.clone());
+        spawn_blocking(move || decompress(to_decompress, &decompressed, &memory, (&told, &counted)));
         let checker = Checker::new(Arc::clone(&named));
         spawn_blocking(move || check(to_check, &checked, checker));
         let (store, pins, told) = (Arc::clone(store), Arc::clone(pins), Arc::clone(arrivals));
+        let counted = refusals.clone();
         let writing = spawn_blocking(move || {
-            let writer = Writer::new(&store, &pins, &told, Arc::clone(&named));
+            let writer = Writer::new(&store, &pins, &told, Arc::clone(&named), &counted);
             if is_first {
                 writer.begin();
             }
@@ -86,7 +116,7 @@ impl Intake {
                 tracing::debug!(%error, "a manifest was not kept");
             }
         });
-        Self { stored, writing, arrivals: Arc::clone(arrivals) }
+        Self { stored, writing, arrivals: Arc::clone(arrivals), refusals }
     }
 
     /// Takes the next frame; waits while too many are on their way to the disk.
@@ -95,11 +125,18 @@ impl Intake {
         self.stored.send(frame).await.map_err(|_| IntakeStopped)
     }
 
-    /// Waits until everything that was taken is written.
-    pub(crate) async fn finish(self) {
+    /// Whether whoever sends may go on. Frames give patience to whoever waits, so one that sends nothing true must not
+    /// send for ever. What was taken last may not have been looked at yet.
+    pub(crate) fn believe(&self) -> Result<(), NotBelieved> {
+        if self.refusals.count() > REFUSED_MAX { Err(NotBelieved) } else { Ok(()) }
+    }
+
+    /// Waits until everything that was taken is written; says how many bodies of it were refused.
+    pub(crate) async fn finish(self) -> u64 {
         drop(self.stored);
         // A panic there has been told; what it did not write does not come.
         let _ = self.writing.await;
+        self.refusals.count()
     }
 }
 
@@ -107,7 +144,7 @@ fn decompress(
     mut stored: mpsc::Receiver<Bytes>,
     frames: &mpsc::Sender<Frame>,
     memory: &std_mpsc::Receiver<Vec<u8>>,
-    arrivals: &Arrivals,
+    (arrivals, refusals): (&Arrivals, &Refusals),
 ) {
     let Ok(mut decompressor) = FrameDecompressor::new() else { return };
     while let Some(frame) = stored.blocking_recv() {
@@ -120,7 +157,7 @@ fn decompress(
             }
             Err(error) => {
                 tracing::warn!(%error, "a frame of the build cache is damaged: what was in it does not come");
-                arrivals.refused();
+                refusals.add(arrivals);
             }
         }
     }
@@ -146,5 +183,42 @@ fn write(
         }
         // Nobody needs it when no frame comes any more.
         let _ = spent.send(frame.frame.into_memory());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use meridian_core::{digest::Digest, quantity::ByteCount};
+
+    use super::*;
+    use crate::manifest::Manifest;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_one_holder_sends_that_is_refused_is_not_held_against_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = CacheStore::open(dir.path(), ByteCount::gib(1)).unwrap();
+        let manifest = Manifest {
+            toolchain: Digest::of(b"go"),
+            scope: "team".into(),
+            lineage: Digest::of(b"lineage"),
+            written_ms: 0,
+            binaries: Vec::new(),
+            entries: Vec::new(),
+        };
+        let digest = Digest::of(b"manifest");
+        let signed = Arc::new(SignedManifest { manifest, bytes: Bytes::new(), digest });
+        let arrivals = Arc::new(Arrivals::default());
+        let pins = Arc::new(Pins::new(Arc::clone(&store)));
+        let intake = || Intake::beside(&store, &pins, &arrivals, Arc::clone(&signed));
+        let (lying, honest) = (intake(), intake());
+        for _ in 0..=REFUSED_MAX {
+            lying.take(Bytes::from_static(b"no frame")).await.unwrap();
+        }
+        while lying.believe().is_ok() {
+            tokio::task::yield_now().await;
+        }
+        assert!(honest.believe().is_ok());
+        assert_eq!((lying.finish().await, honest.finish().await), (REFUSED_MAX + 1, 0));
+        assert_eq!(arrivals.figures().refused, REFUSED_MAX + 1);
     }
 }

@@ -18,12 +18,12 @@ use tokio::{sync::Notify, task::JoinSet, time::timeout};
 use tonic::Status;
 
 use super::{
-    asking::{Answer, Asking, full, names},
-    intake::Intake,
+    asking::{Answer, Asking, full, names, untrue},
+    intake::{Intake, NotBelieved},
     opening::Opened,
     split::{Part, Split, Turn},
 };
-use crate::manifest::SignedManifest;
+use crate::{manifest::SignedManifest, shard::Attempt};
 
 /// How long one of several holders may take to connect and say anything, and then between two messages.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
@@ -157,18 +157,23 @@ impl Lanes {
     }
 
     async fn work(&self, holder: usize, first: Option<(Arc<Part>, Answer)>) -> Result<(), Status> {
-        let Some(attempt) = self.asking.plan.holders[holder].attempt() else {
+        let Some(mut attempt) = self.asking.plan.holders[holder].attempt() else {
             let why = Err(Status::unavailable("it did not answer lately"));
             first.iter().for_each(|(part, _)| self.split().give_back(holder, part));
             return why;
         };
-        let worked = self.bring_parts(holder, first).await;
+        let worked = self.bring_parts(holder, first, &mut attempt).await;
         attempt.settle(&worked);
         worked
     }
 
-    async fn bring_parts(&self, holder: usize, mut first: Option<(Arc<Part>, Answer)>) -> Result<(), Status> {
-        let refused_before = self.asking.arrivals.figures().refused;
+    async fn bring_parts(
+        &self,
+        holder: usize,
+        mut first: Option<(Arc<Part>, Answer)>,
+        attempt: &mut Attempt,
+    ) -> Result<(), Status> {
+        let mut refused = 0;
         let mut intake = self.asking.beside(&self.signed);
         let (mut pace, mut unchecked): (Option<(u64, Duration)>, Option<Arc<Part>>) = (None, None);
         let ended = loop {
@@ -182,7 +187,7 @@ impl Lanes {
             };
             let began = Instant::now();
             let brought = match answer {
-                Ok(answer) => self.bring(holder, &part, answer, &intake).await,
+                Ok(answer) => self.bring(holder, &part, answer, (&intake, attempt)).await,
                 Err(status) => Err(status),
             };
             match brought {
@@ -202,28 +207,20 @@ impl Lanes {
                 && !self.asking.absent(&before.bodies).is_empty()
             {
                 // Some of it may still be on its way to the disk.
-                intake.finish().await;
+                refused += intake.finish().await;
                 intake = self.asking.beside(&self.signed);
                 if !self.asking.absent(&before.bodies).is_empty() {
                     self.split().refuse(holder, &before);
-                    break Err(self.not_all(refused_before));
+                    break Err(not_all(refused));
                 }
             }
         };
-        intake.finish().await;
+        refused += intake.finish().await;
         if let Some(last) = unchecked.filter(|last| !self.asking.absent(&last.bodies).is_empty()) {
             self.split().refuse(holder, &last);
-            return ended.and(Err(self.not_all(refused_before)));
+            return ended.and(Err(not_all(refused)));
         }
         ended
-    }
-
-    /// What a holder brought is not all that it should have brought.
-    fn not_all(&self, refused_before: u64) -> Status {
-        if self.asking.arrivals.figures().refused > refused_before {
-            return Status::data_loss("some of what it sent is not what it says");
-        }
-        Status::not_found("the holder has not everything any more")
     }
 
     /// What to ask a holder for next; nothing when it has nothing to do any more.
@@ -260,24 +257,24 @@ impl Lanes {
         holder: usize,
         part: &Arc<Part>,
         answer: Option<Answer>,
-        intake: &Intake,
+        (intake, attempt): (&Intake, &mut Attempt),
     ) -> Result<Brought, Status> {
         let Some(mut answer) = answer else {
             let is_over = self.split().is_over(part);
             return Ok(if is_over { Brought::Elsewhere } else { Brought::Whole });
         };
         let (mut bytes, mut since) = (0, None);
-        let refused_before = self.asking.arrivals.figures().refused;
         loop {
             let frame = tokio::select! {
                 frame = answer.frame() => frame?,
                 () = self.until_over(part) => return Ok(Brought::Elsewhere),
             };
             let Some(frame) = frame else { break };
+            attempt.heard();
             since.get_or_insert_with(Instant::now);
             bytes += frame.len() as u64;
             intake.take(frame).await.map_err(full)?;
-            self.asking.believe(refused_before)?;
+            intake.believe().map_err(untrue)?;
         }
         if let Some(since) = since {
             self.asking.plan.holders[holder].transferred(bytes, since.elapsed());
@@ -299,5 +296,13 @@ impl Lanes {
     fn split(&self) -> MutexGuard<'_, Split> {
         // Changed by whole steps, so a panic elsewhere leaves it usable.
         self.split.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a holder brought is not all that it should have brought, and so many bodies of it were refused.
+fn not_all(refused: u64) -> Status {
+    match refused {
+        0 => Status::not_found("the holder has not everything any more"),
+        _ => untrue(NotBelieved),
     }
 }

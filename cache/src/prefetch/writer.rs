@@ -7,6 +7,7 @@ use meridian_core::digest::Digest;
 use super::{
     arrivals::Arrivals,
     checking::{CheckedFrame, Named, Verdict},
+    intake::Refusals,
 };
 use crate::{
     disk::{CacheStore, Incoming, Pins},
@@ -20,6 +21,7 @@ pub(super) struct Writer<'a> {
     arrivals: &'a Arrivals,
     namespace: Namespace,
     named: Arc<Named>,
+    refusals: &'a Refusals,
     /// A body of which some parts were written.
     partial: Option<(Digest, Incoming<'a>)>,
 }
@@ -30,9 +32,10 @@ impl<'a> Writer<'a> {
         pins: &'a Pins,
         arrivals: &'a Arrivals,
         named: Arc<Named>,
+        refusals: &'a Refusals,
     ) -> Self {
         let namespace = named.signed().manifest.namespace();
-        Self { store, pins, arrivals, namespace, named, partial: None }
+        Self { store, pins, arrivals, namespace, named, refusals, partial: None }
     }
 
     /// Remembers what can be answered without any frame.
@@ -71,7 +74,7 @@ impl<'a> Writer<'a> {
         match verdict {
             Verdict::Refused => {
                 self.partial = None;
-                self.arrivals.refused();
+                self.refusals.add(self.arrivals);
                 Ok(None)
             }
             Verdict::Whole(output) => self.write_whole(&output, bytes).map(|()| Some(output)),

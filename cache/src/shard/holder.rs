@@ -121,6 +121,14 @@ impl Holder {
 }
 
 impl Attempt {
+    /// It says something. Others may ask it as well from now on; how the call ends is still to be told.
+    pub fn heard(&mut self) {
+        if self.leave == Leave::Probe {
+            self.leave = Leave::Ask;
+            lock(&self.standing).breaker.ended(Leave::Probe, Outcome::Answered, Instant::now(), draw());
+        }
+    }
+
     /// It answered.
     pub fn answered(self) {
         self.ended(Outcome::Answered);
@@ -203,6 +211,20 @@ mod tests {
         assert!(other.answers());
         one.attempt().unwrap().silent();
         assert!(!other.answers() && other.attempt().is_none());
+    }
+
+    #[tokio::test]
+    async fn whoever_tries_one_that_was_gone_keeps_others_off_only_until_it_says_something() {
+        let holder = holder();
+        let long_ago = Instant::now().checked_sub(Duration::from_secs(10)).unwrap();
+        lock(&holder.standing).breaker.ended(Leave::Ask, Outcome::Silent, long_ago, 0);
+        let mut probe = holder.attempt().unwrap();
+        assert!(holder.attempt().is_none());
+        probe.heard();
+        drop(holder.attempt().expect("it is back"));
+        // How the call ends counts all the same.
+        probe.silent();
+        assert!(!holder.answers());
     }
 
     #[tokio::test]

@@ -5,6 +5,7 @@
 //! their homes, sends what is lacking there as frames, and goes on to the next. A home that fails is tried again with
 //! growing pauses and given up in the end: it costs others a fetch from further away, or a compile.
 
+mod debts;
 mod queue;
 mod uploader;
 

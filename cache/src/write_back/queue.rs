@@ -63,22 +63,14 @@ impl Queue {
         self.waiting().is_empty()
     }
 
-    /// Waits until there is one, and says which is first. It stays until it is [done](Self::done).
-    pub(super) async fn first(&self) -> Digest {
-        loop {
-            let grown = self.grown.notified();
-            if let Some(first) = self.waiting().front() {
-                return *first;
-            }
-            grown.await;
-        }
+    /// All that wait, the oldest first. Each stays until it is [done](Self::done).
+    pub(super) fn names(&self) -> Vec<Digest> {
+        self.waiting().iter().copied().collect()
     }
 
-    /// Puts the first one behind the others.
-    pub(super) fn postpone(&self, manifest: &Digest) {
-        let mut waiting = self.waiting();
-        waiting.retain(|one| one != manifest);
-        waiting.push_back(*manifest);
+    /// Waits until one was added since this was last asked.
+    pub(super) async fn grown(&self) {
+        self.grown.notified().await;
     }
 
     /// Takes one out.
@@ -120,8 +112,8 @@ mod tests {
         text.push_str("12ab");
         fs::write(&path, text).unwrap();
         let queue = Queue::open(&path).unwrap();
-        assert_eq!((queue.len(), queue.first().await), (2, a));
+        assert_eq!((queue.len(), queue.names()[0]), (2, a));
         queue.done(&a);
-        assert_eq!(Queue::open(&path).unwrap().first().await, b);
+        assert_eq!(Queue::open(&path).unwrap().names(), [b]);
     }
 }

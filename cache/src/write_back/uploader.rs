@@ -1,9 +1,9 @@
 //! Takes one manifest after the other to the homes of its bodies.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{BTreeSet, HashSet},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -13,23 +13,24 @@ use tokio::{runtime::Handle, sync::mpsc, time::timeout};
 use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 use tonic::Status;
 
-use super::queue::Queue;
+use super::{
+    debts::{Debt, Debts, Next},
+    queue::Queue,
+};
 use crate::{
     disk::CacheStore,
-    frames::{Selection, hand_over, send},
+    frames::{Selection, SendError, hand_over, send},
     manifest::{SignedManifest, Vouching},
     outside::Outside,
-    shard::Holder,
+    shard::{Attempt, Holder},
 };
 
 /// How long a home may take for an answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 /// How many frames wait for the network.
 const FRAMES_WAITING_MAX: usize = 4;
-/// How often a manifest is tried.
-const TRIES_MAX: u32 = 6;
-const PAUSE_MIN: Duration = Duration::from_secs(1);
-const PAUSE_MAX: Duration = Duration::from_secs(60);
+/// How often it is looked whether a membership is known.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// The server outside the fleet among those that are owed something. No agent has such a name.
 const OUTSIDE: &str = "outside";
@@ -49,13 +50,6 @@ pub trait Homes: Send + Sync {
     fn homes(&self) -> Option<Vec<Home>>;
 }
 
-/// Of one manifest, who has not taken it.
-#[derive(Default)]
-struct Owed {
-    tries: u32,
-    homes: BTreeSet<String>,
-}
-
 /// Brings what is queued to its homes.
 pub struct Uploader {
     /// What is queued.
@@ -73,50 +67,52 @@ pub struct Uploader {
 impl Uploader {
     /// Works until it is dropped.
     pub async fn run(self) {
-        let mut owed: HashMap<Digest, Owed> = HashMap::new();
-        let mut pause = PAUSE_MIN;
+        let mut debts = Debts::default();
         loop {
-            let manifest = self.queue.first().await;
+            let waiting = self.queue.names();
+            debts.keep(&waiting);
+            let manifest = match debts.next(&waiting, Instant::now()) {
+                Next::Try(manifest) => manifest,
+                Next::At(due) => {
+                    tokio::select! {
+                        () = tokio::time::sleep_until(due.into()) => {}
+                        () = self.queue.grown() => {}
+                    }
+                    continue;
+                }
+                Next::Nothing => {
+                    self.queue.grown().await;
+                    continue;
+                }
+            };
             // Where a server outside takes everything, nobody else is a home.
             let homes = if self.outside.is_some() { Some(Vec::new()) } else { self.homes.homes() };
             let Some(homes) = homes else {
                 // This process has just begun. What waits from before must not be taken for what has no home.
-                tokio::time::sleep(PAUSE_MIN).await;
+                tokio::time::sleep(LOOK_EVERY).await;
                 continue;
             };
-            let debt = owed.entry(manifest).or_default();
-            self.bring(manifest, homes, &mut debt.homes).await;
-            debt.tries += 1;
-            if debt.homes.is_empty() {
+            self.bring(manifest, homes, debts.of(manifest, Instant::now())).await;
+            if let Some(lacking) = debts.tried(&manifest, Instant::now()) {
+                if !lacking.is_empty() {
+                    tracing::warn!(%manifest, ?lacking, "what a build made is given up: not all its homes took it");
+                }
                 self.queue.done(&manifest);
-                owed.remove(&manifest);
-                pause = PAUSE_MIN;
-                continue;
             }
-            if debt.tries >= TRIES_MAX {
-                let homes = debt.homes.len();
-                tracing::warn!(%manifest, homes, "what a build made is not at all its homes");
-                owed.remove(&manifest);
-                self.queue.done(&manifest);
-            } else {
-                self.queue.postpone(&manifest);
-            }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(PAUSE_MAX);
         }
     }
 
     /// Brings one manifest to all its homes, one after the other. Those that do not take it are owed from then on: also
     /// while they are away for so long that they are homes no more, since most of them are only starting again.
-    async fn bring(&self, manifest: Digest, homes: Vec<Home>, owed: &mut BTreeSet<String>) {
+    async fn bring(&self, manifest: Digest, homes: Vec<Home>, debt: &mut Debt) {
         let (store, vouching) = (Arc::clone(&self.store), Arc::clone(&self.vouching));
         let found = tokio::task::spawn_blocking(move || store.library().get(&manifest, &*vouching)).await;
         let Ok(Some(signed)) = found else {
             // Evicted meanwhile: then nothing of it is sure to be here. Or nobody knows yet whose word counts.
-            owed.clear();
+            debt.owed.clear();
             if self.store.library().has(&manifest) {
-                owed.extend(homes.into_iter().map(|home| home.holder.name));
-                owed.extend(self.outside.iter().map(|_| OUTSIDE.to_owned()));
+                debt.owed.extend(homes.into_iter().map(|home| home.holder.name));
+                debt.owed.extend(self.outside.iter().map(|_| OUTSIDE.to_owned()));
             }
             return;
         };
@@ -124,19 +120,21 @@ impl Uploader {
             match Box::pin(outside.put(&self.store, &signed)).await {
                 Ok(()) => {
                     tracing::info!(%manifest, "the cache outside the fleet has what a build made");
-                    owed.clear();
+                    debt.owed.clear();
                 }
                 Err(error) => {
                     tracing::info!(%error, "the cache outside the fleet did not take what a build made");
-                    owed.insert(OUTSIDE.to_owned());
+                    debt.owed.insert(OUTSIDE.to_owned());
                 }
             }
             return;
         }
-        for home in homes {
+        for home in
+            homes.into_iter().filter(|home| !debt.taken.contains(&home.holder.name)).collect::<Vec<_>>()
+        {
             let published = match home.holder.attempt() {
-                Some(attempt) => {
-                    let published = self.publish(&home, &signed).await;
+                Some(mut attempt) => {
+                    let published = self.publish(&home, &signed, &mut attempt).await;
                     attempt.settle(&published);
                     published
                 }
@@ -144,16 +142,24 @@ impl Uploader {
                 None => Err(Status::unavailable("it did not answer lately")),
             };
             match published {
-                Ok(()) => drop(owed.remove(&home.holder.name)),
+                Ok(()) => {
+                    debt.owed.remove(&home.holder.name);
+                    debt.taken.insert(home.holder.name);
+                }
                 Err(status) => {
                     tracing::info!(home = home.holder.name, %status, "a shard did not take what a build made");
-                    owed.insert(home.holder.name);
+                    debt.owed.insert(home.holder.name);
                 }
             }
         }
     }
 
-    async fn publish(&self, home: &Home, signed: &Arc<SignedManifest>) -> Result<(), Status> {
+    async fn publish(
+        &self,
+        home: &Home,
+        signed: &Arc<SignedManifest>,
+        attempt: &mut Attempt,
+    ) -> Result<(), Status> {
         let named = signed.manifest.entries.iter().filter(|listed| listed.entry.size > 0);
         let offered: BTreeSet<Digest> =
             named.map(|listed| listed.entry.output).filter(|output| (home.takes)(output)).collect();
@@ -178,6 +184,7 @@ impl Uploader {
         let first = timeout(ANSWER_WITHIN, answers.next()).await.map_err(silent)?;
         let first = first.ok_or_else(confused)??;
         home.holder.said(first.epoch);
+        attempt.heard();
         let Some(Answer::Lacking(lacking)) = first.answer else {
             return Err(confused());
         };
@@ -212,8 +219,10 @@ impl Uploader {
         });
         match sending.await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(Status::unavailable(error.to_string())),
-            Err(error) => Err(Status::internal(error.to_string())),
+            Ok(Err(error @ SendError::Gone)) => Err(Status::unavailable(error.to_string())),
+            // What cannot be read here says nothing of the shard.
+            Ok(Err(error @ SendError::Pack(_))) => Err(Status::aborted(error.to_string())),
+            Err(error) => Err(Status::aborted(error.to_string())),
         }
     }
 }

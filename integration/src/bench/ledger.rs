@@ -34,7 +34,7 @@ impl Ledger {
         Self::at(&path, fresh)
     }
 
-    fn at(path: &Path, fresh: bool) -> anyhow::Result<Self> {
+    pub(super) fn at(path: &Path, fresh: bool) -> anyhow::Result<Self> {
         let parent = path.parent().context("a ledger lies in a directory")?;
         fs::create_dir_all(parent)?;
         let kept = if fresh { String::new() } else { fs::read_to_string(path).unwrap_or_default() };

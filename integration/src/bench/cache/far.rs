@@ -129,7 +129,7 @@ fn builds(
     let mut serving = None;
     for (round_trip_ms, round) in cells.iter().copied() {
         let key = key(program, side.name(), round_trip_ms, round);
-        let cell = ledger.get_or_keep(&key, || {
+        let cell = get_or_build(ledger, &key, || {
             let serving = match &mut serving {
                 Some(serving) => serving,
                 none => none.insert(side.serve(bed, program)?),
@@ -143,6 +143,24 @@ fn builds(
                 figures.peer_is_missing_because(side.name(), &format!("its build failed: {error}"));
             }
         }
+    }
+}
+
+/// What the ledger has under a key that ends in its round, or what is built now. A build that was ended in the first
+/// round would be ended again: it is not repeated, and counts as that.
+///
+/// # Errors
+/// When the build fails.
+pub fn get_or_build(
+    ledger: &mut Ledger,
+    key: &str,
+    build: impl FnOnce() -> anyhow::Result<Cell>,
+) -> anyhow::Result<Cell> {
+    let first = key.rsplit_once('/').map(|(without_round, _)| format!("{without_round}/0"));
+    let first = first.and_then(|first| ledger.get::<Cell>(&first));
+    match first.filter(|cell| cell.timed.is_cut) {
+        Some(cut) => Ok(cut),
+        None => ledger.get_or_keep(key, build),
     }
 }
 
@@ -205,4 +223,28 @@ const fn count(count: u64) -> f64 {
 #[expect(clippy::cast_precision_loss, reason = "bytes of a bench are far below 2^52")]
 pub fn mib(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1_u32 << 20)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_build_that_was_ended_in_the_first_round_counts_for_all_and_another_is_built_in_each() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut ledger = Ledger::at(&dir.path().join("ledger"), false).unwrap();
+        let cell = |seconds: f64, is_cut| Cell {
+            timed: Timed { seconds, is_cut },
+            wire_bytes: 1,
+            blocking_round_trips: 1,
+        };
+        let mut built = |key: &str, made| get_or_build(&mut ledger, key, || Ok(made)).unwrap();
+        for (round, seconds) in [(0, 3.0), (1, 4.0)] {
+            let made = cell(seconds, false);
+            assert_eq!(built(&format!("far/large/tarball/150ms/{round}"), made), made);
+        }
+        let cut = cell(600.0, true);
+        assert_eq!(built("far/large/go_cacher/150ms/0", cut), cut);
+        assert_eq!(built("far/large/go_cacher/150ms/1", cell(1.0, false)), cut);
+    }
 }

@@ -13,7 +13,7 @@ use anyhow::{Context as _, ensure};
 
 use super::{
     bed::{Bed, Program},
-    far::{Cell, FAR_MS, build_through, mib},
+    far::{Cell, FAR_MS, build_through, get_or_build, mib},
     go_cacher::GoCacher,
     gocacheprog::Gocacheprog,
     installed::Installed,
@@ -156,7 +156,7 @@ fn variant(
 ) -> anyhow::Result<Cell> {
     // The same key as elsewhere: what was measured once is not measured again.
     let key = format!("far/{}/{}/{word}/{round}", program.name, side.name());
-    ledger.get_or_keep(&key, || {
+    get_or_build(ledger, &key, || {
         let serving = side.serve(bed, program)?;
         build_through(bed, program, side, &serving, shape)
     })

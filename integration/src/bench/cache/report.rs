@@ -108,7 +108,7 @@ fn series(figures: &Figures) -> Vec<Series> {
 fn tables(figures: &Figures, rounds: usize) -> String {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let mut text = format!(
-        "\n{cores} cores, {}, medians of {rounds}; the plot and the versions are of one round.\n\n",
+        "\n{cores} cores, {}, medians of {rounds}; the plot, the versions and builds that were ended are of one round.\n\n",
         go_env("GOVERSION")
     );
     text += "| key | what | figure | goal |\n|---|---|---|---|\n";
