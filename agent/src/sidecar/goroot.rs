@@ -275,6 +275,9 @@ mod tests {
         let (seen, path) = (part(), dir.path().join("bin/go"));
         assert_eq!(seen.digest(soon()).unwrap(), Digest::of(b"go"));
         assert!(matches!(seen.digest(Instant::now()), Err(GorootError::Slow(_))));
+        fs::write(dir.path().join("other"), "og").unwrap();
+        fs::rename(dir.path().join("other"), &path).unwrap();
+        assert!(matches!(seen.digest(soon()), Err(GorootError::Changed(_))), "another of the same length");
         fs::write(&path, "go, and more").unwrap();
         assert!(matches!(seen.digest(soon()), Err(GorootError::Changed(_))));
         // As if it grew after it was looked at.
