@@ -4,10 +4,10 @@
 //! its own: one that is away, too old or silent is reported as such and holds nobody up. What they answer is handed on as
 //! it comes; nothing is decided here but who may hear what.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use meridian_core::{
-    build::BuildSpec,
+    build::{BuildSpec, PLATFORMS_MAX},
     id::{AgentId, FleetName, ProjectId},
     machine::{LineageView, Machine},
     time::Wall,
@@ -73,7 +73,8 @@ impl CachesService {
         Ok(agents)
     }
 
-    /// Asks agents, many at once, and reports what they say; `first` is said before.
+    /// Asks agents, many at once, and reports what they say; `first` is said before. Of several questions to one agent,
+    /// which does one after the other, each is asked when the one before it has ended: they take one place there.
     fn report(
         &self,
         first: Option<Report>,
@@ -93,13 +94,19 @@ impl CachesService {
             }
             let places = Arc::new(Semaphore::new(ASKED_AT_ONCE));
             let mut asking = JoinSet::new();
+            let mut by_agent: BTreeMap<AgentId, Vec<Asked>> = BTreeMap::new();
             for (agent, asked) in asked {
+                by_agent.entry(agent).or_default().push(asked);
+            }
+            for (agent, asked) in by_agent {
                 let teller = Teller { agent, reports: reports.clone(), shown: Arc::clone(&shown) };
                 let (desk, places) = (desk.clone(), Arc::clone(&places));
                 asking.spawn(async move {
                     // It is never closed.
                     let _place = places.acquire_owned().await;
-                    ask(&desk, asked, within, &teller).await;
+                    for asked in asked {
+                        ask(&desk, asked, within, &teller).await;
+                    }
                 });
             }
             tokio::select! {
@@ -253,6 +260,9 @@ impl v1::caches_server::Caches for CachesService {
         let spec = message.spec.ok_or_else(|| invalid("spec is missing"))?;
         let mut spec = BuildSpec::try_from(spec).map_err(|e| from_convert(&e))?;
         spec.normalise();
+        if spec.platforms.len() > PLATFORMS_MAX {
+            return Err(invalid(format!("more than {PLATFORMS_MAX} platforms")));
+        }
         let agents = self.meant(message.agents).await?;
         let (at, about) = (self.now(), project.clone());
         let asked = self.handle.read(move |machine| {
