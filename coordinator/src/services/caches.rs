@@ -94,7 +94,7 @@ impl CachesService {
             }
             let places = Arc::new(Semaphore::new(ASKED_AT_ONCE));
             let mut asking = JoinSet::new();
-            let mut by_agent: BTreeMap<AgentId, Vec<Asked>> = BTreeMap::new();
+            let mut by_agent: BTreeMap<AgentId, Vec<Question>> = BTreeMap::new();
             for (agent, asked) in asked {
                 by_agent.entry(agent).or_default().push(asked);
             }
