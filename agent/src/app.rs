@@ -27,7 +27,7 @@ use crate::{
     redaction::Redaction,
     sandbox::{LauncherConfig, NoSandbox},
     session::{AgentLoop, LoopConfig, MadeManifest, Signing, Worker, WorkerParts},
-    sidecar::{Runs, RunsParts, SidecarSocket},
+    sidecar::{self, Runs, RunsParts, SidecarSocket},
     signer::{Signer, SignerConfig},
     toolchain::host_platform,
 };
@@ -244,7 +244,11 @@ fn serve_beside(
     channel: Channel,
 ) -> Result<Option<(SidecarSocket, Arc<Runs>)>, AppError> {
     let Some(settings) = &config.sidecar else { return Ok(None) };
-    let socket = SidecarSocket::bind(settings).map_err(Mistake::from).map_err(|one| Mistakes(vec![one]))?;
+    let mistaken = |error| Mistakes(vec![Mistake::from(error)]);
+    if let Some(dir) = &settings.views {
+        sidecar::make_views_dir(dir).map_err(mistaken)?;
+    }
+    let socket = SidecarSocket::bind(settings).map_err(mistaken)?;
     let runs = Runs::open(RunsParts {
         settings: settings.clone(),
         agent: assembly.agent.clone(),

@@ -50,11 +50,14 @@ struct Coordinator {
     cut_after: Option<u64>,
     streams: Arc<AtomicU64>,
     moved: Arc<AtomicU64>,
+    /// Sent with every answer, whoever asked for it.
+    slipped_in: Option<Digest>,
 }
 
 impl Coordinator {
     fn open(dir: &Path, cut_after: Option<u64>) -> Self {
-        Self { partials: store(dir), cut_after, streams: Arc::default(), moved: Arc::default() }
+        let (streams, moved) = (Arc::default(), Arc::default());
+        Self { partials: store(dir), cut_after, streams, moved, slipped_in: None }
     }
 
     fn blobs(&self) -> &DiskBlobs {
@@ -69,6 +72,7 @@ impl Coordinator {
     fn pack_of(&self, request: &v1::DownloadRequest) -> Result<Vec<u8>, Status> {
         let mut digests: Vec<Digest> =
             request.digests.iter().map(|digest| Digest::from_slice(digest).unwrap()).collect();
+        digests.splice(0..0, self.slipped_in);
         let mut writer = PackWriter::new(Vec::new()).unwrap();
         while let Some(digest) = digests.pop() {
             let bytes = self.blobs().read(&digest, ByteCount::gib(1));
@@ -265,6 +269,24 @@ async fn a_download_through_streams_that_break_brings_every_blob() {
         assert!(near.blobs().read(&Digest::of(bytes), ByteCount::mib(64)).unwrap() == *bytes);
     }
     assert!(coordinator.streams.load(Ordering::Relaxed) > 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_asked_for_is_not_kept_and_ends_the_answer() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut coordinator = Coordinator::open(&dir.path().join("far"), None);
+    let put = |bytes: &[u8]| coordinator.blobs().put(bytes, Durability::Volatile).unwrap();
+    let (wanted, slipped_in) = (put(b"wanted"), put(b"slipped in"));
+    coordinator.slipped_in = Some(slipped_in);
+    let served = serve(coordinator.clone()).await;
+    let near = store(&dir.path().join("near"));
+    let once = TransferConfig { give_up_after: Duration::ZERO, ..quick() };
+    let downloader = Downloader::new(served.channel.clone(), access(), once, near.clone());
+    let error = downloader.fetch([wanted]).await.unwrap_err();
+    let TransferError::GaveUp { status, .. } = &error else { panic!("{error}") };
+    assert!(status.message().contains("was not asked for"), "{error}");
+    // It is sent last here, and what came before it stays.
+    assert!(near.blobs().contains(&wanted) && !near.blobs().contains(&slipped_in));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -80,7 +80,7 @@ fn signer(state: &std::path::Path) -> ProcessExitCode {
 fn cacheprog(args: &CacheprogArgs) -> ProcessExitCode {
     match (&args.socket, &args.beside) {
         (Some(socket), _) => shim::run(socket),
-        (None, Some(beside)) => shim::run_beside(beside, args.project.clone()),
+        (None, Some(beside)) => shim::run_beside(beside, args.project.clone(), args.owner),
         (None, None) => ExitCode::Usage.into(),
     }
 }

@@ -172,8 +172,6 @@ fn what_was_let_go_is_told_as_held_no_more_and_is_brought_again_before_any_build
     let evicted = of_agent(&evicted, FRA);
     assert!(number(evicted, "bytes") > 1 << 20 && number(evicted, "manifests") >= 1, "{evicted}");
     assert!(bed.bodies(bed.fra).is_empty());
-    bed.wait_for_manifests(FRA, 0);
-    bed.wait_for_manifests(SG, 1);
     let stats = bed.stats(&[]);
     assert_eq!(stats["lineages"][0]["holders"], serde_json::json!([SG]));
     assert_eq!(number(of_agent(&stats, FRA), "evicted_bytes"), number(evicted, "bytes"));

@@ -35,6 +35,10 @@ fn an_agent_whose_caches_cannot_be_served_as_told_ends_with_2_and_the_doctor_kno
             "[sidecar]\nprojects = [\"acme/p\"]\ngroup = \"no-such-group\"\n".to_owned(),
             vec!["sidecar.group".to_owned(), "no-such-group".to_owned()],
         ),
+        (
+            "[sidecar]\nprojects = [\"acme/p\"]\nviews = \"/proc/self/exe\"\n".to_owned(),
+            vec!["sidecar.views: /proc/self/exe: a symbolic link".to_owned()],
+        ),
     ];
     fs::set_permissions(&tokens, fs::Permissions::from_mode(0o644)).expect("its mode can be set");
     for (text, words) in cases {

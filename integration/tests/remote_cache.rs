@@ -71,6 +71,12 @@ fn agents_that_cannot_reach_one_another_share_a_cache_outside_the_fleet_and_do_w
     wait_for("what was built is outside", Duration::from_secs(30), || {
         log(&fleet, sg).contains("the cache outside the fleet has what a build made").then_some(())
     });
+    // A third has it brought before any build, though nobody can be asked but the server.
+    fleet.join_agent_with("us-east/a1", 1, Home::with_proxy("off"), &settings);
+    let words = ["cache", "warm", &source, "--project", "acme/p", "--toolchain", "local"];
+    let warmed = fleet.administer(&[words.as_slice(), &["--agent", "us-east/a1"]].concat()).expect_code(0);
+    assert!(warmed.says("all of it is there now"), "{warmed}");
+
     let second = build(&client, "b", &source, "eu-central");
     assert_eq!(second, first);
     let (gets, hits) = (figure(&fleet, fra, "gets"), figure(&fleet, fra, "hits"));

@@ -73,6 +73,27 @@ fn frame(entries: &[(tar::EntryType, &str, &[u8])]) -> Vec<u8> {
 }
 
 #[test]
+fn a_blob_that_was_not_asked_for_ends_the_pack_before_any_of_it_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let partials = partials(dir.path());
+    let (large, wanted) = (noise(3 << 20), [b"one".as_slice(), b"three"].map(Digest::of));
+    for unwanted in [b"two".as_slice(), &large] {
+        let pack = pack(&[b"one", unwanted, b"three"]);
+        let reader = PackReader::new(pack.as_slice(), partials.clone(), PackLimits::default());
+        let mut reader = reader.only(wanted.into());
+        assert_eq!(reader.next_blob().unwrap().unwrap().digest, wanted[0]);
+        let refused = reader.next_blob().unwrap_err();
+        assert!(
+            matches!(refused, PackError::Unwanted { digest } if digest == Digest::of(unwanted)),
+            "{refused}"
+        );
+        assert!(reader.next_blob().is_err());
+        let held = [partials.blobs().contains(&Digest::of(unwanted)), partials.blobs().contains(&wanted[1])];
+        assert_eq!((held, partials.partial_len(&Digest::of(unwanted))), ([false; 2], ByteCount(0)));
+    }
+}
+
+#[test]
 fn the_archive_within_a_pack_of_version_1_never_changes() {
     let bytes = pack(&[b"hello", b""]);
     let archive = zstd::decode_all(bytes.as_slice()).unwrap();

@@ -101,7 +101,8 @@ impl Fabric {
             (warmed.held, warmed.whole) = (true, true);
             return Ok(warmed);
         }
-        if hint.holders.is_empty() {
+        // A server outside the fleet tells nobody what it has: it is asked.
+        if hint.holders.is_empty() && self.parts.outside.is_none() {
             return Err("no agent that is attached and serves others holds all of it".to_owned());
         }
         self.parts.vouching.grants().take(&hints);
@@ -113,7 +114,7 @@ impl Fabric {
         match ended {
             Err(_) => Err(format!("not all of it came within {} s", WARM_WITHIN.as_secs())),
             Ok(_) if prefetch.arrivals().manifest().is_none() => {
-                Err("nobody who holds it sent it: their logs and this agent's say why".to_owned())
+                Err("nobody who should have it sent it: their logs and this agent's say why".to_owned())
             }
             Ok(_) => Ok(warmed),
         }

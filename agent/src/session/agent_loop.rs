@@ -164,7 +164,11 @@ impl AgentLoop {
                 Some(made) = self.made.recv() => if let Some(made) = self.announcements.made(made) {
                     self.announce(made);
                 },
-                answer = self.questions.next() => self.say(&AgentSaid::CacheAnswer(Box::new(answer))),
+                answer = self.questions.next() => {
+                    // Whoever hears that something went, or came, must not be told otherwise by what was said before.
+                    self.observe();
+                    self.say(&AgentSaid::CacheAnswer(Box::new(answer)));
+                }
                 () = clock_deadline(&self.clock, deadline) => self.tick(),
                 () = sleep_until(renew_at) => {
                     self.renew();
@@ -345,6 +349,8 @@ impl AgentLoop {
 
     fn announce(&self, made: MadeManifest) {
         let MadeManifest { task, fence, manifest } = made;
+        // That it is all here is known with it: the next build may need it at once.
+        self.observe();
         self.say(&AgentSaid::ManifestMade { task, fence, manifest });
     }
 

@@ -2,20 +2,28 @@
 
 use std::{
     collections::HashMap,
-    fs, io,
-    os::unix::fs::MetadataExt as _,
+    fs::{self, File, Metadata},
+    io::{self, Read as _},
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 
+use meridian_cache::local::beside::ANSWER_WITHIN;
 use meridian_core::digest::{Digest, DigestHasher};
-use meridian_store::blob::hash_file;
+use tokio::sync::Semaphore;
 
 /// How many toolchains are remembered; a machine has a few.
 const REMEMBERED_MAX: usize = 64;
 /// More files or bytes than any toolchain has.
 const FILES_MAX: usize = 1_024;
 const BYTES_MAX: u64 = 2 << 30;
+/// How long one is read. Longer than the go command that brought it waits: the next one has it then.
+const READ_WITHIN: Duration = Duration::from_secs(30);
+/// How many are looked at at once for one user, who may have put them on a disk that does not answer.
+const LOOKED_AT_ONCE: usize = 2;
+const BUFFER_LEN: usize = 256 << 10;
 
 /// Why a directory is no toolchain whose entries could be told from another's.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +39,15 @@ pub(super) enum GorootError {
     /// It is something else.
     #[error("{} is no Go toolchain: it has no bin/go or no tools, or more of them than any has", .0.display())]
     Shape(PathBuf),
+    /// It is being installed.
+    #[error("{} changed while it was read: the next go command has the cache", .0.display())]
+    Changed(PathBuf),
+    /// Its disk is slow, or it never ends.
+    #[error(
+        "reading the toolchain {} takes too long: the next go command has the cache if it is read by then",
+        .0.display()
+    )]
+    Slow(PathBuf),
 }
 
 /// A digest of each toolchain's files, remembered for as long as none of them changes.
@@ -38,6 +55,8 @@ pub(super) enum GorootError {
 pub(super) struct Goroots {
     /// By directory: what its files looked like, and what was in them.
     known: Mutex<HashMap<PathBuf, (Digest, Digest)>>,
+    /// By user: whose turn it is to look.
+    turns: Mutex<HashMap<u32, Arc<Semaphore>>>,
 }
 
 struct Part {
@@ -48,10 +67,42 @@ struct Part {
 }
 
 impl Goroots {
+    /// The [`Self::identity`] of what a user's go command runs, for as long as that waits for it.
+    pub(super) async fn identity_for(
+        self: &Arc<Self>,
+        uid: u32,
+        goroot: PathBuf,
+    ) -> Result<Digest, GorootError> {
+        let turn = self.turn(uid);
+        let (goroots, path) = (Arc::clone(self), goroot.clone());
+        let looking = async {
+            // Held until the thread has ended, however long nobody has waited for it by then.
+            let turn = turn.acquire_owned().await;
+            let look = move || {
+                let _turn = turn;
+                goroots.identity(&path)
+            };
+            tokio::task::spawn_blocking(look).await
+        };
+        match tokio::time::timeout(ANSWER_WITHIN, looking).await {
+            Ok(Ok(identity)) => identity,
+            Ok(Err(panic)) => Err(GorootError::Read { path: goroot, source: io::Error::other(panic) }),
+            Err(_) => Err(GorootError::Slow(goroot)),
+        }
+    }
+
+    fn turn(&self, uid: u32) -> Arc<Semaphore> {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        // Of those who look now somebody else holds one as well.
+        turns.retain(|user, turn| *user == uid || Arc::strong_count(turn) > 1);
+        Arc::clone(turns.entry(uid).or_insert_with(|| Arc::new(Semaphore::new(LOOKED_AT_ONCE))))
+    }
+
     /// A digest of the go command, its tools and the headers that they include. Not of the library: its files are in the
     /// names of the entries made from them; nor of `go.env`, in which a machine may say where its modules come from.
     /// Blocks: for a second when it is a new one.
-    pub(super) fn identity(&self, goroot: &Path) -> Result<Digest, GorootError> {
+    fn identity(&self, goroot: &Path) -> Result<Digest, GorootError> {
+        let until = Instant::now() + READ_WITHIN;
         let parts = parts(goroot)?;
         let mut stamps = DigestHasher::new();
         parts.iter().for_each(|part| stamps.update(format!("{}\0{}\0", part.name, part.stamp).as_bytes()));
@@ -64,8 +115,7 @@ impl Goroots {
         let mut hasher = DigestHasher::new();
         hasher.update(b"meridian foreign toolchain 1\n");
         for part in &parts {
-            let (digest, _) = hash_file(&part.path)
-                .map_err(|source| GorootError::Read { path: part.path.clone(), source })?;
+            let digest = part.digest(until)?;
             hasher.update(format!("{}\0{digest}\n", part.name).as_bytes());
         }
         let identity = hasher.finish();
@@ -76,6 +126,35 @@ impl Goroots {
         }
         known.insert(goroot.to_owned(), (stamp, identity));
         Ok(identity)
+    }
+}
+
+impl Part {
+    /// A digest of just the file that was looked at before: what lies there now may be a pipe, or grow for ever.
+    fn digest(&self, until: Instant) -> Result<Digest, GorootError> {
+        let read = |source| GorootError::Read { path: self.path.clone(), source };
+        // A pipe that nobody writes to is opened at once so.
+        let opened = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(&self.path);
+        let file = opened.map_err(read)?;
+        let about = file.metadata().map_err(read)?;
+        if !about.is_file() || stamp(&about) != self.stamp {
+            return Err(GorootError::Changed(self.path.clone()));
+        }
+        let (mut hasher, mut buffer) = (DigestHasher::new(), vec![0; BUFFER_LEN]);
+        let (mut file, mut len) = (file.take(self.len + 1), 0);
+        loop {
+            if Instant::now() >= until {
+                return Err(GorootError::Slow(self.path.clone()));
+            }
+            match file.read(&mut buffer).map_err(read)? {
+                0 if len == self.len => return Ok(hasher.finish()),
+                0 => return Err(GorootError::Changed(self.path.clone())),
+                more => {
+                    hasher.update(&buffer[..more]);
+                    len += more as u64;
+                }
+            }
+        }
     }
 }
 
@@ -120,7 +199,14 @@ fn add(goroot: &Path, name: String, parts: &mut Vec<Part>) -> Result<(), GorootE
     if !about.is_file() || parts.len() >= FILES_MAX {
         return Err(GorootError::Shape(goroot.to_owned()));
     }
-    let stamp = format!(
+    let stamp = stamp(&about);
+    parts.push(Part { name, path, stamp, len: about.len() });
+    Ok(())
+}
+
+/// What changes whenever a file does.
+fn stamp(about: &Metadata) -> String {
+    format!(
         "{} {} {} {}.{} {}.{}",
         about.dev(),
         about.ino(),
@@ -129,9 +215,7 @@ fn add(goroot: &Path, name: String, parts: &mut Vec<Part>) -> Result<(), GorootE
         about.mtime_nsec(),
         about.ctime(),
         about.ctime_nsec()
-    );
-    parts.push(Part { name, path, stamp, len: about.len() });
-    Ok(())
+    )
 }
 
 #[cfg(test)]
@@ -176,5 +260,50 @@ mod tests {
         fs::remove_file(dir.path().join("bin/go")).unwrap();
         fs::create_dir(dir.path().join("bin/go")).unwrap();
         assert!(matches!(goroots.identity(dir.path()), Err(GorootError::Shape(_))));
+    }
+
+    #[test]
+    fn a_file_that_becomes_a_pipe_grows_or_takes_too_long_is_not_read_to_its_end() {
+        let dir = tempfile::tempdir().unwrap();
+        toolchain(dir.path(), "compiler");
+        let part = || {
+            let mut parts = Vec::new();
+            add(dir.path(), "bin/go".to_owned(), &mut parts).unwrap();
+            parts.remove(0)
+        };
+        let soon = || Instant::now() + Duration::from_secs(60);
+        let (seen, path) = (part(), dir.path().join("bin/go"));
+        assert_eq!(seen.digest(soon()).unwrap(), Digest::of(b"go"));
+        assert!(matches!(seen.digest(Instant::now()), Err(GorootError::Slow(_))));
+        fs::write(dir.path().join("other"), "og").unwrap();
+        fs::rename(dir.path().join("other"), &path).unwrap();
+        assert!(matches!(seen.digest(soon()), Err(GorootError::Changed(_))), "another of the same length");
+        fs::write(&path, "go, and more").unwrap();
+        assert!(matches!(seen.digest(soon()), Err(GorootError::Changed(_))));
+        // As if it grew after it was looked at.
+        let grown = Part { len: 2, ..part() };
+        assert!(matches!(grown.digest(soon()), Err(GorootError::Changed(_))));
+        fs::remove_file(&path).unwrap();
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        let (told, hears) = std::sync::mpsc::channel();
+        std::thread::spawn(move || told.send(seen.digest(soon())));
+        let judged = hears.recv_timeout(Duration::from_secs(30)).expect("a pipe is not waited for");
+        assert!(matches!(judged, Err(GorootError::Changed(_))));
+    }
+
+    #[tokio::test]
+    async fn a_user_whose_toolchains_are_on_a_dead_disk_holds_up_nobody_else() {
+        let dir = tempfile::tempdir().unwrap();
+        toolchain(dir.path(), "compiler");
+        let goroots = Arc::new(Goroots::default());
+        let stuck = goroots.turn(1).acquire_many_owned(2).await.unwrap();
+        tokio::time::pause();
+        let one = goroots.identity_for(1, dir.path().to_owned()).await;
+        assert!(matches!(one, Err(GorootError::Slow(_))), "{one:?}");
+        tokio::time::resume();
+        let two = goroots.identity_for(2, dir.path().to_owned()).await.unwrap();
+        drop(stuck);
+        assert_eq!(goroots.identity_for(1, dir.path().to_owned()).await.unwrap(), two);
     }
 }

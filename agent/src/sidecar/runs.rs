@@ -4,8 +4,8 @@ use std::{
     collections::HashMap,
     io,
     os::unix::net::UnixStream,
-    path::Path,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -28,7 +28,7 @@ use meridian_core::{
 };
 use ring::rand::{SecureRandom as _, SystemRandom};
 
-use super::{goroot::Goroots, lineage::lineage, standing::Standing};
+use super::{goroot::Goroots, lineage::lineage, open_runs::OpenRuns, standing::Standing};
 use crate::{
     config::SidecarSettings,
     fabric::{Fabric, Placed, wall_now},
@@ -56,7 +56,7 @@ pub(crate) struct Runs {
     standing: Standing,
     views: LastingViews,
     goroots: Arc<Goroots>,
-    open: Mutex<HashMap<String, Arc<Run>>>,
+    open: OpenRuns<Arc<Run>>,
 }
 
 /// A go command that runs.
@@ -82,7 +82,7 @@ impl Runs {
         let beside = fabric.store().dir().join("beside");
         let views = LastingViews::open(settings.views.as_deref().unwrap_or(&beside))?;
         let standing = Standing::new(channel, agent.clone());
-        let (goroots, open) = (Arc::default(), Mutex::default());
+        let (goroots, open) = (Arc::default(), OpenRuns::new(settings.runs_max));
         Ok(Self { settings, agent, daemon, fabric, standing, views, goroots, open })
     }
 
@@ -104,14 +104,12 @@ impl Runs {
     /// Why it is served nothing, for its user to read.
     pub(super) async fn begin(self: &Arc<Self>, uid: u32, about: About) -> Result<String, String> {
         let project = self.project(about.project.as_deref())?;
-        if self.lock().len() >= self.settings.runs_max {
-            return Err(format!("{} go commands run beside the agent already", self.settings.runs_max));
-        }
+        let full = || format!("{} go commands run beside the agent already", self.settings.runs_max);
+        let place = self.open.take_place().ok_or_else(full)?;
         let goroot = about.variables.get("GOROOT").filter(|goroot| Path::new(goroot).is_absolute());
-        let goroot = goroot.cloned().ok_or("it does not say which toolchain it is of (GOROOT)")?;
-        let goroots = Arc::clone(&self.goroots);
-        let identity = tokio::task::spawn_blocking(move || goroots.identity(Path::new(&goroot))).await;
-        let toolchain = identity.map_err(|e| e.to_string())?.map_err(|error| error.to_string())?;
+        let goroot = goroot.map(PathBuf::from).ok_or("it does not say which toolchain it is of (GOROOT)")?;
+        let identity = self.goroots.identity_for(uid, goroot).await;
+        let toolchain = identity.map_err(|error| error.to_string())?;
         let lineage = lineage(&about, &toolchain);
         let wants_trusted = self.settings.is_trusted;
         let ask = SidecarAsk { project: project.clone(), lineage, wants_trusted };
@@ -130,19 +128,19 @@ impl Runs {
         let cache = self.daemon.open_run(&scope, Some(Arc::clone(&supply)), &view);
         let name = fresh_name()?;
         let run = Run { uid, cache, supply, placed, toolchain, project, lineage, distance };
-        self.lock().insert(name.clone(), Arc::new(run));
+        self.open.insert(name.clone(), Arc::new(run), place);
         Ok(name)
     }
 
     /// One more connection of a go command. One that names no run of its user is hung up on.
     pub(super) fn join(&self, uid: u32, name: &str, stream: UnixStream) -> io::Result<()> {
-        let run = self.lock().get(name).filter(|run| run.uid == uid).cloned();
+        let run = self.open.get(name).filter(|run| run.uid == uid);
         run.ok_or(io::ErrorKind::NotFound)?.cache.serve(stream)
     }
 
     /// A go command has ended: tells the next ones what it used.
     pub(super) async fn end(&self, name: &str) {
-        let Some(run) = self.lock().remove(name) else { return };
+        let Some(run) = self.open.remove(name) else { return };
         let figures = run.cache.close(CLOSE_WITHIN).await;
         let brought = run.supply.figures();
         tracing::info!(
@@ -158,12 +156,12 @@ impl Runs {
 
     /// How many run now.
     pub(super) fn count(&self) -> usize {
-        self.lock().len()
+        self.open.len()
     }
 
     /// All are over: the agent ends. What they were given stays for those that go on.
     pub(super) fn drop_all(&self) {
-        self.lock().clear();
+        self.open.clear();
     }
 
     fn project(&self, asked: Option<&str>) -> Result<ProjectId, String> {
@@ -196,11 +194,6 @@ impl Runs {
             told.hints.manifest = Some(hint);
         }
         told
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<Run>>> {
-        // Changed by whole steps, so a panic elsewhere leaves it usable.
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -15,7 +15,7 @@ use meridian_cache::local::beside::{Opened, Opening, read_opening, say_opened};
 use tokio::{io::AsyncReadExt as _, net::UnixListener, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use super::runs::Runs;
+use super::{runs::Runs, views_dir};
 use crate::{
     config::SidecarSettings,
     signer::{Accounts, ParseUserChoiceError, UserError},
@@ -74,6 +74,14 @@ pub enum SidecarError {
          are given, on the same file system"
     )]
     Views,
+    /// What users are given could be somebody else's.
+    #[error("sidecar.views: {}: {why}", dir.display())]
+    ViewsDir {
+        /// Which directory, or one that it is in.
+        dir: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
     /// The system refuses.
     #[error("sidecar.socket: cannot listen at {}: {source}", path.display())]
     Listen {
@@ -106,10 +114,11 @@ pub(crate) fn check(settings: &SidecarSettings, state: Option<&Path>) -> Result<
         place(&settings.socket)?;
     }
     let admitted = admitted(settings)?;
-    if settings.views.is_none() && (admitted.group.is_some() || admitted.users.len() > 1) {
-        return Err(SidecarError::Views);
+    match &settings.views {
+        Some(dir) => views_dir::check(dir),
+        None if admitted.group.is_some() || admitted.users.len() > 1 => Err(SidecarError::Views),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// A socket that nobody is answered at yet.
@@ -154,12 +163,13 @@ impl SidecarSocket {
         tracing::info!(socket = %self.path.display(), "go commands beside the agent are served");
         let openings = Arc::new(Semaphore::new(OPENINGS_MAX));
         loop {
-            let accepted = tokio::select! {
+            let let_in = tokio::select! {
                 () = stop.cancelled() => break,
-                accepted = self.listener.accept() => accepted,
+                let_in = self.next() => let_in,
             };
-            let stream = match accepted {
-                Ok((stream, _)) => stream,
+            let (stream, uid) = match let_in {
+                Ok(Some(let_in)) => let_in,
+                Ok(None) => continue,
                 Err(error) => {
                     tracing::warn!(%error, "a go command could not come in");
                     tokio::time::sleep(Duration::from_millis(50)).await;
@@ -170,7 +180,7 @@ impl SidecarSocket {
                 // Hung up on: that go command does without.
                 continue;
             };
-            let caller = Caller { runs: Arc::clone(&runs), admitted: self.admitted.clone() };
+            let caller = Caller { runs: Arc::clone(&runs), uid };
             let stop = stop.clone();
             tokio::spawn(async move {
                 if let Err(error) = caller.serve(stream, heard, stop).await {
@@ -181,23 +191,45 @@ impl SidecarSocket {
         runs.drop_all();
         let _ = fs::remove_file(&self.path);
     }
+
+    /// The next caller and its user; nothing for one that may not come in, which is told so. Nothing was read of either,
+    /// so whom nobody named has no part in what the others share. May be dropped at any point.
+    async fn next(&self) -> io::Result<Option<(UnixStream, u32)>> {
+        let (stream, _) = self.listener.accept().await?;
+        let uid = stream.peer_cred()?.uid();
+        let mut stream = stream.into_std()?;
+        if self.admitted.has(uid) {
+            stream.set_nonblocking(false)?;
+            return Ok(Some((stream, uid)));
+        }
+        let why = format!(
+            "user {uid} may not use this agent's cache: `[sidecar] users` in agent.toml does not name it"
+        );
+        // It finds room in a connection that is new, or is not said: this waits for no stranger.
+        let _ = say_opened(&mut stream, &Opened::Refused { why });
+        Ok(None)
+    }
+}
+
+impl Admitted {
+    fn has(&self, uid: u32) -> bool {
+        self.group.is_some() || self.users.contains(&uid)
+    }
 }
 
 struct Caller {
     runs: Arc<Runs>,
-    admitted: Admitted,
+    uid: u32,
 }
 
 impl Caller {
     async fn serve(
         self,
-        stream: tokio::net::UnixStream,
+        mut stream: UnixStream,
         heard: tokio::sync::OwnedSemaphorePermit,
         stop: CancellationToken,
     ) -> io::Result<()> {
-        let uid = stream.peer_cred()?.uid();
-        let mut stream = stream.into_std()?;
-        stream.set_nonblocking(false)?;
+        let uid = self.uid;
         let reading = stream.try_clone()?;
         let cut = stream.try_clone()?;
         let opening = tokio::task::spawn_blocking(move || {
@@ -211,12 +243,6 @@ impl Caller {
             return Err(io::ErrorKind::TimedOut.into());
         };
         let opening = opening.map_err(io::Error::other)??;
-        if self.admitted.group.is_none() && !self.admitted.users.contains(&uid) {
-            let why = format!(
-                "user {uid} may not use this agent's cache: `[sidecar] users` in agent.toml does not name it"
-            );
-            return say_opened(&mut stream, &Opened::Refused { why });
-        }
         match opening {
             Opening::Ask { project } => say_opened(&mut stream, &self.runs.about(project.as_deref())),
             Opening::Lane { run } => {
@@ -299,6 +325,10 @@ fn admitted(settings: &SidecarSettings) -> Result<Admitted, SidecarError> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read as _;
+
+    use meridian_cache::local::beside::ask;
+
     use super::*;
 
     fn settings(socket: PathBuf) -> SidecarSettings {
@@ -353,5 +383,29 @@ mod tests {
         let socket = SidecarSocket::bind(&others).unwrap();
         assert_eq!(mode(), 0o666);
         assert_eq!(socket.admitted.users.last(), Some(&12_345));
+    }
+
+    #[tokio::test]
+    async fn a_stranger_is_told_so_before_anything_is_read_or_taken_for_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let own = settings(dir.path().join("cache.sock"));
+        let mut socket = SidecarSocket::bind(&own).unwrap();
+        let user = rustix::process::geteuid().as_raw();
+        let _silent = UnixStream::connect(&own.socket).unwrap();
+        assert_eq!(socket.next().await.unwrap().map(|(_, uid)| uid), Some(user));
+        socket.admitted.users = vec![user + 1];
+        // It says nothing, and is not waited for.
+        let mut stranger = UnixStream::connect(&own.socket).unwrap();
+        assert!(socket.next().await.unwrap().is_none());
+        let mut told = Vec::new();
+        stranger.read_to_end(&mut told).unwrap();
+        let told = String::from_utf8_lossy(&told);
+        assert!(told.contains(&format!("user {user} may not use this agent's cache")), "{told}");
+        // One that speaks first is told the same, though nobody has heard it.
+        let path = own.socket.clone();
+        let asking = tokio::task::spawn_blocking(move || ask(&path, None, &Opening::Ask { project: None }));
+        assert!(socket.next().await.unwrap().is_none());
+        let (_, told) = asking.await.unwrap().unwrap();
+        assert!(matches!(told, Opened::Refused { .. }), "{told:?}");
     }
 }

@@ -35,6 +35,16 @@ pub struct UserChoice {
     group: Option<String>,
 }
 
+impl UserChoice {
+    /// The user's number on this machine.
+    ///
+    /// # Errors
+    /// When there is no such user, or the users cannot be read.
+    pub fn uid(&self) -> Result<u32, UserError> {
+        Ok(Accounts::read()?.find(self)?.uid)
+    }
+}
+
 /// Not a user.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} names no user: expected NAME or UID, and after a colon GROUP or GID")]

@@ -47,10 +47,12 @@ impl Downloader {
         Self { grant, ..self }
     }
 
-    /// Makes sure that all of `digests` are here, and fetches those that are not. Verified on arrival.
+    /// Makes sure that all of `digests` are here, and fetches those that are not. Verified on arrival, and an answer ends
+    /// with the first blob in it that was not asked for.
     ///
     /// # Errors
-    /// When the coordinator refuses or lacks one, when nothing arrives for too long, or when the disk refuses.
+    /// When the coordinator refuses or lacks one, when nothing that was asked for arrives for too long, or when the disk
+    /// refuses.
     pub async fn fetch(&self, digests: impl IntoIterator<Item = Digest>) -> Result<(), TransferError> {
         let mut lacking: BTreeSet<Digest> = digests.into_iter().collect();
         let mut patience = Patience::new(self.config, "give blobs");
@@ -127,8 +129,10 @@ impl Downloader {
         };
         let (chunks, reader) = mpsc::channel(CHUNKS_WAITING_MAX);
         let partials = self.partials.clone();
+        // What is below a directory is not known before that has come.
+        let wanted = (!directories).then(|| digests.iter().copied().collect());
         let unpacking =
-            tokio::task::spawn_blocking(move || packing::read(ChunkReader::new(reader), &partials));
+            tokio::task::spawn_blocking(move || packing::read(ChunkReader::new(reader), &partials, wanted));
         let received = loop {
             match bounded(&self.config, stream.message()).await {
                 Ok(Some(message)) => {

@@ -1,11 +1,12 @@
 //! Writing and reading packs at the two ends of a stream; blocking, on threads that may wait.
 
 use std::{
+    collections::BTreeSet,
     fs::File,
     io::{self, Read, Seek, SeekFrom, Write},
 };
 
-use meridian_core::quantity::ByteCount;
+use meridian_core::{digest::Digest, quantity::ByteCount};
 use meridian_store::{
     blob::BlobError,
     pack::{PackError, PackLimits, PackReader, PackWriter, PartialBlobs},
@@ -64,9 +65,17 @@ pub(super) enum Trouble {
     Disk(BlobError),
 }
 
-/// Takes a pack in, blob by blob.
-pub(super) fn read(pack: impl Read, partials: &PartialBlobs) -> Result<(), Trouble> {
-    let mut pack = PackReader::new(pack, partials.clone(), PackLimits::default());
+/// Takes a pack in, blob by blob; only what is `wanted`, where that is known.
+pub(super) fn read(
+    pack: impl Read,
+    partials: &PartialBlobs,
+    wanted: Option<BTreeSet<Digest>>,
+) -> Result<(), Trouble> {
+    let pack = PackReader::new(pack, partials.clone(), PackLimits::default());
+    let mut pack = match wanted {
+        Some(wanted) => pack.only(wanted),
+        None => pack,
+    };
     loop {
         match pack.next_blob() {
             Ok(Some(_)) => {}

@@ -5,6 +5,10 @@
 //! lives; each further one names the run and goes on as a connection of a task does. Whoever knows no run's name gets
 //! nothing of it.
 //!
+//! **Whoever listens there decides what the go command takes for its objects.** In a directory such as `/tmp` anybody can,
+//! while no agent does. So nothing is said to one that runs as neither root nor the go command's own user nor the one that
+//! was named ([`connect`]), before it is known from the kernel who that is.
+//!
 //! Each text is JSON with its length before it, and unknown fields are passed over: here the two ends may be of different
 //! releases.
 
@@ -180,17 +184,70 @@ pub fn say_opened(stream: &mut impl Write, opened: &Opened) -> io::Result<()> {
     stream.write_all(&frame(opened)?)
 }
 
-/// Connects to an agent's socket and says what for; what it answers.
+/// Why an agent's socket is of no use.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    /// Nobody is there, or the connection broke.
+    #[error(transparent)]
+    Connection(#[from] io::Error),
+    /// Somebody is there, and may be anybody.
+    #[error(
+        "user {uid} listens there, who is neither root nor this user: if that one runs the agent, name it with \
+         `meridian ci-env --owner`"
+    )]
+    Stranger {
+        /// Who.
+        uid: u32,
+    },
+}
+
+/// Connects to the socket of an agent that runs as root, as this user, or as `owner`.
 ///
 /// # Errors
-/// When nobody is there, or nothing is answered in time.
-pub fn ask(socket: &Path, opening: &Opening) -> io::Result<(UnixStream, Opened)> {
-    let mut stream = UnixStream::connect(socket)?;
+/// When nobody is there, or somebody else.
+pub fn connect(socket: &Path, owner: Option<u32>) -> Result<UnixStream, AskError> {
+    let own = rustix::process::geteuid().as_raw();
+    connect_to(socket, &[0, own, owner.unwrap_or(own)])
+}
+
+fn connect_to(socket: &Path, believed: &[u32]) -> Result<UnixStream, AskError> {
+    let stream = UnixStream::connect(socket)?;
+    let uid = listener(&stream, socket)?;
+    if believed.contains(&uid) { Ok(stream) } else { Err(AskError::Stranger { uid }) }
+}
+
+/// The user that listens at the other end.
+#[cfg(target_os = "linux")]
+fn listener(stream: &UnixStream, _: &Path) -> io::Result<u32> {
+    Ok(rustix::net::sockopt::socket_peercred(stream)?.uid.as_raw())
+}
+
+/// The user that put the socket there: the standard library does not tell of more.
+#[cfg(not(target_os = "linux"))]
+fn listener(_: &UnixStream, socket: &Path) -> io::Result<u32> {
+    Ok(std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(socket)?))
+}
+
+/// Connects to an agent's socket as [`connect`] does and says what for; what it answers.
+///
+/// # Errors
+/// When nobody is there, somebody else is, or nothing is answered in time.
+pub fn ask(socket: &Path, owner: Option<u32>, opening: &Opening) -> Result<(UnixStream, Opened), AskError> {
+    let mut stream = connect(socket, owner)?;
     stream.set_read_timeout(Some(ANSWER_WITHIN))?;
     stream.set_write_timeout(Some(ANSWER_WITHIN))?;
-    say_opening(&mut stream, opening)?;
-    let opened = read_frame(&mut stream)?;
-    Ok((stream, opened))
+    match say_opening(&mut stream, opening) {
+        // A user that may not come in is told so unheard.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+            let opened = read_frame(&mut stream).map_err(|_| error)?;
+            Ok((stream, opened))
+        }
+        said => {
+            said?;
+            let opened = read_frame(&mut stream)?;
+            Ok((stream, opened))
+        }
+    }
 }
 
 fn frame(text: &impl Serialize) -> io::Result<Vec<u8>> {
@@ -277,5 +334,20 @@ mod tests {
         assert_eq!(module_of(&inner), Some(("example.test/p".to_owned(), "cmd/web".to_owned())));
         std::fs::write(inner.join("go.mod"), "module \"example.test/inner\"\n").unwrap();
         assert_eq!(module_of(&inner), Some(("example.test/inner".to_owned(), String::new())));
+    }
+
+    #[test]
+    fn whoever_listens_as_another_user_is_told_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("cache.sock");
+        let there = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let own = rustix::process::geteuid().as_raw();
+        let refused = connect_to(&socket, &[own + 1]).unwrap_err();
+        assert!(refused.to_string().starts_with(&format!("user {own} listens there")), "{refused}");
+        let (mut heard, mut accepted) = (Vec::new(), there.accept().unwrap().0);
+        accepted.read_to_end(&mut heard).unwrap();
+        assert!(heard.is_empty(), "{heard:?}");
+        connect_to(&socket, &[own + 1, own]).unwrap();
+        connect(&socket, None).unwrap();
     }
 }

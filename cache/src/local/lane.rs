@@ -8,7 +8,6 @@ use std::{
     io::{self, BufReader, Write},
     net::Shutdown,
     os::unix::net::UnixStream,
-    path::Path,
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -53,9 +52,10 @@ pub(super) enum Settled {
 }
 
 impl Lane {
-    /// Connects, or begins dead when there is nobody to connect to. Says `first` before anything else.
-    pub(super) fn connect(socket: &Path, first: &[u8], patience: Patience) -> Self {
-        Self::over(Self::dial(socket, first, patience.0).ok(), patience)
+    /// Goes on over a connection, or begins dead when there is none. Says `first` before anything else.
+    pub(super) fn begin(connected: Option<UnixStream>, first: &[u8], patience: Patience) -> Self {
+        let greeted = connected.and_then(|stream| Self::greet(stream, first, patience.0).ok());
+        Self::over(greeted, patience)
     }
 
     /// A lane on which nothing is answered.
@@ -69,8 +69,7 @@ impl Lane {
         Self { stream, patience: patience.0, state: Mutex::new(state), emptied: Condvar::new() }
     }
 
-    fn dial(socket: &Path, first: &[u8], patience: Duration) -> io::Result<UnixStream> {
-        let mut stream = UnixStream::connect(socket)?;
+    fn greet(mut stream: UnixStream, first: &[u8], patience: Duration) -> io::Result<UnixStream> {
         stream.set_write_timeout(Some(patience))?;
         // Short, because it is also how often deadlines are looked at.
         stream.set_read_timeout(Some(patience / 4))?;

@@ -41,36 +41,39 @@ pub fn run(socket: &Path) -> ExitCode {
 }
 
 /// The same for a go command beside an agent, at the socket that all of those share; for `project`, or the agent's first.
-/// Without an agent it says so on standard error, and the go command does without a cache.
+/// Without an agent, or where somebody else than root, this user or `owner` listens, it says so on standard error, and the
+/// go command does without a cache.
 #[must_use]
-pub fn run_beside(socket: &Path, project: Option<String>) -> ExitCode {
-    run_on(io::stdin().lock(), io::stdout(), &Door::Beside(socket, project), PATIENCE);
+pub fn run_beside(socket: &Path, project: Option<String>, owner: Option<u32>) -> ExitCode {
+    run_on(io::stdin().lock(), io::stdout(), &Door::Beside { socket, project, owner }, PATIENCE);
     ExitCode::SUCCESS
 }
 
 /// Where the daemon is, and as what the shim comes to it.
 enum Door<'a> {
     Task(&'a Path),
-    Beside(&'a Path, Option<String>),
+    Beside { socket: &'a Path, project: Option<String>, owner: Option<u32> },
 }
 
 impl Door<'_> {
     /// A lane for gets and one for puts, and what must stay open for as long as cmd/go lives.
     fn open(&self, patience: Patience) -> ([Arc<Lane>; 2], Option<UnixStream>) {
-        let (socket, project) = match self {
+        let (socket, project, owner) = match self {
             Self::Task(socket) => {
-                return ([(); 2].map(|()| Arc::new(Lane::connect(socket, &[], patience))), None);
+                let lane = || Arc::new(Lane::begin(UnixStream::connect(socket).ok(), &[], patience));
+                return ([lane(), lane()], None);
             }
-            Self::Beside(socket, project) => (socket, project),
+            Self::Beside { socket, project, owner } => (socket, project, *owner),
         };
         let about = beside::About::of_parent(project.clone());
-        let why = match beside::ask(socket, &beside::Opening::Run(about)) {
+        let why = match beside::ask(socket, owner, &beside::Opening::Run(about)) {
             Ok((stream, beside::Opened::Run { run })) => {
                 let mut first = Vec::new();
                 // Into memory nothing can fail.
                 let _ = beside::say_opening(&mut first, &beside::Opening::Lane { run });
-                let lanes = [(); 2].map(|()| Arc::new(Lane::connect(socket, &first, patience)));
-                return (lanes, Some(stream));
+                // Each is looked at as the first was: another may listen there by now.
+                let lane = || Lane::begin(beside::connect(socket, owner).ok(), &first, patience);
+                return ([lane(), lane()].map(Arc::new), Some(stream));
             }
             Ok((_, beside::Opened::Refused { why })) => why,
             Ok((_, beside::Opened::Here { .. })) => "it answers what was not asked".to_owned(),

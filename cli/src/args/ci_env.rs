@@ -2,7 +2,9 @@
 
 use clap::Args;
 
-use super::forms::project;
+use meridian_agent::signer::UserChoice;
+
+use super::forms::{project, user};
 
 /// Arguments of `meridian ci-env`.
 #[derive(Debug, Args)]
@@ -16,6 +18,10 @@ pub struct CiEnvArgs {
     /// The agent's state directory, where its socket is unless its configuration says otherwise.
     #[arg(long, value_name = "DIR")]
     pub state: Option<std::path::PathBuf>,
+    /// As which user the agent runs, by name or number, where that is neither root nor this user. Another that listens at
+    /// the socket is not spoken to.
+    #[arg(long, env = "MERIDIAN_SIDECAR_OWNER", value_name = "USER", value_parser = user)]
+    pub owner: Option<UserChoice>,
     /// For which of the projects that the agent serves; its first where nothing is said.
     #[arg(long, value_parser = project)]
     pub project: Option<String>,

@@ -408,6 +408,9 @@ pub struct CacheprogArgs {
     /// For which project.
     #[arg(long, requires = "beside")]
     pub project: Option<String>,
+    /// As whom that agent runs, where it is neither root nor this user.
+    #[arg(long, requires = "beside")]
+    pub owner: Option<u32>,
 }
 
 /// Arguments of the hidden `meridian sandbox-enter`.

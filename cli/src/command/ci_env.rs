@@ -10,8 +10,9 @@ use std::{
     process::Command,
 };
 
+use meridian_agent::signer::UserChoice;
 use meridian_cache::local::{
-    beside::{self, Opened, Opening},
+    beside::{self, AskError, Opened, Opening},
     shim_command_beside,
 };
 use meridian_runtime::state_dir::UserDirs;
@@ -35,9 +36,11 @@ const GO_MINOR_MIN: u32 = 24;
 pub fn ci_env(args: &CiEnvArgs) -> Result<(), Trouble> {
     let socket = socket(args)?;
     let project = args.project.as_deref();
-    ask(&socket, project)?;
+    let owner = args.owner.as_ref().map(UserChoice::uid).transpose();
+    let owner = owner.map_err(|error| Trouble::usage(format_args!("--owner: {error}")))?;
+    ask(&socket, project, owner)?;
     let program = std::env::current_exe().map_err(Trouble::broken)?;
-    let value = shim_command_beside(&program, &socket, project).ok_or_else(|| {
+    let value = shim_command_beside(&program, &socket, project, owner).ok_or_else(|| {
         Trouble::usage(format_args!(
             "{} or {} has both kinds of quotes in its name, which cmd/go cannot read",
             program.display(),
@@ -73,9 +76,9 @@ fn socket(args: &CiEnvArgs) -> Result<PathBuf, Trouble> {
 }
 
 /// Whether an agent is there and serves this user and project.
-fn ask(socket: &Path, project: Option<&str>) -> Result<(), Trouble> {
+fn ask(socket: &Path, project: Option<&str>, owner: Option<u32>) -> Result<(), Trouble> {
     let place = socket.display();
-    match beside::ask(socket, &Opening::Ask { project: project.map(str::to_owned) }) {
+    match beside::ask(socket, owner, &Opening::Ask { project: project.map(str::to_owned) }) {
         Ok((_, Opened::Here { .. })) => Ok(()),
         Ok((_, Opened::Refused { why })) => {
             Err(Trouble::refused(format_args!("the agent at {place} refuses: {why}")))
@@ -83,7 +86,11 @@ fn ask(socket: &Path, project: Option<&str>) -> Result<(), Trouble> {
         Ok((_, Opened::Run { .. })) => {
             Err(Trouble::broken(format_args!("what answers at {place} is no agent of this release")))
         }
-        Err(error) => Err(match error.kind() {
+        Err(AskError::Stranger { uid }) => Err(Trouble::refused(format_args!(
+            "user {uid} listens at {place}, who is neither root nor this user, and could give go commands what it likes"
+        ))
+        .hint(format_args!("if that one runs the agent: --owner {uid}, or MERIDIAN_SIDECAR_OWNER={uid}"))),
+        Err(AskError::Connection(error)) => Err(match error.kind() {
             io::ErrorKind::NotFound => {
                 Trouble::broken(format_args!("no agent is at {place}: there is no such socket")).hint(
                     "give an agent on this machine a [sidecar] table in agent.toml and start it, or say where its socket \

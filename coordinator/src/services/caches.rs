@@ -4,10 +4,10 @@
 //! its own: one that is away, too old or silent is reported as such and holds nobody up. What they answer is handed on as
 //! it comes; nothing is decided here but who may hear what.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use meridian_core::{
-    build::BuildSpec,
+    build::{BuildSpec, PLATFORMS_MAX},
     id::{AgentId, FleetName, ProjectId},
     machine::{LineageView, Machine},
     time::Wall,
@@ -51,12 +51,6 @@ pub(crate) struct CachesService {
 
 type Reports = ReceiverStream<Result<v1::CacheReport, Status>>;
 
-/// What one agent is to be asked, or what is known without asking.
-enum Asked {
-    Question(Question),
-    Known(Report),
-}
-
 impl CachesService {
     /// The agents that are meant: one, those of a region, or all that are attached and have a cache.
     async fn meant(&self, agents: Option<v1::CacheAgents>) -> Result<Vec<AgentId>, Status> {
@@ -79,11 +73,12 @@ impl CachesService {
         Ok(agents)
     }
 
-    /// Asks agents, many at once, and reports what they say; `first` is said before.
+    /// Asks agents, many at once, and reports what they say; `first` is said before. Of several questions to one agent,
+    /// which does one after the other, each is asked when the one before it has ended: they take one place there.
     fn report(
         &self,
         first: Option<Report>,
-        asked: Vec<(AgentId, Asked)>,
+        asked: Vec<(AgentId, Question)>,
         within: Duration,
         shown: impl Fn(Report) -> Report + Send + Sync + 'static,
     ) -> Response<Reports> {
@@ -99,13 +94,19 @@ impl CachesService {
             }
             let places = Arc::new(Semaphore::new(ASKED_AT_ONCE));
             let mut asking = JoinSet::new();
+            let mut by_agent: BTreeMap<AgentId, Vec<Question>> = BTreeMap::new();
             for (agent, asked) in asked {
+                by_agent.entry(agent).or_default().push(asked);
+            }
+            for (agent, asked) in by_agent {
                 let teller = Teller { agent, reports: reports.clone(), shown: Arc::clone(&shown) };
                 let (desk, places) = (desk.clone(), Arc::clone(&places));
                 asking.spawn(async move {
                     // It is never closed.
                     let _place = places.acquire_owned().await;
-                    ask(&desk, asked, within, &teller).await;
+                    for asked in asked {
+                        ask(&desk, asked, within, &teller).await;
+                    }
                 });
             }
             tokio::select! {
@@ -138,14 +139,7 @@ impl Teller {
 }
 
 /// Asks one agent, and says what it answers until the last word, or why there is none.
-async fn ask(desk: &CacheDesk, asked: Asked, within: Duration, teller: &Teller) {
-    let question = match asked {
-        Asked::Question(question) => question,
-        Asked::Known(report) => {
-            teller.say(report).await;
-            return;
-        }
-    };
+async fn ask(desk: &CacheDesk, question: Question, within: Duration, teller: &Teller) {
     let mut answers = match desk.ask(&teller.agent, question) {
         Ok(answers) => answers,
         Err(why) => {
@@ -242,7 +236,7 @@ impl v1::caches_server::Caches for CachesService {
         let mut lineages = lineages.await.map_err(from_command)?;
         lineages.retain(|lineage| hears_of(&lineage.project));
         lineages.truncate(LINEAGES_TOLD_MAX);
-        let question = || Asked::Question(Question::Stats(v1::CacheStatsQuestion {}));
+        let question = || Question::Stats(v1::CacheStatsQuestion {});
         let asked = agents.into_iter().map(|agent| (agent, question())).collect();
         let shown = move |mut report| {
             if let Report::Stats(stats) = &mut report {
@@ -266,6 +260,9 @@ impl v1::caches_server::Caches for CachesService {
         let spec = message.spec.ok_or_else(|| invalid("spec is missing"))?;
         let mut spec = BuildSpec::try_from(spec).map_err(|e| from_convert(&e))?;
         spec.normalise();
+        if spec.platforms.len() > PLATFORMS_MAX {
+            return Err(invalid(format!("more than {PLATFORMS_MAX} platforms")));
+        }
         let agents = self.meant(message.agents).await?;
         let (at, about) = (self.now(), project.clone());
         let asked = self.handle.read(move |machine| {
@@ -273,22 +270,10 @@ impl v1::caches_server::Caches for CachesService {
             for agent in &agents {
                 for platform in &spec.platforms {
                     let hints = machine.warming(agent, (&project, &requester), (&spec, platform), at)?;
-                    let manifest = hints.manifest.as_ref()?.manifest.digest;
-                    if machine.holds_manifest(agent, &manifest) {
-                        let report = v1::CacheWarmed {
-                            manifest: manifest.as_bytes().to_vec().into(),
-                            platform: platform.to_string(),
-                            held: true,
-                            whole: true,
-                            distance: hints.manifest.as_ref().map_or(0, |hint| hint.distance),
-                            ..v1::CacheWarmed::default()
-                        };
-                        asked.push((agent.clone(), Asked::Known(Report::Warmed(report))));
-                        continue;
-                    }
+                    // Whether it has all of it already knows the agent alone: what it last said may be over.
                     let warming =
                         v1::CacheWarming { hints: Some((&hints).into()), platform: platform.to_string() };
-                    asked.push((agent.clone(), Asked::Question(Question::Warm(warming))));
+                    asked.push((agent.clone(), Question::Warm(warming)));
                 }
             }
             Some(asked)
@@ -307,14 +292,14 @@ impl v1::caches_server::Caches for CachesService {
         let eviction = checked(message.eviction)?;
         let agents = self.meant(message.agents).await?;
         tracing::warn!(%caller, agents = agents.len(), ?eviction, "build caches are told to let go");
-        let question = || Asked::Question(Question::Evict(eviction.clone()));
+        let question = || Question::Evict(eviction.clone());
         let asked = agents.into_iter().map(|agent| (agent, question())).collect();
         Ok(self.report(None, asked, Duration::from_secs(10 * 60), |report| report))
     }
 
     async fn verify(&self, request: Request<v1::CacheVerifyRequest>) -> Result<Response<Reports>, Status> {
         let agents = self.meant(request.into_inner().agents).await?;
-        let question = || Asked::Question(Question::Verify(v1::CacheVerifyQuestion {}));
+        let question = || Question::Verify(v1::CacheVerifyQuestion {});
         let asked = agents.into_iter().map(|agent| (agent, question())).collect();
         Ok(self.report(None, asked, Duration::from_secs(6 * 3600), |report| report))
     }

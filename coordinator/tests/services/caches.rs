@@ -201,6 +201,65 @@ async fn an_agent_that_lacks_a_lineage_is_told_who_has_it_under_a_grant() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_agent_is_asked_for_one_platform_after_the_other_however_many_there_are() {
+    const PLATFORMS: [&str; 12] = [
+        "linux/amd64",
+        "linux/arm64",
+        "linux/386",
+        "linux/arm",
+        "linux/ppc64le",
+        "linux/riscv64",
+        "linux/s390x",
+        "darwin/amd64",
+        "darwin/arm64",
+        "windows/amd64",
+        "windows/arm64",
+        "freebsd/amd64",
+    ];
+    let fleet = Fixture::start().await;
+    let mut holder = agent(&fleet, "a1").await;
+    let request = module_build("web/shop", "k", &PLATFORMS);
+    let wanted = v1::CacheWarmRequest {
+        agents: Some(v1::CacheAgents { agent: "eu/b1".to_owned(), region: String::new() }),
+        project: "web/shop".to_owned(),
+        spec: request.spec.clone(),
+    };
+    BuildsClient::new(fleet.channel("team/web/member/ann")).submit(request).await.unwrap();
+    holder.work_off(1).await;
+    let mut held = Vec::new();
+    for (number, _) in PLATFORMS.iter().enumerate() {
+        let (work, fence) = holder.take().await;
+        let artifact = holder.artifact(&work, fence).await;
+        assert!(holder.report(&work, fence, crate::fixture::built(artifact)).await);
+        let digest = Digest::of(format!("manifest {number}").as_bytes());
+        held.push(digest);
+        let manifest = ManifestRef { digest, size: ByteCount(900), entries: 6, bytes: ByteCount::mib(3) };
+        holder.say(AgentSaid::ManifestMade { task: work.task, fence, manifest }).await;
+    }
+    let figures = Observation { residency: held, ..Observation::default() };
+    holder.say(AgentSaid::Observed(figures)).await;
+    let mut cold = agent(&fleet, "b1").await;
+    let mut caches = CachesClient::new(fleet.channel("admin"));
+    let reports = loop {
+        match caches.warm(wanted.clone()).await {
+            Ok(reports) => break reports.into_inner(),
+            Err(status) => assert_eq!(status.code(), Code::NotFound, "{status}"),
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    };
+    for _ in PLATFORMS {
+        let question = cold.question().await;
+        let early = tokio::time::timeout(std::time::Duration::from_millis(20), cold.question()).await;
+        assert!(early.is_err(), "the next one is asked when this one has ended: {early:?}");
+        let warmed = v1::CacheWarmed { whole: true, ..v1::CacheWarmed::default() };
+        answer(&cold, question.number, Answer::Warmed(warmed)).await;
+    }
+    let found = all(reports).await;
+    assert_eq!(found.len(), PLATFORMS.len());
+    assert!(found.iter().all(|(_, report)| matches!(report, Report::Warmed(one) if one.whole)), "{found:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_eviction_that_says_nothing_or_nonsense_is_refused_before_any_agent_hears_of_it() {
     use v1::cache_eviction::What;
     let fleet = Fixture::start().await;

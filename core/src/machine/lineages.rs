@@ -4,7 +4,6 @@
 use crate::{
     build::BuildSpec,
     cache::{hints::CacheHints, lineage_name::LineageName, scope::TaskScopes},
-    digest::Digest,
     golang::platform::Platform,
     id::{AgentId, ProjectId},
     machine::{
@@ -45,12 +44,6 @@ impl Machine {
         let (build, task) = (self.build(&record.task.build)?, self.task(&record.task)?);
         let TaskKind::Compile(platform) = &task.kind else { return None };
         Some(LineageName::of(&build.id.project, &build.spec, platform))
-    }
-
-    /// Whether an attached agent holds all of a manifest.
-    #[must_use]
-    pub fn holds_manifest(&self, agent: &AgentId, manifest: &Digest) -> bool {
-        self.observed.residency.holds(agent, manifest)
     }
 
     /// What an agent is told that should have what a build of this kind will need, asked for by `requester`; `None` when

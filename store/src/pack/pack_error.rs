@@ -41,6 +41,12 @@ pub enum PackError {
         /// How many are allowed.
         max: u64,
     },
+    /// A blob that nobody asked for.
+    #[error("blob {digest} was not asked for")]
+    Unwanted {
+        /// Which.
+        digest: Digest,
+    },
     /// A part that does not continue what is here.
     #[error("blob {digest}: part at byte {offset} does not continue the {have} that are here")]
     Gap {

@@ -1,6 +1,7 @@
 //! Taking a pack in, and believing nothing in it.
 
 use std::{
+    collections::BTreeSet,
     io::{self, BufRead, BufReader, Read, Write as _},
     ops::Range,
 };
@@ -54,6 +55,7 @@ pub struct PackReader<R: Read> {
     entries: u64,
     total: u64,
     partial: Option<OpenPartial>,
+    wanted: Option<BTreeSet<Digest>>,
     failed: bool,
 }
 
@@ -71,8 +73,15 @@ impl<R: Read> PackReader<R> {
             entries: 0,
             total: 0,
             partial: None,
+            wanted: None,
             failed: false,
         }
+    }
+
+    /// The same for a receiver that asked for just these: a blob that is none of them is refused before any of it is kept.
+    #[must_use]
+    pub fn only(self, wanted: BTreeSet<Digest>) -> Self {
+        Self { wanted: Some(wanted), ..self }
     }
 
     /// The next blob that is whole; `None` at the end of the pack.
@@ -150,6 +159,9 @@ impl<R: Read> PackReader<R> {
         self.entries += 1;
         if self.entries > self.limits.entries {
             return Err(PackError::Limit { what: "entries", max: self.limits.entries });
+        }
+        if self.wanted.as_ref().is_some_and(|wanted| !wanted.contains(name.digest())) {
+            return Err(PackError::Unwanted { digest: *name.digest() });
         }
         let size = match name {
             EntryName::Whole(_) => bytes.len() as u64,

@@ -41,6 +41,9 @@ pub(super) async fn stats(context: &Context, args: &CacheStatsArgs) -> Result<()
         print::aside("no agent with a build cache is attached");
     } else {
         print::line(&text(&reports, &found))?;
+        if let Some(text) = args.lineage.as_ref().filter(|_| found.is_empty()) {
+            print::aside(&format!("no lineage that you may see has \"{text}\" in its name"));
+        }
     }
     reports.check(as_json)
 }
@@ -142,7 +145,11 @@ fn text(reports: &Reports, found: &[Lineage]) -> String {
         sum.add(stats);
         agents.push(sum.row(agent));
     }
-    let mut tables = vec![table(&agents)];
+    let mut tables = Vec::new();
+    // Those that did not answer are named elsewhere.
+    if agents.len() > 1 {
+        tables.push(table(&agents));
+    }
     let regions = regions(reports);
     if regions.values().any(|sum| sum.agents > 1) || regions.len() > 1 {
         let rows = regions.iter().map(|(region, sum)| sum.row(region));

@@ -25,7 +25,7 @@ use crate::{
 /// Has what builds will need brought to agents, and says what came.
 ///
 /// # Errors
-/// When a SOURCE is none, no lineage is known, the fleet refuses, or an agent does not get it.
+/// When a SOURCE is none, no lineage is known, the fleet refuses, or an agent does not get it, or not all of it.
 pub(super) async fn warm(context: &Context, args: &CacheWarmArgs) -> Result<(), Trouble> {
     let build = args.build();
     let planner = Planner {
@@ -53,15 +53,32 @@ pub(super) async fn warm(context: &Context, args: &CacheWarmArgs) -> Result<(), 
         Report::Warmed(warmed) => Some((agent.as_str(), warmed)),
         _ => None,
     });
+    let warmed: Vec<(&str, &v1::CacheWarmed)> = warmed.collect();
     if as_json {
-        let agents: Vec<Value> = warmed.map(|(agent, warmed)| to_json(agent, warmed)).collect();
+        let agents: Vec<Value> = warmed.iter().map(|(agent, warmed)| to_json(agent, warmed)).collect();
         print::json(&json!({ "agents": agents, "unanswered": all.failed_json() }))?;
     } else {
-        for (agent, warmed) in warmed {
+        for (agent, warmed) in &warmed {
             print::line(&format!("{agent}: {}", told(warmed)))?;
         }
     }
-    all.check(as_json)
+    all.check(as_json)?;
+    let lacking = lacking(&warmed).map_or(Ok(()), Err);
+    lacking.map_err(|trouble| if as_json { trouble.said() } else { trouble })
+}
+
+/// The trouble that stands for what did not come whole.
+fn lacking(warmed: &[(&str, &v1::CacheWarmed)]) -> Option<Trouble> {
+    let lacking = warmed.iter().filter(|(_, warmed)| !warmed.whole);
+    let each: Vec<String> = lacking.map(|(agent, warmed)| format!("{agent}: {}", warmed.platform)).collect();
+    if each.is_empty() {
+        return None;
+    }
+    let trouble =
+        Trouble::broken(format_args!("not all of the newest manifest came to:\n  {}", each.join("\n  ")));
+    Some(trouble.hint(
+        "asked again, what is lacking alone is brought; what nobody holds any more comes with the next build",
+    ))
 }
 
 async fn one(
@@ -143,5 +160,20 @@ mod tests {
         assert!(near.contains("with other flags") && near.ends_with("lacking still"), "{near}");
         let held = told(&v1::CacheWarmed { held: true, ..warmed });
         assert_eq!(held, "linux/amd64: the newest manifest was all there");
+    }
+
+    #[test]
+    fn what_did_not_come_whole_is_trouble_and_says_where() {
+        let came = |platform: &str, whole| v1::CacheWarmed {
+            platform: platform.to_owned(),
+            whole,
+            ..v1::CacheWarmed::default()
+        };
+        let (whole, part) = (came("linux/amd64", true), came("linux/arm64", false));
+        assert!(lacking(&[("eu/a1", &whole)]).is_none());
+        let trouble = lacking(&[("eu/a1", &whole), ("eu/a1", &part), ("us/b1", &part)]).unwrap();
+        assert_eq!(trouble.exit, crate::exit_code::ExitCode::Broken);
+        let said = trouble.to_string();
+        assert!(said.contains("\n  eu/a1: linux/arm64\n  us/b1: linux/arm64\n"), "{said}");
     }
 }
