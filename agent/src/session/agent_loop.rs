@@ -16,7 +16,7 @@ use meridian_core::{
     id::{Epoch, Fence, TaskId},
     machine::{
         effect::{Order, Work},
-        input::{AgentOffer, Failure, FailureKind, Observation, Outcome, Progress},
+        input::{AgentOffer, Failure, FailureKind, Outcome, Progress},
     },
     quantity::Millis,
     time::{Mono, Now, Wall},
@@ -432,18 +432,7 @@ impl AgentLoop {
     }
 
     fn observe(&self) {
-        let figures = self.worker.figures();
-        self.say(&AgentSaid::Observed(Observation {
-            rtt_us: None,
-            clock_offset_us: None,
-            disk_free: figures.disk_free,
-            cache_hits: figures.cache_hits,
-            cache_lookups: figures.cache_lookups,
-            residency: figures.residency,
-            shard: figures.shard,
-            sidecars: figures.sidecars,
-            cache: Some(figures.cache),
-        }));
+        self.say(&AgentSaid::Observed(self.worker.observed()));
     }
 
     fn begin_drain(&mut self) {

@@ -9,12 +9,12 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use meridian_cache::{local::CacheDaemon, manifest::Binary};
 use meridian_core::{
     build::{Artifact, Source},
-    cache::{hints::CacheHints, shards::Shards, sidecar::SidecarManifest},
+    cache::{hints::CacheHints, shards::Shards},
     digest::Digest,
     id::{Fence, TaskId},
     machine::{
         effect::Work,
-        input::{CacheFigures, Failure, FailureKind, Outcome, Phase, Progress, ShardFigures},
+        input::{Failure, FailureKind, Observation, Outcome, Phase, Progress, ShardFigures},
         record::TaskKind,
     },
     quantity::ByteCount,
@@ -81,18 +81,6 @@ pub(crate) struct Worker {
     parts: WorkerParts,
 }
 
-/// The agent's own figures.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Figures {
-    pub(crate) residency: Vec<Digest>,
-    pub(crate) shard: Option<ShardFigures>,
-    pub(crate) sidecars: Vec<SidecarManifest>,
-    pub(crate) cache: CacheFigures,
-    pub(crate) disk_free: Option<ByteCount>,
-    pub(crate) cache_hits: u64,
-    pub(crate) cache_lookups: u64,
-}
-
 /// One attempt's own: whose it is, who listens, what stops it.
 struct Steps<'a> {
     worker: &'a Worker,
@@ -109,11 +97,13 @@ impl Worker {
         Self { parts }
     }
 
-    /// The agent's own figures.
-    pub(crate) fn figures(&self) -> Figures {
+    /// What the coordinator is told from time to time.
+    pub(crate) fn observed(&self) -> Observation {
         let cache = self.parts.cache.figures();
         let disk = rustix::fs::statvfs(&self.parts.spool).ok();
-        Figures {
+        Observation {
+            rtt_us: None,
+            clock_offset_us: None,
             disk_free: disk.map(|disk| ByteCount(disk.f_bavail.saturating_mul(disk.f_frsize))),
             residency: self.parts.fabric.residency(),
             shard: self
@@ -121,7 +111,7 @@ impl Worker {
                 .shard_capacity
                 .map(|capacity| ShardFigures { held: self.parts.fabric.held(), capacity }),
             sidecars: self.parts.fabric.left_and_held(),
-            cache: self.parts.fabric.figures(&cache),
+            cache: Some(self.parts.fabric.figures(&cache)),
             cache_hits: cache.hits,
             cache_lookups: cache.gets,
         }
