@@ -12,7 +12,7 @@ use tonic::transport::{Channel, Endpoint, Uri};
 
 use super::{
     ConnectError, Proxies,
-    client::Tuning,
+    client::Profile,
     dial::{Address, Dialler},
 };
 
@@ -51,12 +51,9 @@ pub fn foreign_channel(
 ) -> Result<Channel, ConnectError> {
     let address = Address::parse(target)?;
     let uri = |scheme| Uri::builder().scheme(scheme).authority(target).path_and_query("/").build();
-    let tuning = Tuning::BULK;
-    let endpoint = Endpoint::from(uri("http").map_err(configuration)?)
+    let endpoint = Profile::Bulk
+        .tune(Endpoint::from(uri("http").map_err(configuration)?))
         .connect_timeout(CONNECT_WITHIN)
-        .initial_stream_window_size(tuning.stream_window)
-        .initial_connection_window_size(tuning.connection_window)
-        .max_frame_size(tuning.frame_max)
         .http2_keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_INTERVAL);
     let Some(tls) = tls else { return Ok(endpoint.connect_lazy()) };

@@ -178,7 +178,7 @@ fn server_config(identity: LiveIdentity) -> Result<ServerConfig, String> {
 /// A tonic server tuned as the channels of this crate are: wide windows, 256 KiB frames, keep-alive pings that find dead peers.
 #[must_use]
 pub fn server() -> tonic::transport::Server {
-    let tuning = Tuning::BULK;
+    let tuning = Tuning::SERVER;
     tonic::transport::Server::builder()
         .initial_stream_window_size(tuning.stream_window)
         .initial_connection_window_size(tuning.connection_window)

@@ -22,6 +22,7 @@ use meridian_cache::{
 };
 use meridian_core::{digest::Digest, quantity::ByteCount};
 use meridian_proto::v1::shard_server::ShardServer;
+use meridian_runtime::tls::Profile;
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::{Channel, Endpoint, Server};
@@ -33,8 +34,6 @@ use super::{
 };
 use crate::bench::timing::{Timed, run, seconds_within};
 
-/// At least what is under way on a link of a gigabit and 150 ms.
-const WINDOW_LEN: u32 = 32 << 20;
 const CAPACITY: ByteCount = ByteCount::gib(64);
 
 /// Meridian.
@@ -237,11 +236,7 @@ pub fn serve_store(directory: &Path) -> anyhow::Result<Serving> {
 
 fn channel(to: SocketAddr) -> anyhow::Result<Channel> {
     let endpoint = Endpoint::from_shared(format!("http://{to}"))?;
-    Ok(endpoint
-        .initial_stream_window_size(WINDOW_LEN)
-        .initial_connection_window_size(WINDOW_LEN)
-        .tcp_nodelay(true)
-        .connect_lazy())
+    Ok(Profile::Bulk.tune(endpoint).tcp_nodelay(true).connect_lazy())
 }
 
 impl Side for Meridian {
