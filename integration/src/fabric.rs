@@ -81,15 +81,16 @@ impl FabricUnderTest {
         &self.links[agent]
     }
 
-    /// Has an agent build the module in a directory for this machine.
+    /// Has an agent build a package of the module in a directory for this machine.
     ///
     /// # Panics
     /// When the build fails, or the agent does not say how long it took.
     #[track_caller]
-    pub fn build(&mut self, agent: &str, source: &Path) -> FabricBuild {
+    pub fn build(&mut self, agent: &str, source: &Path, package: &str) -> FabricBuild {
         self.builds += 1;
         let (source, version) = (source.display().to_string(), self.builds.to_string());
-        let arguments = [&source, "--version", "1", "--project", PROJECT, "--agent", agent];
+        let arguments =
+            [&source, "--package", package, "--version", "1", "--project", PROJECT, "--agent", agent];
         let dist = self.client.build_into(&format!("dist-{version}"), &arguments).expect_success();
         let artifact = dist.checksums().into_values().next().expect("an artifact");
         let task = format!("{PROJECT}/{version}/0");

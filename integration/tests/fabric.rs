@@ -15,10 +15,10 @@ fn what_one_region_has_built_another_fetches_and_does_not_compile() {
     let source = fabric.client.home.path().join("source");
     Program::saying("example.test/p", "p").write(&source).unwrap();
 
-    let first = fabric.build("sg/one", &source);
+    let first = fabric.build("sg/one", &source, ".");
     // Agents measure how far they are from each other.
     let before = fabric.link(home).traffic();
-    let second = fabric.build("fra/one", &source);
+    let second = fabric.build("fra/one", &source, ".");
     let traffic = fabric.link(home).traffic().since(&before);
     assert!(traffic.down_bytes > A_LIBRARY_BYTES, "{traffic:?}");
     assert_eq!(second.artifact, first.artifact);
@@ -27,6 +27,6 @@ fn what_one_region_has_built_another_fetches_and_does_not_compile() {
     // Once more from nothing, with no link at all: it compiles again, and the artifact is the same.
     fabric.cool(far);
     fabric.link(home).blackhole();
-    let alone = fabric.build("fra/one", &source);
+    let alone = fabric.build("fra/one", &source, ".");
     assert_eq!(alone.artifact, first.artifact);
 }

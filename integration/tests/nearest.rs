@@ -21,7 +21,7 @@ fn an_artifact_comes_from_the_near_agent_that_made_it_and_from_the_far_coordinat
     let source = fabric.client.home.path().join("source");
     Program::saying("example.test/p", "p").write(&source).unwrap();
 
-    let first = fabric.build("sg/one", &source);
+    let first = fabric.build("sg/one", &source, ".");
     let near_bytes = fabric.link(near).traffic().down_bytes;
     assert!(near_bytes > AN_ARTIFACT_BYTES, "{near_bytes} bytes came from the agent");
     let far_bytes = far.traffic().down_bytes;
@@ -29,7 +29,7 @@ fn an_artifact_comes_from_the_near_agent_that_made_it_and_from_the_far_coordinat
 
     // An agent that nobody reaches costs its bound, and no artifact.
     fabric.link(near).blackhole();
-    let second = fabric.build("sg/one", &source);
+    let second = fabric.build("sg/one", &source, ".");
     assert_eq!(second.artifact, first.artifact);
     let more = far.traffic().down_bytes - far_bytes;
     assert!(more > AN_ARTIFACT_BYTES, "{more} bytes came from the coordinator");

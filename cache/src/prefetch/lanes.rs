@@ -35,6 +35,9 @@ const HOLDERS_MAX: usize = 3;
 const HELP_AFTER: Duration = Duration::from_millis(300);
 /// Another one joins when what is left takes at least so long.
 const HELP_WORTH: Duration = Duration::from_millis(500);
+/// One that is much further away than the first joins only when what is left takes so long: what travels between regions
+/// costs money, and others wait for the same way.
+const FAR_HELP_WORTH: Duration = Duration::from_secs(10);
 /// About how many bytes of bodies one byte on the wire is.
 const COMPRESSED_TIMES: u64 = 4;
 /// How often it is looked at what others do.
@@ -114,7 +117,7 @@ impl Lanes {
 
     /// Joins when it is worth it. Gives the holder when it failed.
     async fn help(self: Arc<Self>, holder: usize, rank: u32) -> Option<usize> {
-        while !self.is_worth(rank) {
+        while !self.is_worth(holder, rank) {
             if self.split().left() == 0 {
                 return None;
             }
@@ -124,8 +127,8 @@ impl Lanes {
         self.hold(holder, None).await
     }
 
-    /// Whether one more should work, beside `rank` that might already.
-    fn is_worth(&self, rank: u32) -> bool {
+    /// Whether `holder` should work as well, beside `rank` that might already.
+    fn is_worth(&self, holder: usize, rank: u32) -> bool {
         let (left, working) = {
             let split = self.split();
             (split.left(), split.working())
@@ -133,8 +136,10 @@ impl Lanes {
         if left == 0 || working == 0 {
             return left > 0;
         }
-        let worth_ms = HELP_WORTH.as_millis();
-        let lead = &self.asking.plan.holders[self.lead.load(Ordering::Relaxed)];
+        let holders = &self.asking.plan.holders;
+        let lead = &holders[self.lead.load(Ordering::Relaxed)];
+        let is_far = holders[holder].is_far_beside(lead);
+        let worth_ms = if is_far { FAR_HELP_WORTH } else { HELP_WORTH }.as_millis();
         if let Some(rate) = lead.bytes_per_s().filter(|_| rank == 1) {
             // It is known what it takes.
             return u128::from(left) * 1000 > u128::from(rate * COMPRESSED_TIMES) * worth_ms;

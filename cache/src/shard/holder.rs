@@ -16,6 +16,9 @@ use super::{
 
 /// What a transfer must have brought to say something of the way's width.
 const MEASURED_FROM: u64 = 256 << 10;
+/// A way is far beside another that is so many times shorter, and by so much: regions of one city are not far.
+const FAR_TIMES: u32 = 3;
+const FAR_BY: Duration = Duration::from_millis(10);
 /// How much one transfer counts among those before it: one part in so many.
 const MEASURED_PART: u64 = 4;
 
@@ -23,6 +26,7 @@ const MEASURED_PART: u64 = 4;
 struct Standing {
     breaker: Breaker,
     bytes_per_s: Option<u64>,
+    round_trip: Option<Duration>,
 }
 
 /// An agent that may have what a manifest names. Clones share what is learnt of it.
@@ -93,7 +97,21 @@ impl Holder {
         }
         let took = asked.elapsed();
         attempt.answered();
+        lock(&self.standing).round_trip = Some(took);
         Some(took)
+    }
+
+    /// How long a small question took when it was last [asked](Self::ping); nothing before the first.
+    #[must_use]
+    pub fn round_trip(&self) -> Option<Duration> {
+        lock(&self.standing).round_trip
+    }
+
+    /// Whether it is much further away than another one, as another region is; not as long as that is unknown.
+    #[must_use]
+    pub fn is_far_beside(&self, other: &Self) -> bool {
+        let round_trips = self.round_trip().zip(other.round_trip());
+        round_trips.is_some_and(|(mine, its)| mine > its * FAR_TIMES && mine > its + FAR_BY)
     }
 
     /// Notes how long it took to take `bytes` from it.
@@ -225,6 +243,20 @@ mod tests {
         // How the call ends counts all the same.
         probe.silent();
         assert!(!holder.answers());
+    }
+
+    #[tokio::test]
+    async fn what_is_far_follows_from_what_was_measured_and_neighbours_are_not_far_from_each_other() {
+        let [near, other] = [200, 900].map(|micros| {
+            let holder = holder();
+            lock(&holder.standing).round_trip = Some(Duration::from_micros(micros));
+            holder
+        });
+        let far = holder();
+        assert!(!far.is_far_beside(&near) && !near.is_far_beside(&far));
+        lock(&far.standing).round_trip = Some(Duration::from_millis(150));
+        assert!(far.is_far_beside(&near) && far.is_far_beside(&other));
+        assert!(!near.is_far_beside(&far) && !other.is_far_beside(&near));
     }
 
     #[tokio::test]

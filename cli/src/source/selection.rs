@@ -75,6 +75,12 @@ pub enum SelectionError {
         /// One of the files, relative to the root of the source.
         file: PathBuf,
     },
+    /// The module's own go.mod is none of the files that git knows or would know.
+    #[error(
+        "git ignores {}, so nothing could be built: `git check-ignore -v` says by which rule, and `include` in meridian.toml takes files in all the same",
+        .0.display()
+    )]
+    Ignored(PathBuf),
     /// Far too many files.
     #[error("more than {FILES_MAX} files below {}; is this the directory that was meant?", .0.display())]
     TooMany(PathBuf),
@@ -123,6 +129,10 @@ pub async fn select(
             return Err(SelectionError::OutputAmong { out: out.to_owned(), file: file.clone() });
         }
         files.append(&mut found);
+    }
+    let go_mod = set.module.join("go.mod");
+    if go_mod.strip_prefix(&set.root).is_ok_and(|named| !files.contains(named)) && go_mod.is_file() {
+        return Err(SelectionError::Ignored(go_mod));
     }
     if let Some(out) = out {
         keep_apart(git, &set.root, out, &mut files).await?;

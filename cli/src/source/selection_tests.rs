@@ -142,3 +142,16 @@ fn a_pattern_matches_as_its_words_say() {
     check("a?c", "ac", false);
     check("*a*a*a*a*b", &"a".repeat(200), false);
 }
+
+#[tokio::test]
+async fn a_module_that_git_ignores_is_named_and_not_sent_as_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    git_in(root, &["init", "-q"]);
+    write(root, ".gitignore", "/out/\n");
+    write(root, "out/m/go.mod", "module m\n");
+    let module = root.join("out/m");
+    let error = selected(&module, &[]).await.unwrap_err().to_string();
+    assert!(error.contains("git ignores") && error.contains("out/m/go.mod"), "{error}");
+    assert_eq!(selected(&module, &["go.mod"]).await.unwrap(), ["go.mod"]);
+}

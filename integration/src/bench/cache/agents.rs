@@ -1,7 +1,7 @@
 //! The large program through real agents: their memory, and what a kept binary is worth.
 
 use std::{
-    path::Path,
+    process::Command,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -13,13 +13,18 @@ use std::{
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
-use super::{bed::Bed, far::FAR_MS, native};
+use super::{
+    bed::{Bed, Program},
+    far::FAR_MS,
+    native,
+};
 use crate::{
     bench::{
         figures::Figures,
         ledger::Ledger,
         memory::{anonymous_mib, peak_of},
         plan::Plan,
+        timing::run,
     },
     fabric::FabricUnderTest,
     relay::Shape,
@@ -41,8 +46,7 @@ pub fn measure(plan: &Plan, figures: &mut Figures) -> anyhow::Result<()> {
     let mut ledger = Ledger::open("cache", plan.fresh)?;
     let program = bed.large()?;
     native::ensure_built(&bed, &program)?;
-    let source = program.directory.join(&program.package);
-    let measured: Measured = ledger.get_or_keep("agents/all", || through_agents(&source, plan.rounds))?;
+    let measured: Measured = ledger.get_or_keep("agents/all", || through_agents(&program, plan.rounds))?;
     figures.add("agents_cold_s", measured.cold_s);
     figures.add("agents_far_s", measured.far_s);
     figures.add("mem_daemon_extra_mib", measured.extra_mib);
@@ -63,17 +67,22 @@ struct Measured {
     restored_s: Vec<f64>,
 }
 
-fn through_agents(source: &Path, rounds: usize) -> anyhow::Result<Measured> {
+fn through_agents(program: &Program, rounds: usize) -> anyhow::Result<Measured> {
     let mut fabric = start();
+    // Where the bench keeps it, it belongs to the repository around, which ignores it.
+    let directory = fabric.client.home.path().join("source");
+    run(Command::new("cp").arg("-r").arg(&program.directory).arg(&directory))?;
+    let program = &Program { directory, ..program.clone() };
     // Toolchains and modules come to both, which is not measured; what they built is taken away.
     for (agent, name) in [HOME, FAR].into_iter().enumerate() {
-        fabric.build(name, source);
+        fabric.build(name, &program.directory, &program.package);
         fabric.cool(agent);
     }
-    let (cold_s, extra) = watched(&mut fabric, 0, HOME, source)?;
-    let (far_s, more) = watched(&mut fabric, 1, FAR, source)?;
+    let (cold_s, extra) = watched(&mut fabric, 0, HOME, program)?;
+    let (far_s, more) = watched(&mut fabric, 1, FAR, program)?;
     // The binary of the build before lies where this one's will.
-    let restored_s = (0..rounds).map(|_| fabric.build(FAR, source).compiled.as_secs_f64()).collect();
+    let again = |_| fabric.build(FAR, &program.directory, &program.package).compiled.as_secs_f64();
+    let restored_s = (0..rounds).map(again).collect();
     Ok(Measured { cold_s, far_s, extra_mib: extra.max(more), restored_s })
 }
 
@@ -82,7 +91,7 @@ fn watched(
     fabric: &mut FabricUnderTest,
     agent: usize,
     name: &str,
-    source: &Path,
+    program: &Program,
 ) -> anyhow::Result<(f64, f64)> {
     let id = fabric.fleet.agent(agent).id();
     let idle = anonymous_mib(id).context("an agent's memory cannot be read")?;
@@ -91,7 +100,7 @@ fn watched(
         let over = Arc::clone(&over);
         move || peak_of(id, &over)
     });
-    let built = fabric.build(name, source);
+    let built = fabric.build(name, &program.directory, &program.package);
     over.store(true, Ordering::Relaxed);
     let peak = sampler.join().ok().flatten().context("an agent's memory cannot be read")?;
     Ok((built.took.as_secs_f64(), peak - idle))

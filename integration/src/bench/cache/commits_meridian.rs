@@ -86,7 +86,7 @@ impl Home {
         let newest = fs::read_to_string(self.newest()).ok().and_then(|name| name.parse::<Digest>().ok());
         let (daemon, since) = match newest {
             Some(manifest) => {
-                let placed = Meridian { told: Told::Manifest }.place(&agent, manifest, &[relay.address()])?;
+                let placed = Meridian::told(Told::Manifest).place(&agent, manifest, &[relay.address()])?;
                 (placed.daemon, placed.since)
             }
             None => (LocalDaemon::open(&agent)?, Instant::now()),

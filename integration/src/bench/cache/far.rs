@@ -53,7 +53,7 @@ pub struct Cell {
 #[must_use]
 pub fn sides(figures: &mut Figures) -> Vec<Box<dyn Side>> {
     let installed = Installed::install(figures);
-    let mut sides: Vec<Box<dyn Side>> = vec![Box::new(Meridian { told: Told::Manifest }), Box::new(Tarball)];
+    let mut sides: Vec<Box<dyn Side>> = vec![Box::new(Meridian::told(Told::Manifest)), Box::new(Tarball)];
     if let Some(programs) = installed.go_cacher {
         sides.push(Box::new(GoCacher(programs)));
     }

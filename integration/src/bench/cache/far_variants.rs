@@ -101,7 +101,7 @@ fn links(
     figures: &mut Figures,
 ) -> anyhow::Result<()> {
     let far = Shape::with_round_trip(Duration::from_millis(FAR_MS));
-    let ours = Meridian { told: Told::Manifest };
+    let ours = Meridian::told(Told::Manifest);
     let base = variant(bed, program, &ours, (far, "150ms"), round, ledger)?;
     if plan.wants("far_vs_near_ratio") {
         let near = variant(bed, program, &ours, (Shape::default(), "0ms"), round, ledger)?;
@@ -121,7 +121,7 @@ fn links(
         figures.add("wire_vs_zstd_ratio", mib(base.wire_bytes) / mib(solid));
     }
     if plan.wants("no_manifest_vs_peer") {
-        let ours = Meridian { told: Told::Shards };
+        let ours = Meridian::told(Told::Shards);
         let found = variant(bed, program, &ours, (far, "150ms"), round, ledger)?;
         figures.add("no_manifest_s", found.timed.seconds);
         let mut best = None::<f64>;
@@ -184,7 +184,7 @@ fn solid_zstd_len(bed: &Bed, program: &Program) -> anyhow::Result<u64> {
 /// Seconds of a far agent with the parent's manifest, and of a native build with the parent's cache, of a source in
 /// which one package has changed.
 fn changed(bed: &Bed, program: &Program, round: usize) -> anyhow::Result<[f64; 2]> {
-    let side = Meridian { told: Told::Manifest };
+    let side = Meridian::told(Told::Manifest);
     let serving = side.serve(bed, program)?;
     let relay = Relay::start(serving.address, Shape::with_round_trip(Duration::from_millis(FAR_MS)));
     let file = program.directory.join(CHANGED_FILE);
@@ -210,7 +210,7 @@ fn changed(bed: &Bed, program: &Program, round: usize) -> anyhow::Result<[f64; 2
 /// What the link between the regions carries for the first agent of a region, and for the second, which is told that
 /// the first is nearer.
 fn second_agent(bed: &Bed, program: &Program) -> anyhow::Result<[u64; 2]> {
-    let side = Meridian { told: Told::Manifest };
+    let side = Meridian { told: Told::Manifest, measures: true };
     let home = side.serve(bed, program)?;
     let relay = Relay::start(home.address, Shape::with_round_trip(Duration::from_millis(FAR_MS)));
     let (first, second) = (bed.emptied("agent")?, bed.emptied("second-agent")?);
@@ -226,7 +226,7 @@ fn second_agent(bed: &Bed, program: &Program) -> anyhow::Result<[u64; 2]> {
 /// Seconds of a build whose shard accepts connections and never answers.
 fn without_an_answer(bed: &Bed, program: &Program) -> anyhow::Result<f64> {
     filled_home(bed, program)?;
-    let side = Meridian { told: Told::Manifest };
+    let side = Meridian::told(Told::Manifest);
     let serving = side.serve(bed, program)?;
     let relay = Relay::start_on(
         IpAddr::V4(super::gocacheprog::HOST),

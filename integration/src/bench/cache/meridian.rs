@@ -23,7 +23,7 @@ use meridian_cache::{
 use meridian_core::{digest::Digest, quantity::ByteCount};
 use meridian_proto::v1::shard_server::ShardServer;
 use meridian_runtime::tls::Profile;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, runtime::Handle};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::{Channel, Endpoint, Server};
 
@@ -34,6 +34,8 @@ use super::{
 };
 use crate::bench::timing::{Timed, run, seconds_within};
 
+/// How long a holder may take to be measured.
+const PING_WITHIN: Duration = Duration::from_secs(2);
 const CAPACITY: ByteCount = ByteCount::gib(64);
 
 /// Meridian.
@@ -41,6 +43,17 @@ const CAPACITY: ByteCount = ByteCount::gib(64);
 pub struct Meridian {
     /// What the agent is told when its build is placed.
     pub told: Told,
+    /// Whether it has measured how far the others are, as an agent does from time to time. The ways to them are open
+    /// then, so that is only for what does not depend on it.
+    pub measures: bool,
+}
+
+impl Meridian {
+    /// An agent that is told this, and has measured nobody.
+    #[must_use]
+    pub const fn told(told: Told) -> Self {
+        Self { told, measures: false }
+    }
 }
 
 /// What an agent is told of what others have built.
@@ -134,14 +147,8 @@ pub fn outputs(bed: &Bed, program: &Program) -> anyhow::Result<Vec<Digest>> {
 }
 
 impl Meridian {
-    fn supply(
-        &self,
-        store: &Arc<CacheStore>,
-        manifest: Digest,
-        nearest_first: &[SocketAddr],
-    ) -> anyhow::Result<Supply> {
-        let holders = nearest_first.iter().map(holder).collect::<anyhow::Result<Vec<_>>>()?;
-        Ok(match self.told {
+    fn supply(&self, store: &Arc<CacheStore>, manifest: Digest, holders: Vec<Holder>) -> Supply {
+        match self.told {
             Told::Manifest => {
                 let plan =
                     PrefetchPlan { manifest, scope: SCOPE.to_owned(), holders, from: 0, is_exact: true };
@@ -158,7 +165,7 @@ impl Meridian {
                 };
                 Supply::new(None, Some(seeking))
             }
-        })
+        }
     }
 
     /// Builds on an agent whose cache is in a directory, and which knows who has what it needs.
@@ -192,8 +199,17 @@ impl Meridian {
         let mut wrong = None;
         let mut since = Instant::now();
         let daemon = LocalDaemon::open_supplied(directory, |store| {
+            let holders: anyhow::Result<Vec<_>> = nearest_first.iter().map(holder).collect();
+            if self.measures {
+                for holder in holders.iter().flatten() {
+                    Handle::current().block_on(holder.ping(PING_WITHIN));
+                }
+            }
             since = Instant::now();
-            self.supply(store, manifest, nearest_first).map_err(|error| wrong = Some(error)).ok()
+            holders
+                .map_err(|error| wrong = Some(error))
+                .ok()
+                .map(|holders| self.supply(store, manifest, holders))
         })?;
         match wrong {
             Some(error) => Err(error),
