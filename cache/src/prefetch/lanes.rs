@@ -37,7 +37,7 @@ const HELP_AFTER: Duration = Duration::from_millis(300);
 const HELP_WORTH: Duration = Duration::from_millis(500);
 /// One that is much further away than the first joins only when what is left takes so long: what travels between regions
 /// costs money, and others wait for the same way.
-const FAR_HELP_WORTH: Duration = Duration::from_secs(10);
+const FAR_HELP_WORTH: Duration = Duration::from_secs(60);
 /// About how many bytes of bodies one byte on the wire is.
 const COMPRESSED_TIMES: u64 = 4;
 /// How often it is looked at what others do.
