@@ -139,15 +139,17 @@ impl Lanes {
         let holders = &self.asking.plan.holders;
         let lead = &holders[self.lead.load(Ordering::Relaxed)];
         let is_far = holders[holder].is_far_beside(lead);
-        let worth_ms = if is_far { FAR_HELP_WORTH } else { HELP_WORTH }.as_millis();
+        // One that has brought nothing yet may only be beginning; one that is silent ends within its patience.
+        let (worth, after) =
+            if is_far { (FAR_HELP_WORTH, PATIENCE) } else { (HELP_WORTH, HELP_AFTER * rank) };
+        let worth_ms = worth.as_millis();
         if let Some(rate) = lead.bytes_per_s().filter(|_| rank == 1) {
             // It is known what it takes.
             return u128::from(left) * 1000 > u128::from(rate * COMPRESSED_TIMES) * worth_ms;
         }
         let elapsed = self.began.elapsed();
         let brought = self.asking.arrivals.figures().body_bytes.saturating_sub(self.body_bytes_before);
-        elapsed >= HELP_AFTER * rank
-            && u128::from(left) * elapsed.as_millis() > u128::from(brought) * worth_ms
+        elapsed >= after && u128::from(left) * elapsed.as_millis() > u128::from(brought) * worth_ms
     }
 
     /// Works with a holder until nothing is left, or it fails: then it is given back.

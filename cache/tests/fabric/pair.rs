@@ -307,6 +307,8 @@ pub(crate) enum Then {
     Goes,
     /// Carries on, and is slow from the beginning.
     Crawls,
+    /// Carries on, and takes its time with each question.
+    IsFar,
     /// Carries nothing more, and stays open.
     Stalls(u64),
     /// Is cut, and nobody answers there any more.
@@ -372,6 +374,9 @@ async fn carry(
         let mut piece = vec![0; 16 << 10];
         while let Ok(len @ 1..) = asks.read(&mut piece).await {
             asked.fetch_add(len as u64, Ordering::Relaxed);
+            if matches!(then, Then::IsFar) {
+                tokio::time::sleep(Duration::from_millis(60)).await;
+            }
             if takes.write_all(&piece[..len]).await.is_err() {
                 break;
             }
