@@ -61,6 +61,8 @@ fn whatever_becomes_of_the_way_to_a_shard_the_build_goes_on_and_the_artifact_is_
     let mut building = world.start_build(1);
     world.wait_for_bytes(0, &mut building, MIDST_BYTES);
     world.fleet.kill_agent(0);
+    // With its machine: what that had still to send would arrive for as long as the narrow way takes.
+    world.link(0).cut_connections();
     let alone = world.finish(building);
     assert_eq!(alone.artifact, first.artifact, "a shard that was killed in the midst of a build");
     assert!(alone.waited_ms < WAITED_MS_MAX, "{alone:?}");
