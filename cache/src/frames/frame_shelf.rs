@@ -147,7 +147,7 @@ impl FrameShelf {
         }
     }
 
-    /// Reads every frame again and drops those that are damaged; says how many there were, and how many of them went.
+    /// Reads every frame again and drops those that are damaged. Those that cannot be read stay.
     pub(crate) fn verify(&self) -> Tested {
         let names: Vec<Digest> = self.table().known.keys().copied().collect();
         let mut tested = Tested { all: names.len() as u64, ..Tested::default() };

@@ -134,26 +134,15 @@ mod tests {
     use meridian_store::pack::{ENTRY_BYTES_MAX, FrameBuilder, FrameDecompressor};
 
     use super::*;
-    use crate::{
-        entry::{ActionId, Entry},
-        manifest::Manifest,
-    };
+    use crate::entry::{ActionId, Entry};
 
     fn checker(bodies: &[&[u8]]) -> Checker {
         let listed = |(n, body): (u8, &&[u8])| Listed {
             action: ActionId([n; 32]),
             entry: Entry { output: Digest::of(body), size: body.len() as u64, time_ns: 0 },
         };
-        let manifest = Manifest {
-            toolchain: Digest::of(b"go"),
-            scope: "team".into(),
-            lineage: Digest::of(b"lineage"),
-            written_ms: 0,
-            binaries: Vec::new(),
-            entries: (0..).zip(bodies).map(listed).collect(),
-        };
-        let signed = SignedManifest { manifest, bytes: bytes::Bytes::new(), digest: Digest::of(b"manifest") };
-        Checker::new(Arc::new(Named::of(Arc::new(signed))))
+        let entries = (0..).zip(bodies).map(listed).collect();
+        Checker::new(Arc::new(Named::of(Arc::new(SignedManifest::unsigned(entries)))))
     }
 
     fn frame(entries: &[(EntryName, &[u8])]) -> Frame {

@@ -188,25 +188,15 @@ fn write(
 
 #[cfg(test)]
 mod tests {
-    use meridian_core::{digest::Digest, quantity::ByteCount};
+    use meridian_core::quantity::ByteCount;
 
     use super::*;
-    use crate::manifest::Manifest;
 
     #[tokio::test(flavor = "multi_thread")]
     async fn what_one_holder_sends_that_is_refused_is_not_held_against_another() {
         let dir = tempfile::tempdir().unwrap();
         let store = CacheStore::open(dir.path(), ByteCount::gib(1)).unwrap();
-        let manifest = Manifest {
-            toolchain: Digest::of(b"go"),
-            scope: "team".into(),
-            lineage: Digest::of(b"lineage"),
-            written_ms: 0,
-            binaries: Vec::new(),
-            entries: Vec::new(),
-        };
-        let digest = Digest::of(b"manifest");
-        let signed = Arc::new(SignedManifest { manifest, bytes: Bytes::new(), digest });
+        let signed = Arc::new(SignedManifest::unsigned(Vec::new()));
         let arrivals = Arc::new(Arrivals::default());
         let pins = Arc::new(Pins::new(Arc::clone(&store)));
         let intake = || Intake::beside(&store, &pins, &arrivals, Arc::clone(&signed));

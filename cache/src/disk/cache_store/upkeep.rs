@@ -285,8 +285,8 @@ impl CacheStore {
         Ok(swept as u64)
     }
 
-    /// Reads all that is held again, drops what was read and is damaged, and says what that was; `told` hears from time to time of how
-    /// many bytes, and stops it by saying so. Blocks, for as long as the disk takes to read everything.
+    /// Reads all that is held again, drops what was read and is damaged, and says what that was; `told` hears from time to
+    /// time of how many bytes, and stops it by saying so. Blocks, for as long as the disk takes to read everything.
     ///
     /// # Errors
     /// When the index cannot be read.
