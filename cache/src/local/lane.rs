@@ -31,6 +31,8 @@ pub(super) enum Waiting {
 
 struct State {
     waiting: HashMap<u64, (Instant, Waiting)>,
+    /// When the daemon answered last. It answers one question after the other.
+    answered: Instant,
     /// Off the list, but cmd/go was not told yet.
     settling: usize,
     memory: usize,
@@ -65,7 +67,7 @@ impl Lane {
 
     fn over(stream: Option<UnixStream>, patience: Patience) -> Self {
         let dead = stream.is_none();
-        let state = State { waiting: HashMap::new(), settling: 0, memory: 0, dead };
+        let state = State { waiting: HashMap::new(), answered: Instant::now(), settling: 0, memory: 0, dead };
         Self { stream, patience: patience.0, state: Mutex::new(state), emptied: Condvar::new() }
     }
 
@@ -147,6 +149,7 @@ impl Lane {
     fn take(&self, id: u64) -> Option<Waiting> {
         let mut state = self.state();
         let (_, waiting) = state.waiting.remove(&id)?;
+        state.answered = Instant::now();
         state.memory = state.memory.saturating_sub(waiting.memory());
         state.settling += 1;
         Some(waiting)
@@ -158,12 +161,20 @@ impl Lane {
     }
 
     fn overdue(&self) -> bool {
-        self.state().waiting.values().any(|(since, _)| since.elapsed() > self.patience)
+        self.state().is_overdue(Instant::now(), self.patience)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         // Changed by whole steps, so a panic elsewhere leaves it usable.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Whether the daemon works at one question for too long. Those behind it have not begun to wait.
+    fn is_overdue(&self, now: Instant, patience: Duration) -> bool {
+        let is_late = |since: Instant| now.saturating_duration_since(since) > patience;
+        is_late(self.answered) && self.waiting.values().any(|(since, _)| is_late(*since))
     }
 }
 
@@ -189,5 +200,30 @@ impl io::Read for PatientReader<'_> {
                 other => return other,
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Where a link is slow each of many questions waits for its own body, one behind the other.
+    #[test]
+    fn a_daemon_that_answers_one_question_after_the_other_is_not_dead_however_many_wait() {
+        let begin = Instant::now();
+        let at = |seconds| begin + Duration::from_secs(seconds);
+        let patience = Duration::from_secs(10);
+        let waiting = (0..64).map(|id| (id, (begin, Waiting::Get))).collect();
+        let mut state = State { waiting, answered: begin, settling: 0, memory: 0, dead: false };
+        assert!(!state.is_overdue(at(10), patience));
+        assert!(state.is_overdue(at(11), patience), "nothing was answered");
+        for id in 0..63 {
+            state.waiting.remove(&id);
+            state.answered = at((id + 1) * 8);
+            assert!(!state.is_overdue(at((id + 2) * 8), patience), "{id} were answered");
+        }
+        assert!(state.is_overdue(at(63 * 8 + 11), patience));
+        state.waiting.clear();
+        assert!(!state.is_overdue(at(100_000), patience), "nobody asks for anything");
     }
 }

@@ -11,7 +11,7 @@ use std::{
     os::unix::net::UnixStream,
     path::Path,
     process::ExitCode,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, Once, PoisonError},
     time::Duration,
 };
 
@@ -88,6 +88,8 @@ impl Door<'_> {
 struct Replies<W> {
     output: Mutex<W>,
     spool: Spool,
+    /// Whoever reads the build's log knows that it goes on without the cache.
+    told: Once,
 }
 
 impl<W: Write> Replies<W> {
@@ -112,6 +114,14 @@ impl<W: Write> Replies<W> {
         }
     }
 
+    /// Answers what is asked of a daemon that is not there any more.
+    fn settle_without(&self, id: u64, waiting: Waiting) {
+        self.told.call_once(|| {
+            eprintln!("meridian: the agent's cache does not answer: this go command goes on without it");
+        });
+        self.settle(Settled::Lost(id, waiting));
+    }
+
     /// Answers a put that the daemon did not take.
     fn keep(&self, id: u64, mut kept: Kept) {
         kept.keep();
@@ -126,7 +136,8 @@ impl<W: Write> Replies<W> {
 
 /// The shim on any input and output.
 fn run_on(input: impl Read, output: impl Write + Send + 'static, door: &Door<'_>, patience: Patience) {
-    let replies = Arc::new(Replies { output: Mutex::new(output), spool: Spool::default() });
+    let replies =
+        Arc::new(Replies { output: Mutex::new(output), spool: Spool::default(), told: Once::new() });
     replies.say(cmdgo::KNOWN_COMMANDS);
     let (lanes, _run) = door.open(patience);
     for lane in &lanes {
@@ -181,7 +192,7 @@ impl<R: Read, W: Write> Shim<R, W> {
             return self.replies.settle(Settled::Lost(id, Waiting::Get));
         };
         if let Err(waiting) = self.gets.expect(id, Waiting::Get) {
-            return self.replies.settle(Settled::Lost(id, waiting));
+            return self.replies.settle_without(id, waiting);
         }
         let mut frame = Vec::with_capacity(48);
         Call::Get { id, action: ActionId(action) }.encode(&mut frame);
@@ -226,7 +237,7 @@ impl<R: Read, W: Write> Shim<R, W> {
             Ok(()) => {
                 self.send(&self.puts, &frame);
             }
-            Err(waiting) => self.replies.settle(Settled::Lost(id, waiting)),
+            Err(waiting) => self.replies.settle_without(id, waiting),
         }
     }
 
@@ -277,7 +288,7 @@ impl<R: Read, W: Write> Shim<R, W> {
             Ok(()) => {
                 self.send(&self.puts, &piece);
             }
-            Err(waiting) => self.replies.settle(Settled::Lost(id, waiting)),
+            Err(waiting) => self.replies.settle_without(id, waiting),
         }
         Ok(())
     }

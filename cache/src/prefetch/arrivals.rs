@@ -20,6 +20,8 @@ const STALL_MAX: Duration = Duration::from_secs(1);
 const STALL_REGAINED: Duration = Duration::from_millis(250);
 /// The longest that one question waits, however steadily other bodies come. Less than the shim's patience.
 const WAIT_MAX: Duration = Duration::from_secs(8);
+/// Each question that waited that long in vain halves it for the next, down to this; each that did not doubles it again.
+const WAIT_MIN: Duration = Duration::from_millis(250);
 /// A question that waited for so long, for what comes so many bytes after the latest that came, jumps the queue. What
 /// jumps travels twice, so it must be worth more than a round trip.
 const HURRY_AFTER: Duration = Duration::from_millis(200);
@@ -86,6 +88,8 @@ struct State {
     ended: bool,
     last_arrival: Instant,
     stall_left: Duration,
+    /// How long a question waits now.
+    wait_max: Duration,
     figures: PrefetchFigures,
 }
 
@@ -110,6 +114,7 @@ impl Default for Arrivals {
             ended: false,
             last_arrival: Instant::now(),
             stall_left: STALL_MAX,
+            wait_max: WAIT_MAX,
             figures: PrefetchFigures::default(),
         };
         Self {
@@ -129,8 +134,14 @@ impl Arrivals {
         let mut state = self.state();
         let hope = loop {
             match state.hope(namespaces, action) {
-                Ok(hope) => break hope,
-                Err(()) if asked.elapsed() >= WAIT_MAX => break Hope::None,
+                Ok(hope) => {
+                    state.waited(asked.elapsed(), true);
+                    break hope;
+                }
+                Err(()) if asked.elapsed() >= state.wait_max => {
+                    state.waited(asked.elapsed(), false);
+                    break Hope::None;
+                }
                 Err(()) => {}
             }
             let waited = asked.elapsed();
@@ -341,8 +352,43 @@ impl State {
         is_new
     }
 
+    /// A question waited for so long, and the body came or did not.
+    fn waited(&mut self, waited: Duration, came: bool) {
+        if !came {
+            self.wait_max = (self.wait_max / 2).max(WAIT_MIN);
+        } else if waited >= HURRY_AFTER {
+            self.wait_max = (self.wait_max * 2).min(WAIT_MAX);
+        }
+    }
+
     fn arrived(&mut self) {
         self.last_arrival = Instant::now();
         self.stall_left = (self.stall_left + STALL_REGAINED).min(STALL_MAX);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn questions_that_wait_in_vain_wait_for_less_each_time_and_for_more_once_one_did_not() {
+        let arrivals = Arrivals::default();
+        let mut state = arrivals.state();
+        let mut in_vain = Duration::ZERO;
+        for _ in 0..1_500 {
+            in_vain += state.wait_max;
+            let waited = state.wait_max;
+            state.waited(waited, false);
+        }
+        // A build that asks so many questions and gets nothing is minutes slower, not hours.
+        assert!(in_vain < Duration::from_secs(6 * 60 + 40), "{in_vain:?}");
+        assert_eq!(state.wait_max, WAIT_MIN);
+        state.waited(Duration::from_millis(1), true);
+        assert_eq!(state.wait_max, WAIT_MIN, "it did not wait");
+        for _ in 0..10 {
+            state.waited(HURRY_AFTER, true);
+        }
+        assert_eq!(state.wait_max, WAIT_MAX);
     }
 }

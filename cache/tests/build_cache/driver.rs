@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashSet,
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader, Read, Write},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     sync::LazyLock,
@@ -44,6 +44,7 @@ impl Driver {
             .env("TMPDIR", temp)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
             .spawn()
             .unwrap();
         let input = child.stdin.take();
@@ -112,11 +113,15 @@ impl Driver {
         Some(body)
     }
 
-    pub(crate) fn close(mut self) {
+    /// Ends it well; gives what it told whoever reads the build's log.
+    pub(crate) fn close(mut self) -> String {
         let id = self.send(json!({"Command": "close"}), None);
         while self.answer()["ID"] != id {}
         assert_eq!(self.open, HashSet::new());
+        let mut told = String::new();
+        self.child.stderr.take().unwrap().read_to_string(&mut told).unwrap();
         assert!(self.child.wait().unwrap().success());
+        told
     }
 
     /// Closes standard input without a word, as a killed cmd/go does.

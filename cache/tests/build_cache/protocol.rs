@@ -74,7 +74,7 @@ async fn many_questions_at_once_are_each_answered_once() {
         assert_eq!(driver.answer()["Err"], Value::Null);
     }
     assert_eq!(driver.get("large 40").as_deref(), Some(large.as_slice()));
-    driver.close();
+    assert_eq!(driver.close(), "");
 }
 
 /// bradfitz/go-tool-cache: one flipped bit on the disk of its server gave exit 0 and another binary.
@@ -143,8 +143,9 @@ fn without_a_daemon_gets_are_misses_and_puts_are_kept() {
     let mut driver = Driver::start(&dir.path().join("nobody"), dir.path());
     assert_eq!(driver.get("a"), None);
     let paths = [driver.put("a", b"small"), driver.put("b", &vec![7; 1 << 20]), driver.put("c", b"")];
-    driver.close();
+    let told = driver.close();
     assert!(paths.iter().all(|path| path.exists()));
+    assert_eq!(told.matches("goes on without it").count(), 1, "{told:?}");
 }
 
 /// cmd/go fails a build of the error of a put of a module's index: a put has none.
