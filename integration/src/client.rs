@@ -125,7 +125,13 @@ impl RunningBuild {
     /// Waits for its end.
     #[track_caller]
     pub fn finish(self) -> Build {
-        Build { run: self.running.finish(COMMAND_MAX), dist: self.dist }
+        self.finish_within(COMMAND_MAX)
+    }
+
+    /// The same for a build that takes longer than any of a test.
+    #[track_caller]
+    pub fn finish_within(self, max: Duration) -> Build {
+        Build { run: self.running.finish(max), dist: self.dist }
     }
 }
 

@@ -6,7 +6,7 @@
 use std::{fs, path::Path, time::Duration};
 
 use crate::{
-    client::Client,
+    client::{COMMAND_MAX, Client},
     fixture::collector::{Collector, Span},
     fleet::{Fleet, TEAM, free_address},
     home::Home,
@@ -28,6 +28,8 @@ pub struct FabricUnderTest {
     pub fleet: Fleet,
     /// Who builds.
     pub client: Client,
+    /// How long a build may take.
+    pub build_max: Duration,
     collector: Collector,
     links: Vec<Relay>,
     builds: u32,
@@ -54,7 +56,8 @@ impl FabricUnderTest {
     pub fn start() -> Self {
         let fleet = Fleet::start();
         let client = fleet.member_in(Home::with_the_real_proxy(), TEAM, "alice");
-        Self { fleet, client, collector: Collector::start(), links: Vec::new(), builds: 0 }
+        let collector = Collector::start();
+        Self { fleet, client, build_max: COMMAND_MAX, collector, links: Vec::new(), builds: 0 }
     }
 
     /// Joins an agent, `REGION/NAME`, that others reach through a link of this shape.
@@ -91,7 +94,8 @@ impl FabricUnderTest {
         let (source, version) = (source.display().to_string(), self.builds.to_string());
         let arguments =
             [&source, "--package", package, "--version", "1", "--project", PROJECT, "--agent", agent];
-        let dist = self.client.build_into(&format!("dist-{version}"), &arguments).expect_success();
+        let running = self.client.start_build(&format!("dist-{version}"), &arguments);
+        let dist = running.finish_within(self.build_max).expect_success();
         let artifact = dist.checksums().into_values().next().expect("an artifact");
         let task = format!("{PROJECT}/{version}/0");
         let spans = wait_for(&format!("the spans of {task}"), SPANS_WITHIN, || {

@@ -7,6 +7,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
+    time::SystemTime,
 };
 
 use anyhow::{Context as _, ensure};
@@ -14,6 +15,7 @@ use meridian_core::digest::Digest;
 
 use crate::{
     bench::{timing::run, world::remove},
+    binary,
     home::{Home, go_env},
 };
 
@@ -64,10 +66,14 @@ impl Bed {
         let kept = workspace.join("target/bench-cache");
         let version = go_env("GOVERSION");
         ensure!(!version.is_empty(), "the bench needs an installed Go in PATH");
+        // Built or found fresh before anything is timed.
+        let _built = binary::meridian();
         let root = kept.join(version);
         for name in ["home", "out", "scratch"] {
             fs::create_dir_all(root.join(name))?;
         }
+        // See `emptied`. Elsewhere than on ext4 there is nothing to ask for.
+        let _asked = Command::new("chattr").arg("+T").arg(root.join("scratch")).output();
         Ok(Self { home: Home::with_the_real_proxy(), modules: kept.join("modules"), root })
     }
 
@@ -79,13 +85,32 @@ impl Bed {
 
     /// An empty directory of this name.
     ///
+    /// Each has a place of its own on the disk: ext4 without a journal reuses no inode for a minute or more after it was
+    /// freed, and looks at each of those whenever a file is made beside them, so that whatever a timed build writes would
+    /// pay for what was removed before it.
+    ///
     /// # Errors
     /// When it cannot be emptied or made.
     pub fn emptied(&self, name: &str) -> anyhow::Result<PathBuf> {
-        let directory = self.root.join("scratch").join(name);
+        let scratch = self.root.join("scratch");
+        let directory = scratch.join(name);
         remove(&directory)?;
-        fs::create_dir_all(&directory)?;
+        // Where a directory lies follows from its first name.
+        let number = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_nanos();
+        let first_name = scratch.join(format!("{name}.{number}"));
+        fs::create_dir(&first_name)?;
+        fs::rename(&first_name, &directory)?;
         Ok(directory)
+    }
+
+    /// What a filled cache was filled from. Another native build makes other entries, and cmd/go's indexes of modules are
+    /// kept by the path of each.
+    ///
+    /// # Errors
+    /// When there was no native build.
+    pub fn origin(&self, program: &Program) -> anyhow::Result<String> {
+        let native = fs::read_to_string(self.native_digest(program)).context("there was no native build")?;
+        Ok(format!("{native} {}", self.modules.display()))
     }
 
     /// The proxy's directory of all modules that were downloaded so far, as a value of `GOPROXY`.

@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
 use tonic::transport::{Channel, Endpoint};
 
-use super::installed::Installed;
+use super::{bed::Bed, installed::Installed};
 use crate::bench::plan::Plan;
 use crate::{
     bench::{figures::Figures, ledger::Ledger},
@@ -140,15 +140,17 @@ impl Form {
 /// When a server does not start or answers wrong.
 pub fn measure(plan: &Plan, figures: &mut Figures) -> anyhow::Result<()> {
     let bazel_remote = Installed::install(figures).bazel_remote;
+    let bed = Bed::open()?;
     let mut ledger = Ledger::open("cache", plan.fresh)?;
     for round in 0..plan.rounds {
-        let shard = ledger.get_or_keep(&format!("shard/meridian/{round}"), || run("shard", meridian))?;
+        let shard =
+            ledger.get_or_keep(&format!("shard/meridian/{round}"), || run(&bed, "shard", meridian))?;
         figures.add("shard_read_mib_s", shard.read());
         figures.add("shard_write_mib_s", shard.write());
         figures.add("shard_cpu_s_gib", shard.cpu_s_gib);
         let Some(program) = &bazel_remote else { continue };
         let peer = ledger.get_or_keep(&format!("shard/bazel-remote/{round}"), || {
-            run("bazel-remote", |directory, addr| Ok(bazel_remote_command(program, directory, addr)))
+            run(&bed, "bazel-remote", |directory, addr| Ok(bazel_remote_command(program, directory, addr)))
         })?;
         figures.add("bazel_remote_read_mib_s", peer.read());
         figures.add("bazel_remote_write_mib_s", peer.write());
@@ -161,13 +163,13 @@ pub fn measure(plan: &Plan, figures: &mut Figures) -> anyhow::Result<()> {
 }
 
 fn run(
+    bed: &Bed,
     name: &str,
     command: impl FnOnce(&Path, SocketAddr) -> anyhow::Result<Command>,
 ) -> anyhow::Result<Rates> {
-    let directory = tempfile::tempdir()?;
+    let directory = bed.emptied(name)?;
     let addr = free_address();
-    let log = directory.path().join("log");
-    let server = Daemon::start(name, command(&directory.path().join("cache"), addr)?, &log)?;
+    let server = Daemon::start(name, command(&directory.join("cache"), addr)?, &directory.join("log"))?;
     let rates = Runtime::new()?.block_on(rates(addr, server.id()));
     rates.with_context(|| format!("{name} wrote: {}", server.log()))
 }

@@ -2,8 +2,6 @@
 
 use std::{fs, net::SocketAddr, path::PathBuf, process::Command, time::Duration};
 
-use anyhow::Context as _;
-
 use super::{
     bed::{Bed, Program},
     driver::Driver,
@@ -85,17 +83,15 @@ pub fn filled(
 ) -> anyhow::Result<PathBuf> {
     let directory = bed.kept("served").join(format!("{peer}-{}", program.name));
     let marker = directory.with_extension("filled");
-    // What it was filled from; another native build makes other entries.
-    let native = fs::read_to_string(bed.kept("native").join(format!("{}.digest", program.name)))
-        .context("there was no native build")?;
-    if fs::read_to_string(&marker).is_ok_and(|from| from == native) {
+    let origin = bed.origin(program)?;
+    if fs::read_to_string(&marker).is_ok_and(|from| from == origin) {
         return Ok(directory);
     }
     crate::bench::world::remove(&directory)?;
     fs::create_dir_all(&directory)?;
     eprintln!("filling {peer} with the {} program", program.name);
     fill(&directory)?;
-    fs::write(marker, native)?;
+    fs::write(marker, origin)?;
     Ok(directory)
 }
 
