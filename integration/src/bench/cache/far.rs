@@ -35,8 +35,8 @@ pub const KEYS: &[&str] = &[
 pub const ROUND_TRIPS_MS: [u64; 5] = [0, 10, 50, 150, 300];
 /// The round trip between two continents.
 pub const FAR_MS: u64 = 150;
-/// Where a build that goes on and on is ended, and this taken for its figure.
-const CUT_AFTER: Duration = Duration::from_secs(600);
+/// Where a build that goes on and on is ended, and this taken for its figure: longer than one that asks nobody.
+pub(super) const CUT_AFTER: Duration = Duration::from_secs(300);
 
 /// What was measured of one build.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]

@@ -13,7 +13,7 @@ use anyhow::{Context as _, ensure};
 
 use super::{
     bed::{Bed, Program},
-    far::{Cell, FAR_MS, build_through, get_or_build, mib},
+    far::{CUT_AFTER, Cell, FAR_MS, build_through, get_or_build, mib},
     go_cacher::GoCacher,
     gocacheprog::Gocacheprog,
     installed::Installed,
@@ -44,8 +44,6 @@ pub const KEYS: &[&str] = &[
 ];
 
 const NARROW_BITS_PER_S: u64 = 100_000_000;
-/// Where a build that goes on and on is ended.
-const CUT_AFTER: Duration = Duration::from_secs(600);
 /// A file of the large program in a package that others of it import.
 const CHANGED_FILE: &str = "util/strutil/strconv.go";
 
