@@ -146,11 +146,7 @@ impl Library {
                 None
             }
             Err(error) => {
-                if error.kind() == io::ErrorKind::NotFound {
-                    self.table().forget(digest);
-                } else {
-                    tracing::warn!(%digest, %error, "a manifest cannot be read now: it stays");
-                }
+                self.unreadable(digest, &error);
                 None
             }
         }
