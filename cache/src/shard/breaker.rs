@@ -73,6 +73,13 @@ impl Breaker {
         }
     }
 
+    /// Whether [leave](Self::leave) would be given at `now`.
+    #[must_use]
+    pub(super) fn lets(&self, now: Instant) -> bool {
+        let mut later = *self;
+        later.leave(now) != Leave::Wait
+    }
+
     /// A call ended at `now`. `draw` is any number, for the next pause.
     pub(super) fn ended(&mut self, leave: Leave, outcome: Outcome, now: Instant, draw: u32) {
         match (outcome, self.state) {

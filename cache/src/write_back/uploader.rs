@@ -105,14 +105,17 @@ impl Uploader {
     /// Brings one manifest to all its homes, one after the other. Those that do not take it are owed from then on: also
     /// while they are away for so long that they are homes no more, since most of them are only starting again.
     async fn bring(&self, manifest: Digest, homes: Vec<Home>, debt: &mut Debt) {
-        let (store, vouching) = (Arc::clone(&self.store), Arc::clone(&self.vouching));
-        let found = tokio::task::spawn_blocking(move || store.library().get(&manifest, &*vouching)).await;
-        let Ok(Some(signed)) = found else {
-            // Evicted meanwhile: then nothing of it is sure to be here. Or nobody knows yet whose word counts.
-            debt.owed.clear();
-            if self.store.library().has(&manifest) {
-                debt.owed.extend(homes.into_iter().map(|home| home.holder.name));
-                debt.owed.extend(self.outside.iter().map(|_| OUTSIDE.to_owned()));
+        let homes: Vec<Home> =
+            homes.into_iter().filter(|home| !debt.taken.contains(&home.holder.name)).collect();
+        let is_let = homes.iter().any(|home| home.holder.may_be_asked())
+            || self.outside.as_ref().is_some_and(|outside| !outside.is_resting());
+        let Some(signed) = (if is_let { self.open(manifest).await } else { None }) else {
+            // Nobody may be asked, or it is not known yet whose word counts.
+            debt.owed.extend(homes.into_iter().map(|home| home.holder.name));
+            debt.owed.extend(self.outside.iter().map(|_| OUTSIDE.to_owned()));
+            if !self.store.library().has(&manifest) {
+                // Evicted meanwhile: then nothing of it is sure to be here.
+                debt.owed.clear();
             }
             return;
         };
@@ -129,9 +132,7 @@ impl Uploader {
             }
             return;
         }
-        for home in
-            homes.into_iter().filter(|home| !debt.taken.contains(&home.holder.name)).collect::<Vec<_>>()
-        {
+        for home in homes {
             let published = match home.holder.attempt() {
                 Some(mut attempt) => {
                     let published = self.publish(&home, &signed, &mut attempt).await;
@@ -152,6 +153,14 @@ impl Uploader {
                 }
             }
         }
+    }
+
+    /// The manifest, if it is here and counts. That it still waits is no use of it, or a home that is away would keep it
+    /// before those that builds use.
+    async fn open(&self, manifest: Digest) -> Option<Arc<SignedManifest>> {
+        let (store, vouching) = (Arc::clone(&self.store), Arc::clone(&self.vouching));
+        let found = tokio::task::spawn_blocking(move || store.library().peek(&manifest, &*vouching)).await;
+        found.ok().flatten()
     }
 
     async fn publish(

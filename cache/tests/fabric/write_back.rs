@@ -2,18 +2,23 @@
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
+use bytes::Bytes;
+
 use meridian_cache::{
+    manifest::{Manifest, Voucher, Vouching, VouchingError},
     prefetch::Holder,
     write_back::{Home, Homes, Queue, Uploader},
 };
-
 use tokio::sync::Notify;
 
-use crate::pair::{Place, bodies, channel};
+use crate::pair::{Place, Team, bodies, channel};
 
 struct Only(Vec<SocketAddr>);
 
@@ -146,4 +151,87 @@ impl Homes for Changing {
         self.1.notify_one();
         homes
     }
+}
+
+/// Believes what the team does, and counts how often it is asked whether a manifest counts.
+struct Counting(Arc<Team>, AtomicUsize);
+
+impl Vouching for Counting {
+    fn sign(&self, scope: &str, manifest: &[u8]) -> Result<Voucher, VouchingError> {
+        self.0.sign(scope, manifest)
+    }
+
+    fn check(&self, manifest: &Manifest, bytes: &[u8], voucher: &Voucher) -> Result<(), VouchingError> {
+        self.1.fetch_add(1, Ordering::Relaxed);
+        self.0.check(manifest, bytes, voucher)
+    }
+
+    fn grant_to_read(&self, scope: &str) -> Option<Bytes> {
+        self.0.grant_to_read(scope)
+    }
+
+    fn grant_to_write(&self, scope: &str) -> Option<Bytes> {
+        self.0.grant_to_write(scope)
+    }
+
+    fn may_read(&self, scope: &str, grant: &[u8], caller: Option<&str>) -> Result<(), VouchingError> {
+        self.0.may_read(scope, grant, caller)
+    }
+
+    fn may_write(&self, scope: &str, grant: &[u8], caller: Option<&str>) -> Result<(), VouchingError> {
+        self.0.may_write(scope, grant, caller)
+    }
+}
+
+/// One home that was silent, for the first try; after that nobody knows the homes.
+struct Silent(Holder, AtomicUsize, Notify);
+
+impl Homes for Silent {
+    fn homes(&self) -> Option<Vec<Home>> {
+        if self.1.fetch_add(1, Ordering::Relaxed) > 0 {
+            self.2.notify_one();
+            return None;
+        }
+        self.0.attempt().unwrap().silent();
+        Some(vec![Home { holder: self.0.clone(), takes: Arc::new(|_| true) }])
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn as_long_as_no_home_may_be_asked_the_manifest_is_not_opened() {
+    let (maker, home) = (Place::new(), Place::new());
+    let serving = home.serve().await;
+    let signed = maker.build(&bodies()).await;
+    // It is in no memory any more.
+    let maker = maker.restarted();
+    let queue = Arc::new(Queue::open(&maker.dir.path().join("queue")).unwrap());
+    queue.push(signed.digest);
+    let silent = Holder::new("silent".into(), channel(serving.address));
+    let homes = Arc::new(Silent(silent, AtomicUsize::new(0), Notify::new()));
+    let vouching = Arc::new(Counting(Arc::clone(&maker.team), AtomicUsize::new(0)));
+    let uploader = Uploader {
+        vouching: Arc::clone(&vouching) as _,
+        homes: Arc::clone(&homes) as _,
+        ..uploader(&maker, &queue, &[])
+    };
+    let uploading = tokio::spawn(uploader.run());
+    homes.2.notified().await;
+    uploading.abort();
+    assert_eq!(vouching.1.load(Ordering::Relaxed), 0);
+    assert_eq!(queue.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_to_be_brought_away_is_not_used_by_that() {
+    let (maker, home) = (Place::new(), Place::new());
+    let serving = home.serve().await;
+    let waits = maker.build(&bodies()).await;
+    let newer = maker.build(&bodies()[..2]).await;
+    let queue = Arc::new(Queue::open(&maker.dir.path().join("queue")).unwrap());
+    queue.push(waits.digest);
+    let uploading = tokio::spawn(uploader(&maker, &queue, &[serving.address]).run());
+    until_empty(&queue).await;
+    uploading.abort();
+    assert_eq!(home.store.library().names(), [waits.digest]);
+    assert_eq!(maker.store.library().names(), [newer.digest, waits.digest], "the one used last first");
 }
