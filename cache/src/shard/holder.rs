@@ -149,7 +149,7 @@ impl Attempt {
     pub fn heard(&mut self) {
         if self.leave == Leave::Probe {
             self.leave = Leave::Ask;
-            lock(&self.standing).breaker.ended(Leave::Probe, Outcome::Answered, Instant::now(), draw());
+            lock(&self.standing).breaker.heard();
         }
     }
 
