@@ -2,6 +2,7 @@
 
 use std::{
     net::SocketAddr,
+    pin::Pin,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -16,9 +17,23 @@ use meridian_cache::{
     prefetch::Holder,
     write_back::{Home, Homes, Queue, Uploader},
 };
-use tokio::sync::Notify;
+use meridian_proto::v1::{
+    self,
+    publish_answer::Answer,
+    publish_chunk::Chunk,
+    shard_server::{Shard, ShardServer},
+};
+use tokio::{
+    net::TcpListener,
+    sync::{Notify, mpsc},
+};
+use tokio_stream::{
+    Stream, StreamExt as _,
+    wrappers::{ReceiverStream, TcpListenerStream},
+};
+use tonic::{Request, Response, Status, Streaming, transport::Server};
 
-use crate::pair::{Place, Team, bodies, channel};
+use crate::pair::{Place, Team, bodies, channel, noise};
 
 struct Only(Vec<SocketAddr>);
 
@@ -234,4 +249,76 @@ async fn what_waits_to_be_brought_away_is_not_used_by_that() {
     uploading.abort();
     assert_eq!(home.store.library().names(), [waits.digest]);
     assert_eq!(maker.store.library().names(), [newer.digest, waits.digest], "the one used last first");
+}
+
+/// A shard that lacks everything, and takes no more after the first frame, as one whose disk is full.
+#[derive(Clone, Default)]
+struct Full {
+    tries: Arc<AtomicUsize>,
+    tried: Arc<Notify>,
+}
+
+#[tonic::async_trait]
+impl Shard for Full {
+    type FetchStream = Pin<Box<dyn Stream<Item = Result<v1::FetchChunk, Status>> + Send>>;
+    type PublishStream = ReceiverStream<Result<v1::PublishAnswer, Status>>;
+
+    async fn ping(&self, _: Request<v1::PingRequest>) -> Result<Response<v1::PingResponse>, Status> {
+        Err(Status::unimplemented("not asked for"))
+    }
+
+    async fn fetch(&self, _: Request<v1::FetchRequest>) -> Result<Response<Self::FetchStream>, Status> {
+        Err(Status::unimplemented("not asked for"))
+    }
+
+    async fn discover(
+        &self,
+        _: Request<v1::DiscoverRequest>,
+    ) -> Result<Response<v1::DiscoverResponse>, Status> {
+        Err(Status::unimplemented("not asked for"))
+    }
+
+    async fn publish(
+        &self,
+        request: Request<Streaming<v1::PublishChunk>>,
+    ) -> Result<Response<Self::PublishStream>, Status> {
+        let mut chunks = request.into_inner();
+        let Some(Chunk::Header(header)) = chunks.next().await.unwrap()?.chunk else { panic!("no header") };
+        let (answers, stream) = mpsc::channel(2);
+        let lacking = v1::PublishAnswer { answer: Some(Answer::Lacking(header.offered)), epoch: None };
+        answers.send(Ok(lacking)).await.unwrap();
+        let this = self.clone();
+        tokio::spawn(async move {
+            assert!(matches!(
+                chunks.next().await,
+                Some(Ok(v1::PublishChunk { chunk: Some(Chunk::Frame(_)) }))
+            ));
+            answers.send(Err(Status::resource_exhausted("full"))).await.unwrap();
+            this.tries.fetch_add(1, Ordering::Relaxed);
+            this.tried.notify_one();
+        });
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_home_that_took_bodies_for_nothing_is_not_sent_them_again_soon() {
+    let maker = Place::new();
+    let full = Full::default();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = Server::builder()
+        .add_service(ShardServer::new(full.clone()))
+        .serve_with_incoming(TcpListenerStream::new(listener));
+    let serving = tokio::spawn(server);
+    let queue = Arc::new(Queue::open(&maker.dir.path().join("queue")).unwrap());
+    // More than waits in between, so that it is told while it is sent.
+    queue.push(maker.build(&noise(16)).await.digest);
+    let uploading = tokio::spawn(uploader(&maker, &queue, &[address]).run());
+    full.tried.notified().await;
+    // One that was only away would be asked again after a second or two.
+    tokio::time::timeout(Duration::from_secs(4), full.tried.notified()).await.unwrap_err();
+    assert_eq!((full.tries.load(Ordering::Relaxed), queue.len()), (1, 1));
+    uploading.abort();
+    serving.abort();
 }
