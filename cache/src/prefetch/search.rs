@@ -17,7 +17,8 @@ use tonic::Status;
 
 use super::{
     arrivals::{Hope, PrefetchFigures},
-    driver::{Prefetch, PrefetchPlan},
+    driver::{Beyond, Prefetch, PrefetchPlan},
+    from_homes::HomeRegions,
 };
 use crate::{
     disk::CacheStore,
@@ -50,6 +51,8 @@ pub struct Seeking {
     pub vouching: Arc<dyn Vouching>,
     /// The nearest first.
     pub shards: Vec<Holder>,
+    /// Who may have what the shard does not that knows it.
+    pub homes: Option<Arc<dyn HomeRegions>>,
     /// The digest of the toolchain's own files.
     pub toolchain: Digest,
     /// The scopes that the task reads.
@@ -180,7 +183,8 @@ impl Search {
             let plan = PrefetchPlan { manifest, scope, holders: vec![holder], from, is_exact: false };
             let _within = self.runtime.enter();
             let (store, vouching) = (Arc::clone(&self.seeking.store), Arc::clone(&self.seeking.vouching));
-            Arc::new(Prefetch::begin(store, vouching, plan))
+            let beyond = Beyond { homes: self.seeking.homes.clone(), outside: None };
+            Arc::new(Prefetch::begin_with(store, vouching, plan, beyond))
         });
         let mut state = self.state();
         state.asking = None;
