@@ -118,6 +118,11 @@ impl Prefetch {
         self.is_exact
     }
 
+    /// The digest of the manifest that it brings.
+    pub(super) fn manifest(&self) -> &Digest {
+        &self.asking.plan.manifest
+    }
+
     /// What has come.
     #[must_use]
     pub const fn arrivals(&self) -> &Arc<Arrivals> {
