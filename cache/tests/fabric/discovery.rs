@@ -6,12 +6,13 @@ use bytes::Bytes;
 use meridian_cache::{
     disk::Eviction,
     manifest::{Manifest, SignedManifest},
+    prefetch::Supply,
 };
 use meridian_core::digest::Digest;
 use meridian_proto::v1::{self, shard_client::ShardClient};
 use tonic::Code;
 
-use crate::pair::{Place, SCOPE, Serving, bodies, channel};
+use crate::pair::{Place, SCOPE, Serving, Then, Trickle, bodies, channel, noise};
 
 /// Keeps what a manifest says once more, as `changed` has it.
 fn published(place: &Place, signed: &SignedManifest, changed: impl FnOnce(&mut Manifest)) -> Digest {
@@ -90,4 +91,19 @@ async fn a_question_of_more_scopes_or_actions_than_any_build_has_is_refused() {
         let awaited = if is_taken { Ok(()) } else { Err(Code::InvalidArgument) };
         assert_eq!(answer, awaited, "{scopes} scopes, {actions} actions");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_on_its_way_is_not_asked_of_others_who_would_bring_all_of_it_again() {
+    let (near, far) = (Place::new(), Place::new());
+    let signed = near.build(&noise(8)).await;
+    let serving = near.serve().await;
+    let stalling = Trickle::until(serving.address, Then::Stalls(2 << 20)).await;
+    let prefetch = far.prefetch(&signed, &[stalling.address]);
+    let supply = Arc::new(Supply::new(Some(prefetch), Some(far.seeking(&[serving.address]))));
+    let (asked, last) = (Arc::clone(&supply), signed.manifest.entries.last().unwrap().action);
+    let namespace = signed.manifest.namespace();
+    let is_here = tokio::task::spawn_blocking(move || asked.wait_for(&[namespace], &last)).await.unwrap();
+    assert!(!is_here);
+    assert_eq!(supply.asked(), 0);
 }

@@ -224,7 +224,7 @@ async fn a_verification_keeps_what_cannot_be_read_now_and_says_how_much_that_is(
     let files = [manifest, frame, place.body_path(&bodies()[1].1)];
     let verify = || place.store.verify(&*place.team, |_| true).unwrap();
     for file in &files {
-        fs::set_permissions(file, fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(file, fs::Permissions::from_mode(0o000)).unwrap();
         let checked = without_privilege(verify);
         fs::set_permissions(file, fs::Permissions::from_mode(0o600)).unwrap();
         assert_eq!((checked.damaged(), checked.unreadable), (0, 1), "{}", file.display());

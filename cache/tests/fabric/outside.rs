@@ -12,7 +12,7 @@ use bytes::Bytes;
 use meridian_cache::{
     manifest::SignedManifest,
     outside::{Outside, OutsideError},
-    prefetch::{FromOutside, Prefetch, PrefetchPlan},
+    prefetch::{Beyond, FromOutside, Prefetch, PrefetchPlan},
     reapi::{ContentConfig, Reapi, StockListener, TokenTable},
 };
 use meridian_core::digest::Digest;
@@ -86,7 +86,7 @@ fn prefetch(
     };
     let from = FromOutside { outside: Arc::clone(outside), manifest_len: len, is_first: true };
     let (store, vouching) = (Arc::clone(&place.store), Arc::clone(&place.team) as _);
-    Arc::new(Prefetch::begin_with(store, vouching, plan, Some(from)))
+    Arc::new(Prefetch::begin_with(store, vouching, plan, Beyond { outside: Some(from), ..Beyond::default() }))
 }
 
 fn all() -> Vec<(&'static str, Vec<u8>)> {
@@ -168,7 +168,7 @@ fn what_cannot_be_read_now_is_brought_there_later_and_nothing_is_kept_without_it
     let (_, body) = bodies().into_iter().find(|(name, _)| *name == "archive").unwrap();
     let path = maker.body_path(&body);
     let shelf = path.parent().unwrap();
-    fs::set_permissions(shelf, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(shelf, fs::Permissions::from_mode(0o000)).unwrap();
     let refused = without_privilege(|| bring(&server, &maker, &signed, &Runtime::new().unwrap()));
     fs::set_permissions(shelf, fs::Permissions::from_mode(0o700)).unwrap();
     assert!(matches!(refused, Err(OutsideError::Disk(_))), "{refused:?}");

@@ -308,7 +308,7 @@ mod tests {
         let path = bodies.path(&digest);
         // The file may be looked at and not be opened; then not even that.
         for (closed, mode) in [(path.as_path(), 0o600), (path.parent().unwrap(), 0o700)] {
-            fs::set_permissions(closed, fs::Permissions::from_mode(0)).unwrap();
+            fs::set_permissions(closed, fs::Permissions::from_mode(0o000)).unwrap();
             without_privilege(|| {
                 assert_eq!(bodies.check(&digest), Some(Found::Unreadable));
                 assert_eq!(bodies.pin(&digest, 6), None);
