@@ -148,8 +148,9 @@ impl Runs {
 
     /// A go command has ended: tells the next ones what it used.
     pub(super) async fn end(&self, name: &str) {
-        let Some(run) = self.open.remove(name) else { return };
+        let Some((run, place)) = self.open.remove(name) else { return };
         let figures = run.cache.close(CLOSE_WITHIN).await;
+        drop(place);
         let brought = run.supply.figures();
         tracing::info!(
             project = %run.project, gets = figures.gets, hits = figures.hits, puts = figures.puts,
