@@ -3,6 +3,7 @@
 
 mod clocks;
 mod damage;
+mod early;
 mod liar;
 mod pressure;
 mod restarts;
