@@ -236,13 +236,18 @@ impl World {
         found.next()?["cache"]["manifests"].as_u64()
     }
 
-    /// Waits until an agent's link has carried so much more towards those who ask, or as long as a build runs.
+    /// Waits until an agent's link has carried so much more, in the midst of a build: what is done to it afterwards must
+    /// not come too late.
     #[track_caller]
     pub(crate) fn wait_for_bytes(&self, agent: usize, building: &mut Building, bytes: u64) {
         let before = self.link(agent).traffic();
         wait_for("something comes from the agent's cache", WITHIN, || {
             let carried = self.link(agent).traffic().since(&before).bytes();
-            (carried >= bytes || !building.running.running.is_running()).then_some(())
+            assert!(
+                building.running.running.is_running(),
+                "the build has ended with {carried} bytes carried"
+            );
+            (carried >= bytes).then_some(())
         });
     }
 }
