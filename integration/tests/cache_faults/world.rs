@@ -69,7 +69,13 @@ impl World {
     /// A coordinator without agents.
     #[track_caller]
     pub(crate) fn start() -> Self {
-        let fleet = Fleet::start();
+        Self::start_in(Home::with_proxy("off"))
+    }
+
+    /// The same in a home that the test has prepared.
+    #[track_caller]
+    pub(crate) fn start_in(home: Home) -> Self {
+        let fleet = Fleet::start_in(home, &[]);
         let client = fleet.member("alice");
         // Little beyond the runtime, so that compiling it all takes seconds.
         Program::module("example.test/p")
@@ -267,7 +273,7 @@ pub(crate) fn identity(state: &Path) -> Identity {
     kept.unwrap_or_else(|| panic!("no identity in {}", state.display()))
 }
 
-fn figure(line: &str, name: &str) -> u64 {
+pub(crate) fn figure(line: &str, name: &str) -> u64 {
     let rest = line.split(&format!("{name}=")).nth(1).unwrap_or_else(|| panic!("no {name} in {line}"));
     rest.chars().take_while(char::is_ascii_digit).collect::<String>().parse().expect("a number")
 }
