@@ -1,6 +1,6 @@
 //! Artifacts come from whoever is near and has them, and sources go only where they are not yet.
 
-use std::{fs, time::Duration};
+use std::time::Duration;
 
 use meridian_integration::{
     fabric::FabricUnderTest,
@@ -46,8 +46,7 @@ fn a_second_build_of_a_changed_tree_sends_up_only_what_changed() {
     let way = Relay::start(fabric.fleet.address().parse().unwrap(), Shape::default());
     fabric.client.coordinator = Some(way.address().to_string());
     let source = fabric.client.home.path().join("source");
-    Program::saying("example.test/p", "one").write(&source).unwrap();
-    fs::write(source.join("noise.bin"), noise(NOISE_LEN)).unwrap();
+    Program::saying("example.test/p", "one").noise("noise.bin", NOISE_LEN).write(&source).unwrap();
 
     let first = fabric.build("sg/one", &source, ".");
     let whole = way.traffic();
@@ -57,17 +56,4 @@ fn a_second_build_of_a_changed_tree_sends_up_only_what_changed() {
     assert_ne!(second.artifact, first.artifact, "the change is built");
     let changed = way.traffic().since(&whole);
     assert!(changed.up_bytes < A_CHANGE_BYTES_MAX, "{changed:?} after {whole:?}");
-}
-
-/// Bytes without a pattern, the same each time.
-fn noise(len: usize) -> Vec<u8> {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let next = || {
-        // Marsaglia's xorshift.
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()[0]
-    };
-    std::iter::repeat_with(next).take(len).collect()
 }
