@@ -4,6 +4,7 @@
 mod clocks;
 mod damage;
 mod early;
+mod homes;
 mod liar;
 mod pressure;
 mod restarts;
