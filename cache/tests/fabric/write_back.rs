@@ -33,7 +33,10 @@ use tokio_stream::{
 };
 use tonic::{Request, Response, Status, Streaming, transport::Server};
 
-use crate::pair::{Place, Team, bodies, channel, noise};
+use crate::pair::{Place, Team, Trickle, bodies, channel, noise};
+
+/// A manifest of some entries with all that is said around it: less than the smallest body that would be noticed.
+const A_MANIFEST_MAX: u64 = 16 << 10;
 
 struct Only(Vec<SocketAddr>);
 
@@ -83,6 +86,33 @@ async fn what_was_built_reaches_its_home_and_answers_there() {
         assert_eq!(driver.get(action), Some(body), "{action}");
     }
     driver.close();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_second_manifest_with_the_same_bodies_only_the_manifest_is_sent() {
+    let (maker, home) = (Place::new(), Place::new());
+    let serving = home.serve().await;
+    let way = Trickle::before(serving.address).await;
+    let queue = Arc::new(Queue::open(&maker.dir.path().join("queue")).unwrap());
+    let uploading = tokio::spawn(uploader(&maker, &queue, &[way.address]).run());
+    let first = maker.build(&bodies()).await;
+    queue.push(first.digest);
+    until_empty(&queue).await;
+    let all: usize = bodies().iter().map(|(_, body)| body.len()).sum();
+    let sent = way.asked();
+    assert!(sent > all as u64 / 2, "{sent} bytes of {all}");
+
+    // The same bodies under another name, as another package asks for them.
+    let renamed =
+        bodies().into_iter().map(|(action, body)| (if action == "large" { "other" } else { action }, body));
+    let second = maker.build(&renamed.collect::<Vec<_>>()).await;
+    assert_ne!(second.digest, first.digest);
+    queue.push(second.digest);
+    until_empty(&queue).await;
+    uploading.abort();
+    assert!(home.store.library().names().contains(&second.digest), "it is told all the same");
+    let more = way.asked() - sent;
+    assert!(more < A_MANIFEST_MAX, "{more} bytes after {sent}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
