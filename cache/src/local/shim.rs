@@ -332,6 +332,7 @@ mod tests {
             // Gets come first.
             let [gets, puts] = [(); 2].map(|()| {
                 let mut lane = BufReader::new(listener.accept().unwrap().0);
+                lane.get_ref().set_read_timeout(Some(PATIENCE.0)).unwrap();
                 let mut greeting = [0; 4];
                 lane.read_exact(&mut greeting).unwrap();
                 assert_eq!(greeting, GREETING);
@@ -407,7 +408,6 @@ mod tests {
     fn what_was_used_is_said_after_a_few_answers_and_the_rest_before_the_shim_ends() {
         for ends_well in [true, false] {
             let mut bench = Bench::start();
-            bench.gets.get_ref().set_read_timeout(Some(PATIENCE.0)).unwrap();
             bench.tell(1..=20);
             for action in 1..=20 {
                 bench.get(action);
