@@ -1,12 +1,20 @@
 //! A server of the remote execution API that is not of the fleet keeps what two regions build, with real processes.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, time::Duration};
+use std::{
+    fs,
+    net::{SocketAddr, TcpStream},
+    os::unix::fs::PermissionsExt as _,
+    time::Duration,
+};
 
 use meridian_integration::{
     client::Client,
     fixture::program::Program,
     fleet::{Fleet, free_address},
     home::Home,
+    process::Daemon,
+    relay::{Relay, Shape, Way},
+    stock_clients::{bgd, bgd_server, if_to_be_had},
     wait::wait_for,
 };
 
@@ -86,4 +94,54 @@ fn agents_that_cannot_reach_one_another_share_a_cache_outside_the_fleet_and_do_w
     Program::saying("example.test/q", "other").write(&client.home.path().join("other")).expect("a program");
     let other = client.home.path().join("other").display().to_string();
     assert_eq!(build(&client, "c", &other, "eu-central").len(), 1);
+}
+
+/// Its results do not outlive it, its blobs do.
+#[test]
+fn a_server_that_nobody_here_wrote_keeps_what_two_regions_build_also_when_it_dies_in_the_midst_of_an_upload()
+{
+    let Some(bgd) = if_to_be_had(bgd()) else { return };
+    let directory = tempfile::tempdir().expect("a directory");
+    let address = free_address();
+    let start = || {
+        let server = bgd_server(&bgd, directory.path(), address).expect("its settings can be written");
+        let started = Daemon::start("bgd", server, &directory.path().join("log")).expect("it starts");
+        wait_for("it listens", Duration::from_secs(60), || TcpStream::connect(address).ok());
+        started
+    };
+    let mut server = start();
+    let way = Relay::start(address, Shape::default().at_bytes_per_s(Way::Up, 400_000));
+
+    let mut fleet = Fleet::start();
+    let mut join = |name: &str, server: SocketAddr| {
+        let settings =
+            [format!("remote_cache.url=grpc://{server}"), "remote_cache.instance=builds".to_owned()];
+        fleet.join_agent_with(name, 1, Home::with_proxy("off"), &settings.each_ref().map(String::as_str))
+    };
+    let (sg, fra) = (join("ap-southeast/a1", way.address()), join("eu-central/a1", address));
+    let client = fleet.member("alice");
+    let source = client.home.path().join("source");
+    Program::saying("example.test/p", "hello").write(&source).expect("a program can be written");
+    let source = source.display().to_string();
+
+    let first = build(&client, "a", &source, "ap-southeast");
+    let has_it = "the cache outside the fleet has what a build made";
+    wait_for("it is in the midst", Duration::from_secs(60), || {
+        (way.traffic().up_bytes > 500_000).then_some(())
+    });
+    assert!(!log(&fleet, sg).contains(has_it), "it has all of it already");
+    server.kill();
+    wait_for("that is noticed", Duration::from_secs(60), || {
+        log(&fleet, sg).contains("the cache outside the fleet did not take what a build made").then_some(())
+    });
+    let _server = start();
+    way.reshape(Shape::default());
+    wait_for("all of it is outside", Duration::from_secs(150), || {
+        log(&fleet, sg).contains(has_it).then_some(())
+    });
+
+    let second = build(&client, "b", &source, "eu-central");
+    assert_eq!(second, first);
+    let (gets, hits) = (figure(&fleet, fra, "gets"), figure(&fleet, fra, "hits"));
+    assert!(figure(&fleet, fra, "brought") > 20 && gets - hits <= 3, "{hits} of {gets}");
 }

@@ -18,10 +18,12 @@ use crate::{
 const STALL_MAX: Duration = Duration::from_secs(1);
 /// What each frame that comes gives back of it.
 const STALL_REGAINED: Duration = Duration::from_millis(250);
-/// The longest that one question waits, however steadily other bodies come. Less than the shim's patience.
-const WAIT_MAX: Duration = Duration::from_secs(8);
-/// Each question that waited that long in vain halves it for the next, down to this; each that did not doubles it again.
-const WAIT_MIN: Duration = Duration::from_millis(250);
+/// The longest that one question waits, however steadily other bodies come and whatever is asked for it besides. Less than
+/// the shim's patience.
+pub(super) const WAIT_MAX: Duration = Duration::from_secs(8);
+/// Each question that waited that long in vain halves it for the next, down to this, which is worth a jump of the queue, and
+/// then to nothing. Each that waited well doubles it again, and one that need not wait ends nothing.
+const WAIT_LEAST: Duration = Duration::from_secs(1);
 /// A question that waited for so long, for what comes so many bytes after the latest that came, jumps the queue. What
 /// jumps travels twice, so it must be worth more than a round trip.
 const HURRY_AFTER: Duration = Duration::from_millis(200);
@@ -36,7 +38,9 @@ pub enum Hope {
     Here(Entry),
     /// The manifest is complete and does not have it: nobody need be asked.
     Absent,
-    /// Nothing is known of it, or it does not come.
+    /// It is listed, and not here in time.
+    Late,
+    /// Nothing is known of it, or it does not come at all.
     None,
 }
 
@@ -129,23 +133,26 @@ impl Default for Arrivals {
 }
 
 impl Arrivals {
-    /// Waits until what answers `action` is here, for as long as it is worth it. Blocks.
-    pub fn wait_for(&self, namespaces: &[Namespace], action: &ActionId) -> Hope {
+    /// Waits until what answers `action` is here, for as long as it is worth it and until `deadline` at most. Blocks.
+    pub fn wait_for(&self, namespaces: &[Namespace], action: &ActionId, deadline: Instant) -> Hope {
         let asked = Instant::now();
         let mut state = self.state();
+        // What others wait for in vain meanwhile is the same trouble.
+        let patience = state.wait_max;
+        let wait_max = patience.min(deadline.saturating_duration_since(asked));
         let hope = loop {
+            let waited = asked.elapsed();
             match state.hope(namespaces, action) {
                 Ok(hope) => {
-                    state.waited(asked.elapsed(), true);
+                    state.waited_well(hope, waited);
                     break hope;
                 }
-                Err(()) if asked.elapsed() >= state.wait_max => {
-                    state.waited(asked.elapsed(), false);
-                    break Hope::None;
+                Err(late) if waited >= wait_max => {
+                    state.waited_in_vain(patience, waited);
+                    break late;
                 }
-                Err(()) => {}
+                Err(_) => {}
             }
-            let waited = asked.elapsed();
             if waited >= HURRY_AFTER && state.hurry(action) {
                 self.hurried.notify_one();
             }
@@ -153,9 +160,10 @@ impl Arrivals {
             let Some(left) = state.stall_left.checked_sub(idle).filter(|left| !left.is_zero()) else {
                 // Until something comes again, nobody else waits.
                 state.stall_left = Duration::ZERO;
-                break Hope::None;
+                break if state.listing.is_some() { Hope::Late } else { Hope::None };
             };
             let left = if waited < HURRY_AFTER { left.min(HURRY_AFTER - waited) } else { left };
+            let left = left.min(wait_max - waited);
             state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         };
         state.figures.waited += asked.elapsed();
@@ -359,10 +367,10 @@ impl Listing {
 }
 
 impl State {
-    /// What is known of `action`, or nothing as long as it may still come.
-    fn hope(&self, namespaces: &[Namespace], action: &ActionId) -> Result<Hope, ()> {
+    /// What is known of `action`; an error, with what to say of it in the end, as long as it may still come.
+    fn hope(&self, namespaces: &[Namespace], action: &ActionId) -> Result<Hope, Hope> {
         let Some(listing) = &self.listing else {
-            return if self.ended { Ok(Hope::None) } else { Err(()) };
+            return if self.ended { Ok(Hope::None) } else { Err(Hope::None) };
         };
         if !namespaces.contains(&listing.namespace) {
             return Ok(Hope::None);
@@ -371,7 +379,7 @@ impl State {
             None => Ok(Hope::Absent),
             Some(entry) if self.is_here(entry) => Ok(Hope::Here(*entry)),
             Some(_) if self.ended => Ok(Hope::None),
-            Some(_) => Err(()),
+            Some(_) => Err(Hope::Late),
         }
     }
 
@@ -393,12 +401,25 @@ impl State {
         is_new
     }
 
-    /// A question waited for so long, and the body came or did not.
-    fn waited(&mut self, waited: Duration, came: bool) {
-        if !came {
-            self.wait_max = (self.wait_max / 2).max(WAIT_MIN);
-        } else if waited >= HURRY_AFTER {
-            self.wait_max = (self.wait_max * 2).min(WAIT_MAX);
+    /// A question was answered after so long.
+    fn waited_well(&mut self, hope: Hope, waited: Duration) {
+        if !matches!(hope, Hope::Here(entry) if entry.size > 0) {
+            return;
+        }
+        if waited >= HURRY_AFTER {
+            self.wait_max = (self.wait_max * 2).clamp(WAIT_LEAST, WAIT_MAX);
+        } else {
+            // What comes is ahead of the build again.
+            self.wait_max = self.wait_max.max(WAIT_LEAST);
+        }
+    }
+
+    /// A question waited in vain, for as long as all did when it began, unless it had less time.
+    fn waited_in_vain(&mut self, patience: Duration, waited: Duration) {
+        // Others that waited beside it had the same trouble: it counts once.
+        if self.wait_max == patience && waited >= patience {
+            self.wait_max =
+                if patience > WAIT_LEAST { (patience / 2).max(WAIT_LEAST) } else { Duration::ZERO };
         }
     }
 
@@ -410,27 +431,86 @@ impl State {
 
 #[cfg(test)]
 mod tests {
+    use std::{sync::mpsc, thread};
+
     use super::*;
 
+    fn listing(bodies: &[&[u8]]) -> (Arc<SignedManifest>, Namespace) {
+        let listed = |(n, body): (u8, &&[u8])| Listed {
+            action: ActionId([n; 32]),
+            entry: Entry { output: Digest::of(body), size: body.len() as u64, time_ns: 0 },
+        };
+        let signed = Arc::new(SignedManifest::unsigned((0..).zip(bodies).map(listed).collect()));
+        let namespace = signed.manifest.namespace();
+        (signed, namespace)
+    }
+
+    fn soon() -> Instant {
+        Instant::now() + WAIT_MAX
+    }
+
+    /// Something comes all the time, though nothing that anybody waits for.
+    fn coming(arrivals: &Arc<Arrivals>) -> impl Drop {
+        struct Coming(mpsc::Sender<()>, Option<thread::JoinHandle<()>>);
+        impl Drop for Coming {
+            fn drop(&mut self) {
+                let _ended = self.0.send(());
+                self.1.take().map(thread::JoinHandle::join);
+            }
+        }
+        let (end, ended) = mpsc::channel();
+        let arrivals = Arc::clone(arrivals);
+        let come = move || {
+            while ended.recv_timeout(Duration::from_millis(20)).is_err() {
+                arrivals.frame(1);
+            }
+        };
+        Coming(end, Some(thread::spawn(come)))
+    }
+
     #[test]
-    fn questions_that_wait_in_vain_wait_for_less_each_time_and_for_more_once_one_did_not() {
-        let arrivals = Arrivals::default();
-        let mut state = arrivals.state();
-        let mut in_vain = Duration::ZERO;
-        for _ in 0..1_500 {
-            in_vain += state.wait_max;
-            let waited = state.wait_max;
-            state.waited(waited, false);
+    fn what_waits_in_vain_waits_for_less_and_then_not_at_all_until_what_comes_is_ahead_again() {
+        let (signed, namespace) = listing(&[b"one", b"two"]);
+        let arrivals = Arc::new(Arrivals::default());
+        arrivals.listed(&signed, 0);
+        arrivals.state().wait_max = 2 * WAIT_LEAST;
+        let _coming = coming(&arrivals);
+        let ask = |n: u8| arrivals.wait_for(&[namespace], &ActionId([n; 32]), soon());
+        for left in [WAIT_LEAST, Duration::ZERO, Duration::ZERO] {
+            assert_eq!(ask(0), Hope::Late);
+            assert_eq!(arrivals.state().wait_max, left);
         }
-        // A build that asks so many questions and gets nothing is minutes slower, not hours.
-        assert!(in_vain < Duration::from_secs(6 * 60 + 40), "{in_vain:?}");
-        assert_eq!(state.wait_max, WAIT_MIN);
-        state.waited(Duration::from_millis(1), true);
-        assert_eq!(state.wait_max, WAIT_MIN, "it did not wait");
-        for _ in 0..10 {
-            state.waited(HURRY_AFTER, true);
-        }
-        assert_eq!(state.wait_max, WAIT_MAX);
+        let waited = arrivals.figures().waited;
+        assert!(waited >= 3 * WAIT_LEAST, "{waited:?}");
+        arrivals.came(&[(Digest::of(b"two"), 3)]);
+        assert!(matches!(ask(1), Hope::Here(_)));
+        assert_eq!(arrivals.state().wait_max, WAIT_LEAST);
+    }
+
+    #[test]
+    fn questions_that_wait_beside_each_other_are_in_trouble_once() {
+        let (signed, namespace) = listing(&[b"one"]);
+        let arrivals = Arc::new(Arrivals::default());
+        arrivals.listed(&signed, 0);
+        arrivals.state().wait_max = WAIT_LEAST * 2;
+        let _coming = coming(&arrivals);
+        thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| arrivals.wait_for(&[namespace], &ActionId([0; 32]), soon()));
+            }
+        });
+        assert_eq!(arrivals.state().wait_max, WAIT_LEAST);
+    }
+
+    #[test]
+    fn a_question_that_has_waited_elsewhere_waits_no_longer_than_its_deadline() {
+        let (signed, namespace) = listing(&[b"one"]);
+        let arrivals = Arc::new(Arrivals::default());
+        arrivals.listed(&signed, 0);
+        let _coming = coming(&arrivals);
+        let deadline = Instant::now() + Duration::from_millis(100);
+        assert_eq!(arrivals.wait_for(&[namespace], &ActionId([0; 32]), deadline), Hope::Late);
+        assert_eq!(arrivals.state().wait_max, WAIT_MAX, "it says nothing of the others");
     }
 
     fn listed(n: u8, size: u64) -> Listed {

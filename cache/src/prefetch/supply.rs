@@ -16,13 +16,13 @@ use std::{
         Arc,
         atomic::{AtomicU32, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use meridian_core::digest::Digest;
 
 use super::{
-    arrivals::{Hope, PrefetchFigures},
+    arrivals::{Hope, PrefetchFigures, WAIT_MAX},
     driver::Prefetch,
     search::{Search, Seeking},
 };
@@ -56,22 +56,26 @@ impl Supply {
     pub fn new(placed: Option<Arc<Prefetch>>, seeking: Option<Seeking>) -> Self {
         let round_trips = u32::from(placed.is_some());
         let seeking = seeking.filter(|seeking| !seeking.shards.is_empty());
-        let search = seeking.map(|seeking| Search::new(seeking, round_trips));
+        let search = seeking.map(|seeking| Search::new(seeking, placed.clone(), round_trips));
         Self { placed, search, absent: AtomicU32::new(0), binaries: AtomicU32::new(0) }
     }
 
     /// Waits until what answers `action` is here, for as long as it is worth it, and says whether it is. Blocks.
     pub fn wait_for(&self, namespaces: &[Namespace], action: &ActionId) -> bool {
+        // One for all that is waited for: the shim's patience is for one answer.
+        let deadline = Instant::now() + WAIT_MAX;
         let mut is_new = false;
         if let Some(placed) = &self.placed {
-            match placed.arrivals().wait_for(namespaces, action) {
+            match placed.arrivals().wait_for(namespaces, action, deadline) {
                 Hope::Here(_) => return true,
                 Hope::Absent => is_new = placed.is_exact(),
+                // It is on its way. Whoever else has it would bring all the rest a second time.
+                Hope::Late => return false,
                 Hope::None => {}
             }
         }
         let Some(search) = &self.search else { return false };
-        if search.is_followed(namespaces, action) {
+        if search.is_followed(namespaces, action, deadline) {
             return true;
         }
         if is_new {
@@ -80,7 +84,7 @@ impl Supply {
             }
             return false;
         }
-        search.ask(action) && search.is_followed(namespaces, action)
+        search.ask(action) && search.is_followed(namespaces, action, deadline)
     }
 
     /// Where `action` stands in the placement's manifest, which says what a build asks and in which order.

@@ -6,11 +6,12 @@ use bytes::Bytes;
 use meridian_cache::{
     disk::Eviction,
     manifest::{Manifest, SignedManifest},
+    prefetch::Supply,
 };
 use meridian_core::digest::Digest;
 use meridian_proto::v1::{self, shard_client::ShardClient};
 
-use crate::pair::{Place, SCOPE, Serving, bodies, channel};
+use crate::pair::{Place, SCOPE, Serving, Then, Trickle, bodies, channel, noise};
 
 /// Keeps what a manifest says once more, as `changed` has it.
 fn published(place: &Place, signed: &SignedManifest, changed: impl FnOnce(&mut Manifest)) -> Digest {
@@ -70,4 +71,19 @@ async fn of_several_that_may_be_read_the_one_used_last_is_named_and_when_it_goes
     let lineages = BTreeSet::from([Digest::of(b"newer")]);
     assert_eq!(place.store.evict(&Eviction::Lineages(lineages)).unwrap().manifests, 1);
     assert_eq!(asked(&serving, &signed, b"go", &scopes).await, Some((signed.digest, 3)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_on_its_way_is_not_asked_of_others_who_would_bring_all_of_it_again() {
+    let (near, far) = (Place::new(), Place::new());
+    let signed = near.build(&noise(8)).await;
+    let serving = near.serve().await;
+    let stalling = Trickle::until(serving.address, Then::Stalls(2 << 20)).await;
+    let prefetch = far.prefetch(&signed, &[stalling.address]);
+    let supply = Arc::new(Supply::new(Some(prefetch), Some(far.seeking(&[serving.address]))));
+    let (asked, last) = (Arc::clone(&supply), signed.manifest.entries.last().unwrap().action);
+    let namespace = signed.manifest.namespace();
+    let is_here = tokio::task::spawn_blocking(move || asked.wait_for(&[namespace], &last)).await.unwrap();
+    assert!(!is_here);
+    assert_eq!(supply.asked(), 0);
 }

@@ -11,6 +11,7 @@ mod driver;
 mod faults;
 mod field_bugs;
 mod go_tests;
+mod homes;
 mod life;
 mod membership;
 mod native;

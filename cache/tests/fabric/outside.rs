@@ -12,7 +12,7 @@ use bytes::Bytes;
 use meridian_cache::{
     manifest::SignedManifest,
     outside::{Outside, OutsideError},
-    prefetch::{FromOutside, Prefetch, PrefetchPlan},
+    prefetch::{Beyond, FromOutside, Prefetch, PrefetchPlan},
     reapi::{ContentConfig, Reapi, StockListener, TokenTable},
 };
 use meridian_core::digest::Digest;
@@ -86,7 +86,7 @@ fn prefetch(
     };
     let from = FromOutside { outside: Arc::clone(outside), manifest_len: len, is_first: true };
     let (store, vouching) = (Arc::clone(&place.store), Arc::clone(&place.team) as _);
-    Arc::new(Prefetch::begin_with(store, vouching, plan, Some(from)))
+    Arc::new(Prefetch::begin_with(store, vouching, plan, Beyond { outside: Some(from), ..Beyond::default() }))
 }
 
 fn all() -> Vec<(&'static str, Vec<u8>)> {

@@ -135,6 +135,7 @@ impl Place {
             store: Arc::clone(&self.store),
             vouching: Arc::clone(&self.team) as _,
             shards: shards.iter().map(holder).collect(),
+            homes: None,
             toolchain: Digest::of(b"go"),
             scopes: vec![SCOPE.into()],
         }

@@ -3,6 +3,7 @@
 
 mod clocks;
 mod damage;
+mod homes;
 mod liar;
 mod pressure;
 mod restarts;

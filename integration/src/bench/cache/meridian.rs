@@ -160,6 +160,7 @@ impl Meridian {
                     store: Arc::clone(store),
                     vouching: Arc::new(Word),
                     shards: holders,
+                    homes: None,
                     toolchain: toolchain(),
                     scopes: vec![SCOPE.to_owned()],
                 };
