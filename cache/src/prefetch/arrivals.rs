@@ -75,7 +75,8 @@ pub struct PrefetchFigures {
 
 struct Listing {
     namespace: Namespace,
-    entries: HashMap<ActionId, Entry>,
+    /// Where each action stands in the manifest.
+    actions: HashMap<ActionId, usize>,
     /// How many bytes of bodies are sent before each.
     places: HashMap<Digest, u64>,
     signed: Arc<SignedManifest>,
@@ -173,19 +174,20 @@ impl Arrivals {
     pub(crate) fn listed(&self, signed: &Arc<SignedManifest>, from: usize) {
         let manifest = &signed.manifest;
         let count = manifest.entries.len();
-        let (mut entries, mut places) = (HashMap::with_capacity(count), HashMap::with_capacity(count));
+        let actions =
+            manifest.entries.iter().zip(0..).map(|(listed, place)| (listed.action, place)).collect();
+        let mut places = HashMap::with_capacity(count);
         // What stands before the place to begin from is sent last.
         let (last, first) = manifest.entries.split_at(from.min(count));
         let mut place = 0_u64;
-        for Listed { action, entry } in first.iter().chain(last) {
-            entries.insert(*action, *entry);
+        for Listed { entry, .. } in first.iter().chain(last) {
             if let hash_map::Entry::Vacant(vacant) = places.entry(entry.output) {
                 vacant.insert(place);
                 place = place.saturating_add(entry.size);
             }
         }
         let namespace = manifest.namespace();
-        let listing = Listing { namespace, entries, places, signed: Arc::clone(signed) };
+        let listing = Listing { namespace, actions, places, signed: Arc::clone(signed) };
         let mut state = self.state();
         state.listing = Some(listing);
         state.arrived();
@@ -320,13 +322,47 @@ impl Arrivals {
     #[must_use]
     pub fn is_whole(&self) -> bool {
         let state = self.state();
-        let is_here = |entry: &Entry| entry.size == 0 || state.here.contains(&entry.output);
-        state.listing.as_ref().is_some_and(|listing| listing.entries.values().all(is_here))
+        let all =
+            |listing: &Listing| listing.actions.values().all(|place| state.is_here(listing.entry(*place)));
+        state.listing.as_ref().is_some_and(all)
+    }
+
+    /// Where `action` stands in the manifest, if what that lists means something in one of `namespaces`.
+    pub(crate) fn place_of(&self, namespaces: &[Namespace], action: &ActionId) -> Option<usize> {
+        let state = self.state();
+        let listing = state.listing.as_ref()?;
+        let means_something = namespaces.contains(&listing.namespace);
+        listing.actions.get(action).copied().filter(|_| means_something)
+    }
+
+    /// The actions at the first `max` of these places of the manifest whose bodies are here.
+    pub(crate) fn here_among(
+        &self,
+        places: impl Iterator<Item = usize>,
+        max: usize,
+    ) -> Vec<(usize, ActionId)> {
+        let state = self.state();
+        let Some(listing) = &state.listing else { return Vec::new() };
+        let listed = &listing.signed.manifest.entries;
+        let here = places
+            .map_while(|place| Some((place, listed.get(place)?)))
+            .filter(|(_, listed)| state.is_here(&listed.entry));
+        here.take(max).map(|(place, listed)| (place, listed.action)).collect()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         // Changed by whole steps, so a panic elsewhere leaves it usable.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Listing {
+    fn entry(&self, place: usize) -> &Entry {
+        &self.signed.manifest.entries[place].entry
+    }
+
+    fn get(&self, action: &ActionId) -> Option<&Entry> {
+        self.actions.get(action).map(|place| self.entry(*place))
     }
 }
 
@@ -339,23 +375,28 @@ impl State {
         if !namespaces.contains(&listing.namespace) {
             return Ok(Hope::None);
         }
-        match listing.entries.get(action) {
+        match listing.get(action) {
             None => Ok(Hope::Absent),
-            Some(entry) if entry.size == 0 || self.here.contains(&entry.output) => Ok(Hope::Here(*entry)),
+            Some(entry) if self.is_here(entry) => Ok(Hope::Here(*entry)),
             Some(_) if self.ended => Ok(Hope::None),
             Some(_) => Err(Hope::Late),
         }
     }
 
+    fn is_here(&self, entry: &Entry) -> bool {
+        entry.size == 0 || self.here.contains(&entry.output)
+    }
+
     /// Whether what `action` waits for should jump the queue, which is noted.
     fn hurry(&mut self, action: &ActionId) -> bool {
         let Some(listing) = &self.listing else { return false };
-        let Some(entry) = listing.entries.get(action) else { return false };
-        let place = listing.places.get(&entry.output).copied().unwrap_or(0);
+        let Some(entry) = listing.get(action) else { return false };
+        let output = entry.output;
+        let place = listing.places.get(&output).copied().unwrap_or(0);
         let is_far = place > self.front.saturating_add(AHEAD_MAX) && self.urgent.len() < URGENT_MAX;
-        let is_new = is_far && self.asked.insert(entry.output);
+        let is_new = is_far && self.asked.insert(output);
         if is_new {
-            self.urgent.push(entry.output);
+            self.urgent.push(output);
         }
         is_new
     }
@@ -470,5 +511,37 @@ mod tests {
         let deadline = Instant::now() + Duration::from_millis(100);
         assert_eq!(arrivals.wait_for(&[namespace], &ActionId([0; 32]), deadline), Hope::Late);
         assert_eq!(arrivals.state().wait_max, WAIT_MAX, "it says nothing of the others");
+    }
+
+    fn listed(n: u8, size: u64) -> Listed {
+        let entry = Entry { output: Digest::of(&[n]), size, time_ns: 0 };
+        Listed { action: ActionId([n; 32]), entry }
+    }
+
+    #[test]
+    fn what_is_not_here_is_not_among_what_may_be_told_and_no_more_than_is_wanted() {
+        let arrivals = Arrivals::default();
+        assert!(arrivals.here_among(0..9, 9).is_empty());
+        let signed = SignedManifest::unsigned((0..6).map(|n| listed(n, u64::from(n != 4))).collect());
+        arrivals.listed(&Arc::new(signed), 3);
+        arrivals.had([1, 2, 5].map(|n| Digest::of(&[n])));
+        let here = |places, max| -> Vec<usize> {
+            arrivals.here_among(places, max).iter().map(|(place, _)| *place).collect()
+        };
+        // Empty ones are made here.
+        assert_eq!(here(0..9, 9), [1, 2, 4, 5]);
+        assert_eq!(here(2..9, 2), [2, 4]);
+        assert_eq!(arrivals.here_among(5..6, 9), [(5, ActionId([5; 32]))]);
+    }
+
+    #[test]
+    fn a_manifest_of_another_namespace_has_a_place_for_nothing() {
+        let arrivals = Arrivals::default();
+        let signed = Arc::new(SignedManifest::unsigned(vec![listed(0, 1), listed(1, 1)]));
+        arrivals.listed(&signed, 1);
+        let (own, other) = (signed.manifest.namespace(), Namespace::new(&Digest::of(b"go"), "other"));
+        assert_eq!(arrivals.place_of(&[other, own], &ActionId([1; 32])), Some(1));
+        assert_eq!(arrivals.place_of(&[own], &ActionId([2; 32])), None);
+        assert_eq!(arrivals.place_of(&[other], &ActionId([1; 32])), None);
     }
 }

@@ -87,6 +87,20 @@ impl Supply {
         search.ask(action) && search.is_followed(namespaces, action, deadline)
     }
 
+    /// Where `action` stands in the placement's manifest, which says what a build asks and in which order.
+    pub(crate) fn place_of(&self, namespaces: &[Namespace], action: &ActionId) -> Option<usize> {
+        self.placed.as_ref()?.arrivals().place_of(namespaces, action)
+    }
+
+    /// The actions at the first `max` of these places of it whose bodies are here.
+    pub(crate) fn here_among(
+        &self,
+        places: impl Iterator<Item = usize>,
+        max: usize,
+    ) -> Vec<(usize, ActionId)> {
+        self.placed.as_ref().map(|placed| placed.arrivals().here_among(places, max)).unwrap_or_default()
+    }
+
     /// Waits for what the placement began, until nothing more comes, or for `silence_max` nothing has come, or for
     /// `wait_max` in all; gives its manifest, if that is here.
     pub async fn settled(&self, silence_max: Duration, wait_max: Duration) -> Option<Arc<SignedManifest>> {

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod ahead;
 mod binaries;
 mod discovery;
 #[path = "../build_cache/driver.rs"]
