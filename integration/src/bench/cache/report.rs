@@ -50,7 +50,11 @@ const GOALS: &[(&str, &str, &str)] = &[
     ("blocking_round_trips", "blocking WAN round trips a build", "≤ 3"),
     ("cold_upload_ratio", "cold build with uploads ÷ native cold", "≤ 1.10"),
     ("close_backlog_ms", "close with a backlog at 150 ms", "≤ 50"),
-    ("blackhole_extra_s", "a cache that vanishes during the build: time added", "≤ 1 + 5 %"),
+    (
+        "blackhole_extra_s",
+        "a cache that vanishes during the build or before it: seconds beyond native cold",
+        "≤ 1 + 5 %",
+    ),
     ("tampered", "bit flips and swapped mappings", "≥ 1,000"),
     ("tampered_served", "of these, how many reached cmd/go", "0"),
     ("genuine_missed", "intact entries refused", "0"),
