@@ -34,6 +34,7 @@ const GOALS: &[(&str, &str, &str)] = &[
     ("far_cold_vs_best_peer", "the same ÷ the best peer", "≤ 0.9"),
     ("peers_missing", "peers that could not be installed or did not build", "0"),
     ("small_added_ms", "the small program, cold agent at 150 ms: beyond native warm", "≤ 600"),
+    ("agents_far_ratio", "the same through whole agents, TLS and coordinator ÷ native warm", "≤ 1.3"),
     ("restore_ratio", "the same target again, previous binary restored ÷ native warm", "≤ 0.6"),
     ("far_100mbit_ratio", "at 100 Mbit/s ÷ max(native warm, wire time)", "≤ 1.25"),
     ("far_vs_near_ratio", "at 150 ms ÷ at 0 ms", "≤ 1.2"),
