@@ -14,8 +14,8 @@ use crate::{
     wait::wait_for,
 };
 
-/// The project of every build here: what is remembered is remembered of a project.
-const PROJECT: &str = "acme/fabric";
+/// The project of builds here, unless another is chosen: what is remembered is remembered of a project.
+pub const PROJECT: &str = "acme/fabric";
 /// How long spans may take to arrive.
 const SPANS_WITHIN: Duration = Duration::from_secs(30);
 /// What builds leave in an agent's state, besides toolchains, modules and sources.
@@ -30,6 +30,8 @@ pub struct FabricUnderTest {
     pub client: Client,
     /// How long a build may take.
     pub build_max: Duration,
+    /// The project of the next builds.
+    pub project: &'static str,
     collector: Collector,
     links: Vec<Relay>,
     builds: u32,
@@ -58,7 +60,16 @@ impl FabricUnderTest {
         let fleet = Fleet::start();
         let client = fleet.member_in(Home::with_the_real_proxy(), TEAM, "alice");
         let collector = Collector::start();
-        Self { fleet, client, build_max: COMMAND_MAX, collector, links: Vec::new(), builds: 0, cooled: 0 }
+        Self {
+            fleet,
+            client,
+            build_max: COMMAND_MAX,
+            project: PROJECT,
+            collector,
+            links: Vec::new(),
+            builds: 0,
+            cooled: 0,
+        }
     }
 
     /// Joins an agent, `REGION/NAME`, that others reach through a link of this shape.
@@ -94,11 +105,11 @@ impl FabricUnderTest {
         self.builds += 1;
         let (source, version) = (source.display().to_string(), self.builds.to_string());
         let arguments =
-            [&source, "--package", package, "--version", "1", "--project", PROJECT, "--agent", agent];
+            [&source, "--package", package, "--version", "1", "--project", self.project, "--agent", agent];
         let running = self.client.start_build(&format!("dist-{version}"), &arguments);
         let dist = running.finish_within(self.build_max).expect_success();
         let artifact = dist.checksums().into_values().next().expect("an artifact");
-        let task = format!("{PROJECT}/{version}/0");
+        let task = format!("{}/{version}/0", self.project);
         let spans = wait_for(&format!("the spans of {task}"), SPANS_WITHIN, || {
             let of_task = |span: &Span| span.attributes.get("task") == Some(&task);
             let spans: Vec<Span> = self.collector.traces().into_values().flatten().filter(of_task).collect();

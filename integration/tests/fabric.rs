@@ -2,7 +2,11 @@
 
 use std::{fs, time::Duration};
 
-use meridian_integration::{fabric::FabricUnderTest, fixture::program::Program, relay::Shape};
+use meridian_integration::{
+    fabric::{FabricUnderTest, PROJECT},
+    fixture::program::Program,
+    relay::Shape,
+};
 
 /// The standard library's archives, compressed, are some megabytes.
 const A_LIBRARY_BYTES: u64 = 1 << 20;
@@ -44,7 +48,10 @@ fn a_far_agent_is_given_the_binary_of_the_very_same_tree_and_links_one_with_a_fi
 
     let first = fabric.build("sg/one", &source, ".");
     // A link is put with what it said.
-    for (directory, links) in [(&other, true), (&source, false), (&source, false)] {
+    for (directory, project, links) in
+        [(&other, "acme/other", true), (&source, PROJECT, false), (&source, PROJECT, false)]
+    {
+        fabric.project = project;
         let built = fabric.build("fra/one", directory, ".");
         let [gets, hits, puts] = ["gets", "hits", "puts"].map(|name| fabric.cache_figure(far, name));
         assert_eq!(built.artifact, first.artifact);

@@ -28,7 +28,7 @@ use crate::{
         plan::Plan,
         timing::run,
     },
-    fabric::{FabricBuild, FabricUnderTest},
+    fabric::{FabricBuild, FabricUnderTest, PROJECT},
     relay::Shape,
 };
 
@@ -44,6 +44,8 @@ const BUILD_MAX: Duration = Duration::from_secs(30 * 60);
 /// A file that no package has. A tree with it is another one, so no binary was made of the very same, and all that a
 /// build of it asks for but the link is known.
 const OF_NO_PACKAGE: &str = "of-no-package";
+/// The project of that tree, so that what its builds used is not remembered as the newest of the other's.
+const OTHER_PROJECT: &str = "acme/other";
 
 /// All of [`KEYS`]. The cold build is made once, and each round's memory is the worse of that and the round's own.
 ///
@@ -142,7 +144,9 @@ impl Agents {
     fn round(&mut self) -> anyhow::Result<Round> {
         let (program, other) = (self.program.clone(), self.other.clone());
         self.fabric.cool(self.far);
+        self.fabric.project = OTHER_PROJECT;
         let (linked, extra) = self.watched(self.far, FAR, &other)?;
+        self.fabric.project = PROJECT;
         self.expect(&linked, true)?;
         self.fabric.cool(self.far);
         let (came, more) = self.watched(self.far, FAR, &program)?;
