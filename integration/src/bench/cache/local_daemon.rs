@@ -83,6 +83,13 @@ impl LocalDaemon {
         self.supply.as_ref().map(|supply| supply.figures()).unwrap_or_default()
     }
 
+    /// Waits until nothing more is on its way to the task, but no longer than this.
+    pub fn until_settled(&self, within: Duration) {
+        if let Some(supply) = &self.supply {
+            let _manifest = self.runtime.block_on(supply.settled(within, within));
+        }
+    }
+
     /// Where it runs.
     #[must_use]
     pub const fn runtime(&self) -> &Runtime {
