@@ -49,11 +49,14 @@ impl<W: Write> Replies<W> {
         }
     }
 
+    /// Tells whoever reads the build's log, once, that it has no cache, and why.
+    pub(super) fn go_without(&self, why: &str) {
+        self.told.call_once(|| eprintln!("meridian: this go command does without the agent's cache{why}"));
+    }
+
     /// Answers what is asked of a daemon that is not there any more.
     pub(super) fn settle_without(&self, id: u64, waiting: Waiting) {
-        self.told.call_once(|| {
-            eprintln!("meridian: the agent's cache does not answer: this go command goes on without it");
-        });
+        self.go_without(", which does not answer");
         self.settle(Settled::Lost(id, waiting));
     }
 

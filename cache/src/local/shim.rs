@@ -62,8 +62,8 @@ enum Door<'a> {
 }
 
 impl Door<'_> {
-    /// A lane for gets and one for puts, and what must stay open for as long as cmd/go lives.
-    fn open(&self, patience: Patience) -> ([Arc<Lane>; 2], Option<UnixStream>) {
+    /// A lane for gets and one for puts, and what must stay open for as long as cmd/go lives. Tells why not.
+    fn open(&self, patience: Patience, go_without: impl Fn(&str)) -> ([Arc<Lane>; 2], Option<UnixStream>) {
         let (socket, project, owner) = match self {
             Self::Task(socket) => {
                 let lane = || Arc::new(Lane::begin(UnixStream::connect(socket).ok(), &[], patience));
@@ -85,7 +85,7 @@ impl Door<'_> {
             Ok((_, beside::Opened::Here { .. })) => "it answers what was not asked".to_owned(),
             Err(error) => error.to_string(),
         };
-        eprintln!("meridian: this go command does without the agent's cache at {}: {why}", socket.display());
+        go_without(&format!(" at {}: {why}", socket.display()));
         ([(); 2].map(|()| Arc::new(Lane::dead(patience))), None)
     }
 }
@@ -94,7 +94,7 @@ impl Door<'_> {
 fn run_on(input: impl Read, output: impl Write + Send + 'static, door: &Door<'_>, patience: Patience) {
     let replies = Arc::new(Replies::new(output));
     replies.say(cmdgo::KNOWN_COMMANDS);
-    let (lanes, _run) = door.open(patience);
+    let (lanes, _run) = door.open(patience, |why| replies.go_without(why));
     for lane in &lanes {
         let (reading, answers) = (Arc::clone(lane), Arc::clone(&replies));
         let thread = std::thread::Builder::new().stack_size(128 << 10);
@@ -262,8 +262,12 @@ impl<R: Read, W: Write> Shim<R, W> {
             self.puts.fail(|settled| self.replies.settle(settled));
         }
         let kept = spooled.filter(|_| whole).map_or(Kept::Nothing, Kept::File);
-        if !sending || !whole {
+        if !whole {
             self.replies.settle(Settled::Lost(id, Waiting::Put(kept)));
+            return Ok(());
+        }
+        if !sending {
+            self.replies.settle_without(id, Waiting::Put(kept));
             return Ok(());
         }
         match self.puts.expect(id, Waiting::Put(kept)) {
