@@ -3,6 +3,7 @@
 
 mod clocks;
 mod damage;
+mod early;
 mod homes;
 mod liar;
 mod pressure;

@@ -1,15 +1,6 @@
 //! The cache of one agent's own disk: what a build and a question cost through the shim, as cmd/go speaks to it.
 
-use std::{
-    path::Path,
-    process::Command,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread,
-    time::Duration,
-};
+use std::{path::Path, process::Command, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, ensure};
 use meridian_cache::prefetch::{Prefetch, PrefetchPlan, Supply};
@@ -31,13 +22,11 @@ use crate::bench::plan::Plan;
 use crate::bench::{
     figures::Figures,
     ledger::Ledger,
-    memory::peak_of_shims_on,
-    timing::{in_turns, run, seconds},
+    timing::{in_turns, seconds},
 };
 
 /// The figures of this part.
-pub const KEYS: &[&str] =
-    &["warm_local_ratio", "get_p50_us", "get_p50_vs_peer", "get_unlisted_p50_us", "mem_shim_mib"];
+pub const KEYS: &[&str] = &["warm_local_ratio", "get_p50_us", "get_p50_vs_peer", "get_unlisted_p50_us"];
 
 /// All of [`KEYS`].
 ///
@@ -60,11 +49,6 @@ pub fn measure(plan: &Plan, figures: &mut Figures) -> anyhow::Result<()> {
     }
     if ["get_p50_us", "get_p50_vs_peer", "get_unlisted_p50_us"].iter().any(|key| plan.wants(key)) {
         gets(&bed, plan, &mut ledger, figures)?;
-    }
-    if plan.wants("mem_shim_mib") {
-        // The peak of thousands of questions and of every body; a round more finds no other.
-        let peak = ledger.get_or_keep("local/mem-shim", || shim_memory(&bed))?;
-        figures.add("mem_shim_mib", peak);
     }
     Ok(())
 }
@@ -163,26 +147,6 @@ fn p50_us(cacheprog: Command, entries: &[Entry]) -> anyhow::Result<f64> {
     driver.close()?;
     took.sort_unstable();
     Ok(took.get(took.len() / 2).map_or(0.0, Duration::as_secs_f64) * 1e6)
-}
-
-/// The highest anonymous memory of the shim while the large program is built from an empty cache, in MiB.
-fn shim_memory(bed: &Bed) -> anyhow::Result<f64> {
-    let program = bed.large()?;
-    native::ensure_built(bed, &program)?;
-    let daemon = LocalDaemon::open(&bed.emptied("agent")?)?;
-    let over = Arc::new(AtomicBool::new(false));
-    let sampler = thread::spawn({
-        let (socket, over) = (daemon.socket(), Arc::clone(&over));
-        move || peak_of_shims_on(&socket, &over)
-    });
-    let built = bed
-        .surroundings_with(daemon.command_line())
-        .and_then(|surroundings| run(&mut bed.build(&surroundings, &program)?));
-    over.store(true, Ordering::Relaxed);
-    let peak = sampler.join().ok().flatten();
-    built?;
-    bed.expect_native_artifact(&program)?;
-    peak.context("no cacheprog process was seen during the build")
 }
 
 /// A command line without quotes as a command.
