@@ -78,7 +78,6 @@ pub fn builds(bed: &Bed, ledger: &mut Ledger) -> anyhow::Result<Vec<Build>> {
             .collect();
         workers.into_iter().try_for_each(|worker| worker.join().map_err(|_| anyhow!("a worker panicked"))?)
     })?;
-    drop(kept);
     let built = |number| ledger.get(&archives.build_key(number)).context("a version was not built");
     (1..archives.all.len()).map(built).collect()
 }

@@ -1,6 +1,6 @@
 //! The cache of one agent's own disk: what a build and a question cost through the shim, as cmd/go speaks to it.
 
-use std::{path::Path, process::Command, time::Duration};
+use std::{path::Path, process::Command, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, ensure};
 use meridian_cache::prefetch::{Prefetch, PrefetchPlan, Supply};
