@@ -3,7 +3,7 @@
 //! Each agent's port for other agents lies behind a [`Relay`], so whoever asks it has that link between: an agent of
 //! another region is made by a long one. The way to the coordinator is as short as it is.
 
-use std::{fs, path::Path, time::Duration};
+use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 
 use crate::{
     client::{COMMAND_MAX, Client},
@@ -34,7 +34,8 @@ pub struct FabricUnderTest {
     pub project: &'static str,
     collector: Collector,
     links: Vec<Relay>,
-    builds: u32,
+    /// How many of each project: they are numbered so.
+    builds: BTreeMap<&'static str, u32>,
     cooled: u32,
 }
 
@@ -67,7 +68,7 @@ impl FabricUnderTest {
             project: PROJECT,
             collector,
             links: Vec::new(),
-            builds: 0,
+            builds: BTreeMap::new(),
             cooled: 0,
         }
     }
@@ -102,14 +103,15 @@ impl FabricUnderTest {
     /// When the build fails, or the agent does not say how long it took.
     #[track_caller]
     pub fn build(&mut self, agent: &str, source: &Path, package: &str) -> FabricBuild {
-        self.builds += 1;
-        let (source, version) = (source.display().to_string(), self.builds.to_string());
+        let number = self.builds.entry(self.project).or_default();
+        *number += 1;
+        let task = format!("{}/{number}/0", self.project);
+        let source = source.display().to_string();
         let arguments =
             [&source, "--package", package, "--version", "1", "--project", self.project, "--agent", agent];
-        let running = self.client.start_build(&format!("dist-{version}"), &arguments);
+        let running = self.client.start_build(&format!("dist-{}", task.replace('/', "-")), &arguments);
         let dist = running.finish_within(self.build_max).expect_success();
         let artifact = dist.checksums().into_values().next().expect("an artifact");
-        let task = format!("{}/{version}/0", self.project);
         let spans = wait_for(&format!("the spans of {task}"), SPANS_WITHIN, || {
             let of_task = |span: &Span| span.attributes.get("task") == Some(&task);
             let spans: Vec<Span> = self.collector.traces().into_values().flatten().filter(of_task).collect();
