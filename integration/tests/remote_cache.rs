@@ -7,6 +7,9 @@ use meridian_integration::{
     fixture::program::Program,
     fleet::{Fleet, free_address},
     home::Home,
+    relay::{Relay, Shape, Way},
+    stock_clients::{bgd, if_to_be_had},
+    stock_server::StockServer,
     wait::wait_for,
 };
 
@@ -86,4 +89,56 @@ fn agents_that_cannot_reach_one_another_share_a_cache_outside_the_fleet_and_do_w
     Program::saying("example.test/q", "other").write(&client.home.path().join("other")).expect("a program");
     let other = client.home.path().join("other").display().to_string();
     assert_eq!(build(&client, "c", &other, "eu-central").len(), 1);
+}
+
+/// Slow enough for a kill to come in the middle of what a build made.
+const NARROW_BYTES_PER_S: u64 = 2 << 20;
+const TAKEN: &str = "the cache outside the fleet has what a build made";
+const NOT_TAKEN: &str = "the cache outside the fleet did not take what a build made";
+
+#[test]
+fn what_a_server_of_others_was_killed_in_the_middle_of_taking_comes_later_and_serves_another_region() {
+    let Some(program) = if_to_be_had(bgd()) else { return };
+    let mut server = StockServer::start(program);
+    let link = Relay::start(server.address(), Shape::default().at_bytes_per_s(Way::Up, NARROW_BYTES_PER_S));
+    let settings = [
+        format!("remote_cache.url=grpc://{}", link.address()),
+        format!("remote_cache.instance={}", StockServer::INSTANCE),
+    ];
+    let settings = settings.each_ref().map(String::as_str);
+    let mut fleet = Fleet::start();
+    let sg = fleet.join_agent_with("ap-southeast/a1", 1, Home::with_proxy("off"), &settings);
+    let fra = fleet.join_agent_with("eu-central/a1", 1, Home::with_proxy("off"), &settings);
+    let client = fleet.member("alice");
+    let [source, other] = ["p", "q"].map(|name| {
+        let source = client.home.path().join(name);
+        Program::saying(&format!("example.test/{name}"), name).write(&source).expect("a program");
+        source.display().to_string()
+    });
+
+    let first = build(&client, "a", &source, "ap-southeast");
+    wait_for("an upload to be under way", Duration::from_secs(30), || {
+        (link.traffic().up_bytes > 3 * NARROW_BYTES_PER_S).then_some(())
+    });
+    server.kill();
+    wait_for("the agent to notice", Duration::from_secs(30), || {
+        log(&fleet, sg).contains(NOT_TAKEN).then_some(())
+    });
+    assert!(!log(&fleet, sg).contains(TAKEN), "it was killed too late");
+    // Nothing waits for it.
+    assert_eq!(build(&client, "b", &other, "ap-southeast").len(), 1);
+
+    let kept = server.blobs();
+    assert!(kept > 0, "it was killed too early");
+    link.reshape(Shape::default());
+    server.start_again();
+    wait_for("the rest and the other build to come there", Duration::from_secs(120), || {
+        (log(&fleet, sg).matches(TAKEN).count() == 2).then_some(())
+    });
+    assert!(server.blobs() > kept);
+
+    let second = build(&client, "c", &source, "eu-central");
+    assert_eq!(second, first);
+    let (gets, hits) = (figure(&fleet, fra, "gets"), figure(&fleet, fra, "hits"));
+    assert!(figure(&fleet, fra, "brought") > 20 && gets - hits <= 3, "{hits} of {gets}");
 }
