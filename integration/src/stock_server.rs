@@ -1,8 +1,16 @@
 //! A server of the remote execution API that nobody here wrote, for what a region keeps outside the fleet: BuildGrid's.
 
-use std::{fs, net::SocketAddr, path::PathBuf};
+use std::{
+    fs,
+    net::{SocketAddr, TcpStream},
+    path::PathBuf,
+    time::Duration,
+};
 
-use crate::{fleet::free_address, home::Home, process::Daemon, wait::wait_for_port};
+use crate::{fleet::free_address, home::Home, process::Daemon, wait::wait_for};
+
+/// How long it may take until it listens: on a busy machine Python alone takes half a minute to read it.
+const STARTS_WITHIN: Duration = Duration::from_secs(120);
 
 /// The server, with what it keeps on disk. What it remembers of actions it forgets with each end, as a server may.
 #[derive(Debug)]
@@ -55,7 +63,7 @@ impl StockServer {
         command.args(["server", "start", "server.yml"]);
         let log = self.home.path().join("server.log");
         self.process = Some(Daemon::start("bgd server", command, &log).expect("the server starts"));
-        wait_for_port(self.address);
+        wait_for("bgd server to listen", STARTS_WITHIN, || TcpStream::connect(self.address).ok().map(drop));
     }
 
     /// How many blobs it has on disk.
