@@ -243,14 +243,13 @@ fn serve_beside(
     daemon: &CacheDaemon,
     channel: Channel,
 ) -> Result<Option<(SidecarSocket, Arc<Runs>)>, AppError> {
-    let Some(settings) = &config.sidecar else { return Ok(None) };
+    let Some(mut settings) = config.sidecar.clone() else { return Ok(None) };
     let mistaken = |error| Mistakes(vec![Mistake::from(error)]);
-    if let Some(dir) = &settings.views {
-        sidecar::make_views_dir(dir).map_err(mistaken)?;
-    }
-    let socket = SidecarSocket::bind(settings).map_err(mistaken)?;
+    let views = settings.views.as_deref().map(sidecar::make_views_dir).transpose();
+    settings.views = views.map_err(mistaken)?;
+    let socket = SidecarSocket::bind(&settings).map_err(mistaken)?;
     let runs = Runs::open(RunsParts {
-        settings: settings.clone(),
+        settings,
         agent: assembly.agent.clone(),
         daemon: daemon.clone(),
         fabric: assembly.fabric.clone(),

@@ -14,8 +14,8 @@ use crate::{
     wait::wait_for,
 };
 
-/// The project of every build here: what is remembered is remembered of a project.
-const PROJECT: &str = "acme/fabric";
+/// The project of builds here, unless another is chosen: what is remembered is remembered of a project.
+pub const PROJECT: &str = "acme/fabric";
 /// How long spans may take to arrive.
 const SPANS_WITHIN: Duration = Duration::from_secs(30);
 /// What builds leave in an agent's state, besides toolchains, modules and sources.
@@ -30,9 +30,12 @@ pub struct FabricUnderTest {
     pub client: Client,
     /// How long a build may take.
     pub build_max: Duration,
+    /// The project of the next builds.
+    pub project: &'static str,
     collector: Collector,
     links: Vec<Relay>,
     builds: u32,
+    cooled: u32,
 }
 
 /// A build that an agent made.
@@ -57,7 +60,16 @@ impl FabricUnderTest {
         let fleet = Fleet::start();
         let client = fleet.member_in(Home::with_the_real_proxy(), TEAM, "alice");
         let collector = Collector::start();
-        Self { fleet, client, build_max: COMMAND_MAX, collector, links: Vec::new(), builds: 0 }
+        Self {
+            fleet,
+            client,
+            build_max: COMMAND_MAX,
+            project: PROJECT,
+            collector,
+            links: Vec::new(),
+            builds: 0,
+            cooled: 0,
+        }
     }
 
     /// Joins an agent, `REGION/NAME`, that others reach through a link of this shape.
@@ -93,11 +105,11 @@ impl FabricUnderTest {
         self.builds += 1;
         let (source, version) = (source.display().to_string(), self.builds.to_string());
         let arguments =
-            [&source, "--package", package, "--version", "1", "--project", PROJECT, "--agent", agent];
+            [&source, "--package", package, "--version", "1", "--project", self.project, "--agent", agent];
         let running = self.client.start_build(&format!("dist-{version}"), &arguments);
         let dist = running.finish_within(self.build_max).expect_success();
         let artifact = dist.checksums().into_values().next().expect("an artifact");
-        let task = format!("{PROJECT}/{version}/0");
+        let task = format!("{}/{version}/0", self.project);
         let spans = wait_for(&format!("the spans of {task}"), SPANS_WITHIN, || {
             let of_task = |span: &Span| span.attributes.get("task") == Some(&task);
             let spans: Vec<Span> = self.collector.traces().into_values().flatten().filter(of_task).collect();
@@ -109,19 +121,37 @@ impl FabricUnderTest {
         FabricBuild { artifact, took: since(placed), compiled: since(compile.began_ns) }
     }
 
-    /// Takes away whatever builds have left with an agent but toolchains, modules and sources, and starts it again.
+    /// What an agent's log says of the cache of its last build: the figure of that name.
     ///
     /// # Panics
-    /// When something cannot be removed, or the agent does not attach in time.
+    /// When it says nothing of it.
+    #[must_use]
+    #[track_caller]
+    pub fn cache_figure(&mut self, agent: usize, name: &str) -> u64 {
+        let log = self.fleet.agent(agent).log();
+        let line = log.lines().rfind(|line| line.contains("build cache") && line.contains("wire_bytes"));
+        let line = line.unwrap_or_else(|| panic!("nothing of the build cache in {log}"));
+        let rest = line.split(&format!(" {name}=")).nth(1).unwrap_or_else(|| panic!("no {name} in {line}"));
+        rest.split(' ').next().and_then(|number| number.parse().ok()).expect("a number")
+    }
+
+    /// Takes away whatever builds have left with an agent but toolchains, modules and sources, and starts it again. It
+    /// stays beside the agent's state: a file system may look for long at what was freed when it makes new files.
+    ///
+    /// # Panics
+    /// When something cannot be moved, or the agent does not attach in time.
     #[track_caller]
     pub fn cool(&mut self, agent: usize) {
         self.fleet.kill_agent(agent);
-        let state = self.fleet.agent_home(agent).path().join("agent");
-        for name in LEFT_BY_BUILDS {
-            let directory = state.join(name);
+        self.cooled += 1;
+        let home = self.fleet.agent_home(agent).path();
+        let aside = home.join(format!("cooled-{}", self.cooled));
+        fs::create_dir(&aside).expect("a directory can be made");
+        for (number, name) in LEFT_BY_BUILDS.into_iter().enumerate() {
+            let directory = home.join("agent").join(name);
             if directory.exists() {
-                fs::remove_dir_all(&directory)
-                    .unwrap_or_else(|error| panic!("{} cannot be removed: {error}", directory.display()));
+                fs::rename(&directory, aside.join(number.to_string()))
+                    .unwrap_or_else(|error| panic!("{} cannot be moved: {error}", directory.display()));
             }
         }
         self.fleet.restart_agent(agent);

@@ -25,6 +25,9 @@ const PASSED_ON: &[&str] = &[
     "no_proxy",
 ];
 
+/// Where it is set, a machine on which nothing can be started as another user fails what needs that.
+const OTHER_USERS_REQUIRED: &str = "MERIDIAN_REQUIRE_OTHER_USERS";
+
 /// Directories and an environment as one user on one machine has them. Removed when dropped.
 #[derive(Debug)]
 pub struct Home {
@@ -187,25 +190,31 @@ impl Home {
     /// The reason.
     ///
     /// # Panics
-    /// When the home cannot be given away although we are root.
+    /// When the home cannot be given away although we are root, or other users must be had and cannot.
     pub fn become_nobody(&mut self) -> Result<(), String> {
-        if !rustix::process::geteuid().is_root() {
-            return Err("only root can start a process as another user".to_owned());
-        }
-        let words = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"];
-        let tried = Command::new(words[0]).args(&words[1..]).arg("true").output();
-        if !tried.is_ok_and(|output| output.status.success()) {
-            return Err("there is no setpriv, or it may not be used".to_owned());
-        }
+        const WORDS: [&str; 6] = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"];
+        other_users(&WORDS).inspect_err(|why| {
+            assert!(env::var_os(OTHER_USERS_REQUIRED).is_none(), "{OTHER_USERS_REQUIRED} is set: {why}");
+        })?;
         // The one that was built may lie where nobody else can look.
         let binary = self.path().join("meridian");
         std::fs::copy(binary::meridian(), &binary).expect("a copy of the binary");
         let given = Command::new("chown").args(["-R", "65534:65534"]).arg(self.path()).status();
         assert!(given.is_ok_and(|status| status.success()), "the home cannot be given away");
         self.binary = Some(binary);
-        self.starter.extend(words.map(OsString::from));
+        self.starter.extend(WORDS.map(OsString::from));
         Ok(())
     }
+}
+
+/// Why nothing can be started as another user by these words.
+fn other_users(words: &[&str]) -> Result<(), String> {
+    if !rustix::process::geteuid().is_root() {
+        return Err("only root can start a process as another user".to_owned());
+    }
+    let tried = Command::new(words[0]).args(&words[1..]).arg("true").output();
+    let works = tried.is_ok_and(|output| output.status.success());
+    works.then_some(()).ok_or_else(|| "there is no setpriv, or it may not be used".to_owned())
 }
 
 impl Drop for Home {

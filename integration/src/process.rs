@@ -55,6 +55,18 @@ impl Daemon {
         self.child.id()
     }
 
+    /// The most memory that it has had at once.
+    ///
+    /// # Panics
+    /// When it has ended, or this is no Linux.
+    #[must_use]
+    pub fn peak_memory_bytes(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id())).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("its peak");
+        let kibibytes: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
+        kibibytes << 10
+    }
+
     /// Everything it has written, over restarts with the same log too.
     #[must_use]
     pub fn log(&self) -> String {

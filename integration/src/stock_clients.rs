@@ -1,7 +1,13 @@
 //! Clients of the remote execution API that nobody here wrote, installed once through the ordinary clients of their
 //! registries and kept below the target directory.
 
-use std::{fs::File, path::PathBuf, process::Command};
+use std::{
+    fs::{self, File},
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Context as _, ensure};
 
@@ -90,6 +96,29 @@ fn alone(name: &str) -> anyhow::Result<File> {
     let lock = File::create(directory("locks")?.join(name))?;
     lock.lock()?;
     Ok(lock)
+}
+
+/// BuildGrid's own server, which keeps what it is given in a directory, for whoever comes and under the instance `builds`.
+///
+/// # Errors
+/// When its settings cannot be written.
+pub fn bgd_server(program: &Path, directory: &Path, address: SocketAddr) -> io::Result<Command> {
+    let (settings, kept) = (directory.join("bgd.yml"), directory.join("bgd"));
+    let text = format!(
+        "server:\n  - !channel\n    address: {address}\n    insecure-mode: true\n\
+         instances:\n  - name: builds\n    \
+         storages:\n      - !disk-storage &kept\n        path: {}\n    \
+         caches:\n      - !lru-action-cache &results\n        storage: *kept\n        max-cached-refs: 4096\n        \
+         allow-updates: true\n    \
+         services:\n      - !cas\n        storage: *kept\n      - !bytestream\n        storage: *kept\n      \
+         - !action-cache\n        cache: *results\n\
+         thread-pool-size: 20\n",
+        kept.display()
+    );
+    fs::write(&settings, text)?;
+    let mut server = Command::new(program);
+    server.args(["server", "start"]).arg(settings);
+    Ok(server)
 }
 
 /// A Python that is new enough, wherever the machine keeps it.

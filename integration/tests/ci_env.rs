@@ -10,7 +10,10 @@ use std::{
 
 use meridian_integration::{
     binary,
-    fixture::program::{GO, Program},
+    fixture::{
+        go_copy::GoCopy,
+        program::{GO, Program},
+    },
     fleet::Fleet,
     home::{Home, go_env},
     process::{Run, Running},
@@ -133,6 +136,38 @@ fn without_the_coordinators_word_a_runners_entries_stay_beside_their_agent() {
     first.run(source.path(), &script).expect_code(0);
     let own = figures(&fleet, one, 2);
     assert!(own("gets") - own("hits") <= 3, "{:?}", ended(&fleet, one));
+}
+
+#[test]
+fn a_patched_go_that_says_the_same_of_itself_finds_nothing_of_what_the_other_made() {
+    let mut fleet = Fleet::start();
+    let (home, socket) = home_with("");
+    let agent = fleet.join_agent_with("eu/a1", 1, home, &[]);
+    let runner = Runner::new(socket);
+    let source = runner.home.path().join("source");
+    Program::saying("example.test/p", "hello").write(&source).expect("a program can be written");
+    let go = GoCopy::at(&runner.home.path().join("go"));
+    let script = format!(
+        "PATH=\"{root}/bin:$PATH\"; {EVAL} go build -o \"$HOME/out\" . && {root}/pkg/tool/*/compile -V=full",
+        root = go.root().display()
+    );
+    let build = || runner.run(&source, &script).expect_code(0);
+    let told = build().stdout;
+    assert!(told.starts_with("compile version go"), "{told}");
+    let cold = figures(&fleet, agent, 1);
+    assert!(cold("hits") == 0 && cold("puts") > 20, "{:?}", ended(&fleet, agent));
+    build();
+    let again = figures(&fleet, agent, 2);
+    assert!(again("gets") - again("hits") <= 3, "{:?}", ended(&fleet, agent));
+
+    go.patch_compiler();
+    assert_eq!(build().stdout, told, "cmd/go sees no difference");
+    let patched = figures(&fleet, agent, 3);
+    assert!(patched("hits") == 0 && patched("puts") > 20, "{:?}", ended(&fleet, agent));
+    // What it made itself it finds.
+    build();
+    let again = figures(&fleet, agent, 4);
+    assert!(again("gets") - again("hits") <= 3, "{:?}", ended(&fleet, agent));
 }
 
 #[test]

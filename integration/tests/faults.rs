@@ -10,6 +10,7 @@ use meridian_integration::{
     },
     fleet::Fleet,
     home::Home,
+    relay::{Relay, Shape, Way},
     wait::wait_for,
 };
 use rustix::process::Signal;
@@ -104,6 +105,36 @@ fn a_coordinator_killed_in_mid_build_finds_the_build_going_on() {
     expect_one_result(&client, build);
     assert!(fleet.agent(agent).ended().is_none(), "the agent outlives its coordinator");
     assert_eq!(proxy.count(HELD), 1, "the build was not begun again");
+}
+
+/// What is uploaded, and how much of it has been when the coordinator dies.
+const SOURCE_LEN: usize = 3 << 20;
+const MIDST_BYTES: u64 = 1 << 20;
+
+#[test]
+fn a_source_is_built_whose_upload_a_killed_coordinator_broke_off() {
+    let mut fleet = Fleet::start();
+    let agent = fleet.join_agent("eu/only", 1, Home::with_proxy("off"));
+    let mut client = fleet.member("alice");
+    let narrow = Shape::default().at_bytes_per_s(Way::Up, 500_000);
+    let way = Relay::start(fleet.address().parse().expect("an address"), narrow);
+    client.coordinator = Some(way.address().to_string());
+    let source = client.home.path().join("source");
+    let program = Program::saying("example.test/p", "held").noise("asset.bin", SOURCE_LEN);
+    program.write(&source).expect("a directory can be written");
+    let source = source.display().to_string();
+    let mut build = client.start_build("dist", &[&source, "--version", "1", "--project", "acme/p"]);
+    wait_for("the source is on its way", Duration::from_secs(60), || {
+        (way.traffic().up_bytes > MIDST_BYTES).then_some(())
+    });
+    fleet.kill_coordinator();
+    assert!(way.traffic().up_bytes < SOURCE_LEN as u64, "in the midst of it: {:?}", way.traffic());
+    // What is on the narrow way belongs to nobody any more.
+    way.cut_connections();
+    assert!(build.running.is_running(), "{}", build.running.output());
+    fleet.start_coordinator();
+    fleet.wait_until_attached(agent);
+    expect_one_result(&client, build);
 }
 
 #[test]

@@ -1,11 +1,6 @@
 //! State on disk: no room left, and a directory that another version wrote.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-    time::Duration,
-};
+use std::{fs, path::Path, time::Duration};
 
 use meridian::{exit_code::ExitCode, trouble::Trouble};
 use meridian_core::{
@@ -13,7 +8,12 @@ use meridian_core::{
     golang::platform::Platform,
 };
 use meridian_integration::{
-    caller::Caller, client::Client, fixture::program::Program, fleet::Fleet, home::Home, process::Running,
+    caller::Caller,
+    client::Client,
+    fixture::{program::Program, small_disk::SmallDisk},
+    fleet::Fleet,
+    home::Home,
+    process::Running,
     wait::try_wait_for,
 };
 use meridian_proto::v1;
@@ -23,81 +23,18 @@ const BROKEN: i32 = 4;
 /// How long the coordinator may take to answer anything.
 const ANSWER_MAX: Duration = Duration::from_secs(30);
 
-/// A small disk of its own. Taken off when dropped, even while processes use it.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    /// `None` where the system does not let us; the reason is printed.
-    fn mount(at: PathBuf, mebibytes: u32) -> Option<Self> {
-        fs::create_dir_all(&at).expect("a directory in a fresh home");
-        let size = format!("size={mebibytes}m");
-        let mounted =
-            Command::new("mount").args(["-t", "tmpfs", "-o", &size, "meridian-test"]).arg(&at).output();
-        match mounted {
-            Ok(output) if output.status.success() => Some(Self(at)),
-            Ok(output) => {
-                let why = String::from_utf8_lossy(&output.stderr).into_owned();
-                eprintln!("skipped: a small disk cannot be mounted here: {why}");
-                None
-            }
-            Err(error) => {
-                eprintln!("skipped: a small disk cannot be mounted here: {error}");
-                None
-            }
-        }
-    }
-
-    fn filler(&self) -> PathBuf {
-        self.0.join("filler")
-    }
-
-    /// Takes `mebibytes`, or all room when that is less.
-    fn fill(&self, mebibytes: u32) {
-        use std::io::Write as _;
-        let mut file = fs::File::create(self.filler()).expect("a file on the small disk");
-        let chunk = vec![1u8; 4 << 10];
-        for _ in 0..mebibytes << 8 {
-            if file.write_all(&chunk).is_err() {
-                return;
-            }
-        }
-    }
-
-    fn make_room(&self) {
-        fs::remove_file(self.filler()).expect("the filler is there");
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let taken_off = Command::new("umount").arg("--lazy").arg(&self.0).output();
-        if !taken_off.is_ok_and(|output| output.status.success()) {
-            eprintln!("{} is still mounted", self.0.display());
-        }
-    }
-}
-
 /// A program with an asset that does not compress.
 fn heavy_with(client: &Client, name: &str, mebibytes: usize) -> String {
     let directory = client.home.path().join(name);
-    Program::saying("example.test/p", name).write(&directory).expect("a directory can be written");
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let noise: Vec<u8> = (0..mebibytes << 17)
-        .flat_map(|_| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            state.to_le_bytes()
-        })
-        .collect();
-    fs::write(directory.join("asset.bin"), noise).expect("a file can be written");
+    let program = Program::saying("example.test/p", name).noise("asset.bin", mebibytes << 20);
+    program.write(&directory).expect("a directory can be written");
     directory.display().to_string()
 }
 
 #[test]
 fn a_coordinator_without_room_says_so_and_its_state_is_whole() {
     let home = Home::with_proxy("off");
-    let Some(disk) = SmallDisk::mount(home.path().join("coordinator"), 64) else { return };
+    let Some(disk) = SmallDisk::mount(home.path().join("coordinator"), 64 << 10) else { return };
     let mut fleet = Fleet::start_in(home, &["free_min_mib=16"]);
     fleet.join_agent("eu/a", 1, Home::with_proxy("off"));
     let client = fleet.member("alice");
@@ -144,7 +81,7 @@ async fn submit_much(caller: &Caller, key: &str) -> Result<String, Status> {
 #[test]
 fn what_was_acknowledged_survives_a_disk_without_any_room() {
     let home = Home::with_proxy("off");
-    let Some(disk) = SmallDisk::mount(home.path().join("coordinator"), 32) else { return };
+    let Some(disk) = SmallDisk::mount(home.path().join("coordinator"), 32 << 10) else { return };
     let mut fleet = Fleet::start_in(home, &[]);
     let client = fleet.member("alice");
     disk.fill(u32::MAX >> 8);
@@ -187,7 +124,7 @@ fn what_was_acknowledged_survives_a_disk_without_any_room() {
 #[test]
 fn an_agent_without_room_hands_its_task_to_one_that_has() {
     let cramped = Home::with_proxy("off");
-    let Some(disk) = SmallDisk::mount(cramped.path().join("agent"), 24) else { return };
+    let Some(disk) = SmallDisk::mount(cramped.path().join("agent"), 24 << 10) else { return };
     let mut fleet = Fleet::start();
     fleet.join_agent("eu/cramped", 1, cramped);
     let client = fleet.member("alice");

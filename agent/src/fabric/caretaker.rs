@@ -123,18 +123,8 @@ impl Fabric {
     /// Lets go what nobody has in use.
     ///
     /// # Errors
-    /// When that is not understood, or the disk refuses; in words for people.
-    pub(crate) async fn evict(&self, what: v1::CacheEviction) -> Result<v1::CacheEvicted, String> {
-        let what = match what.what {
-            Some(What::UnusedMs(age)) => Eviction::Unused(Duration::from_millis(age)),
-            Some(What::Lineages(lineages)) => {
-                let keys = lineages.keys.iter().map(|key| Digest::from_slice(key));
-                let keys: Result<BTreeSet<Digest>, _> = keys.collect();
-                Eviction::Lineages(keys.map_err(|error| error.to_string())?)
-            }
-            Some(What::All(true)) => Eviction::All,
-            Some(What::All(false)) | None => return Err("it is not said what is to go".to_owned()),
-        };
+    /// When the disk refuses; in words for people.
+    pub(crate) async fn evict(&self, what: Eviction) -> Result<v1::CacheEvicted, String> {
         let store = Arc::clone(&self.parts.store);
         let evicted = tokio::task::spawn_blocking(move || store.evict(&what)).await;
         let evicted = evicted.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
@@ -182,5 +172,22 @@ impl Fabric {
             damaged_frames: checked.damaged_frames,
             unreadable: checked.unreadable,
         })
+    }
+}
+
+/// What somebody wants to go.
+///
+/// # Errors
+/// When that is not understood; in words for people.
+pub(crate) fn eviction(asked: v1::CacheEviction) -> Result<Eviction, String> {
+    match asked.what {
+        Some(What::UnusedMs(age)) => Ok(Eviction::Unused(Duration::from_millis(age))),
+        Some(What::Lineages(lineages)) => {
+            let keys = lineages.keys.iter().map(|key| Digest::from_slice(key));
+            let keys: Result<BTreeSet<Digest>, _> = keys.collect();
+            keys.map(Eviction::Lineages).map_err(|error| error.to_string())
+        }
+        Some(What::All(true)) => Ok(Eviction::All),
+        Some(What::All(false)) | None => Err("it is not said what is to go".to_owned()),
     }
 }

@@ -24,6 +24,7 @@ mod vouching;
 mod vouching_tests;
 
 pub(crate) use assembly::{Assembly, Membership};
+pub(crate) use caretaker::eviction;
 pub use outside::OutsideMistake;
 pub(crate) use outside::{authorization, open_outside};
 pub(crate) use placed::{Fabric, Placed};

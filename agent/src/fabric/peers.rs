@@ -131,3 +131,94 @@ fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
     // Changed by whole steps, so a panic elsewhere leaves it usable.
     of.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use meridian_cache::shard::NoMembership;
+    use meridian_runtime::{
+        identity::{Authority, Identity, new_key_and_csr},
+        tls::install_crypto,
+    };
+
+    use super::*;
+
+    fn agent(name: &str) -> AgentId {
+        AgentId { region: "eu".parse().unwrap(), name: name.parse().unwrap() }
+    }
+
+    /// Where nobody listens: the port is privileged, and no service has it.
+    fn nowhere() -> PeerAddress {
+        "127.0.0.1:1".parse().unwrap()
+    }
+
+    fn peers() -> Peers {
+        install_crypto();
+        let dir = tempfile::tempdir().unwrap();
+        let authority = Authority::open_or_create(dir.path(), "acme").unwrap();
+        let (key, csr) = new_key_and_csr().unwrap();
+        let id = SpiffeId::new("acme", &["agent", "eu", "own"]).unwrap();
+        let chain = authority.issue(&csr, &id, Duration::from_secs(3600), &[]).unwrap();
+        let identity = Identity::new(key, &chain, authority.certificate_der()).unwrap();
+        let live = LiveIdentity::new(identity).unwrap();
+        let der = authority.certificate_der().to_vec();
+        Peers::new(FleetName::new("acme").unwrap(), der, live, Arc::new(NoMembership))
+    }
+
+    impl Peers {
+        fn with(self, name: &str, round_trip_ms: Option<u64>) -> Self {
+            lock(&self.round_trips).insert(agent(name), round_trip_ms.map(Duration::from_millis));
+            self
+        }
+
+        /// So much came from it in a second.
+        fn with_transfer(self, name: &str, bytes_per_s: u64) -> Self {
+            let holder = self.holder(&agent(name), &nowhere()).unwrap();
+            holder.transferred(bytes_per_s, Duration::from_secs(1));
+            self
+        }
+
+        fn order(&self, names: &[&str]) -> String {
+            let mut all: Vec<AgentId> = names.iter().map(|name| agent(name)).collect();
+            self.nearest_first(&mut all, |agent| agent);
+            all.iter().map(|agent| agent.name.as_str().to_owned()).collect::<Vec<_>>().join(" ")
+        }
+    }
+
+    #[tokio::test]
+    async fn the_nearest_comes_first_those_never_measured_as_they_came_and_the_silent_last() {
+        let peers = peers().with("city", Some(5)).with("ocean", Some(150)).with("gone", None);
+        let order = peers.order(&["gone", "new", "ocean", "fresh", "city"]);
+        assert_eq!(order, "city ocean new fresh gone");
+        let order = peers.order(&["fresh", "city", "gone", "ocean", "new"]);
+        assert_eq!(order, "city ocean fresh new gone");
+    }
+
+    #[tokio::test]
+    async fn a_narrow_way_is_longer_than_a_wide_one_across_an_ocean() {
+        let peers = peers().with("city", Some(5)).with("ocean", Some(150)).with("unknown", Some(20));
+        let peers = peers.with_transfer("city", 1 << 20).with_transfer("ocean", 100 << 20);
+        // Sixteen seconds, a third of one, and nothing that is known but the round trip.
+        assert_eq!(peers.order(&["city", "ocean", "unknown"]), "unknown ocean city");
+        // Both as wide as it is far.
+        let peers = peers.with_transfer("near", 100 << 20).with("near", Some(5));
+        assert_eq!(peers.order(&["ocean", "near"]), "near ocean");
+    }
+
+    #[test]
+    fn the_width_of_a_way_counts_as_the_time_of_what_a_small_build_needs() {
+        assert_eq!(wire_time(None), Duration::ZERO);
+        assert_eq!(wire_time(Some(&COMPARED_BYTES)), Duration::from_secs(1));
+        assert_eq!(wire_time(Some(&(COMPARED_BYTES * 10))), Duration::from_millis(100));
+        assert_eq!(wire_time(Some(&0)), wire_time(Some(&1)), "a way of no width is a very narrow one");
+    }
+
+    #[tokio::test]
+    async fn one_that_is_not_there_is_measured_as_silent_and_one_that_left_is_forgotten() {
+        let peers = peers().with("left", Some(1));
+        let member = ShardMember { agent: agent("gone"), address: nowhere(), weight: 1 };
+        assert_eq!(peers.order(&["left", "gone", "new"]), "left gone new");
+        peers.measure(&[member]).await;
+        assert_eq!(peers.order(&["left", "gone", "new"]), "left new gone");
+        assert!(!lock(&peers.round_trips).contains_key(&agent("left")), "it is no member");
+    }
+}

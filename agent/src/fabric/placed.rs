@@ -12,7 +12,7 @@ use meridian_cache::{
     entry::Entry,
     manifest::{Binary, Listed, Manifest, SignedManifest},
     outside::Outside,
-    prefetch::{FromOutside, Prefetch, PrefetchPlan, Seeking, Supply},
+    prefetch::{Beyond, FromOutside, Prefetch, PrefetchPlan, Seeking, Supply},
     write_back::{Queue, Uploader},
 };
 use meridian_core::{
@@ -133,7 +133,8 @@ impl Fabric {
             manifest_len: Some(hint.manifest.size.0),
             is_first: !holders.iter().any(|holder| holder.agent.region == parts.agent.region),
         });
-        Prefetch::begin_with(store, vouching, plan, outside)
+        let beyond = Beyond { homes: Some(Arc::new(RegionHomes::of(parts))), outside };
+        Prefetch::begin_with(store, vouching, plan, beyond)
     }
 
     /// The prefetch of the same manifest that was begun for another task.
@@ -166,6 +167,7 @@ impl Fabric {
             store: Arc::clone(&parts.store),
             vouching: Arc::clone(&parts.vouching) as _,
             shards: asked.filter_map(|member| parts.peers.holder(&member.agent, &member.address)).collect(),
+            homes: Some(Arc::new(RegionHomes::of(parts))),
             toolchain,
             scopes: placed.hints.scopes.reads.iter().map(ToString::to_string).collect(),
         };

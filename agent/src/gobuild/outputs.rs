@@ -5,7 +5,7 @@
 //! still has the digest that it was kept under.
 
 use std::{
-    fs::File,
+    fs::{DirEntry, File},
     io::{self, Read as _},
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
@@ -61,20 +61,22 @@ impl Outputs {
         self.make_room()
     }
 
-    /// Removes those that were not used for `age`, or all of them.
+    /// Removes those that were not used for `age`, or all of them. One that cannot be removed keeps none of the others.
+    ///
+    /// # Errors
+    /// The first, when all others have been removed.
     pub(crate) fn forget(&self, age: Option<Duration>) -> io::Result<()> {
         let oldest = age.map(|age| SystemTime::now().checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH));
         let _keeping = self.keeping.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let is_kept = |entry: &DirEntry| -> io::Result<bool> {
+            oldest.map_or(Ok(false), |oldest| Ok(entry.metadata()?.modified()? >= oldest))
+        };
+        let mut first = Ok(());
         for entry in std::fs::read_dir(&self.dir)? {
-            let entry = entry?;
-            if let Some(oldest) = oldest
-                && entry.metadata()?.modified()? >= oldest
-            {
-                continue;
-            }
-            std::fs::remove_file(entry.path())?;
+            let gone = entry.and_then(|entry| if is_kept(&entry)? { Ok(()) } else { remove(&entry.path()) });
+            first = first.and(gone);
         }
-        Ok(())
+        first
     }
 
     /// Lets go from time to time of those that were not used for `age`. Works until it is dropped.
@@ -109,15 +111,22 @@ impl Outputs {
         }
         files.sort();
         let mut total: u64 = files.iter().map(|(_, size, _)| size).sum();
+        let mut first = Ok(());
         for (_, size, path) in files {
             if total <= BYTES_MAX {
                 break;
             }
-            std::fs::remove_file(path)?;
-            total -= size;
+            let gone = remove(&path);
+            total -= gone.as_ref().map_or(0, |()| size);
+            first = first.and(gone);
         }
-        Ok(())
+        first
     }
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    std::fs::remove_file(path)
+        .map_err(|error| io::Error::new(error.kind(), format!("cannot remove {}: {error}", path.display())))
 }
 
 /// Puts the binary at `path` at `target`, if it is `digest`, and says whether it was.
@@ -186,6 +195,24 @@ mod tests {
         outputs.keep(lineage, &built).unwrap();
         outputs.forget(None).unwrap();
         assert!(!outputs.restore(lineage, &target));
+    }
+
+    #[test]
+    fn one_that_cannot_be_removed_keeps_none_of_the_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let outputs = Outputs::open(dir.path().to_owned()).unwrap();
+        // Of several, since nobody says in which order a directory is read.
+        for number in 0..8 {
+            std::fs::create_dir(dir.path().join(format!("stuck-{number}"))).unwrap();
+            std::fs::write(dir.path().join(format!("binary-{number}")), "").unwrap();
+        }
+        for age in [Some(Duration::ZERO), None] {
+            std::fs::write(dir.path().join("binary"), "").unwrap();
+            let error = outputs.forget(age).unwrap_err().to_string();
+            assert!(error.starts_with("cannot remove ") && error.contains("/stuck-"), "{error}");
+            let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().flatten().collect();
+            assert!(left.len() == 8 && left.iter().all(|left| left.path().is_dir()), "{left:?}");
+        }
     }
 
     #[tokio::test]

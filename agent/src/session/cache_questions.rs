@@ -5,6 +5,7 @@
 
 use std::{
     future::Future,
+    io,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -12,10 +13,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use meridian_proto::v1::{self, cache_answer::Answer, cache_eviction::What, cache_question::Question};
+use meridian_proto::v1::{self, cache_answer::Answer, cache_question::Question};
 use tokio::sync::{Semaphore, mpsc};
 
 use super::worker::Worker;
+use crate::fabric::eviction;
 
 /// Answers that may wait for the stream.
 const ANSWERS_QUEUED_MAX: usize = 32;
@@ -80,16 +82,9 @@ impl CacheQuestions {
             Some(Question::Evict(what)) => {
                 let worker = Arc::clone(&self.worker);
                 self.work(reply, async move {
-                    let age = match what.what {
-                        // What was linked from an entry that was not true is in one of them still.
-                        Some(What::All(true)) => Some(None),
-                        Some(What::UnusedMs(age)) => Some(Some(Duration::from_millis(age))),
-                        _ => None,
-                    };
-                    if let Some(age) = age {
-                        worker.forget_binaries(age).await.map_err(|error| error.to_string())?;
-                    }
-                    fabric.evict(what).await.map(Answer::Evicted)
+                    let what = eviction(what)?;
+                    let evicted = let_go(worker.forget_binaries(&what), fabric.evict(what.clone())).await;
+                    evicted.map(Answer::Evicted)
                 });
             }
             Some(Question::Verify(_)) => self.work(reply, async move {
@@ -132,6 +127,19 @@ impl CacheQuestions {
     }
 }
 
+/// Lets binaries go, and what is in the cache whatever became of those; any error is told in the end.
+async fn let_go<T>(
+    binaries: impl Future<Output = io::Result<()>>,
+    cache: impl Future<Output = Result<T, String>>,
+) -> Result<T, String> {
+    let binaries =
+        binaries.await.map_err(|error| format!("not all binaries of earlier builds went: {error}"));
+    match (binaries, cache.await) {
+        (Err(binaries), Err(cache)) => Err(format!("{cache}; {binaries}")),
+        (binaries, cache) => binaries.and(cache),
+    }
+}
+
 impl Reply {
     /// Says that it goes on. A word that finds no room is followed by another.
     fn working(&self) {
@@ -146,5 +154,30 @@ impl Reply {
         if self.answers.try_send(answer).is_err() {
             tracing::warn!("an answer about the build cache found no room on the stream");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_cache_is_let_go_whatever_became_of_the_binaries_and_each_error_is_told() {
+        let let_go = async |binaries: io::Result<()>, cache: Result<u32, &str>| {
+            let mut is_cache_done = false;
+            let cache = async {
+                is_cache_done = true;
+                cache.map_err(str::to_owned)
+            };
+            let ended = let_go(async { binaries }, cache).await;
+            assert!(is_cache_done);
+            ended
+        };
+        let stuck = || io::Error::other("stuck");
+        assert_eq!(let_go(Ok(()), Ok(1)).await, Ok(1));
+        assert_eq!(let_go(Ok(()), Err("full")).await, Err("full".to_owned()));
+        let told = "not all binaries of earlier builds went: stuck";
+        assert_eq!(let_go(Err(stuck()), Ok(1)).await, Err(told.to_owned()));
+        assert_eq!(let_go(Err(stuck()), Err("full")).await, Err(format!("full; {told}")));
     }
 }

@@ -6,7 +6,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use meridian_cache::{local::CacheDaemon, manifest::Binary};
+use meridian_cache::{disk::Eviction, local::CacheDaemon, manifest::Binary};
 use meridian_core::{
     build::{Artifact, Source},
     cache::{hints::CacheHints, shards::Shards},
@@ -117,8 +117,14 @@ impl Worker {
         }
     }
 
-    /// Removes the binaries that were kept of earlier builds and not used for `age`, or all of them.
-    pub(super) async fn forget_binaries(&self, age: Option<Duration>) -> std::io::Result<()> {
+    /// Removes the binaries that were kept of earlier builds and that are meant.
+    pub(super) async fn forget_binaries(&self, what: &Eviction) -> std::io::Result<()> {
+        let age = match what {
+            Eviction::Unused(age) => Some(*age),
+            // What was linked from an entry that was not true is in one of them still.
+            Eviction::All => None,
+            Eviction::Lineages(_) => return Ok(()),
+        };
         let outputs = self.parts.builder.outputs();
         tokio::task::spawn_blocking(move || outputs.forget(age)).await.map_err(std::io::Error::other)?
     }

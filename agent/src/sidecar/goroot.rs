@@ -10,7 +10,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use meridian_cache::local::beside::ANSWER_WITHIN;
 use meridian_core::digest::{Digest, DigestHasher};
 use tokio::sync::Semaphore;
 
@@ -67,11 +66,12 @@ struct Part {
 }
 
 impl Goroots {
-    /// The [`Self::identity`] of what a user's go command runs, for as long as that waits for it.
+    /// The [`Self::identity`] of what a user's go command runs, for as long as that waits for it: `within`.
     pub(super) async fn identity_for(
         self: &Arc<Self>,
         uid: u32,
         goroot: PathBuf,
+        within: Duration,
     ) -> Result<Digest, GorootError> {
         let turn = self.turn(uid);
         let (goroots, path) = (Arc::clone(self), goroot.clone());
@@ -84,7 +84,7 @@ impl Goroots {
             };
             tokio::task::spawn_blocking(look).await
         };
-        match tokio::time::timeout(ANSWER_WITHIN, looking).await {
+        match tokio::time::timeout(within, looking).await {
             Ok(Ok(identity)) => identity,
             Ok(Err(panic)) => Err(GorootError::Read { path: goroot, source: io::Error::other(panic) }),
             Err(_) => Err(GorootError::Slow(goroot)),
@@ -299,11 +299,12 @@ mod tests {
         let goroots = Arc::new(Goroots::default());
         let stuck = goroots.turn(1).acquire_many_owned(2).await.unwrap();
         tokio::time::pause();
-        let one = goroots.identity_for(1, dir.path().to_owned()).await;
+        let within = Duration::from_secs(5);
+        let one = goroots.identity_for(1, dir.path().to_owned(), within).await;
         assert!(matches!(one, Err(GorootError::Slow(_))), "{one:?}");
         tokio::time::resume();
-        let two = goroots.identity_for(2, dir.path().to_owned()).await.unwrap();
+        let two = goroots.identity_for(2, dir.path().to_owned(), within).await.unwrap();
         drop(stuck);
-        assert_eq!(goroots.identity_for(1, dir.path().to_owned()).await.unwrap(), two);
+        assert_eq!(goroots.identity_for(1, dir.path().to_owned(), within).await.unwrap(), two);
     }
 }

@@ -1,7 +1,7 @@
 //! The go commands that run now, never more than there are places for.
 //!
 //! A place is taken before anything is done for a go command, so that many that begin at once cannot all see the last one
-//! free. It is free again when the go command has ended, or when it came to nothing.
+//! free. It is free again when the go command has ended and its connections have, or when it came to nothing.
 
 use std::{
     collections::HashMap,
@@ -40,9 +40,10 @@ impl<T: Clone> OpenRuns<T> {
         self.lock().get(name).map(|(run, _)| run.clone())
     }
 
-    /// Gives one that has ended, whose place is free now.
-    pub(super) fn remove(&self, name: &str) -> Option<T> {
-        self.lock().remove(name).map(|(run, _)| run)
+    /// Gives one that has ended, and its place, which whoever closes it holds until that is done: a run that is still being
+    /// closed costs what one that runs does.
+    pub(super) fn remove(&self, name: &str) -> Option<(T, Place)> {
+        self.lock().remove(name)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -73,7 +74,10 @@ mod tests {
         let third = open.take_place().unwrap();
         assert!(open.take_place().is_none());
         assert_eq!((open.get("one"), open.len()), (Some(1), 1));
-        assert_eq!((open.remove("one"), open.remove("one")), (Some(1), None));
+        let (one, closing) = open.remove("one").unwrap();
+        assert!(one == 1 && open.remove("one").is_none());
+        assert!(open.take_place().is_none(), "it is still being closed");
+        drop(closing);
         let fourth = open.take_place().unwrap();
         open.insert("three".to_owned(), 3, third);
         open.insert("four".to_owned(), 4, fourth);

@@ -12,7 +12,7 @@ use std::{
 use meridian_cache::{
     local::{
         CacheDaemon, CacheFigures, LastingViews, RunCache, TaskScope,
-        beside::{About, Opened},
+        beside::{About, BEGIN_WITHIN, Opened},
     },
     manifest::Listed,
     prefetch::Supply,
@@ -28,12 +28,20 @@ use meridian_core::{
 };
 use ring::rand::{SecureRandom as _, SystemRandom};
 
-use super::{goroot::Goroots, lineage::lineage, open_runs::OpenRuns, standing::Standing};
+use super::{
+    goroot::Goroots,
+    lineage::lineage,
+    open_runs::OpenRuns,
+    standing::{self, Standing},
+};
 use crate::{
     config::SidecarSettings,
     fabric::{Fabric, Placed, wall_now},
 };
 
+/// How long the toolchain of a go command is looked at: what is left of a beginning when the coordinator is silent.
+const LOOK_WITHIN: Duration = BEGIN_WITHIN.saturating_sub(standing::ANSWER_WITHIN);
+const _: () = assert!(!LOOK_WITHIN.is_zero());
 /// How long the connections of a go command that has ended may take to end.
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 
@@ -108,7 +116,7 @@ impl Runs {
         let place = self.open.take_place().ok_or_else(full)?;
         let goroot = about.variables.get("GOROOT").filter(|goroot| Path::new(goroot).is_absolute());
         let goroot = goroot.map(PathBuf::from).ok_or("it does not say which toolchain it is of (GOROOT)")?;
-        let identity = self.goroots.identity_for(uid, goroot).await;
+        let identity = self.goroots.identity_for(uid, goroot, LOOK_WITHIN).await;
         let toolchain = identity.map_err(|error| error.to_string())?;
         let lineage = lineage(&about, &toolchain);
         let wants_trusted = self.settings.is_trusted;
@@ -140,8 +148,9 @@ impl Runs {
 
     /// A go command has ended: tells the next ones what it used.
     pub(super) async fn end(&self, name: &str) {
-        let Some(run) = self.open.remove(name) else { return };
+        let Some((run, place)) = self.open.remove(name) else { return };
         let figures = run.cache.close(CLOSE_WITHIN).await;
+        drop(place);
         let brought = run.supply.figures();
         tracing::info!(
             project = %run.project, gets = figures.gets, hits = figures.hits, puts = figures.puts,

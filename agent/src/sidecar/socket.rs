@@ -115,7 +115,7 @@ pub(crate) fn check(settings: &SidecarSettings, state: Option<&Path>) -> Result<
     }
     let admitted = admitted(settings)?;
     match &settings.views {
-        Some(dir) => views_dir::check(dir),
+        Some(dir) => views_dir::check(dir).map(drop),
         None if admitted.group.is_some() || admitted.users.len() > 1 => Err(SidecarError::Views),
         None => Ok(()),
     }

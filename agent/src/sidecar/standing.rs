@@ -18,7 +18,7 @@ use meridian_proto::v1::{self, agents_client::AgentsClient};
 use tonic::{Code, transport::Channel};
 
 /// How long the coordinator may take. A go command waits for this before its first answer.
-const ANSWER_WITHIN: Duration = Duration::from_secs(1);
+pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 /// How long it is not asked after it has not answered.
 const PAUSE: Duration = Duration::from_secs(10);
 

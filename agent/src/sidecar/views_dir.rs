@@ -4,18 +4,21 @@
 //! agent's own and no link, and nobody but root and the agent's user can change the way to it.
 
 use std::{
-    fs::{self, DirBuilder},
+    ffi::OsStr,
+    fs::{self, DirBuilder, Metadata},
     os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use super::SidecarError;
 
 /// As the views have it: entered by whoever knows a name in it.
 const MODE: u32 = 0o711;
+/// As many links as the system follows on one way.
+const LINKS_MAX: u32 = 40;
 
-/// Whether it is good, or can be made so. Changes nothing.
-pub(super) fn check(dir: &Path) -> Result<(), SidecarError> {
+/// Whether it is good, or can be made so; where it is, without any link. Changes nothing.
+pub(super) fn check(dir: &Path) -> Result<PathBuf, SidecarError> {
     let own = rustix::process::geteuid().as_raw();
     if !dir.is_absolute() {
         return Err(wrong(dir, "not an absolute path"));
@@ -38,12 +41,38 @@ pub(super) fn check(dir: &Path) -> Result<(), SidecarError> {
     let parent = dir.parent().ok_or_else(|| wrong(dir, "the root of the file system"))?;
     // It is made in the nearest that is there.
     let there = parent.ancestors().find(|way| fs::symlink_metadata(way).is_ok()).unwrap_or(parent);
-    let real = there.canonicalize().map_err(|error| wrong(there, error))?;
-    there.ancestors().chain(real.ancestors()).try_for_each(|way| check_way(way, own))
+    let real = follow(there, own)?;
+    Ok(real.join(dir.strip_prefix(there).unwrap_or(dir)))
+}
+
+/// Where a way leads, link by link: whoever could change any step of it could lead it elsewhere.
+fn follow(way: &Path, own: u32) -> Result<PathBuf, SidecarError> {
+    let steps = |way: &Path| way.iter().rev().map(OsStr::to_owned).collect::<Vec<_>>();
+    let (mut real, mut left, mut links) = (PathBuf::new(), steps(way), 0);
+    while let Some(step) = left.pop() {
+        if step == "." {
+            continue;
+        }
+        if step == ".." {
+            real.pop();
+            continue;
+        }
+        let at = real.join(step);
+        if !check_way(&at, own)?.is_symlink() {
+            real = at;
+            continue;
+        }
+        links += 1;
+        if links > LINKS_MAX {
+            return Err(wrong(way, "too many symbolic links"));
+        }
+        left.extend(steps(&fs::read_link(&at).map_err(|error| wrong(&at, error))?));
+    }
+    Ok(real)
 }
 
 /// Whether nobody else can change what lies in a directory that the views are in, or where a link to one leads.
-fn check_way(way: &Path, own: u32) -> Result<(), SidecarError> {
+fn check_way(way: &Path, own: u32) -> Result<Metadata, SidecarError> {
     let about = fs::symlink_metadata(way).map_err(|error| wrong(way, error))?;
     if ![0, own].contains(&about.uid()) {
         let why = format!("it belongs to user {}, who could put another directory in its place", about.uid());
@@ -54,18 +83,19 @@ fn check_way(way: &Path, own: u32) -> Result<(), SidecarError> {
         let why = "other users may write there, and could put another directory in its place";
         return Err(wrong(way, why));
     }
-    Ok(())
+    Ok(about)
 }
 
-/// Makes it where it is not there, and looks at it once more: somebody else may have been quicker. Blocks.
+/// Makes it where it is not there, and looks at it once more: somebody else may have been quicker. Gives where it is,
+/// without any link: that is what is used from then on. Blocks.
 ///
 /// # Errors
 /// As [`check`], and when it cannot be made.
-pub(crate) fn make(dir: &Path) -> Result<(), SidecarError> {
-    check(dir)?;
-    let made = DirBuilder::new().recursive(true).mode(MODE).create(dir);
+pub(crate) fn make(dir: &Path) -> Result<PathBuf, SidecarError> {
+    let real = check(dir)?;
+    let made = DirBuilder::new().recursive(true).mode(MODE).create(&real);
     made.map_err(|error| wrong(dir, error))?;
-    check(dir)
+    check(&real)
 }
 
 fn wrong(dir: &Path, why: impl ToString) -> SidecarError {
@@ -111,9 +141,23 @@ mod tests {
         fs::write(home.path().join("file"), "").unwrap();
         refused(&home.path().join("file"), "no directory");
         refused(Path::new("views"), "not an absolute path");
-        // The way may be a link, as long as nobody else can change what it leads to.
-        symlink(home.path().join("a"), home.path().join("b")).unwrap();
-        check(&home.path().join("b/views")).unwrap();
+        // The way may be a link, as long as nobody else can change what it leads to; it is not used from then on.
+        symlink("./a/../a", home.path().join("b")).unwrap();
+        let real = home.path().canonicalize().unwrap();
+        for (way, leads) in [("b/views", "a/views"), ("b/new/views", "a/new/views")] {
+            assert_eq!(check(&home.path().join(way)).unwrap(), real.join(leads));
+            assert_eq!(make(&home.path().join(way)).unwrap(), real.join(leads));
+        }
+        symlink("loop", home.path().join("loop")).unwrap();
+        refused(&home.path().join("loop/views"), "too many symbolic links");
+        // One in the middle of a chain, where others may put another.
+        let open = home.path().join("open");
+        fs::create_dir(&open).unwrap();
+        symlink(home.path().join("a"), open.join("second")).unwrap();
+        symlink(open.join("second"), home.path().join("first")).unwrap();
+        check(&home.path().join("first/views")).unwrap();
+        mode(&open, 0o777);
+        refused(&home.path().join("first/views"), "in its place");
     }
 
     #[test]

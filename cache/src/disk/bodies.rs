@@ -8,6 +8,7 @@
 
 use std::{
     collections::HashMap,
+    fmt,
     fs::{self, File},
     io::{self, Write},
     os::unix::fs::MetadataExt,
@@ -22,13 +23,16 @@ use std::{
 use meridian_core::digest::{Digest, DigestHasher};
 use meridian_store::blob::hash_file;
 
-use super::used::USED_GRAIN;
+use super::{not_now::is_not_now, used::USED_GRAIN};
 
 mod care;
 
 pub(in crate::disk) use care::Found;
 use care::Gone;
 pub(crate) use care::prefix;
+
+/// Why a body is dropped whose content has another digest.
+const NOT_ITS_NAME: &str = "it is not what its name says";
 
 /// How far eviction goes below the capacity, so that it does not run at every put.
 const EVICT_TO_PERCENT: u64 = 90;
@@ -125,19 +129,19 @@ impl Bodies {
     }
 
     /// Looks up a body, makes sure that it is what its name says, and pins it for the caller.
-    /// A body that is gone or damaged is dropped and answered with `None`; one that cannot be read now is answered so, too,
-    /// and stays.
+    /// A body that is gone or damaged is dropped and answered with `None`; one that this process cannot read
+    /// [now](is_not_now) is answered so, too, and stays.
     pub(crate) fn pin(&self, digest: &Digest, size: u64) -> Option<Body> {
         let path = self.path(digest);
         let found = match fs::metadata(&path) {
             Ok(found) => found,
             Err(error) => {
-                self.unreadable(digest, &error);
+                self.unreadable(digest, &path, &error);
                 return None;
             }
         };
         if found.len() != size {
-            self.discard(digest, &path);
+            self.discard(digest, &path, &"it is of another length");
             return None;
         }
         let stamp = stamp(&found);
@@ -157,8 +161,10 @@ impl Bodies {
             hashed => {
                 self.unpin(digest);
                 match hashed {
-                    Ok(_) => self.discard(digest, &path),
-                    Err(error) => self.unreadable(digest, &error),
+                    Ok(_) => self.discard(digest, &path, &NOT_ITS_NAME),
+                    Err(error) => {
+                        self.unreadable(digest, &path, &error);
+                    }
                 }
                 return None;
             }
@@ -238,6 +244,10 @@ impl Bodies {
                     continue;
                 };
                 let found = file.metadata()?;
+                // Whatever else has such a name was not put there by a publish, and is never handed out.
+                if !found.is_file() {
+                    continue;
+                }
                 let used = found.modified().unwrap_or(SystemTime::UNIX_EPOCH);
                 table.insert(digest, Known { size: found.len(), good: None, used, pins: 0 });
             }
@@ -250,24 +260,32 @@ impl Bodies {
         self.table().remove(digest)
     }
 
-    /// A body cannot be read: it is gone, or this process lacks something that says nothing of the body.
-    fn unreadable(&self, digest: &Digest, error: &io::Error) {
+    /// A body cannot be read: it is gone, or the disk does not give it back any more, or this process lacks something that
+    /// says nothing of the body. `None` when it is gone.
+    fn unreadable(&self, digest: &Digest, path: &Path, error: &io::Error) -> Option<Found> {
         if error.kind() == io::ErrorKind::NotFound {
             // Of most it was never said that they are here.
             if self.forget(digest) {
                 self.gone.missed();
             }
-        } else {
+            None
+        } else if is_not_now(error) {
             tracing::warn!(%digest, %error, "a cached body cannot be read now: it stays, and is built again");
+            Some(Found::Unreadable)
+        } else {
+            self.discard(digest, path, error);
+            Some(Found::Damaged)
         }
     }
 
-    fn discard(&self, digest: &Digest, path: &Path) {
-        tracing::warn!(%digest, "a cached body is not what its name says: dropped, it will be built again");
-        // When it cannot be removed it is still never handed out: it is hashed again before each answer.
+    fn discard(&self, digest: &Digest, path: &Path, why: &dyn fmt::Display) {
+        // When it cannot be removed it is still never handed out: what is not known here is not looked at, and after a
+        // restart it is hashed again before any answer.
         let _ = fs::remove_file(path);
-        self.forget(digest);
-        self.gone.damaged();
+        if self.forget(digest) {
+            tracing::warn!(%digest, %why, "a cached body is damaged: dropped, it is fetched or built again");
+            self.gone.damaged();
+        }
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {

@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use meridian_core::digest::Digest;
 
-use crate::disk::{Tested, is_worth_noting, note};
+use crate::disk::{Tested, is_not_now, is_worth_noting, note};
 
 /// How far eviction goes below the capacity, so that it does not run at every frame.
 const EVICT_TO_PERCENT: u64 = 90;
@@ -71,12 +71,12 @@ impl FrameShelf {
         }
     }
 
-    /// A frame could not be read: it is gone, damaged, or only not to be had now, which is no reason to drop it. Says
-    /// whether it was damaged.
+    /// A frame could not be read: it is gone, damaged, or only not to be had [now](is_not_now), which is no reason to drop
+    /// it. Says whether it was damaged.
     fn failed(&self, name: &Digest, error: &io::Error) -> bool {
-        let is_damaged = error.kind() == io::ErrorKind::InvalidData;
+        let is_damaged = error.kind() != io::ErrorKind::NotFound && !is_not_now(error);
         if is_damaged {
-            tracing::warn!(frame = %name, "a frame of the build cache is damaged: it is made again");
+            tracing::warn!(frame = %name, %error, "a frame of the build cache is damaged: it is made again");
         }
         if is_damaged || error.kind() == io::ErrorKind::NotFound {
             self.remove(name);
@@ -147,7 +147,7 @@ impl FrameShelf {
         }
     }
 
-    /// Reads every frame again and drops those that are damaged. Those that cannot be read stay.
+    /// Reads every frame again and drops those that are damaged. Those that cannot be read now stay.
     pub(crate) fn verify(&self) -> Tested {
         let names: Vec<Digest> = self.table().known.keys().copied().collect();
         let mut tested = Tested { all: names.len() as u64, ..Tested::default() };

@@ -32,8 +32,12 @@ const MODULE_DEPTH_MAX: usize = 64;
 /// How many bytes of a go command's arguments are told.
 const ARGUMENTS_LEN_MAX: usize = 64 << 10;
 
-/// How long the agent may take to answer an opening: it may have a toolchain to hash and a coordinator to ask.
-pub const ANSWER_WITHIN: Duration = Duration::from_secs(8);
+/// How long an agent is waited for after an opening: it may have a toolchain to hash and a coordinator to ask.
+const ANSWER_WITHIN: Duration = Duration::from_secs(8);
+/// How long an agent takes at most to begin a run. Shorter than [`ANSWER_WITHIN`], which began earlier, so that one that
+/// refuses in the end is still heard.
+pub const BEGIN_WITHIN: Duration = Duration::from_secs(6);
+const _: () = assert!(BEGIN_WITHIN.as_secs() + 2 <= ANSWER_WITHIN.as_secs());
 
 /// The variables of a go command that say with which toolchain it works. cmd/go sets these and the following for its
 /// children, whoever said them.
@@ -190,6 +194,12 @@ pub enum AskError {
     /// Nobody is there, or the connection broke.
     #[error(transparent)]
     Connection(#[from] io::Error),
+    /// Somebody is there, and busy or stuck.
+    #[error("the agent did not answer within {} s", within.as_secs())]
+    Silent {
+        /// How long it was waited for.
+        within: Duration,
+    },
     /// Somebody is there, and may be anybody.
     #[error(
         "user {uid} listens there, who is neither root nor this user: if that one runs the agent, name it with \
@@ -234,20 +244,23 @@ fn listener(_: &UnixStream, socket: &Path) -> io::Result<u32> {
 /// When nobody is there, somebody else is, or nothing is answered in time.
 pub fn ask(socket: &Path, owner: Option<u32>, opening: &Opening) -> Result<(UnixStream, Opened), AskError> {
     let mut stream = connect(socket, owner)?;
-    stream.set_read_timeout(Some(ANSWER_WITHIN))?;
-    stream.set_write_timeout(Some(ANSWER_WITHIN))?;
-    match say_opening(&mut stream, opening) {
+    let opened = answer(&mut stream, opening, ANSWER_WITHIN)?;
+    Ok((stream, opened))
+}
+
+fn answer(stream: &mut UnixStream, opening: &Opening, within: Duration) -> Result<Opened, AskError> {
+    stream.set_read_timeout(Some(within))?;
+    stream.set_write_timeout(Some(within))?;
+    let opened = match say_opening(stream, opening) {
         // A user that may not come in is told so unheard.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-            let opened = read_frame(&mut stream).map_err(|_| error)?;
-            Ok((stream, opened))
-        }
-        said => {
-            said?;
-            let opened = read_frame(&mut stream)?;
-            Ok((stream, opened))
-        }
-    }
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => read_frame(stream).map_err(|_| error),
+        said => said.and_then(|()| read_frame(stream)),
+    };
+    opened.map_err(|error| match error.kind() {
+        // A socket whose time is up says either, as the system has it.
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => AskError::Silent { within },
+        _ => AskError::Connection(error),
+    })
 }
 
 fn frame(text: &impl Serialize) -> io::Result<Vec<u8>> {
@@ -334,6 +347,19 @@ mod tests {
         assert_eq!(module_of(&inner), Some(("example.test/p".to_owned(), "cmd/web".to_owned())));
         std::fs::write(inner.join("go.mod"), "module \"example.test/inner\"\n").unwrap();
         assert_eq!(module_of(&inner), Some(("example.test/inner".to_owned(), String::new())));
+    }
+
+    #[test]
+    fn an_agent_that_does_not_answer_is_told_in_words() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("cache.sock");
+        let _there = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let mut stream = connect(&socket, None).unwrap();
+        let within = Duration::from_millis(50);
+        let silent = answer(&mut stream, &Opening::Ask { project: None }, within).unwrap_err();
+        assert!(matches!(silent, AskError::Silent { .. }), "{silent}");
+        let told = AskError::Silent { within: ANSWER_WITHIN }.to_string();
+        assert_eq!(told, "the agent did not answer within 8 s");
     }
 
     #[test]

@@ -25,8 +25,10 @@ use crate::{
     prefetch::Supply,
 };
 
+mod ahead;
 mod run;
 
+pub(super) use ahead::Ahead;
 pub use run::RunCache;
 
 /// The longest path of a Unix socket that every platform takes, with its final zero: macOS has room for 104.
@@ -99,6 +101,8 @@ pub(super) struct TaskState {
     recorder: Mutex<Recorder>,
     view: TaskView,
     counters: Counters,
+    /// How many questions the shim answered with what it had been told.
+    foretold: AtomicU64,
     connections: Mutex<HashMap<u64, UnixStream>>,
     /// How many connections are being served.
     open: watch::Sender<usize>,
@@ -251,6 +255,7 @@ impl TaskState {
             recorder: Mutex::default(),
             view,
             counters: Counters::default(),
+            foretold: AtomicU64::new(0),
             connections: Mutex::default(),
             open: watch::Sender::new(0),
         }

@@ -13,10 +13,12 @@ use std::{
 };
 
 use super::{
+    foretold::Foretold,
     serve::{another, is_pause},
     spool::Kept,
-    wire::{Answer, GREETING},
+    wire::{Answer, Found, GREETING, Said},
 };
+use crate::entry::ActionId;
 
 /// How long the daemon may take for one answer, or to make room for the next question. Longer, and it counts
 /// as dead: a build must not wait for its cache.
@@ -36,6 +38,8 @@ struct State {
     /// Off the list, but cmd/go was not told yet.
     settling: usize,
     memory: usize,
+    /// Empty when it is dead: what was told may be gone with whoever told it.
+    foretold: Foretold,
     dead: bool,
 }
 
@@ -67,7 +71,14 @@ impl Lane {
 
     fn over(stream: Option<UnixStream>, patience: Patience) -> Self {
         let dead = stream.is_none();
-        let state = State { waiting: HashMap::new(), answered: Instant::now(), settling: 0, memory: 0, dead };
+        let state = State {
+            waiting: HashMap::new(),
+            answered: Instant::now(),
+            settling: 0,
+            memory: 0,
+            foretold: Foretold::default(),
+            dead,
+        };
         Self { stream, patience: patience.0, state: Mutex::new(state), emptied: Condvar::new() }
     }
 
@@ -77,6 +88,16 @@ impl Lane {
         stream.set_read_timeout(Some(patience / 4))?;
         stream.write_all(&[first, &GREETING].concat())?;
         Ok(stream)
+    }
+
+    /// What the daemon told ahead of the question for `action`. It answers one question.
+    pub(super) fn foretold(&self, action: &ActionId) -> Option<Found> {
+        self.state().foretold.take(action)
+    }
+
+    /// `action` is put: what was told ahead of its question is stale, also what is on its way.
+    pub(super) fn supersede(&self, action: ActionId) {
+        self.state().foretold.supersede(action);
     }
 
     /// Puts a question on the list. Gives it back when the lane is dead: then the caller settles it.
@@ -105,7 +126,14 @@ impl Lane {
         let Some(stream) = self.stream.as_ref() else { return };
         let mut input = BufReader::with_capacity(8 << 10, PatientReader { stream, lane: self });
         while matches!(another(&mut input), Ok(true)) {
-            let Ok(answer) = Answer::read(&mut input) else { break };
+            let answer = match Said::read(&mut input) {
+                Ok(Said::Answer(answer)) => answer,
+                Ok(Said::Ahead { action, found }) => {
+                    self.state().foretold.tell(action, found);
+                    continue;
+                }
+                Err(_) => break,
+            };
             // An answer to nothing means that the two ends are out of step.
             let Some(waiting) = self.take(answer.id()) else { break };
             settle(Settled::Answered(answer, waiting));
@@ -120,6 +148,7 @@ impl Lane {
             let mut state = self.state();
             state.dead = true;
             state.memory = 0;
+            state.foretold.end();
             state.settling += state.waiting.len();
             state.waiting.drain().map(|(id, (_, waiting))| (id, waiting)).collect()
         };
@@ -214,7 +243,14 @@ mod tests {
         let at = |seconds| begin + Duration::from_secs(seconds);
         let patience = Duration::from_secs(10);
         let waiting = (0..64).map(|id| (id, (begin, Waiting::Get))).collect();
-        let mut state = State { waiting, answered: begin, settling: 0, memory: 0, dead: false };
+        let mut state = State {
+            waiting,
+            answered: begin,
+            settling: 0,
+            memory: 0,
+            foretold: Foretold::default(),
+            dead: false,
+        };
         assert!(!state.is_overdue(at(10), patience));
         assert!(state.is_overdue(at(11), patience), "nothing was answered");
         for id in 0..63 {

@@ -17,8 +17,10 @@
 pub mod beside;
 mod cmdgo;
 mod daemon;
+mod foretold;
 mod lane;
 mod lasting_view;
+mod replies;
 mod serve;
 pub mod shim;
 mod shim_command;

@@ -13,8 +13,8 @@ use std::{
 use meridian_core::digest::{Digest, DigestHasher};
 
 use super::{
-    daemon::TaskState,
-    wire::{Answer, Call, GREETING},
+    daemon::{Ahead, TaskState},
+    wire::{Answer, Call, Found, GREETING},
 };
 use crate::{
     disk::{Body, Incoming},
@@ -35,15 +35,31 @@ pub(super) fn serve(task: &TaskState, stream: &UnixStream) -> io::Result<()> {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "a caller of another version"));
     }
     let mut frame = Vec::with_capacity(512);
+    let mut ahead = Ahead::default();
     while another(&mut input)? {
         let answer = match Call::read(&mut input)? {
-            Call::Get { id, action } => get(task, id, &action),
-            Call::Put { id, action, output, size } => put(task, &mut input, id, &action, &output, size)?,
+            Call::Get { id, action } => {
+                ahead.asked(task, &action);
+                Some(get(task, id, &action))
+            }
+            Call::Put { id, action, output, size } => {
+                Some(put(task, &mut input, id, &action, &output, size)?)
+            }
+            Call::Used { action } => {
+                ahead.used(task, &action);
+                None
+            }
         };
-        frame.clear();
-        answer.encode(&mut frame);
-        let mut stream = stream;
-        stream.write_all(&frame)?;
+        if let Some(answer) = answer {
+            frame.clear();
+            answer.encode(&mut frame);
+            let mut stream = stream;
+            stream.write_all(&frame)?;
+        }
+        // Whoever has asked already is answered first.
+        if input.buffer().is_empty() {
+            ahead.tell(task, stream, &mut frame);
+        }
     }
     Ok(())
 }
@@ -54,6 +70,8 @@ pub(super) fn another(input: &mut impl BufRead) -> io::Result<bool> {
         match input.fill_buf() {
             Ok(bytes) => return Ok(!bytes.is_empty()),
             Err(error) if is_pause(&error) => {}
+            // It hung up and left unread what it was told.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(false),
             Err(error) => return Err(error),
         }
     }
@@ -68,7 +86,7 @@ fn get(task: &TaskState, id: u64, action: &ActionId) -> Answer {
     let found = task.find(action);
     task.count_get(found.as_ref().map(|(entry, _)| entry.size));
     match found {
-        Some((Entry { output, size, time_ns }, path)) => Answer::Hit { id, output, size, time_ns, path },
+        Some((entry, path)) => Answer::Hit { id, found: Found::new(&entry, path) },
         None => Answer::Miss { id },
     }
 }
@@ -154,7 +172,7 @@ mod tests {
     use meridian_core::quantity::ByteCount;
 
     use super::*;
-    use crate::local::{CacheDaemon, TaskCache, TaskScope};
+    use crate::local::{CacheDaemon, TaskCache, TaskScope, wire::Said};
 
     fn open(daemon: &CacheDaemon, team: &str) -> TaskCache {
         let scope = TaskScope { toolchain: Digest::of(b"go"), own: team.into(), also_reads: Vec::new() };
@@ -168,7 +186,10 @@ mod tests {
         Call::Put { id: 1, action: ActionId([7; 32]), output, size: body.len() as u64 }.encode(&mut frame);
         frame.extend_from_slice(body);
         (&stream).write_all(&frame).unwrap();
-        Answer::read(&mut BufReader::new(&stream)).unwrap()
+        match Said::read(&mut BufReader::new(&stream)).unwrap() {
+            Said::Answer(answer) => answer,
+            ahead @ Said::Ahead { .. } => panic!("{ahead:?}"),
+        }
     }
 
     #[tokio::test(flavor = "multi_thread")]

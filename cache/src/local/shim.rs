@@ -3,7 +3,8 @@
 //! It is started for every cmd/go, so it is made of plain threads and small buffers and sets up nothing.
 //! Gets and puts travel on a connection each, so that none waits behind the other. It never answers a put
 //! with an error, because cmd/go fails the build for some of them; and each wait has a bound, because cmd/go
-//! has none. What it does when the daemon is unreachable, dead or stalled: gets are misses, and what is put
+//! has none. Most gets it answers by itself, with what the daemon told ahead of them (`foretold.rs`), which saves a
+//! way to the daemon and back for each. What it does when the daemon is unreachable, dead or stalled: gets are misses, and what is put
 //! goes to a directory of its own.
 
 use std::{
@@ -11,7 +12,7 @@ use std::{
     os::unix::net::UnixStream,
     path::Path,
     process::ExitCode,
-    sync::{Arc, Mutex, Once, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
@@ -21,8 +22,9 @@ use super::{
     beside,
     cmdgo::{self, Body, Incoming, PIECE_LEN, Request},
     lane::{Lane, Patience, Settled, Waiting},
-    spool::{Kept, Spool, Spooled},
-    wire::{Answer, Call},
+    replies::Replies,
+    spool::{Kept, Spooled},
+    wire::Call,
 };
 use crate::entry::ActionId;
 
@@ -31,6 +33,10 @@ const PATIENCE: Patience = Patience(Duration::from_secs(10));
 
 /// How much memory bodies on their way may take together; beyond it they are kept on disk.
 const MEMORY_MAX: usize = 2 << 20;
+
+/// The daemon is told at the latest after so many gets that were answered here. Each telling costs a write and wakes the
+/// daemon, which then tells as many more; that must not be late, so it is a small part of what it tells ahead.
+const USED_MAX: usize = 16;
 
 /// Speaks GOCACHEPROG on standard input and output, and passes everything on to `socket`, which is its task's.
 /// Always succeeds: whatever goes wrong makes the build slower, never failing.
@@ -84,60 +90,9 @@ impl Door<'_> {
     }
 }
 
-/// Answers to cmd/go, one whole line at a time.
-struct Replies<W> {
-    output: Mutex<W>,
-    spool: Spool,
-    /// Whoever reads the build's log knows that it goes on without the cache.
-    told: Once,
-}
-
-impl<W: Write> Replies<W> {
-    fn say(&self, line: &[u8]) {
-        let mut output = self.output.lock().unwrap_or_else(PoisonError::into_inner);
-        // When cmd/go is gone nobody is left to be told.
-        let _ = output.write_all(line).and_then(|()| output.flush());
-    }
-
-    fn settle(&self, settled: Settled) {
-        match settled {
-            Settled::Answered(Answer::Hit { id, output, size, time_ns, path }, Waiting::Get) => {
-                self.say(&cmdgo::hit(id.cast_signed(), output.as_bytes(), size, time_ns, &path));
-            }
-            Settled::Answered(Answer::Stored { id, path }, Waiting::Put(_)) => {
-                self.say(&cmdgo::stored(id.cast_signed(), &path));
-            }
-            Settled::Answered(answer, Waiting::Get) => self.say(&cmdgo::miss(answer.id().cast_signed())),
-            Settled::Answered(answer, Waiting::Put(kept)) => self.keep(answer.id(), kept),
-            Settled::Lost(id, Waiting::Get) => self.say(&cmdgo::miss(id.cast_signed())),
-            Settled::Lost(id, Waiting::Put(kept)) => self.keep(id, kept),
-        }
-    }
-
-    /// Answers what is asked of a daemon that is not there any more.
-    fn settle_without(&self, id: u64, waiting: Waiting) {
-        self.told.call_once(|| {
-            eprintln!("meridian: the agent's cache does not answer: this go command goes on without it");
-        });
-        self.settle(Settled::Lost(id, waiting));
-    }
-
-    /// Answers a put that the daemon did not take.
-    fn keep(&self, id: u64, mut kept: Kept) {
-        kept.keep();
-        // With room for the body nowhere, a path where nothing is. cmd/go does not read back what it put in
-        // the course of a build; whoever does fails to open it, which is better than wrong bytes and better
-        // than an error here, which would fail every build.
-        let path = self.spool.give_out(&kept);
-        let path = path.as_deref().unwrap_or("/nonexistent/meridian-no-space-for-this-body");
-        self.say(&cmdgo::stored(id.cast_signed(), path));
-    }
-}
-
 /// The shim on any input and output.
 fn run_on(input: impl Read, output: impl Write + Send + 'static, door: &Door<'_>, patience: Patience) {
-    let replies =
-        Arc::new(Replies { output: Mutex::new(output), spool: Spool::default(), told: Once::new() });
+    let replies = Arc::new(Replies::new(output));
     replies.say(cmdgo::KNOWN_COMMANDS);
     let (lanes, _run) = door.open(patience);
     for lane in &lanes {
@@ -149,8 +104,11 @@ fn run_on(input: impl Read, output: impl Write + Send + 'static, door: &Door<'_>
         }
     }
     let [gets, puts] = lanes;
-    let mut shim = Shim { input: BufReader::with_capacity(64 << 10, input), replies, gets, puts };
-    match shim.converse() {
+    let mut shim =
+        Shim { input: BufReader::with_capacity(64 << 10, input), replies, gets, puts, used: Vec::new() };
+    let conversed = shim.converse();
+    shim.tell_used();
+    match conversed {
         Err(error) if error.kind() == io::ErrorKind::InvalidData => {
             eprintln!("meridian cacheprog: cannot read what cmd/go says: {error}");
         }
@@ -165,6 +123,8 @@ struct Shim<R, W> {
     replies: Arc<Replies<W>>,
     gets: Arc<Lane>,
     puts: Arc<Lane>,
+    /// Calls that say what was answered here, and are not sent yet.
+    used: Vec<u8>,
 }
 
 impl<R: Read, W: Write> Shim<R, W> {
@@ -186,17 +146,36 @@ impl<R: Read, W: Write> Shim<R, W> {
         }
     }
 
-    fn get(&self, request: &Request) {
+    fn get(&mut self, request: &Request) {
         let id = request.id.cast_unsigned();
-        let Some(action) = request.action() else {
+        let Some(action) = request.action().map(ActionId) else {
             return self.replies.settle(Settled::Lost(id, Waiting::Get));
         };
+        if let Some(found) = self.gets.foretold(&action) {
+            self.replies.hit(id, &found);
+            Call::Used { action }.encode(&mut self.used);
+            if self.used.len() >= USED_MAX * Call::USED_LEN {
+                self.tell_used();
+            }
+            return;
+        }
         if let Err(waiting) = self.gets.expect(id, Waiting::Get) {
             return self.replies.settle_without(id, waiting);
         }
-        let mut frame = Vec::with_capacity(48);
-        Call::Get { id, action: ActionId(action) }.encode(&mut frame);
-        self.send(&self.gets, &frame);
+        // The daemon writes down in which order is asked, so what was answered here comes before it.
+        let mut calls = std::mem::take(&mut self.used);
+        Call::Get { id, action }.encode(&mut calls);
+        self.send(&self.gets, &calls);
+        calls.clear();
+        self.used = calls;
+    }
+
+    /// Tells the daemon what was answered here.
+    fn tell_used(&mut self) {
+        if !self.used.is_empty() {
+            self.send(&self.gets, &self.used);
+            self.used.clear();
+        }
     }
 
     fn put(&mut self, request: &Request) -> io::Result<()> {
@@ -205,8 +184,11 @@ impl<R: Read, W: Write> Shim<R, W> {
         let mut frame = Vec::new();
         let ids = request.action().zip(request.output());
         if let Some((action, output)) = ids {
-            let output = Digest::from_bytes(output);
-            Call::Put { id, action: ActionId(action), output, size }.encode(&mut frame);
+            let (action, output) = (ActionId(action), Digest::from_bytes(output));
+            self.gets.supersede(action);
+            // What was asked before stands before it in the order that the daemon writes down.
+            self.tell_used();
+            Call::Put { id, action, output, size }.encode(&mut frame);
         }
         let body_at = frame.len();
         let mut body = if size == 0 { None } else { Some(Body::begin(&mut self.input)?) };
@@ -298,7 +280,8 @@ impl<R: Read, W: Write> Shim<R, W> {
     }
 
     /// Answers whatever is open, then the close itself: an exit before that is fatal to cmd/go.
-    fn close(&self, id: i64) {
+    fn close(&mut self, id: i64) {
+        self.tell_used();
         for lane in [&self.gets, &self.puts] {
             lane.wait_until_settled();
             lane.fail(|settled| self.replies.settle(settled));
@@ -311,5 +294,161 @@ impl<R: Read, W: Write> Shim<R, W> {
 fn spool_piece(spooled: &mut Option<Spooled>, piece: &[u8]) {
     if spooled.as_mut().is_some_and(|spooled| spooled.write(piece).is_err()) {
         *spooled = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{BufRead as _, PipeReader, PipeWriter},
+        os::unix::net::UnixListener,
+        thread::JoinHandle,
+    };
+
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::local::wire::{Answer, Found, GREETING, Said};
+
+    /// cmd/go and its shim, with a daemon between which says only what a test has it say.
+    struct Bench {
+        next: i64,
+        to_shim: PipeWriter,
+        from_shim: BufReader<PipeReader>,
+        shim: JoinHandle<()>,
+        gets: BufReader<UnixStream>,
+        puts: BufReader<UnixStream>,
+    }
+
+    impl Bench {
+        fn start() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let socket = dir.path().join("s");
+            let listener = UnixListener::bind(&socket).unwrap();
+            let (input, to_shim) = io::pipe().unwrap();
+            let (from_shim, output) = io::pipe().unwrap();
+            let shim = std::thread::spawn(move || run_on(input, output, &Door::Task(&socket), PATIENCE));
+            // Gets come first.
+            let [gets, puts] = [(); 2].map(|()| {
+                let mut lane = BufReader::new(listener.accept().unwrap().0);
+                lane.get_ref().set_read_timeout(Some(PATIENCE.0)).unwrap();
+                let mut greeting = [0; 4];
+                lane.read_exact(&mut greeting).unwrap();
+                assert_eq!(greeting, GREETING);
+                lane
+            });
+            let mut bench = Self { next: 0, to_shim, from_shim: BufReader::new(from_shim), shim, gets, puts };
+            bench.answer();
+            bench
+        }
+
+        fn ask(&mut self, command: &str, action: u8) {
+            self.next += 1;
+            let (id, action) = (self.next, STANDARD.encode([action; 32]));
+            let size = usize::from(command == "put");
+            let request = json!({"ID": id, "Command": command, "ActionID": action, "OutputID": action, "BodySize": size});
+            let body = if command == "put" { "\"eA==\"\n" } else { "" };
+            self.to_shim.write_all(format!("{request}\n{body}").as_bytes()).unwrap();
+        }
+
+        fn answer(&mut self) -> Value {
+            let mut line = String::new();
+            self.from_shim.read_line(&mut line).unwrap();
+            let value: Value = serde_json::from_str(&line).unwrap();
+            assert_eq!(value["ID"], self.next, "{line}");
+            value
+        }
+
+        fn get(&mut self, action: u8) -> Value {
+            self.ask("get", action);
+            self.answer()
+        }
+
+        /// Asks the daemon for something, and has it tell these before it answers, so that they are known by then.
+        fn tell(&mut self, actions: impl IntoIterator<Item = u8>) {
+            self.ask("get", 0);
+            let Call::Get { id, .. } = self.call() else { panic!("no question") };
+            let mut said = Vec::new();
+            for action in actions {
+                let found =
+                    Found { output: Digest::of(b"x"), size: 1, time_ns: 0, path: format!("/{action}") };
+                Said::Ahead { action: ActionId([action; 32]), found }.encode(&mut said);
+            }
+            Said::Answer(Answer::Miss { id }).encode(&mut said);
+            self.gets.get_mut().write_all(&said).unwrap();
+            assert_eq!(self.answer()["Miss"], true);
+        }
+
+        fn call(&mut self) -> Call {
+            Call::read(&mut self.gets).unwrap()
+        }
+
+        fn expect_used(&mut self, actions: impl IntoIterator<Item = u8>) {
+            for action in actions {
+                assert_eq!(self.call(), Call::Used { action: ActionId([action; 32]) });
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_told_is_answered_without_the_daemon_and_said_to_it_before_the_next_question() {
+        let mut bench = Bench::start();
+        bench.tell([1, 2, 3]);
+        for action in [2, 1] {
+            let answer = bench.get(action);
+            assert_eq!((&answer["DiskPath"], &answer["Size"]), (&json!(format!("/{action}")), &json!(1)));
+        }
+        bench.ask("get", 9);
+        bench.expect_used([2, 1]);
+        assert!(matches!(bench.call(), Call::Get { action, .. } if action == ActionId([9; 32])));
+    }
+
+    #[test]
+    fn what_was_used_is_said_after_a_few_answers_and_the_rest_before_the_shim_ends() {
+        for ends_well in [true, false] {
+            let mut bench = Bench::start();
+            bench.tell(1..=20);
+            for action in 1..=20 {
+                bench.get(action);
+            }
+            bench.expect_used(1..=16);
+            if ends_well {
+                bench.ask("close", 0);
+                bench.answer();
+            } else {
+                bench.to_shim = io::pipe().unwrap().1;
+            }
+            bench.expect_used(17..=20);
+            bench.shim.join().unwrap();
+        }
+    }
+
+    #[test]
+    fn a_put_replaces_what_was_told_and_what_is_told_later() {
+        let mut bench = Bench::start();
+        bench.tell([1, 2, 3]);
+        bench.get(3);
+        bench.ask("put", 1);
+        // In the order of the questions.
+        bench.expect_used([3]);
+        let Call::Put { id, .. } = Call::read(&mut bench.puts).unwrap() else { panic!("no put") };
+        let mut said = Vec::new();
+        Said::Answer(Answer::Stored { id, path: "/new".to_owned() }).encode(&mut said);
+        bench.puts.get_mut().write_all(&said).unwrap();
+        assert_eq!(bench.answer()["DiskPath"], "/new");
+        bench.tell([1]);
+        bench.ask("get", 1);
+        assert!(matches!(bench.call(), Call::Get { action, .. } if action == ActionId([1; 32])));
+    }
+
+    #[test]
+    fn what_a_daemon_told_that_is_gone_answers_nothing() {
+        let mut bench = Bench::start();
+        bench.tell([1, 2]);
+        assert_eq!(bench.get(1)["DiskPath"], "/1");
+        bench.gets = BufReader::new(UnixStream::pair().unwrap().0);
+        assert_eq!(bench.get(9)["Miss"], true);
+        assert_eq!(bench.get(2)["Miss"], true);
     }
 }

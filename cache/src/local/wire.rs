@@ -4,15 +4,18 @@
 //! of big-endian numbers and raw bytes; a put's body follows its header as it is. A caller may send many calls
 //! before it reads an answer, and matches answers by id. There is no version to negotiate, because both ends
 //! are the same executable; a greeting of another version is hung up on.
+//!
+//! Between its answers the daemon tells answers to questions that were not asked yet ([`Said::Ahead`]). The shim
+//! gives them to cmd/go by itself, and says later which it gave ([`Call::Used`]), in the order of the questions.
 
 use std::io::{self, BufRead, Read};
 
 use meridian_core::digest::Digest;
 
-use crate::entry::ActionId;
+use crate::entry::{ActionId, Entry};
 
 /// The first bytes of a connection.
-pub(super) const GREETING: [u8; 4] = *b"MRC1";
+pub(super) const GREETING: [u8; 4] = *b"MRC2";
 
 /// The longest path in an answer, in bytes.
 const PATH_LEN_MAX: usize = 4096;
@@ -23,8 +26,10 @@ const HIT: u8 = 3;
 const MISS: u8 = 4;
 const STORED: u8 = 5;
 const REFUSED: u8 = 6;
+const AHEAD: u8 = 7;
+const USED: u8 = 8;
 
-/// A question of the shim's.
+/// What the shim says: a question mostly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Call {
     Get {
@@ -38,17 +43,27 @@ pub(super) enum Call {
         output: Digest,
         size: u64,
     },
+    /// What the daemon told ahead of this question was the answer to it. Nothing is answered to that.
+    Used {
+        action: ActionId,
+    },
 }
 
-/// What the daemon says to it.
+/// What answers an action, and where it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Found {
+    pub(super) output: Digest,
+    pub(super) size: u64,
+    pub(super) time_ns: u64,
+    pub(super) path: String,
+}
+
+/// What the daemon says to a question.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Answer {
     Hit {
         id: u64,
-        output: Digest,
-        size: u64,
-        time_ns: u64,
-        path: String,
+        found: Found,
     },
     Miss {
         id: u64,
@@ -63,7 +78,21 @@ pub(super) enum Answer {
     },
 }
 
+/// What the daemon says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Said {
+    Answer(Answer),
+    /// What will be the answer for `action`, which was not asked for yet, or is being asked for.
+    Ahead {
+        action: ActionId,
+        found: Found,
+    },
+}
+
 impl Call {
+    /// The length of a [`Call::Used`] in bytes.
+    pub(super) const USED_LEN: usize = 1 + 32;
+
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
         match self {
             Self::Get { id, action } => {
@@ -78,22 +107,48 @@ impl Call {
                 out.extend_from_slice(output.as_bytes());
                 out.extend_from_slice(&size.to_be_bytes());
             }
+            Self::Used { action } => {
+                out.push(USED);
+                out.extend_from_slice(&action.0);
+            }
         }
     }
 
     /// Reads the next call. The caller has made sure that at least one byte is there.
     pub(super) fn read(input: &mut impl BufRead) -> io::Result<Self> {
-        let kind = u8::from_be_bytes(array(input)?);
-        let id = u64::from_be_bytes(array(input)?);
-        let action = ActionId(array(input)?);
-        match kind {
-            GET => Ok(Self::Get { id, action }),
-            PUT => {
-                let output = Digest::from_bytes(array(input)?);
-                Ok(Self::Put { id, action, output, size: u64::from_be_bytes(array(input)?) })
-            }
-            _ => Err(unknown(kind)),
+        match u8::from_be_bytes(array(input)?) {
+            GET => Ok(Self::Get { id: number(input)?, action: ActionId(array(input)?) }),
+            PUT => Ok(Self::Put {
+                id: number(input)?,
+                action: ActionId(array(input)?),
+                output: Digest::from_bytes(array(input)?),
+                size: number(input)?,
+            }),
+            USED => Ok(Self::Used { action: ActionId(array(input)?) }),
+            kind => Err(unknown(kind)),
         }
+    }
+}
+
+impl Found {
+    pub(super) const fn new(entry: &Entry, path: String) -> Self {
+        Self { output: entry.output, size: entry.size, time_ns: entry.time_ns, path }
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.output.as_bytes());
+        out.extend_from_slice(&self.size.to_be_bytes());
+        out.extend_from_slice(&self.time_ns.to_be_bytes());
+        encode_path(&self.path, out);
+    }
+
+    fn read(input: &mut impl Read) -> io::Result<Self> {
+        Ok(Self {
+            output: Digest::from_bytes(array(input)?),
+            size: number(input)?,
+            time_ns: number(input)?,
+            path: read_path(input)?,
+        })
     }
 }
 
@@ -106,13 +161,10 @@ impl Answer {
 
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
         match self {
-            Self::Hit { id, output, size, time_ns, path } => {
+            Self::Hit { id, found } => {
                 out.push(HIT);
                 out.extend_from_slice(&id.to_be_bytes());
-                out.extend_from_slice(output.as_bytes());
-                out.extend_from_slice(&size.to_be_bytes());
-                out.extend_from_slice(&time_ns.to_be_bytes());
-                encode_path(path, out);
+                found.encode(out);
             }
             Self::Miss { id } => {
                 out.push(MISS);
@@ -129,24 +181,33 @@ impl Answer {
             }
         }
     }
+}
 
-    /// Reads the next answer. The caller has made sure that at least one byte is there.
-    pub(super) fn read(input: &mut impl BufRead) -> io::Result<Self> {
-        let kind = u8::from_be_bytes(array(input)?);
-        let id = u64::from_be_bytes(array(input)?);
-        match kind {
-            HIT => Ok(Self::Hit {
-                id,
-                output: Digest::from_bytes(array(input)?),
-                size: u64::from_be_bytes(array(input)?),
-                time_ns: u64::from_be_bytes(array(input)?),
-                path: read_path(input)?,
-            }),
-            MISS => Ok(Self::Miss { id }),
-            STORED => Ok(Self::Stored { id, path: read_path(input)? }),
-            REFUSED => Ok(Self::Refused { id }),
-            _ => Err(unknown(kind)),
+impl Said {
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Answer(answer) => answer.encode(out),
+            Self::Ahead { action, found } => {
+                out.push(AHEAD);
+                out.extend_from_slice(&action.0);
+                found.encode(out);
+            }
         }
+    }
+
+    /// Reads what is said next. The caller has made sure that at least one byte is there.
+    pub(super) fn read(input: &mut impl BufRead) -> io::Result<Self> {
+        let answer = match u8::from_be_bytes(array(input)?) {
+            AHEAD => {
+                return Ok(Self::Ahead { action: ActionId(array(input)?), found: Found::read(input)? });
+            }
+            HIT => Answer::Hit { id: number(input)?, found: Found::read(input)? },
+            MISS => Answer::Miss { id: number(input)? },
+            STORED => Answer::Stored { id: number(input)?, path: read_path(input)? },
+            REFUSED => Answer::Refused { id: number(input)? },
+            kind => return Err(unknown(kind)),
+        };
+        Ok(Self::Answer(answer))
     }
 }
 
@@ -154,6 +215,10 @@ fn array<const N: usize>(input: &mut impl Read) -> io::Result<[u8; N]> {
     let mut bytes = [0; N];
     input.read_exact(&mut bytes)?;
     Ok(bytes)
+}
+
+fn number(input: &mut impl Read) -> io::Result<u64> {
+    array(input).map(u64::from_be_bytes)
 }
 
 fn encode_path(path: &str, out: &mut Vec<u8>) {
@@ -189,35 +254,48 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_call_survives_the_wire(id: u64, action: [u8; 32], output in digest(), size: u64, get: bool) {
+        fn a_call_survives_the_wire(id: u64, action: [u8; 32], output in digest(), size: u64, kind in 0..3) {
             let action = ActionId(action);
-            let call = if get { Call::Get { id, action } } else { Call::Put { id, action, output, size } };
+            let call = match kind {
+                0 => Call::Get { id, action },
+                1 => Call::Put { id, action, output, size },
+                _ => Call::Used { action },
+            };
             let mut bytes = Vec::new();
             call.encode(&mut bytes);
+            prop_assert!(kind != 2 || bytes.len() == Call::USED_LEN);
             let mut rest = bytes.as_slice();
             prop_assert_eq!(Call::read(&mut rest).unwrap(), call);
             prop_assert!(rest.is_empty());
         }
 
         #[test]
-        fn an_answer_survives_the_wire(id: u64, output in digest(), size: u64, time_ns: u64, path in "[a-zé/]{1,80}", kind in 0..4) {
-            let answer = match kind {
-                0 => Answer::Hit { id, output, size, time_ns, path },
-                1 => Answer::Miss { id },
-                2 => Answer::Stored { id, path },
-                _ => Answer::Refused { id },
+        fn what_the_daemon_says_survives_the_wire(
+            id: u64,
+            action: [u8; 32],
+            (output, size, time_ns) in (digest(), any::<u64>(), any::<u64>()),
+            path in "[a-zé/]{1,80}",
+            kind in 0..5,
+        ) {
+            let found = Found { output, size, time_ns, path: path.clone() };
+            let said = match kind {
+                0 => Said::Answer(Answer::Hit { id, found }),
+                1 => Said::Answer(Answer::Miss { id }),
+                2 => Said::Answer(Answer::Stored { id, path }),
+                3 => Said::Answer(Answer::Refused { id }),
+                _ => Said::Ahead { action: ActionId(action), found },
             };
             let mut bytes = Vec::new();
-            answer.encode(&mut bytes);
+            said.encode(&mut bytes);
             let mut rest = bytes.as_slice();
-            prop_assert_eq!(Answer::read(&mut rest).unwrap(), answer);
+            prop_assert_eq!(Said::read(&mut rest).unwrap(), said);
             prop_assert!(rest.is_empty());
         }
 
         #[test]
         fn noise_is_refused_without_a_panic(bytes: Vec<u8>) {
             let _ = Call::read(&mut bytes.as_slice());
-            let _ = Answer::read(&mut bytes.as_slice());
+            let _ = Said::read(&mut bytes.as_slice());
         }
     }
 }

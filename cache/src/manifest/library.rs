@@ -117,23 +117,35 @@ impl Library {
 
     /// A manifest, if it is here and counts.
     pub fn get(&self, digest: &Digest, vouching: &dyn Vouching) -> Option<Arc<SignedManifest>> {
-        let whole = {
+        let (open, whole) = {
             let mut table = self.table();
             let known = table.known.get_mut(digest)?;
             known.used = SystemTime::now();
-            if let Some(open) = &known.open {
-                return Some(Arc::clone(&open.signed));
-            }
-            known.whole
+            (known.open.clone(), known.whole)
         };
-        let path = self.path(digest, whole);
-        match read(&path).map(|bytes| SignedManifest::open(bytes, digest, vouching)) {
-            Ok(Ok(signed)) => {
-                let opened = self.opened(&Arc::new(signed));
-                let signed = Arc::clone(&opened.signed);
-                self.table().admit(opened, whole);
-                Some(signed)
-            }
+        if let Some(open) = open {
+            return Some(Arc::clone(&open.signed));
+        }
+        let opened = self.opened(&self.checked(digest, whole, vouching)?);
+        let signed = Arc::clone(&opened.signed);
+        self.table().admit(opened, whole);
+        Some(signed)
+    }
+
+    /// The same, and no use of it: it stays no longer for that, and takes no other's place in memory.
+    pub(crate) fn peek(&self, digest: &Digest, vouching: &dyn Vouching) -> Option<Arc<SignedManifest>> {
+        let (open, whole) = {
+            let table = self.table();
+            let known = table.known.get(digest)?;
+            (known.open.clone(), known.whole)
+        };
+        open.map(|open| Arc::clone(&open.signed)).or_else(|| self.checked(digest, whole, vouching))
+    }
+
+    /// Reads a manifest's file. One that is damaged or does not count is dropped.
+    fn checked(&self, digest: &Digest, whole: bool, vouching: &dyn Vouching) -> Option<Arc<SignedManifest>> {
+        match read(&self.path(digest, whole)).map(|bytes| SignedManifest::open(bytes, digest, vouching)) {
+            Ok(Ok(signed)) => Some(Arc::new(signed)),
             // Whose word counts may not be known yet, in a process that has just begun.
             Ok(Err(ManifestError::Voucher(error))) => {
                 tracing::info!(%digest, %error, "a manifest does not count now");
@@ -146,11 +158,7 @@ impl Library {
                 None
             }
             Err(error) => {
-                if error.kind() == io::ErrorKind::NotFound {
-                    self.table().forget(digest);
-                } else {
-                    tracing::warn!(%digest, %error, "a manifest cannot be read now: it stays");
-                }
+                self.unreadable(digest, &error);
                 None
             }
         }

@@ -26,6 +26,15 @@ impl Recorder {
         }
     }
 
+    /// Something was answered with what had been told ahead of the question, and this is heard of later. What was put
+    /// meanwhile counts.
+    pub fn foretold(&mut self, action: ActionId, answer: Entry) {
+        let is_answered = self.places.get(&action).is_some_and(|place| self.order[*place].1.is_some());
+        if !is_answered {
+            self.asked(action, Some(answer));
+        }
+    }
+
     /// Something was put: it takes the place at which it was asked for in vain.
     pub fn put(&mut self, action: ActionId, entry: Entry) {
         self.asked(action, Some(entry));
@@ -57,6 +66,7 @@ mod tests {
         recorder.asked(c, None);
         recorder.put(a, entry(1));
         recorder.asked(b, Some(entry(2)));
+        recorder.foretold(a, entry(9));
         let listed: Vec<_> = recorder.listed().iter().map(|one| (one.action, one.entry)).collect();
         assert_eq!(listed, [(a, entry(1)), (b, entry(2))]);
     }

@@ -252,8 +252,7 @@ impl Outside {
         bound: Duration,
         call: impl Future<Output = Result<tonic::Response<T>, Status>>,
     ) -> Result<T, OutsideError> {
-        let is_resting = |failed: &Option<Instant>| failed.is_some_and(|failed| failed.elapsed() < REST);
-        if is_resting(&self.failed.lock().unwrap_or_else(PoisonError::into_inner)) {
+        if self.is_resting() {
             return Err(OutsideError::Resting);
         }
         match timeout(bound, call).await {
@@ -275,6 +274,12 @@ impl Outside {
                 Err(status.into())
             }
         }
+    }
+
+    /// Whether it is left alone now.
+    pub(crate) fn is_resting(&self) -> bool {
+        let failed = *self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        failed.is_some_and(|failed| failed.elapsed() < REST)
     }
 
     pub(super) fn silent(&self) -> OutsideError {

@@ -48,6 +48,7 @@ struct Needed {
     /// The bodies that it names, with their lengths.
     bodies: HashMap<Digest, u64>,
     pins: Arc<Pins>,
+    store: Arc<CacheStore>,
 }
 
 impl Outside {
@@ -64,6 +65,7 @@ impl Outside {
             own: own.into_iter().map(|text| (Digest::of(&text), text)).collect(),
             bodies: named.filter(|entry| entry.size > 0).map(|entry| (entry.output, entry.size)).collect(),
             pins: Arc::new(Pins::new(Arc::clone(store))),
+            store: Arc::clone(store),
         };
         let gone = self.send(&needed).await?;
         if !gone.is_empty() {
@@ -145,9 +147,15 @@ impl Needed {
         if let Some(text) = self.own.get(digest) {
             return Ok(Some(Content::Here(text.clone())));
         }
-        let (digest, pins) = (*digest, Arc::clone(&self.pins));
+        let (digest, pins, store) = (*digest, Arc::clone(&self.pins), Arc::clone(&self.store));
         let found = spawn_blocking(move || {
-            let Some(body) = pins.pin(&digest, len) else { return Ok(None) };
+            let Some(body) = pins.pin(&digest, len) else {
+                // One that only cannot be read now is brought later: who takes this for all there is never asks again.
+                return match store.bodies().has(&digest) {
+                    true => Err(io::Error::other(format!("body {digest} cannot be read now"))),
+                    false => Ok(None),
+                };
+            };
             if len > BATCH_LEN_MAX {
                 return Ok(Some(Content::In(body.path)));
             }

@@ -18,10 +18,12 @@ use crate::{
 const STALL_MAX: Duration = Duration::from_secs(1);
 /// What each frame that comes gives back of it.
 const STALL_REGAINED: Duration = Duration::from_millis(250);
-/// The longest that one question waits, however steadily other bodies come. Less than the shim's patience.
-const WAIT_MAX: Duration = Duration::from_secs(8);
-/// Each question that waited that long in vain halves it for the next, down to this; each that did not doubles it again.
-const WAIT_MIN: Duration = Duration::from_millis(250);
+/// The longest that one question waits, however steadily other bodies come and whatever is asked for it besides. Less than
+/// the shim's patience.
+pub(super) const WAIT_MAX: Duration = Duration::from_secs(8);
+/// Each question that waited that long in vain halves it for the next, down to this, which is worth a jump of the queue, and
+/// then to nothing. Each that waited well doubles it again, and one that need not wait ends nothing.
+const WAIT_LEAST: Duration = Duration::from_secs(1);
 /// A question that waited for so long, for what comes so many bytes after the latest that came, jumps the queue. What
 /// jumps travels twice, so it must be worth more than a round trip.
 const HURRY_AFTER: Duration = Duration::from_millis(200);
@@ -36,7 +38,9 @@ pub enum Hope {
     Here(Entry),
     /// The manifest is complete and does not have it: nobody need be asked.
     Absent,
-    /// Nothing is known of it, or it does not come.
+    /// It is listed, and not here in time.
+    Late,
+    /// Nothing is known of it, or it does not come at all.
     None,
 }
 
@@ -71,7 +75,8 @@ pub struct PrefetchFigures {
 
 struct Listing {
     namespace: Namespace,
-    entries: HashMap<ActionId, Entry>,
+    /// Where each action stands in the manifest.
+    actions: HashMap<ActionId, usize>,
     /// How many bytes of bodies are sent before each.
     places: HashMap<Digest, u64>,
     signed: Arc<SignedManifest>,
@@ -128,23 +133,26 @@ impl Default for Arrivals {
 }
 
 impl Arrivals {
-    /// Waits until what answers `action` is here, for as long as it is worth it. Blocks.
-    pub fn wait_for(&self, namespaces: &[Namespace], action: &ActionId) -> Hope {
+    /// Waits until what answers `action` is here, for as long as it is worth it and until `deadline` at most. Blocks.
+    pub fn wait_for(&self, namespaces: &[Namespace], action: &ActionId, deadline: Instant) -> Hope {
         let asked = Instant::now();
         let mut state = self.state();
+        // What others wait for in vain meanwhile is the same trouble.
+        let patience = state.wait_max;
+        let wait_max = patience.min(deadline.saturating_duration_since(asked));
         let hope = loop {
+            let waited = asked.elapsed();
             match state.hope(namespaces, action) {
                 Ok(hope) => {
-                    state.waited(asked.elapsed(), true);
+                    state.waited_well(hope, waited);
                     break hope;
                 }
-                Err(()) if asked.elapsed() >= state.wait_max => {
-                    state.waited(asked.elapsed(), false);
-                    break Hope::None;
+                Err(late) if waited >= wait_max => {
+                    state.waited_in_vain(patience, waited);
+                    break late;
                 }
-                Err(()) => {}
+                Err(_) => {}
             }
-            let waited = asked.elapsed();
             if waited >= HURRY_AFTER && state.hurry(action) {
                 self.hurried.notify_one();
             }
@@ -152,9 +160,10 @@ impl Arrivals {
             let Some(left) = state.stall_left.checked_sub(idle).filter(|left| !left.is_zero()) else {
                 // Until something comes again, nobody else waits.
                 state.stall_left = Duration::ZERO;
-                break Hope::None;
+                break if state.listing.is_some() { Hope::Late } else { Hope::None };
             };
             let left = if waited < HURRY_AFTER { left.min(HURRY_AFTER - waited) } else { left };
+            let left = left.min(wait_max - waited);
             state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         };
         state.figures.waited += asked.elapsed();
@@ -165,19 +174,20 @@ impl Arrivals {
     pub(crate) fn listed(&self, signed: &Arc<SignedManifest>, from: usize) {
         let manifest = &signed.manifest;
         let count = manifest.entries.len();
-        let (mut entries, mut places) = (HashMap::with_capacity(count), HashMap::with_capacity(count));
+        let actions =
+            manifest.entries.iter().zip(0..).map(|(listed, place)| (listed.action, place)).collect();
+        let mut places = HashMap::with_capacity(count);
         // What stands before the place to begin from is sent last.
         let (last, first) = manifest.entries.split_at(from.min(count));
         let mut place = 0_u64;
-        for Listed { action, entry } in first.iter().chain(last) {
-            entries.insert(*action, *entry);
+        for Listed { entry, .. } in first.iter().chain(last) {
             if let hash_map::Entry::Vacant(vacant) = places.entry(entry.output) {
                 vacant.insert(place);
                 place = place.saturating_add(entry.size);
             }
         }
         let namespace = manifest.namespace();
-        let listing = Listing { namespace, entries, places, signed: Arc::clone(signed) };
+        let listing = Listing { namespace, actions, places, signed: Arc::clone(signed) };
         let mut state = self.state();
         state.listing = Some(listing);
         state.arrived();
@@ -312,8 +322,32 @@ impl Arrivals {
     #[must_use]
     pub fn is_whole(&self) -> bool {
         let state = self.state();
-        let is_here = |entry: &Entry| entry.size == 0 || state.here.contains(&entry.output);
-        state.listing.as_ref().is_some_and(|listing| listing.entries.values().all(is_here))
+        let all =
+            |listing: &Listing| listing.actions.values().all(|place| state.is_here(listing.entry(*place)));
+        state.listing.as_ref().is_some_and(all)
+    }
+
+    /// Where `action` stands in the manifest, if what that lists means something in one of `namespaces`.
+    pub(crate) fn place_of(&self, namespaces: &[Namespace], action: &ActionId) -> Option<usize> {
+        let state = self.state();
+        let listing = state.listing.as_ref()?;
+        let means_something = namespaces.contains(&listing.namespace);
+        listing.actions.get(action).copied().filter(|_| means_something)
+    }
+
+    /// The actions at the first `max` of these places of the manifest whose bodies are here.
+    pub(crate) fn here_among(
+        &self,
+        places: impl Iterator<Item = usize>,
+        max: usize,
+    ) -> Vec<(usize, ActionId)> {
+        let state = self.state();
+        let Some(listing) = &state.listing else { return Vec::new() };
+        let listed = &listing.signed.manifest.entries;
+        let here = places
+            .map_while(|place| Some((place, listed.get(place)?)))
+            .filter(|(_, listed)| state.is_here(&listed.entry));
+        here.take(max).map(|(place, listed)| (place, listed.action)).collect()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -322,42 +356,70 @@ impl Arrivals {
     }
 }
 
+impl Listing {
+    fn entry(&self, place: usize) -> &Entry {
+        &self.signed.manifest.entries[place].entry
+    }
+
+    fn get(&self, action: &ActionId) -> Option<&Entry> {
+        self.actions.get(action).map(|place| self.entry(*place))
+    }
+}
+
 impl State {
-    /// What is known of `action`, or nothing as long as it may still come.
-    fn hope(&self, namespaces: &[Namespace], action: &ActionId) -> Result<Hope, ()> {
+    /// What is known of `action`; an error, with what to say of it in the end, as long as it may still come.
+    fn hope(&self, namespaces: &[Namespace], action: &ActionId) -> Result<Hope, Hope> {
         let Some(listing) = &self.listing else {
-            return if self.ended { Ok(Hope::None) } else { Err(()) };
+            return if self.ended { Ok(Hope::None) } else { Err(Hope::None) };
         };
         if !namespaces.contains(&listing.namespace) {
             return Ok(Hope::None);
         }
-        match listing.entries.get(action) {
+        match listing.get(action) {
             None => Ok(Hope::Absent),
-            Some(entry) if entry.size == 0 || self.here.contains(&entry.output) => Ok(Hope::Here(*entry)),
+            Some(entry) if self.is_here(entry) => Ok(Hope::Here(*entry)),
             Some(_) if self.ended => Ok(Hope::None),
-            Some(_) => Err(()),
+            Some(_) => Err(Hope::Late),
         }
+    }
+
+    fn is_here(&self, entry: &Entry) -> bool {
+        entry.size == 0 || self.here.contains(&entry.output)
     }
 
     /// Whether what `action` waits for should jump the queue, which is noted.
     fn hurry(&mut self, action: &ActionId) -> bool {
         let Some(listing) = &self.listing else { return false };
-        let Some(entry) = listing.entries.get(action) else { return false };
-        let place = listing.places.get(&entry.output).copied().unwrap_or(0);
+        let Some(entry) = listing.get(action) else { return false };
+        let output = entry.output;
+        let place = listing.places.get(&output).copied().unwrap_or(0);
         let is_far = place > self.front.saturating_add(AHEAD_MAX) && self.urgent.len() < URGENT_MAX;
-        let is_new = is_far && self.asked.insert(entry.output);
+        let is_new = is_far && self.asked.insert(output);
         if is_new {
-            self.urgent.push(entry.output);
+            self.urgent.push(output);
         }
         is_new
     }
 
-    /// A question waited for so long, and the body came or did not.
-    fn waited(&mut self, waited: Duration, came: bool) {
-        if !came {
-            self.wait_max = (self.wait_max / 2).max(WAIT_MIN);
-        } else if waited >= HURRY_AFTER {
-            self.wait_max = (self.wait_max * 2).min(WAIT_MAX);
+    /// A question was answered after so long.
+    fn waited_well(&mut self, hope: Hope, waited: Duration) {
+        if !matches!(hope, Hope::Here(entry) if entry.size > 0) {
+            return;
+        }
+        if waited >= HURRY_AFTER {
+            self.wait_max = (self.wait_max * 2).clamp(WAIT_LEAST, WAIT_MAX);
+        } else {
+            // What comes is ahead of the build again.
+            self.wait_max = self.wait_max.max(WAIT_LEAST);
+        }
+    }
+
+    /// A question waited in vain, for as long as all did when it began, unless it had less time.
+    fn waited_in_vain(&mut self, patience: Duration, waited: Duration) {
+        // Others that waited beside it had the same trouble: it counts once.
+        if self.wait_max == patience && waited >= patience {
+            self.wait_max =
+                if patience > WAIT_LEAST { (patience / 2).max(WAIT_LEAST) } else { Duration::ZERO };
         }
     }
 
@@ -369,26 +431,117 @@ impl State {
 
 #[cfg(test)]
 mod tests {
+    use std::{sync::mpsc, thread};
+
     use super::*;
 
+    fn listing(bodies: &[&[u8]]) -> (Arc<SignedManifest>, Namespace) {
+        let listed = |(n, body): (u8, &&[u8])| Listed {
+            action: ActionId([n; 32]),
+            entry: Entry { output: Digest::of(body), size: body.len() as u64, time_ns: 0 },
+        };
+        let signed = Arc::new(SignedManifest::unsigned((0..).zip(bodies).map(listed).collect()));
+        let namespace = signed.manifest.namespace();
+        (signed, namespace)
+    }
+
+    fn soon() -> Instant {
+        Instant::now() + WAIT_MAX
+    }
+
+    /// Something comes all the time, though nothing that anybody waits for.
+    fn coming(arrivals: &Arc<Arrivals>) -> impl Drop {
+        struct Coming(mpsc::Sender<()>, Option<thread::JoinHandle<()>>);
+        impl Drop for Coming {
+            fn drop(&mut self) {
+                let _ended = self.0.send(());
+                self.1.take().map(thread::JoinHandle::join);
+            }
+        }
+        let (end, ended) = mpsc::channel();
+        let arrivals = Arc::clone(arrivals);
+        let come = move || {
+            while ended.recv_timeout(Duration::from_millis(20)).is_err() {
+                arrivals.frame(1);
+            }
+        };
+        Coming(end, Some(thread::spawn(come)))
+    }
+
     #[test]
-    fn questions_that_wait_in_vain_wait_for_less_each_time_and_for_more_once_one_did_not() {
+    fn what_waits_in_vain_waits_for_less_and_then_not_at_all_until_what_comes_is_ahead_again() {
+        let (signed, namespace) = listing(&[b"one", b"two"]);
+        let arrivals = Arc::new(Arrivals::default());
+        arrivals.listed(&signed, 0);
+        arrivals.state().wait_max = 2 * WAIT_LEAST;
+        let _coming = coming(&arrivals);
+        let ask = |n: u8| arrivals.wait_for(&[namespace], &ActionId([n; 32]), soon());
+        for left in [WAIT_LEAST, Duration::ZERO, Duration::ZERO] {
+            assert_eq!(ask(0), Hope::Late);
+            assert_eq!(arrivals.state().wait_max, left);
+        }
+        let waited = arrivals.figures().waited;
+        assert!(waited >= 3 * WAIT_LEAST, "{waited:?}");
+        arrivals.came(&[(Digest::of(b"two"), 3)]);
+        assert!(matches!(ask(1), Hope::Here(_)));
+        assert_eq!(arrivals.state().wait_max, WAIT_LEAST);
+    }
+
+    #[test]
+    fn questions_that_wait_beside_each_other_are_in_trouble_once() {
+        let (signed, namespace) = listing(&[b"one"]);
+        let arrivals = Arc::new(Arrivals::default());
+        arrivals.listed(&signed, 0);
+        arrivals.state().wait_max = WAIT_LEAST * 2;
+        let _coming = coming(&arrivals);
+        thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| arrivals.wait_for(&[namespace], &ActionId([0; 32]), soon()));
+            }
+        });
+        assert_eq!(arrivals.state().wait_max, WAIT_LEAST);
+    }
+
+    #[test]
+    fn a_question_that_has_waited_elsewhere_waits_no_longer_than_its_deadline() {
+        let (signed, namespace) = listing(&[b"one"]);
+        let arrivals = Arc::new(Arrivals::default());
+        arrivals.listed(&signed, 0);
+        let _coming = coming(&arrivals);
+        let deadline = Instant::now() + Duration::from_millis(100);
+        assert_eq!(arrivals.wait_for(&[namespace], &ActionId([0; 32]), deadline), Hope::Late);
+        assert_eq!(arrivals.state().wait_max, WAIT_MAX, "it says nothing of the others");
+    }
+
+    fn listed(n: u8, size: u64) -> Listed {
+        let entry = Entry { output: Digest::of(&[n]), size, time_ns: 0 };
+        Listed { action: ActionId([n; 32]), entry }
+    }
+
+    #[test]
+    fn what_is_not_here_is_not_among_what_may_be_told_and_no_more_than_is_wanted() {
         let arrivals = Arrivals::default();
-        let mut state = arrivals.state();
-        let mut in_vain = Duration::ZERO;
-        for _ in 0..1_500 {
-            in_vain += state.wait_max;
-            let waited = state.wait_max;
-            state.waited(waited, false);
-        }
-        // A build that asks so many questions and gets nothing is minutes slower, not hours.
-        assert!(in_vain < Duration::from_secs(6 * 60 + 40), "{in_vain:?}");
-        assert_eq!(state.wait_max, WAIT_MIN);
-        state.waited(Duration::from_millis(1), true);
-        assert_eq!(state.wait_max, WAIT_MIN, "it did not wait");
-        for _ in 0..10 {
-            state.waited(HURRY_AFTER, true);
-        }
-        assert_eq!(state.wait_max, WAIT_MAX);
+        assert!(arrivals.here_among(0..9, 9).is_empty());
+        let signed = SignedManifest::unsigned((0..6).map(|n| listed(n, u64::from(n != 4))).collect());
+        arrivals.listed(&Arc::new(signed), 3);
+        arrivals.had([1, 2, 5].map(|n| Digest::of(&[n])));
+        let here = |places, max| -> Vec<usize> {
+            arrivals.here_among(places, max).iter().map(|(place, _)| *place).collect()
+        };
+        // Empty ones are made here.
+        assert_eq!(here(0..9, 9), [1, 2, 4, 5]);
+        assert_eq!(here(2..9, 2), [2, 4]);
+        assert_eq!(arrivals.here_among(5..6, 9), [(5, ActionId([5; 32]))]);
+    }
+
+    #[test]
+    fn a_manifest_of_another_namespace_has_a_place_for_nothing() {
+        let arrivals = Arrivals::default();
+        let signed = Arc::new(SignedManifest::unsigned(vec![listed(0, 1), listed(1, 1)]));
+        arrivals.listed(&signed, 1);
+        let (own, other) = (signed.manifest.namespace(), Namespace::new(&Digest::of(b"go"), "other"));
+        assert_eq!(arrivals.place_of(&[other, own], &ActionId([1; 32])), Some(1));
+        assert_eq!(arrivals.place_of(&[own], &ActionId([2; 32])), None);
+        assert_eq!(arrivals.place_of(&[other], &ActionId([1; 32])), None);
     }
 }

@@ -11,8 +11,7 @@ use tonic::{Status, Streaming};
 
 use super::{
     arrivals::Arrivals,
-    driver::PrefetchPlan,
-    from_outside::FromOutside,
+    driver::{Beyond, PrefetchPlan},
     intake::{Intake, IntakeStopped, NotBelieved},
     split::Part,
 };
@@ -35,8 +34,8 @@ pub(super) struct Asking {
     pub(super) store: Arc<CacheStore>,
     pub(super) vouching: Arc<dyn Vouching>,
     pub(super) plan: PrefetchPlan,
-    /// A server outside the fleet that may have the manifest, too.
-    pub(super) outside: Option<FromOutside>,
+    /// Who may have what no holder brings.
+    pub(super) beyond: Beyond,
     pub(super) pins: Arc<Pins>,
     pub(super) arrivals: Arc<Arrivals>,
 }

@@ -10,6 +10,7 @@ use tonic::Status;
 use super::{
     arrivals::{Arrivals, PrefetchFigures},
     asking::{Asking, SILENCE_MAX, confused, full, untrue},
+    from_homes::{self, HomeRegions},
     from_outside::FromOutside,
     lanes::{FIRST_PART, Lanes},
     opening::open,
@@ -36,6 +37,15 @@ pub struct PrefetchPlan {
     pub is_exact: bool,
 }
 
+/// Who may have what no holder brings.
+#[derive(Clone, Default)]
+pub struct Beyond {
+    /// The homes of its bodies.
+    pub homes: Option<Arc<dyn HomeRegions>>,
+    /// A server outside the fleet.
+    pub outside: Option<FromOutside>,
+}
+
 /// A prefetch under way. Dropping it ends it.
 pub struct Prefetch {
     store: Arc<CacheStore>,
@@ -50,16 +60,16 @@ impl Prefetch {
     /// Begins to bring what `plan` says. Must be called within a tokio runtime.
     #[must_use]
     pub fn begin(store: Arc<CacheStore>, vouching: Arc<dyn Vouching>, plan: PrefetchPlan) -> Self {
-        Self::begin_with(store, vouching, plan, None)
+        Self::begin_with(store, vouching, plan, Beyond::default())
     }
 
-    /// The same with a server outside the fleet, which is asked for what no holder has, or first of all.
+    /// The same with those who are asked for what no holder has. A server outside may be asked first of all.
     #[must_use]
     pub fn begin_with(
         store: Arc<CacheStore>,
         vouching: Arc<dyn Vouching>,
         plan: PrefetchPlan,
-        outside: Option<FromOutside>,
+        beyond: Beyond,
     ) -> Self {
         let arrivals = Arc::new(Arrivals::default());
         let is_exact = plan.is_exact;
@@ -68,7 +78,7 @@ impl Prefetch {
             store: Arc::clone(&store),
             vouching,
             plan,
-            outside,
+            beyond,
             pins,
             arrivals: Arc::clone(&arrivals),
         });
@@ -106,6 +116,11 @@ impl Prefetch {
     #[must_use]
     pub const fn is_exact(&self) -> bool {
         self.is_exact
+    }
+
+    /// The digest of the manifest that it brings.
+    pub(super) fn manifest(&self) -> &Digest {
+        &self.asking.plan.manifest
     }
 
     /// What has come.
@@ -157,7 +172,8 @@ impl Driver {
         {
             return;
         }
-        if asking.outside.as_ref().is_some_and(|outside| outside.is_first) {
+        let outside = asking.beyond.outside.as_ref();
+        if outside.is_some_and(|outside| outside.is_first) {
             self.ask_outside(&mut known).await;
             if asking.arrivals.is_whole() {
                 return;
@@ -171,14 +187,19 @@ impl Driver {
             }
         }
         self.one_by_one(&mut known, &passed_over).await;
-        if asking.outside.as_ref().is_some_and(|outside| !outside.is_first) && !asking.arrivals.is_whole() {
+        if let Some(homes) = &asking.beyond.homes
+            && !asking.arrivals.is_whole()
+        {
+            Box::pin(from_homes::bring(&**homes, asking, &mut known)).await;
+        }
+        if outside.is_some_and(|outside| !outside.is_first) && !asking.arrivals.is_whole() {
             self.ask_outside(&mut known).await;
         }
     }
 
     /// Asks the server outside the fleet for all that is lacking.
     async fn ask_outside(&self, known: &mut Option<Arc<SignedManifest>>) {
-        let Some(outside) = &self.0.outside else { return };
+        let Some(outside) = &self.0.beyond.outside else { return };
         if let Err(error) = Box::pin(outside.bring(&self.0, known)).await {
             tracing::info!(%error, "a prefetch from outside the fleet ended early");
         }

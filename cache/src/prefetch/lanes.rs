@@ -143,11 +143,14 @@ impl Lanes {
         let (worth, after) =
             if is_far { (FAR_HELP_WORTH, PATIENCE) } else { (HELP_WORTH, HELP_AFTER * rank) };
         let worth_ms = worth.as_millis();
-        if let Some(rate) = lead.bytes_per_s().filter(|_| rank == 1) {
-            // It is known what it takes.
-            return u128::from(left) * 1000 > u128::from(rate * COMPRESSED_TIMES) * worth_ms;
-        }
         let elapsed = self.began.elapsed();
+        if let Some(rate) = lead.bytes_per_s().filter(|_| rank == 1) {
+            // It is known what it takes, unless it has become slower.
+            let is_long = u128::from(left) * 1000 > u128::from(rate * COMPRESSED_TIMES) * worth_ms;
+            if is_long || elapsed < PATIENCE {
+                return is_long;
+            }
+        }
         let brought = self.asking.arrivals.figures().body_bytes.saturating_sub(self.body_bytes_before);
         elapsed >= after && u128::from(left) * elapsed.as_millis() > u128::from(brought) * worth_ms
     }

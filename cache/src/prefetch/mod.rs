@@ -9,6 +9,7 @@ mod arrivals;
 mod asking;
 mod checking;
 mod driver;
+mod from_homes;
 mod from_outside;
 mod intake;
 mod lanes;
@@ -21,7 +22,8 @@ mod writer;
 
 pub use crate::shard::Holder;
 pub use arrivals::{Arrivals, Hope, PrefetchFigures};
-pub use driver::{Prefetch, PrefetchPlan};
+pub use driver::{Beyond, Prefetch, PrefetchPlan};
+pub use from_homes::{HomeRegion, HomeRegions};
 pub use from_outside::FromOutside;
 pub(crate) use intake::Intake;
 pub use search::Seeking;

@@ -17,7 +17,8 @@ use tonic::Status;
 
 use super::{
     arrivals::{Hope, PrefetchFigures},
-    driver::{Prefetch, PrefetchPlan},
+    driver::{Beyond, Prefetch, PrefetchPlan},
+    from_homes::HomeRegions,
 };
 use crate::{
     disk::CacheStore,
@@ -50,6 +51,8 @@ pub struct Seeking {
     pub vouching: Arc<dyn Vouching>,
     /// The nearest first.
     pub shards: Vec<Holder>,
+    /// Who may have what the shard does not that knows it.
+    pub homes: Option<Arc<dyn HomeRegions>>,
     /// The digest of the toolchain's own files.
     pub toolchain: Digest,
     /// The scopes that the task reads.
@@ -87,6 +90,8 @@ struct State {
 /// The search of one task.
 pub(super) struct Search {
     seeking: Seeking,
+    /// What the task's placement brings.
+    placed: Option<Arc<Prefetch>>,
     runtime: Handle,
     state: Mutex<State>,
     changed: Condvar,
@@ -94,10 +99,11 @@ pub(super) struct Search {
 
 impl Search {
     /// A search that has cost so many round trips. Must be called within a tokio runtime.
-    pub(super) fn new(seeking: Seeking, round_trips: u32) -> Arc<Self> {
+    pub(super) fn new(seeking: Seeking, placed: Option<Arc<Prefetch>>, round_trips: u32) -> Arc<Self> {
         let state = State { followed: Vec::new(), fruitless: 0, round_trips, asked: 0, asking: None };
         Arc::new(Self {
             seeking,
+            placed,
             runtime: Handle::current(),
             state: Mutex::new(state),
             changed: Condvar::new(),
@@ -105,10 +111,10 @@ impl Search {
     }
 
     /// Waits until what answers `action` is here from a manifest that was found before, and says whether it is. Blocks.
-    pub(super) fn is_followed(&self, namespaces: &[Namespace], action: &ActionId) -> bool {
+    pub(super) fn is_followed(&self, namespaces: &[Namespace], action: &ActionId, deadline: Instant) -> bool {
         let following: Vec<_> = self.state().followed.iter().map(|one| Arc::clone(&one.prefetch)).collect();
         for prefetch in following.into_iter().rev() {
-            let hope = prefetch.arrivals().wait_for(namespaces, action);
+            let hope = prefetch.arrivals().wait_for(namespaces, action, deadline);
             let followed = &mut self.state().followed;
             let Some(place) = followed.iter().position(|one| Arc::ptr_eq(&one.prefetch, &prefetch)) else {
                 continue;
@@ -119,7 +125,7 @@ impl Search {
                     return true;
                 }
                 Hope::Absent => followed[place].absent += 1,
-                Hope::None => {}
+                Hope::Late | Hope::None => {}
             }
             if followed[place].absent >= ABSENT_MAX {
                 // Dropping it ends it.
@@ -174,13 +180,14 @@ impl Search {
     }
 
     fn settle(&self, found: Option<Found>, way: Way) {
-        let prefetch = found.map(|found| {
+        let prefetch = found.filter(|found| !self.is_under_way(&found.manifest)).map(|found| {
             let scope = self.seeking.scopes.first().cloned().unwrap_or_default();
             let Found { holder, manifest, from } = found;
             let plan = PrefetchPlan { manifest, scope, holders: vec![holder], from, is_exact: false };
             let _within = self.runtime.enter();
             let (store, vouching) = (Arc::clone(&self.seeking.store), Arc::clone(&self.seeking.vouching));
-            Arc::new(Prefetch::begin(store, vouching, plan))
+            let beyond = Beyond { homes: self.seeking.homes.clone(), outside: None };
+            Arc::new(Prefetch::begin_with(store, vouching, plan, beyond))
         });
         let mut state = self.state();
         state.asking = None;
@@ -194,6 +201,16 @@ impl Search {
         }
         drop(state);
         self.changed.notify_all();
+    }
+
+    /// Whether what a manifest names is on its way already, or has all come.
+    fn is_under_way(&self, manifest: &Digest) -> bool {
+        let is_same = |prefetch: &Prefetch| {
+            prefetch.manifest() == manifest
+                && (!prefetch.arrivals().has_ended() || prefetch.arrivals().is_whole())
+        };
+        self.placed.as_deref().is_some_and(is_same)
+            || self.state().followed.iter().any(|followed| followed.prefetch.manifest() == manifest)
     }
 
     /// What the manifests that were found have brought.

@@ -16,13 +16,13 @@ use std::{
         Arc,
         atomic::{AtomicU32, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use meridian_core::digest::Digest;
 
 use super::{
-    arrivals::{Hope, PrefetchFigures},
+    arrivals::{Hope, PrefetchFigures, WAIT_MAX},
     driver::Prefetch,
     search::{Search, Seeking},
 };
@@ -56,22 +56,26 @@ impl Supply {
     pub fn new(placed: Option<Arc<Prefetch>>, seeking: Option<Seeking>) -> Self {
         let round_trips = u32::from(placed.is_some());
         let seeking = seeking.filter(|seeking| !seeking.shards.is_empty());
-        let search = seeking.map(|seeking| Search::new(seeking, round_trips));
+        let search = seeking.map(|seeking| Search::new(seeking, placed.clone(), round_trips));
         Self { placed, search, absent: AtomicU32::new(0), binaries: AtomicU32::new(0) }
     }
 
     /// Waits until what answers `action` is here, for as long as it is worth it, and says whether it is. Blocks.
     pub fn wait_for(&self, namespaces: &[Namespace], action: &ActionId) -> bool {
+        // One for all that is waited for: the shim's patience is for one answer.
+        let deadline = Instant::now() + WAIT_MAX;
         let mut is_new = false;
         if let Some(placed) = &self.placed {
-            match placed.arrivals().wait_for(namespaces, action) {
+            match placed.arrivals().wait_for(namespaces, action, deadline) {
                 Hope::Here(_) => return true,
                 Hope::Absent => is_new = placed.is_exact(),
+                // It is on its way. Whoever else has it would bring all the rest a second time.
+                Hope::Late => return false,
                 Hope::None => {}
             }
         }
         let Some(search) = &self.search else { return false };
-        if search.is_followed(namespaces, action) {
+        if search.is_followed(namespaces, action, deadline) {
             return true;
         }
         if is_new {
@@ -80,7 +84,21 @@ impl Supply {
             }
             return false;
         }
-        search.ask(action) && search.is_followed(namespaces, action)
+        search.ask(action) && search.is_followed(namespaces, action, deadline)
+    }
+
+    /// Where `action` stands in the placement's manifest, which says what a build asks and in which order.
+    pub(crate) fn place_of(&self, namespaces: &[Namespace], action: &ActionId) -> Option<usize> {
+        self.placed.as_ref()?.arrivals().place_of(namespaces, action)
+    }
+
+    /// The actions at the first `max` of these places of it whose bodies are here.
+    pub(crate) fn here_among(
+        &self,
+        places: impl Iterator<Item = usize>,
+        max: usize,
+    ) -> Vec<(usize, ActionId)> {
+        self.placed.as_ref().map(|placed| placed.arrivals().here_among(places, max)).unwrap_or_default()
     }
 
     /// Waits for what the placement began, until nothing more comes, or for `silence_max` nothing has come, or for

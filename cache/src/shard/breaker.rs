@@ -73,6 +73,19 @@ impl Breaker {
         }
     }
 
+    /// Whether [leave](Self::leave) would be given at `now`.
+    #[must_use]
+    pub(super) fn lets(&self, now: Instant) -> bool {
+        let mut later = *self;
+        later.leave(now) != Leave::Wait
+    }
+
+    /// Whoever tries whether the shard is back hears something of it: others may ask. The pause is forgotten only when a
+    /// call has [ended](Self::ended) well: one that says a word and is silent then keeps callers no less in vain.
+    pub(super) const fn heard(&mut self) {
+        self.state = State::Closed { failures: 0 };
+    }
+
     /// A call ended at `now`. `draw` is any number, for the next pause.
     pub(super) fn ended(&mut self, leave: Leave, outcome: Outcome, now: Instant, draw: u32) {
         match (outcome, self.state) {
@@ -122,6 +135,8 @@ mod tests {
         Later(u64),
         /// A call begins, if it may.
         Ask,
+        /// The oldest call hears something.
+        Hear,
         /// The oldest call ends.
         End(Outcome, u32),
         /// The oldest call is given up.
@@ -133,6 +148,7 @@ mod tests {
         prop_oneof![
             (0..200_000_u64).prop_map(Step::Later),
             Just(Step::Ask),
+            Just(Step::Hear),
             (outcome, any::<u32>()).prop_map(|(outcome, draw)| Step::End(outcome, draw)),
             Just(Step::GiveUp),
         ]
@@ -157,8 +173,14 @@ mod tests {
                         prop_assert!(outcome != Outcome::Answered || breaker.is_closed());
                         prop_assert!(outcome != Outcome::Silent || !breaker.is_closed());
                     }
+                    // Of the others nobody waits for a word.
+                    Step::Hear if under_way.first() == Some(&Leave::Probe) => {
+                        breaker.heard();
+                        under_way[0] = Leave::Ask;
+                        prop_assert!(breaker.is_closed());
+                    }
                     Step::GiveUp if !under_way.is_empty() => breaker.given_up(under_way.remove(0), now),
-                    Step::End(..) | Step::GiveUp => {}
+                    Step::End(..) | Step::Hear | Step::GiveUp => {}
                 }
                 let probes = under_way.iter().filter(|leave| **leave == Leave::Probe).count();
                 if breaker.state == State::Probing {
@@ -201,6 +223,24 @@ mod tests {
         assert_eq!(breaker.leave(now), Leave::Wait);
         breaker.ended(Leave::Ask, Outcome::Answered, now, 0);
         assert_eq!(breaker.leave(now), Leave::Ask, "an answer that was late is one");
+    }
+
+    #[test]
+    fn one_that_says_a_word_and_is_silent_then_is_asked_less_and_less_until_a_call_ends_well() {
+        let (mut now, mut breaker) = (Instant::now(), Breaker::default());
+        let mut pauses = Vec::new();
+        for _ in 0..4 {
+            breaker.ended(Leave::Ask, Outcome::Silent, now, 512);
+            let pause = (1..).find(|s| breaker.lets(now + Duration::from_secs(*s))).unwrap();
+            now += Duration::from_secs(pause);
+            assert_eq!(breaker.leave(now), Leave::Probe);
+            breaker.heard();
+            assert_eq!(breaker.leave(now), Leave::Ask, "others may ask it");
+            pauses.push(pause);
+        }
+        assert_eq!(pauses, [2, 4, 8, 16]);
+        breaker.ended(Leave::Ask, Outcome::Answered, now, 0);
+        assert_eq!(breaker, Breaker::default());
     }
 
     #[test]

@@ -67,6 +67,12 @@ impl Holder {
         (leave != Leave::Wait).then(|| Attempt { standing: Arc::clone(&self.standing), leave })
     }
 
+    /// Whether an [attempt](Self::attempt) would be given leave now. It is not taken, so others may be first.
+    #[must_use]
+    pub fn may_be_asked(&self) -> bool {
+        lock(&self.standing).breaker.lets(Instant::now())
+    }
+
     /// Whether it answered when it was last asked.
     #[must_use]
     pub fn answers(&self) -> bool {
@@ -143,7 +149,7 @@ impl Attempt {
     pub fn heard(&mut self) {
         if self.leave == Leave::Probe {
             self.leave = Leave::Ask;
-            lock(&self.standing).breaker.ended(Leave::Probe, Outcome::Answered, Instant::now(), draw());
+            lock(&self.standing).breaker.heard();
         }
     }
 

@@ -45,6 +45,8 @@ const SILENCE_MAX: Duration = Duration::from_secs(30);
 const PING_LEN_MAX: u32 = 1 << 20;
 /// How many actions one question may have.
 const ACTIONS_MAX: usize = 64;
+/// How many scopes: no task reads more than two.
+const SCOPES_MAX: usize = 4;
 /// The most bodies that a caller may list.
 const LISTED_MAX: usize = 200_000;
 
@@ -169,6 +171,9 @@ impl Shard for ShardService {
         let toolchain = digest(&request.toolchain, "toolchain")?;
         if request.actions.len() > ACTIONS_MAX {
             return Err(Status::invalid_argument(format!("at most {ACTIONS_MAX} actions a call")));
+        }
+        if request.scopes.len() > SCOPES_MAX {
+            return Err(Status::invalid_argument(format!("at most {SCOPES_MAX} scopes a call")));
         }
         let actions: Result<Vec<ActionId>, Status> =
             request.actions.iter().map(|bytes| Ok(ActionId(*digest(bytes, "actions")?.as_bytes()))).collect();

@@ -116,4 +116,19 @@ mod tests {
         queue.done(&a);
         assert_eq!(Queue::open(&path).unwrap().names(), [b]);
     }
+    #[tokio::test]
+    async fn beyond_the_bound_the_oldest_is_given_up_and_the_file_says_so_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("queue");
+        let manifests: Vec<Digest> = (0..=WAITING_MAX).map(|n| Digest::of(&n.to_le_bytes())).collect();
+        let queue = Queue::open(&path).unwrap();
+        manifests[..WAITING_MAX].iter().for_each(|manifest| queue.push(*manifest));
+        assert_eq!(queue.names(), manifests[..WAITING_MAX]);
+        queue.push(manifests[WAITING_MAX]);
+        assert_eq!(queue.names(), manifests[1..]);
+        // One that waits already is no one more.
+        queue.push(manifests[1]);
+        assert_eq!(queue.names(), manifests[1..]);
+        assert_eq!(Queue::open(&path).unwrap().names(), manifests[1..]);
+    }
 }

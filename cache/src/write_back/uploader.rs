@@ -9,24 +9,30 @@ use std::{
 use bytes::Bytes;
 use meridian_core::digest::Digest;
 use meridian_proto::v1::{self, publish_answer::Answer, publish_chunk::Chunk, shard_client::ShardClient};
-use tokio::{runtime::Handle, sync::mpsc, time::timeout};
+use tokio::{
+    runtime::Handle,
+    sync::mpsc,
+    time::{error::Elapsed, timeout},
+};
 use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
-use tonic::Status;
+use tonic::{Status, Streaming};
 
 use super::{
-    debts::{Debt, Debts, Next},
+    debts::{Debt, Debts, Failure, Next},
     queue::Queue,
 };
 use crate::{
     disk::CacheStore,
     frames::{Selection, SendError, hand_over, send},
     manifest::{SignedManifest, Vouching},
-    outside::Outside,
+    outside::{Outside, OutsideError},
     shard::{Attempt, Holder},
 };
 
 /// How long a home may take for an answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+/// How long one that takes no more may take to say why.
+const REASON_WITHIN: Duration = Duration::from_secs(1);
 /// How many frames wait for the network.
 const FRAMES_WAITING_MAX: usize = 4;
 /// How often it is looked whether a membership is known.
@@ -48,6 +54,13 @@ pub struct Home {
 pub trait Homes: Send + Sync {
     /// The homes, as the newest membership has them; nothing as long as no membership is known.
     fn homes(&self) -> Option<Vec<Home>>;
+}
+
+/// What a home lacks, and the call in which it said so.
+struct Lack {
+    wanted: HashSet<Digest>,
+    chunks: mpsc::Sender<v1::PublishChunk>,
+    answers: Streaming<v1::PublishAnswer>,
 }
 
 /// Brings what is queued to its homes.
@@ -92,7 +105,7 @@ impl Uploader {
                 tokio::time::sleep(LOOK_EVERY).await;
                 continue;
             };
-            self.bring(manifest, homes, debts.of(manifest, Instant::now())).await;
+            self.bring(manifest, homes, debts.begin(manifest, Instant::now())).await;
             if let Some(lacking) = debts.tried(&manifest, Instant::now()) {
                 if !lacking.is_empty() {
                     tracing::warn!(%manifest, ?lacking, "what a build made is given up: not all its homes took it");
@@ -102,17 +115,21 @@ impl Uploader {
         }
     }
 
-    /// Brings one manifest to all its homes, one after the other. Those that do not take it are owed from then on: also
-    /// while they are away for so long that they are homes no more, since most of them are only starting again.
+    /// Brings one manifest to those of its homes that are due, one after the other. Those that do not take it are owed from
+    /// then on: also while they are away for so long that they are homes no more, since most of them are only starting again.
     async fn bring(&self, manifest: Digest, homes: Vec<Home>, debt: &mut Debt) {
-        let (store, vouching) = (Arc::clone(&self.store), Arc::clone(&self.vouching));
-        let found = tokio::task::spawn_blocking(move || store.library().get(&manifest, &*vouching)).await;
-        let Ok(Some(signed)) = found else {
-            // Evicted meanwhile: then nothing of it is sure to be here. Or nobody knows yet whose word counts.
-            debt.owed.clear();
-            if self.store.library().has(&manifest) {
-                debt.owed.extend(homes.into_iter().map(|home| home.holder.name));
-                debt.owed.extend(self.outside.iter().map(|_| OUTSIDE.to_owned()));
+        let homes: Vec<Home> = homes.into_iter().filter(|home| debt.is_due(&home.holder.name)).collect();
+        let is_let = homes.iter().any(|home| home.holder.may_be_asked())
+            || self.outside.as_ref().is_some_and(|outside| !outside.is_resting());
+        let Some(signed) = (if is_let { self.open(manifest).await } else { None }) else {
+            // Nobody may be asked, or it is not known yet whose word counts.
+            let outside = self.outside.iter().map(|_| OUTSIDE.to_owned());
+            for name in homes.into_iter().map(|home| home.holder.name).chain(outside) {
+                debt.failed(name, Failure::Passing, Instant::now());
+            }
+            if !self.store.library().has(&manifest) {
+                // Evicted meanwhile: then nothing of it is sure to be here.
+                debt.forgive();
             }
             return;
         };
@@ -120,52 +137,74 @@ impl Uploader {
             match Box::pin(outside.put(&self.store, &signed)).await {
                 Ok(()) => {
                     tracing::info!(%manifest, "the cache outside the fleet has what a build made");
-                    debt.owed.clear();
+                    debt.forgive();
                 }
                 Err(error) => {
                     tracing::info!(%error, "the cache outside the fleet did not take what a build made");
-                    debt.owed.insert(OUTSIDE.to_owned());
+                    let failure = match &error {
+                        // What it lacks is most of what it is asked for, so bodies were sent.
+                        OutsideError::Refused(status) => Failure::of(status.code(), true),
+                        _ => Failure::Passing,
+                    };
+                    debt.failed(OUTSIDE.to_owned(), failure, Instant::now());
                 }
             }
             return;
         }
-        for home in
-            homes.into_iter().filter(|home| !debt.taken.contains(&home.holder.name)).collect::<Vec<_>>()
-        {
-            let published = match home.holder.attempt() {
-                Some(mut attempt) => {
-                    let published = self.publish(&home, &signed, &mut attempt).await;
-                    attempt.settle(&published);
-                    published
-                }
-                // Others have waited for it in vain.
-                None => Err(Status::unavailable("it did not answer lately")),
-            };
-            match published {
-                Ok(()) => {
-                    debt.owed.remove(&home.holder.name);
-                    debt.taken.insert(home.holder.name);
-                }
-                Err(status) => {
+        for home in homes {
+            match self.publish(&home, &signed).await {
+                Ok(()) => debt.took(home.holder.name),
+                Err((status, failure)) => {
                     tracing::info!(home = home.holder.name, %status, "a shard did not take what a build made");
-                    debt.owed.insert(home.holder.name);
+                    debt.failed(home.holder.name, failure, Instant::now());
                 }
             }
         }
     }
 
-    async fn publish(
-        &self,
-        home: &Home,
-        signed: &Arc<SignedManifest>,
-        attempt: &mut Attempt,
-    ) -> Result<(), Status> {
+    /// The manifest, if it is here and counts. That it still waits is no use of it, or a home that is away would keep it
+    /// before those that builds use.
+    async fn open(&self, manifest: Digest) -> Option<Arc<SignedManifest>> {
+        let (store, vouching) = (Arc::clone(&self.store), Arc::clone(&self.vouching));
+        let found = tokio::task::spawn_blocking(move || store.library().peek(&manifest, &*vouching)).await;
+        found.ok().flatten()
+    }
+
+    /// Brings a home what it lacks of its bodies, or says why it did not take them and what that says of the next try.
+    async fn publish(&self, home: &Home, signed: &Arc<SignedManifest>) -> Result<(), (Status, Failure)> {
         let named = signed.manifest.entries.iter().filter(|listed| listed.entry.size > 0);
         let offered: BTreeSet<Digest> =
             named.map(|listed| listed.entry.output).filter(|output| (home.takes)(output)).collect();
         if offered.is_empty() {
             return Ok(());
         }
+        let Some(mut attempt) = home.holder.attempt() else {
+            // Others have waited for it in vain.
+            return Err((Status::unavailable("it did not answer lately"), Failure::Passing));
+        };
+        let mut has_sent = false;
+        let published = match self.offer(home, signed, &offered, &mut attempt).await {
+            Ok(lack) => {
+                has_sent = !lack.wanted.is_empty();
+                self.deliver(signed, lack).await
+            }
+            Err(status) => Err(status),
+        };
+        attempt.settle(&published);
+        published.map_err(|status| {
+            let failure = Failure::of(status.code(), has_sent);
+            (status, failure)
+        })
+    }
+
+    /// Asks a home what it lacks.
+    async fn offer(
+        &self,
+        home: &Home,
+        signed: &Arc<SignedManifest>,
+        offered: &BTreeSet<Digest>,
+        attempt: &mut Attempt,
+    ) -> Result<Lack, Status> {
         let header = v1::PublishHeader {
             // After a restart there is none before the next offer; the one under which it was made lasts for a day.
             grant: self.vouching.grant_to_write(&signed.manifest.scope).unwrap_or_else(|| signed.grant()),
@@ -177,8 +216,6 @@ impl Uploader {
         // There is room for it: nothing was sent before.
         let _ = chunks.try_send(v1::PublishChunk { chunk: Some(Chunk::Header(header)) });
         let mut client = ShardClient::new(home.holder.channel.clone());
-        let silent = |_| Status::deadline_exceeded("the shard is silent");
-        let confused = || Status::data_loss("the shard said what was not asked for");
         let call = client.publish(ReceiverStream::new(stream));
         let mut answers = timeout(ANSWER_WITHIN, call).await.map_err(silent)??.into_inner();
         let first = timeout(ANSWER_WITHIN, answers.next()).await.map_err(silent)?;
@@ -190,15 +227,27 @@ impl Uploader {
         };
         let (lacking, _) = lacking.as_chunks::<32>();
         let lacking = lacking.iter().map(|bytes| Digest::from_bytes(*bytes));
-        let wanted: HashSet<Digest> = lacking.filter(|output| offered.contains(output)).collect();
-        if !wanted.is_empty() {
-            self.send(signed, wanted, chunks.clone()).await?;
-        }
+        let wanted = lacking.filter(|output| offered.contains(output)).collect();
+        Ok(Lack { wanted, chunks, answers })
+    }
+
+    /// Sends what a home lacks.
+    async fn deliver(&self, signed: &Arc<SignedManifest>, lack: Lack) -> Result<(), Status> {
+        let Lack { wanted, chunks, mut answers } = lack;
+        let (sent, within) = match wanted.is_empty() {
+            true => (Ok(()), ANSWER_WITHIN),
+            false => match self.send(signed, wanted, chunks.clone()).await {
+                Ok(()) => (Ok(()), ANSWER_WITHIN),
+                Err(status) => (Err(status), REASON_WITHIN),
+            },
+        };
         drop(chunks);
-        let last = timeout(ANSWER_WITHIN, answers.next()).await.map_err(silent)?;
-        match last.ok_or_else(confused)??.answer {
-            Some(Answer::Taken(_)) => Ok(()),
-            _ => Err(confused()),
+        match (sent, timeout(within, answers.next()).await) {
+            (Ok(()), Ok(Some(Ok(v1::PublishAnswer { answer: Some(Answer::Taken(_)), .. })))) => Ok(()),
+            // One that takes no more says why.
+            (_, Ok(Some(Err(status)))) | (Err(status), _) => Err(status),
+            (Ok(()), Err(elapsed)) => Err(silent(elapsed)),
+            (Ok(()), Ok(_)) => Err(confused()),
         }
     }
 
@@ -225,4 +274,12 @@ impl Uploader {
             Err(error) => Err(Status::aborted(error.to_string())),
         }
     }
+}
+
+fn silent(_: Elapsed) -> Status {
+    Status::deadline_exceeded("the shard is silent")
+}
+
+fn confused() -> Status {
+    Status::data_loss("the shard said what was not asked for")
 }

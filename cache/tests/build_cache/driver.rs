@@ -101,16 +101,22 @@ impl Driver {
 
     /// Gets, and checks that a hit is whole and says so.
     pub(crate) fn get(&mut self, action: &str) -> Option<Vec<u8>> {
-        self.send_get(action);
-        let answer = self.answer();
-        if answer["Miss"] == true {
-            return None;
+        self.get_at_once(&[action]).remove(0)
+    }
+
+    /// The same for several, of which none waits for the answer to another.
+    pub(crate) fn get_at_once(&mut self, actions: &[&str]) -> Vec<Option<Vec<u8>>> {
+        let first = self.next + 1;
+        for action in actions {
+            self.send_get(action);
         }
-        let body = std::fs::read(answer["DiskPath"].as_str().unwrap()).unwrap();
-        assert_eq!(answer["OutputID"], STANDARD.encode(Digest::of(&body).as_bytes()));
-        assert_eq!(answer["Size"], body.len());
-        assert!(answer["Time"].as_str().unwrap().ends_with('Z'));
-        Some(body)
+        let mut found = vec![None; actions.len()];
+        for _ in actions {
+            let answer = self.answer();
+            let place = usize::try_from(answer["ID"].as_i64().unwrap() - first).unwrap();
+            found[place] = whole_body(&answer);
+        }
+        found
     }
 
     /// Ends it well; gives what it told whoever reads the build's log.
@@ -137,6 +143,18 @@ impl Drop for Driver {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The body of a hit, which must be what the answer says.
+fn whole_body(answer: &Value) -> Option<Vec<u8>> {
+    if answer["Miss"] == true {
+        return None;
+    }
+    let body = std::fs::read(answer["DiskPath"].as_str().unwrap()).unwrap();
+    assert_eq!(answer["OutputID"], STANDARD.encode(Digest::of(&body).as_bytes()));
+    assert_eq!(answer["Size"], body.len());
+    assert!(answer["Time"].as_str().unwrap().ends_with('Z'));
+    Some(body)
 }
 
 fn id_of(action: &str) -> String {

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     fs::{self, File},
+    os::unix::fs::PermissionsExt as _,
     path::Path,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -14,7 +15,7 @@ use meridian_cache::{
 };
 use meridian_core::{digest::Digest, quantity::ByteCount};
 
-use crate::pair::{Place, bodies, flip};
+use crate::pair::{Place, bodies, flip, without_privilege};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 /// Of the bodies that are not empty, each once.
@@ -213,25 +214,35 @@ async fn a_verification_finds_every_kind_of_damage_once_and_drops_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_verification_keeps_what_cannot_be_read_and_says_how_much_that_is() {
+async fn a_verification_keeps_what_cannot_be_read_now_and_says_how_much_that_is() {
     let place = Place::new();
     let signed = place.build(&bodies()).await;
     let cache = place.dir.path().join("cache");
     let frame = fs::read_dir(cache.join("frames")).unwrap().next().unwrap().unwrap().path();
-    let files =
-        [place.body_path(&bodies()[1].1), cache.join("manifests").join(signed.digest.to_string()), frame];
-    let aside = place.dir.path().join("aside");
+    let manifest = cache.join("manifests").join(signed.digest.to_string());
+    // The manifest before the body: without that it is whole no more, and under another name.
+    let files = [manifest, frame, place.body_path(&bodies()[1].1)];
+    let verify = || place.store.verify(&*place.team, |_| true).unwrap();
     for file in &files {
-        fs::rename(file, &aside).unwrap();
-        // Nobody can read what leads to itself, root included.
-        std::os::unix::fs::symlink(file, file).unwrap();
-        let checked = place.store.verify(&*place.team, |_| true).unwrap();
+        fs::set_permissions(file, fs::Permissions::from_mode(0o000)).unwrap();
+        let checked = without_privilege(verify);
+        fs::set_permissions(file, fs::Permissions::from_mode(0o600)).unwrap();
         assert_eq!((checked.damaged(), checked.unreadable), (0, 1), "{}", file.display());
-        fs::rename(&aside, file).unwrap();
     }
-    let checked = place.store.verify(&*place.team, |_| true).unwrap();
+    let checked = verify();
     assert_eq!((checked.bodies, checked.manifests, checked.damaged(), checked.unreadable), (5, 1, 0, 0));
     assert_eq!(place.store.library().names(), [signed.digest]);
+    // What a disk does not give back any more, to whoever asks, is another matter.
+    for file in &files {
+        fs::remove_file(file).unwrap();
+        // Nobody can read what leads to itself.
+        std::os::unix::fs::symlink(file, file).unwrap();
+        let checked = verify();
+        assert_eq!((checked.damaged(), checked.unreadable), (1, 0), "{}", file.display());
+        assert!(fs::symlink_metadata(file).is_err());
+    }
+    assert_eq!(verify().damaged(), 0);
+    assert!(place.store.library().names().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod ahead;
 mod binaries;
 mod discovery;
 #[path = "../build_cache/driver.rs"]
@@ -10,6 +11,7 @@ mod driver;
 mod faults;
 mod field_bugs;
 mod go_tests;
+mod homes;
 mod life;
 mod membership;
 mod native;

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use meridian_cache::{
     manifest::SignedManifest,
     outside::{Outside, OutsideError},
-    prefetch::{FromOutside, Prefetch, PrefetchPlan},
+    prefetch::{Beyond, FromOutside, Prefetch, PrefetchPlan},
     reapi::{ContentConfig, Reapi, StockListener, TokenTable},
 };
 use meridian_core::digest::Digest;
@@ -27,11 +27,11 @@ use meridian_proto::reapi::{
         content_addressable_storage_server::{ContentAddressableStorage, ContentAddressableStorageServer},
     },
 };
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::{net::TcpListener, runtime::Runtime, task::JoinHandle};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Code, Request, Response, Status, Streaming, transport::Server};
 
-use crate::pair::{Place, SCOPE, bodies, channel, noise};
+use crate::pair::{Place, SCOPE, bodies, channel, noise, without_privilege};
 
 const TOKEN: &str = "a-token-of-twenty-and-more";
 
@@ -86,7 +86,7 @@ fn prefetch(
     };
     let from = FromOutside { outside: Arc::clone(outside), manifest_len: len, is_first: true };
     let (store, vouching) = (Arc::clone(&place.store), Arc::clone(&place.team) as _);
-    Arc::new(Prefetch::begin_with(store, vouching, plan, Some(from)))
+    Arc::new(Prefetch::begin_with(store, vouching, plan, Beyond { outside: Some(from), ..Beyond::default() }))
 }
 
 fn all() -> Vec<(&'static str, Vec<u8>)> {
@@ -155,6 +155,30 @@ async fn a_body_that_went_here_meanwhile_is_left_out_there_and_the_rest_is_kept(
         assert_eq!(driver.get(action), (!is_gone).then_some(body), "{action}");
     }
     driver.close();
+}
+
+#[test]
+fn what_cannot_be_read_now_is_brought_there_later_and_nothing_is_kept_without_it() {
+    let bring = |server: &Kept, maker: &Place, signed: &Arc<SignedManifest>, runtime: &Runtime| {
+        runtime.block_on(async { server.client().put(&maker.store, signed).await })
+    };
+    let runtime = Runtime::new().unwrap();
+    let (server, maker) = (runtime.block_on(Kept::start()), Place::new());
+    let signed = runtime.block_on(maker.build(&bodies()));
+    let (_, body) = bodies().into_iter().find(|(name, _)| *name == "archive").unwrap();
+    let path = maker.body_path(&body);
+    let shelf = path.parent().unwrap();
+    fs::set_permissions(shelf, fs::Permissions::from_mode(0o000)).unwrap();
+    let refused = without_privilege(|| bring(&server, &maker, &signed, &Runtime::new().unwrap()));
+    fs::set_permissions(shelf, fs::Permissions::from_mode(0o700)).unwrap();
+    assert!(matches!(refused, Err(OutsideError::Disk(_))), "{refused:?}");
+    bring(&server, &maker, &signed, &runtime).unwrap();
+    runtime.block_on(async {
+        let cold = Place::new();
+        let prefetch = prefetch(&cold, &signed, &server.client(), None);
+        prefetch.ended().await;
+        assert!(prefetch.arrivals().is_whole());
+    });
 }
 
 #[tokio::test(flavor = "multi_thread")]

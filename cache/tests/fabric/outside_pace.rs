@@ -6,7 +6,7 @@ use bytes::Bytes;
 use meridian_cache::{
     manifest::SignedManifest,
     outside::Outside,
-    prefetch::{FromOutside, Prefetch, PrefetchPlan},
+    prefetch::{Beyond, FromOutside, Prefetch, PrefetchPlan},
 };
 use meridian_core::digest::Digest;
 use meridian_proto::reapi::{
@@ -122,7 +122,7 @@ fn prefetch(place: &Place, signed: &SignedManifest, outside: Arc<Outside>, len: 
     };
     let from = FromOutside { outside, manifest_len: Some(len), is_first: true };
     let (store, vouching) = (Arc::clone(&place.store), Arc::clone(&place.team) as _);
-    Arc::new(Prefetch::begin_with(store, vouching, plan, Some(from)))
+    Arc::new(Prefetch::begin_with(store, vouching, plan, Beyond { outside: Some(from), ..Beyond::default() }))
 }
 
 /// A body of so many MiB that does not compress.

@@ -21,6 +21,7 @@ use meridian_cache::{
 };
 use meridian_core::{digest::Digest, quantity::ByteCount};
 use meridian_proto::v1::shard_server::ShardServer;
+use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -135,6 +136,7 @@ impl Place {
             store: Arc::clone(&self.store),
             vouching: Arc::clone(&self.team) as _,
             shards: shards.iter().map(holder).collect(),
+            homes: None,
             toolchain: Digest::of(b"go"),
             scopes: vec![SCOPE.into()],
         }
@@ -275,6 +277,19 @@ pub(crate) fn flip(path: &Path) {
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     std::fs::write(path, bytes).unwrap();
+}
+
+/// Runs as a process would that has no right to pass over the modes of files: as root nothing is forbidden. Threads that
+/// are started there have none either.
+pub(crate) fn without_privilege<T: Send>(act: impl FnOnce() -> T + Send) -> T {
+    let run = || {
+        let mut sets = capabilities(None).unwrap();
+        sets.effective.remove(CapabilitySet::DAC_OVERRIDE | CapabilitySet::DAC_READ_SEARCH);
+        // Of this thread only.
+        set_capabilities(None, sets).unwrap();
+        act()
+    };
+    std::thread::scope(|scope| scope.spawn(run).join().unwrap())
 }
 
 /// Bodies of many sizes: empty, small, and larger than a frame. Not compressible.

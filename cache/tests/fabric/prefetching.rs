@@ -41,7 +41,10 @@ async fn what_a_complete_manifest_does_not_list_is_a_miss_at_once() {
     driver.close();
     let namespace = signed.manifest.namespace();
     let action = meridian_cache::entry::ActionId(*Digest::of(b"never built").as_bytes());
-    assert_eq!(prefetch.arrivals().wait_for(&[namespace], &action), Hope::Absent);
+    assert_eq!(
+        prefetch.arrivals().wait_for(&[namespace], &action, Instant::now() + Duration::from_secs(8)),
+        Hope::Absent
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

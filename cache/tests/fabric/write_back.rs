@@ -2,18 +2,41 @@
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, Mutex},
+    pin::Pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
+use bytes::Bytes;
+
 use meridian_cache::{
+    manifest::{Manifest, Voucher, Vouching, VouchingError},
     prefetch::Holder,
     write_back::{Home, Homes, Queue, Uploader},
 };
+use meridian_proto::v1::{
+    self,
+    publish_answer::Answer,
+    publish_chunk::Chunk,
+    shard_server::{Shard, ShardServer},
+};
+use tokio::{
+    net::TcpListener,
+    sync::{Notify, mpsc},
+};
+use tokio_stream::{
+    Stream, StreamExt as _,
+    wrappers::{ReceiverStream, TcpListenerStream},
+};
+use tonic::{Request, Response, Status, Streaming, transport::Server};
 
-use tokio::sync::Notify;
+use crate::pair::{Place, Team, Trickle, bodies, channel, noise};
 
-use crate::pair::{Place, bodies, channel};
+/// A manifest of some entries with all that is said around it: less than the smallest body that would be noticed.
+const A_MANIFEST_MAX: u64 = 16 << 10;
 
 struct Only(Vec<SocketAddr>);
 
@@ -63,6 +86,33 @@ async fn what_was_built_reaches_its_home_and_answers_there() {
         assert_eq!(driver.get(action), Some(body), "{action}");
     }
     driver.close();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_second_manifest_with_the_same_bodies_only_the_manifest_is_sent() {
+    let (maker, home) = (Place::new(), Place::new());
+    let serving = home.serve().await;
+    let way = Trickle::before(serving.address).await;
+    let queue = Arc::new(Queue::open(&maker.dir.path().join("queue")).unwrap());
+    let uploading = tokio::spawn(uploader(&maker, &queue, &[way.address]).run());
+    let first = maker.build(&bodies()).await;
+    queue.push(first.digest);
+    until_empty(&queue).await;
+    let all: usize = bodies().iter().map(|(_, body)| body.len()).sum();
+    let sent = way.asked();
+    assert!(sent > all as u64 / 2, "{sent} bytes of {all}");
+
+    // The same bodies under another name, as another package asks for them.
+    let renamed =
+        bodies().into_iter().map(|(action, body)| (if action == "large" { "other" } else { action }, body));
+    let second = maker.build(&renamed.collect::<Vec<_>>()).await;
+    assert_ne!(second.digest, first.digest);
+    queue.push(second.digest);
+    until_empty(&queue).await;
+    uploading.abort();
+    assert!(home.store.library().names().contains(&second.digest), "it is told all the same");
+    let more = way.asked() - sent;
+    assert!(more < A_MANIFEST_MAX, "{more} bytes after {sent}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -146,4 +196,159 @@ impl Homes for Changing {
         self.1.notify_one();
         homes
     }
+}
+
+/// Believes what the team does, and counts how often it is asked whether a manifest counts.
+struct Counting(Arc<Team>, AtomicUsize);
+
+impl Vouching for Counting {
+    fn sign(&self, scope: &str, manifest: &[u8]) -> Result<Voucher, VouchingError> {
+        self.0.sign(scope, manifest)
+    }
+
+    fn check(&self, manifest: &Manifest, bytes: &[u8], voucher: &Voucher) -> Result<(), VouchingError> {
+        self.1.fetch_add(1, Ordering::Relaxed);
+        self.0.check(manifest, bytes, voucher)
+    }
+
+    fn grant_to_read(&self, scope: &str) -> Option<Bytes> {
+        self.0.grant_to_read(scope)
+    }
+
+    fn grant_to_write(&self, scope: &str) -> Option<Bytes> {
+        self.0.grant_to_write(scope)
+    }
+
+    fn may_read(&self, scope: &str, grant: &[u8], caller: Option<&str>) -> Result<(), VouchingError> {
+        self.0.may_read(scope, grant, caller)
+    }
+
+    fn may_write(&self, scope: &str, grant: &[u8], caller: Option<&str>) -> Result<(), VouchingError> {
+        self.0.may_write(scope, grant, caller)
+    }
+}
+
+/// One home that was silent, for the first try; after that nobody knows the homes.
+struct Silent(Holder, AtomicUsize, Notify);
+
+impl Homes for Silent {
+    fn homes(&self) -> Option<Vec<Home>> {
+        if self.1.fetch_add(1, Ordering::Relaxed) > 0 {
+            self.2.notify_one();
+            return None;
+        }
+        self.0.attempt().unwrap().silent();
+        Some(vec![Home { holder: self.0.clone(), takes: Arc::new(|_| true) }])
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn as_long_as_no_home_may_be_asked_the_manifest_is_not_opened() {
+    let (maker, home) = (Place::new(), Place::new());
+    let serving = home.serve().await;
+    let signed = maker.build(&bodies()).await;
+    // It is in no memory any more.
+    let maker = maker.restarted();
+    let queue = Arc::new(Queue::open(&maker.dir.path().join("queue")).unwrap());
+    queue.push(signed.digest);
+    let silent = Holder::new("silent".into(), channel(serving.address));
+    let homes = Arc::new(Silent(silent, AtomicUsize::new(0), Notify::new()));
+    let vouching = Arc::new(Counting(Arc::clone(&maker.team), AtomicUsize::new(0)));
+    let uploader = Uploader {
+        vouching: Arc::clone(&vouching) as _,
+        homes: Arc::clone(&homes) as _,
+        ..uploader(&maker, &queue, &[])
+    };
+    let uploading = tokio::spawn(uploader.run());
+    homes.2.notified().await;
+    uploading.abort();
+    assert_eq!(vouching.1.load(Ordering::Relaxed), 0);
+    assert_eq!(queue.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_to_be_brought_away_is_not_used_by_that() {
+    let (maker, home) = (Place::new(), Place::new());
+    let serving = home.serve().await;
+    let waits = maker.build(&bodies()).await;
+    let newer = maker.build(&bodies()[..2]).await;
+    let queue = Arc::new(Queue::open(&maker.dir.path().join("queue")).unwrap());
+    queue.push(waits.digest);
+    let uploading = tokio::spawn(uploader(&maker, &queue, &[serving.address]).run());
+    until_empty(&queue).await;
+    uploading.abort();
+    assert_eq!(home.store.library().names(), [waits.digest]);
+    assert_eq!(maker.store.library().names(), [newer.digest, waits.digest], "the one used last first");
+}
+
+/// A shard that lacks everything, and takes no more after the first frame, as one whose disk is full.
+#[derive(Clone, Default)]
+struct Full {
+    tries: Arc<AtomicUsize>,
+    tried: Arc<Notify>,
+}
+
+#[tonic::async_trait]
+impl Shard for Full {
+    type FetchStream = Pin<Box<dyn Stream<Item = Result<v1::FetchChunk, Status>> + Send>>;
+    type PublishStream = ReceiverStream<Result<v1::PublishAnswer, Status>>;
+
+    async fn ping(&self, _: Request<v1::PingRequest>) -> Result<Response<v1::PingResponse>, Status> {
+        Err(Status::unimplemented("not asked for"))
+    }
+
+    async fn fetch(&self, _: Request<v1::FetchRequest>) -> Result<Response<Self::FetchStream>, Status> {
+        Err(Status::unimplemented("not asked for"))
+    }
+
+    async fn discover(
+        &self,
+        _: Request<v1::DiscoverRequest>,
+    ) -> Result<Response<v1::DiscoverResponse>, Status> {
+        Err(Status::unimplemented("not asked for"))
+    }
+
+    async fn publish(
+        &self,
+        request: Request<Streaming<v1::PublishChunk>>,
+    ) -> Result<Response<Self::PublishStream>, Status> {
+        let mut chunks = request.into_inner();
+        let Some(Chunk::Header(header)) = chunks.next().await.unwrap()?.chunk else { panic!("no header") };
+        let (answers, stream) = mpsc::channel(2);
+        let lacking = v1::PublishAnswer { answer: Some(Answer::Lacking(header.offered)), epoch: None };
+        answers.send(Ok(lacking)).await.unwrap();
+        let this = self.clone();
+        tokio::spawn(async move {
+            assert!(matches!(
+                chunks.next().await,
+                Some(Ok(v1::PublishChunk { chunk: Some(Chunk::Frame(_)) }))
+            ));
+            answers.send(Err(Status::resource_exhausted("full"))).await.unwrap();
+            this.tries.fetch_add(1, Ordering::Relaxed);
+            this.tried.notify_one();
+        });
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_home_that_took_bodies_for_nothing_is_not_sent_them_again_soon() {
+    let maker = Place::new();
+    let full = Full::default();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = Server::builder()
+        .add_service(ShardServer::new(full.clone()))
+        .serve_with_incoming(TcpListenerStream::new(listener));
+    let serving = tokio::spawn(server);
+    let queue = Arc::new(Queue::open(&maker.dir.path().join("queue")).unwrap());
+    // More than waits in between, so that it is told while it is sent.
+    queue.push(maker.build(&noise(16)).await.digest);
+    let uploading = tokio::spawn(uploader(&maker, &queue, &[address]).run());
+    full.tried.notified().await;
+    // One that was only away would be asked again after a second or two.
+    tokio::time::timeout(Duration::from_secs(4), full.tried.notified()).await.unwrap_err();
+    assert_eq!((full.tries.load(Ordering::Relaxed), queue.len()), (1, 1));
+    uploading.abort();
+    serving.abort();
 }

@@ -83,9 +83,12 @@ pub struct CacheStatsArgs {
 #[derive(Debug, Args)]
 #[command(
     after_help = "Takes what `meridian build` takes, builds nothing and uploads nothing: what the last build like it used is brought \
-                  to every agent that is meant and lacks it.\n\n\
+                  to every agent that is meant and lacks it. For administrators, who are of no team: the project is said, here or in \
+                  meridian.toml.\n\n\
                   Examples:\n  meridian cache warm golang.org/x/tools/cmd/stringer@latest --platform linux/amd64 --project acme/stringer \
-                  --region eu-central\n  meridian cache warm . --agent eu-central/a2"
+                  --region eu-central --state /var/lib/meridian --coordinator builds.acme.example:7443\n  \
+                  meridian cache warm . --project acme/web --agent eu-central/a2 --state /var/lib/meridian \
+                  --coordinator builds.acme.example:7443"
 )]
 pub struct CacheWarmArgs {
     /// What will be built: directories, package@query, or git repositories.
@@ -149,9 +152,11 @@ impl CacheWarmArgs {
 /// Arguments of `meridian cache evict`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "What a build has in use stays. What goes is built or fetched again when it is needed.\n\n\
-                  Examples:\n  meridian cache evict --older-than 7d\n  meridian cache evict --agent eu-central/a1 --all --yes\n  \
-                  meridian cache evict --lineage acme/web"
+    after_help = "What a build has in use stays. What goes is built or fetched again when it is needed. For administrators.\n\n\
+                  Examples:\n  meridian cache evict --older-than 7d --state /var/lib/meridian --coordinator builds.acme.example:7443\n  \
+                  meridian cache evict --agent eu-central/a1 --all --yes --state /var/lib/meridian \
+                  --coordinator builds.acme.example:7443\n  \
+                  meridian cache evict --lineage acme/web --state /var/lib/meridian --coordinator builds.acme.example:7443"
 )]
 pub struct CacheEvictArgs {
     /// What goes.
@@ -184,8 +189,9 @@ pub struct EvictedArgs {
 #[derive(Debug, Args)]
 #[command(
     after_help = "Every body is hashed, every record of the index and every frame is checked, and every manifest's signature. What is \
-                  damaged is dropped, and built or fetched again. Ends with 4 when anything was.\n\n\
-                  Example:\n  meridian cache verify --agent eu-central/a1"
+                  damaged is dropped, and built or fetched again. Ends with 4 when anything was. For administrators.\n\n\
+                  Example:\n  meridian cache verify --agent eu-central/a1 --state /var/lib/meridian \
+                  --coordinator builds.acme.example:7443"
 )]
 pub struct CacheVerifyArgs {
     /// Whose.

@@ -90,6 +90,8 @@ fn ask(socket: &Path, project: Option<&str>, owner: Option<u32>) -> Result<(), T
             "user {uid} listens at {place}, who is neither root nor this user, and could give go commands what it likes"
         ))
         .hint(format_args!("if that one runs the agent: --owner {uid}, or MERIDIAN_SIDECAR_OWNER={uid}"))),
+        Err(error @ AskError::Silent { .. }) => Err(Trouble::broken(format_args!("at {place}: {error}"))
+            .hint("it is busy or stuck; its log says more")),
         Err(AskError::Connection(error)) => Err(match error.kind() {
             io::ErrorKind::NotFound => {
                 Trouble::broken(format_args!("no agent is at {place}: there is no such socket")).hint(

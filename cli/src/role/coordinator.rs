@@ -31,7 +31,7 @@ const LAYOUT: u32 = 1;
 /// The keys of `coordinator.toml`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default)]
-struct CoordinatorFile {
+pub(super) struct CoordinatorFile {
     fleet: String,
     state: Option<PathBuf>,
     listen: String,

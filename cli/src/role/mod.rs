@@ -3,6 +3,8 @@
 pub mod agent;
 pub mod coordinator;
 pub mod local;
+#[cfg(test)]
+mod readme_tests;
 mod remote_cache_table;
 mod set;
 mod sidecar_table;

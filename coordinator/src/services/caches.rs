@@ -104,9 +104,7 @@ impl CachesService {
                 asking.spawn(async move {
                     // It is never closed.
                     let _place = places.acquire_owned().await;
-                    for asked in asked {
-                        ask(&desk, asked, within, &teller).await;
-                    }
+                    ask_in_turn(&desk, asked, within, &teller).await;
                 });
             }
             tokio::select! {
@@ -138,35 +136,53 @@ impl Teller {
     }
 }
 
-/// Asks one agent, and says what it answers until the last word, or why there is none.
-async fn ask(desk: &CacheDesk, question: Question, within: Duration, teller: &Teller) {
+/// Asks one agent several questions, each when the one before it has ended. Once it is silent or its stream has ended it is
+/// asked no more: of the rest the same is said, without waiting for each.
+async fn ask_in_turn(desk: &CacheDesk, asked: Vec<Question>, within: Duration, teller: &Teller) {
+    let mut lost: Option<String> = None;
+    for question in asked {
+        match &lost {
+            Some(why) => drop(teller.say(Report::Failed(why.clone())).await),
+            None => lost = ask(desk, question, within, teller).await,
+        }
+    }
+}
+
+/// Asks one agent, and says what it answers until the last word, or why there is none. Gives why nothing more is to be
+/// expected of it, where that is so.
+async fn ask(desk: &CacheDesk, question: Question, within: Duration, teller: &Teller) -> Option<String> {
     let mut answers = match desk.ask(&teller.agent, question) {
         Ok(answers) => answers,
         Err(why) => {
             teller.say(Report::Failed(why.to_string())).await;
-            return;
+            return None;
         }
     };
     let latest = Instant::now() + within;
     loop {
         let until = latest.min(Instant::now() + SILENCE_MAX);
-        let last = match timeout_at(until, answers.next()).await {
+        let (last, lost) = match timeout_at(until, answers.next()).await {
             Ok(Some(v1::CacheAnswer { answer: Some(Answer::Working(working)), .. })) => {
                 if !teller.say(Report::Working(working)).await {
-                    return;
+                    return None;
                 }
                 continue;
             }
-            Ok(Some(answer)) => last_word(answer),
-            Ok(None) => Report::Failed("its stream ended before it answered".to_owned()),
+            Ok(Some(answer)) => (last_word(answer), None),
             Err(_) if until == latest => {
-                Report::Failed(format!("it was not done within {} s", within.as_secs()))
+                (Report::Failed(format!("it was not done within {} s", within.as_secs())), None)
             }
-            Err(_) => Report::Failed(format!("it said nothing for {} s", SILENCE_MAX.as_secs())),
+            Ok(None) => lost("its stream ended before it answered".to_owned()),
+            Err(_) => lost(format!("it said nothing for {} s", SILENCE_MAX.as_secs())),
         };
         teller.say(last).await;
-        return;
+        return lost;
     }
+}
+
+/// The last word of an agent of which nothing more is to be expected, and why not.
+fn lost(why: String) -> (Report, Option<String>) {
+    (Report::Failed(why.clone()), Some(why))
 }
 
 fn last_word(answer: v1::CacheAnswer) -> Report {
@@ -302,5 +318,78 @@ impl v1::caches_server::Caches for CachesService {
         let question = || Question::Verify(v1::CacheVerifyQuestion {});
         let asked = agents.into_iter().map(|agent| (agent, question())).collect();
         Ok(self.report(None, asked, Duration::from_secs(6 * 3600), |report| report))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use meridian_core::id::SessionId;
+    use tokio::time::sleep;
+
+    use super::*;
+
+    fn warming(platform: &str) -> Question {
+        Question::Warm(v1::CacheWarming { hints: None, platform: platform.to_owned() })
+    }
+
+    /// Asks an agent for three platforms; what was said of each, how many questions came there, and how long it took.
+    /// `answer` says what the agent does with each.
+    async fn asked(answer: impl AsyncFn(&CacheDesk, &AgentId, u64)) -> (Vec<String>, usize, Duration) {
+        let desk = CacheDesk::default();
+        let agent: AgentId = "eu/a".parse().unwrap();
+        let mut questions = desk.open(&agent, SessionId(1), true);
+        let (reports, mut said) = mpsc::channel(16);
+        let teller = Teller { agent: agent.clone(), reports, shown: Arc::new(|report| report) };
+        let began = Instant::now();
+        let mut count = 0;
+        let answering = async {
+            while let Some(v1::CoordinatorMessage { message, .. }) = questions.recv().await {
+                let Some(v1::coordinator_message::Message::CacheQuestion(question)) = message else {
+                    panic!("{message:?}")
+                };
+                count += 1;
+                answer(&desk, &agent, question.number).await;
+            }
+            std::future::pending::<()>().await;
+        };
+        let platforms = ["linux/amd64", "linux/arm64", "darwin/arm64"].map(warming);
+        tokio::select! {
+            () = ask_in_turn(&desk, platforms.into(), Duration::from_secs(900), &teller) => {}
+            () = answering => {}
+        }
+        let took = began.elapsed();
+        drop(teller);
+        let mut told = Vec::new();
+        while let Some(Ok(v1::CacheReport { report, .. })) = said.recv().await {
+            let Some(Report::Failed(why)) = report else { panic!("{report:?}") };
+            told.push(why);
+        }
+        (told, count, took)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_agent_is_waited_for_once_and_not_for_each_platform() {
+        let (told, count, took) = asked(async |_, _, _| {}).await;
+        assert_eq!(told, ["it said nothing for 20 s"; 3]);
+        assert_eq!(count, 1);
+        assert!(took < SILENCE_MAX + Duration::from_secs(1), "{took:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_answers_is_asked_for_each_platform_and_one_whose_stream_has_ended_for_none() {
+        let fails = |number| v1::CacheAnswer { number, answer: Some(Answer::Failed("none".to_owned())) };
+        let answers = async |desk: &CacheDesk, agent: &AgentId, number| {
+            sleep(SILENCE_MAX / 2).await;
+            desk.answered(agent, fails(number));
+        };
+        let (told, count, _) = asked(answers).await;
+        assert_eq!((told, count), (vec!["none".to_owned(); 3], 3));
+        let ends = async |desk: &CacheDesk, agent: &AgentId, number| match number {
+            1 => desk.answered(agent, fails(number)),
+            _ => desk.close(agent, SessionId(1)),
+        };
+        let (told, count, _) = asked(ends).await;
+        let ended = "its stream ended before it answered";
+        assert_eq!((told, count), (vec!["none".to_owned(), ended.to_owned(), ended.to_owned()], 2));
     }
 }

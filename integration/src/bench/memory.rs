@@ -121,17 +121,18 @@ pub fn peak_of(id: u32, over: &AtomicBool) -> Option<f64> {
     most
 }
 
-/// The peak of the cacheprog shims on a socket, while they run.
+/// The peak of the cacheprog shim on a socket, while it runs. It is looked for once, since what it serves may be timed.
 #[must_use]
-pub fn peak_of_shims_on(socket: &str, over: &AtomicBool) -> Option<f64> {
-    let mut most = None::<f64>;
+pub fn peak_of_shim_on(socket: &str, over: &AtomicBool) -> Option<f64> {
+    let is_ours = |shim: &u32| {
+        let line = fs::read(format!("/proc/{shim}/cmdline")).unwrap_or_default();
+        line.split(|byte| *byte == 0).any(|word| word == socket.as_bytes())
+    };
+    let (mut most, mut ours) = (None::<f64>, None);
     while !over.load(Ordering::Relaxed) {
-        for shim in shims() {
-            let line = fs::read(format!("/proc/{shim}/cmdline")).unwrap_or_default();
-            let is_ours = line.split(|byte| *byte == 0).any(|word| word == socket.as_bytes());
-            if let Some(now) = anonymous_mib(shim).filter(|_| is_ours) {
-                most = Some(most.map_or(now, |most| most.max(now)));
-            }
+        ours = ours.or_else(|| shims().into_iter().find(is_ours));
+        if let Some(now) = ours.and_then(anonymous_mib) {
+            most = Some(most.map_or(now, |most| most.max(now)));
         }
         thread::sleep(SAMPLE_EVERY);
     }

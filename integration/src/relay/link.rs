@@ -42,13 +42,20 @@ struct State {
     bottlenecks: [Bottleneck; 2],
     /// After how many bytes a bit is flipped.
     flips: [Option<u64>; 2],
+    /// How many were.
+    flipped: u64,
     tally: Tally,
 }
 
 impl Link {
     pub(super) fn new(target: SocketAddr, shape: Shape) -> Self {
-        let state =
-            State { shape, bottlenecks: Default::default(), flips: [None; 2], tally: Tally::default() };
+        let state = State {
+            shape,
+            bottlenecks: Default::default(),
+            flips: [None; 2],
+            flipped: 0,
+            tally: Tally::default(),
+        };
         Self { target, trouble: watch::Sender::default(), state: Mutex::new(state) }
     }
 
@@ -69,6 +76,10 @@ impl Link {
 
     pub(super) fn flip_bit(&self, way: Way, after: u64) {
         self.state().flips[way as usize] = Some(after);
+    }
+
+    pub(super) fn flipped(&self) -> u64 {
+        self.state().flipped
     }
 
     pub(super) fn opened(&self) {
@@ -107,6 +118,7 @@ impl Link {
         if let Some(after) = state.flips[way as usize] {
             let here = usize::try_from(after).ok().and_then(|after| piece.get_mut(after));
             let is_here = here.map(|byte| *byte ^= 1).is_some();
+            state.flipped += u64::from(is_here);
             state.flips[way as usize] = (!is_here).then(|| after - piece.len() as u64);
         }
         let through = state.bottlenecks[way as usize].pass(now, piece.len(), shape.bytes_per_s(way));

@@ -95,6 +95,12 @@ impl Relay {
         self.link.flip_bit(way, after_bytes);
     }
 
+    /// How many bits it has flipped. One that was [asked for](Self::flip_bit) and whose byte never came is not among them.
+    #[must_use]
+    pub fn flipped_bits(&self) -> u64 {
+        self.link.flipped()
+    }
+
     /// What it has carried.
     #[must_use]
     pub fn traffic(&self) -> Traffic {
@@ -283,8 +289,10 @@ mod tests {
         assert_eq!(exchange(&mut stream, b"aaaa"), b"aaaa");
         relay.flip_bit(Way::Down, 5);
         assert_eq!(exchange(&mut stream, b"aaaa"), b"aaaa");
+        assert_eq!(relay.flipped_bits(), 0);
         assert_eq!(exchange(&mut stream, b"aaaa"), b"a`aa");
         assert_eq!(exchange(&mut stream, b"aaaa"), b"aaaa");
+        assert_eq!(relay.flipped_bits(), 1);
     }
 
     #[test]

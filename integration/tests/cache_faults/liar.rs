@@ -27,10 +27,15 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::world::{FAR, HOME, World, files};
 
+/// What a frame of a few kilobytes would become.
+const BOMB_LEN: u64 = 256 << 20;
+/// By how much what an agent needs for one lie may be more than for another.
+const LIE_COSTS_MAX: u64 = BOMB_LEN / 2;
+
 /// How a holder lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Lie {
-    /// A frame of a few kilobytes that would become 256 MiB.
+    /// A frame that would become very large.
     Bomb,
     /// Bodies that are longer than the manifest says.
     Longer,
@@ -74,7 +79,7 @@ impl Liar {
     fn frames(&self, lie: Lie) -> Vec<Bytes> {
         match lie {
             Lie::Bomb => {
-                let zeros = io::Read::take(io::repeat(0), 256 << 20);
+                let zeros = io::Read::take(io::repeat(0), BOMB_LEN);
                 vec![zstd::encode_all(zeros, 3).expect("zeros can be compressed").into()]
             }
             Lie::Longer => self
@@ -173,6 +178,7 @@ fn whatever_an_agent_sends_in_the_fleets_name_a_build_takes_nothing_that_is_not_
     let liar = Liar { cache: world.cache(0), lie: Arc::clone(&lie) };
     let serving = serve(told, world.identity(0), liar);
 
+    let mut peaks = Vec::new();
     for next in [Lie::Bomb, Lie::Longer, Lie::Flipped, Lie::Boundless, Lie::Manifest, Lie::Endless] {
         *lie.lock().expect("not poisoned") = next;
         world.cool(far);
@@ -180,6 +186,10 @@ fn whatever_an_agent_sends_in_the_fleets_name_a_build_takes_nothing_that_is_not_
         assert_eq!(built.artifact, first.artifact, "{next:?}");
         assert_eq!(built.brought, 0, "{next:?}: {built:?}");
         assert!(built.waited_ms < 10_000, "{next:?}: {built:?}");
+        // Its process began anew for each.
+        peaks.push((next, world.fleet.agent(far).peak_memory_bytes()));
     }
+    let least = peaks.iter().map(|(_, peak)| *peak).min().expect("there were lies");
+    assert!(peaks.iter().all(|(_, peak)| *peak < least + LIE_COSTS_MAX), "{peaks:?}");
     serving.shutdown_background();
 }

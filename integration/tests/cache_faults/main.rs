@@ -3,6 +3,8 @@
 
 mod clocks;
 mod damage;
+mod early;
+mod homes;
 mod liar;
 mod pressure;
 mod restarts;

@@ -1,37 +1,10 @@
 //! Too little room.
 
-use std::{fs, path::PathBuf, process::Command};
+use std::fs;
+
+use meridian_integration::fixture::small_disk::SmallDisk;
 
 use crate::world::{FAR, HOME, World, files};
-
-/// A small disk of its own. Taken off when dropped, even while processes use it.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    /// `None` where the system does not let us; the reason is printed.
-    fn mount(at: PathBuf, kibibytes: u32) -> Option<Self> {
-        fs::create_dir_all(&at).expect("a directory in a fresh home");
-        let size = format!("size={kibibytes}k");
-        let mount =
-            Command::new("mount").args(["-t", "tmpfs", "-o", &size, "meridian-test"]).arg(&at).output();
-        let why = match mount {
-            Ok(output) if output.status.success() => return Some(Self(at)),
-            Ok(output) => String::from_utf8_lossy(&output.stderr).into_owned(),
-            Err(error) => error.to_string(),
-        };
-        eprintln!("skipped: a small disk cannot be mounted here: {why}");
-        None
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let taken_off = Command::new("umount").arg("--lazy").arg(&self.0).output();
-        if !taken_off.is_ok_and(|output| output.status.success()) {
-            eprintln!("{} is still mounted", self.0.display());
-        }
-    }
-}
 
 /// One agent builds with a full disk under its cache, brought to by another, and serves what it has to a third.
 #[test]

@@ -31,6 +31,7 @@ fn whatever_becomes_of_the_way_to_a_shard_the_build_goes_on_and_the_artifact_is_
     world.link(0).flip_bit(Way::Down, MIDST_BYTES);
     let flipped = world.build(1);
     assert_eq!(flipped.artifact, first.artifact, "a bit that flipped on the wire");
+    assert_eq!(world.link(0).flipped_bits(), 1, "it did flip: {:?}", world.link(0).traffic());
 
     // It is slow for ever.
     world.cool(1);

@@ -69,7 +69,13 @@ impl World {
     /// A coordinator without agents.
     #[track_caller]
     pub(crate) fn start() -> Self {
-        let fleet = Fleet::start();
+        Self::start_in(Home::with_proxy("off"))
+    }
+
+    /// The same in a home that the test has prepared.
+    #[track_caller]
+    pub(crate) fn start_in(home: Home) -> Self {
+        let fleet = Fleet::start_in(home, &[]);
         let client = fleet.member("alice");
         // Little beyond the runtime, so that compiling it all takes seconds.
         Program::module("example.test/p")
@@ -236,13 +242,18 @@ impl World {
         found.next()?["cache"]["manifests"].as_u64()
     }
 
-    /// Waits until an agent's link has carried so much more towards those who ask, or as long as a build runs.
+    /// Waits until an agent's link has carried so much more, in the midst of a build: what is done to it afterwards must
+    /// not come too late.
     #[track_caller]
     pub(crate) fn wait_for_bytes(&self, agent: usize, building: &mut Building, bytes: u64) {
         let before = self.link(agent).traffic();
         wait_for("something comes from the agent's cache", WITHIN, || {
             let carried = self.link(agent).traffic().since(&before).bytes();
-            (carried >= bytes || !building.running.running.is_running()).then_some(())
+            assert!(
+                building.running.running.is_running(),
+                "the build has ended with {carried} bytes carried"
+            );
+            (carried >= bytes).then_some(())
         });
     }
 }
@@ -262,7 +273,7 @@ pub(crate) fn identity(state: &Path) -> Identity {
     kept.unwrap_or_else(|| panic!("no identity in {}", state.display()))
 }
 
-fn figure(line: &str, name: &str) -> u64 {
+pub(crate) fn figure(line: &str, name: &str) -> u64 {
     let rest = line.split(&format!("{name}=")).nth(1).unwrap_or_else(|| panic!("no {name} in {line}"));
     rest.chars().take_while(char::is_ascii_digit).collect::<String>().parse().expect("a number")
 }

@@ -55,6 +55,9 @@ impl ChannelOptions {
 }
 
 /// HTTP/2 numbers, in bytes.
+///
+/// A connection's window is at least twice a stream's: what one call is sent and does not read yet holds up no other call on
+/// its connection. So much of each connection may be in memory before anybody has looked at it.
 pub(super) struct Tuning {
     pub(super) stream_window: u32,
     pub(super) connection_window: u32,
@@ -64,7 +67,7 @@ pub(super) struct Tuning {
 impl Tuning {
     /// Measured: with TLS such frames double what the defaults reach on one machine. On a long way a window is all that
     /// a round trip can bring: this one is a gigabit a second at a quarter of a second.
-    const BULK: Self = Self { stream_window: 32 << 20, connection_window: 32 << 20, frame_max: 256 << 10 };
+    const BULK: Self = Self { stream_window: 32 << 20, connection_window: 64 << 20, frame_max: 256 << 10 };
     const CONTROL: Self = Self { stream_window: 256 << 10, connection_window: 1 << 20, frame_max: 16 << 10 };
     /// What a server takes in: much from many, who are seldom far away.
     pub(super) const SERVER: Self =

@@ -40,7 +40,8 @@ impl ForeignTls {
 }
 
 /// A channel for bulk data to `target` (`host:port`), in the clear without `tls`. It connects at the first call and again
-/// after every loss. Must be called within a tokio runtime.
+/// after every loss. What is sent and not read yet is in memory here: up to 64 MiB, the window of such a connection. Must be
+/// called within a tokio runtime.
 ///
 /// # Errors
 /// When `target` is no address or a file cannot be used.

@@ -2,8 +2,9 @@
 
 use std::{
     convert::Infallible,
-    future::{Ready, ready},
+    future::{Ready, poll_fn, ready},
     net::SocketAddr,
+    pin::pin,
     task::{Context, Poll},
     time::Duration,
 };
@@ -12,15 +13,17 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
 };
-use tonic::{body::Body, server::NamedService, transport::Channel};
+use tonic::{body::Body, codegen::Body as _, server::NamedService, transport::Channel};
 use tower::{Service, ServiceExt as _};
 
 use super::*;
 use crate::identity::{Authority, Identity, LiveIdentity, Pin, SpiffeId, new_key_and_csr};
 
 const HOUR: Duration = Duration::from_secs(3600);
+/// The header that says how long an answer should be.
+const MIB: &str = "mib";
 
-/// Answers every request with the caller's id in a header.
+/// Answers every request with the caller's id in a header, and with as many MiB as it names.
 #[derive(Clone)]
 struct WhoAmI;
 
@@ -40,7 +43,9 @@ impl Service<http::Request<Body>> for WhoAmI {
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
         let peer = request.extensions().get::<PeerIdentity>().expect("every connection has a peer");
         let id = peer.id.as_ref().map_or("nobody", SpiffeId::as_str);
-        let response = http::Response::builder().header("peer", id).body(Body::empty());
+        let mib = request.headers().get(MIB).map_or(0, |mib| mib.to_str().unwrap().parse().unwrap());
+        let body = Body::new("x".repeat(mib << 20));
+        let response = http::Response::builder().header("peer", id).body(body);
         ready(Ok(response.expect("an id is a legal header")))
     }
 }
@@ -231,6 +236,27 @@ async fn nobody_at_the_address_is_said_with_the_address() {
     let error = ask(&mut open(free, fleet.client(None))).await.unwrap_err();
     assert!(cause(&error).starts_with(&format!("cannot reach {free}")), "{}", cause(&error));
     assert!(channel("nonsense", fleet.client(None), &ChannelOptions::default()).is_err());
+}
+
+#[tokio::test]
+async fn an_answer_that_nobody_reads_holds_up_no_other_on_its_connection() {
+    let fleet = Fleet::new();
+    let addr = fleet.serve(fleet.live("coordinator")).await.to_string();
+    let bulk = ChannelOptions { profile: Profile::Bulk, ..ChannelOptions::default() };
+    let mut channel = channel(&addr, fleet.client(None), &bulk).unwrap();
+    let long = || http::Request::post("/test.WhoAmI/Ask").header(MIB, 48).body(Body::empty()).unwrap();
+    let unread = channel.ready().await.unwrap().call(long()).await.unwrap();
+    let mut read = pin!(channel.ready().await.unwrap().call(long()).await.unwrap().into_body());
+    let reading = async {
+        let mut bytes = 0;
+        while let Some(frame) = poll_fn(|context| read.as_mut().poll_frame(context)).await {
+            bytes += frame.unwrap().data_ref().map_or(0, |data| data.len());
+        }
+        bytes
+    };
+    let bytes = tokio::time::timeout(Duration::from_secs(30), reading).await.expect("it is not held up");
+    assert_eq!(bytes, 48 << 20);
+    drop(unread);
 }
 
 /// A proxy that tunnels one connection to `to` when it is asked for `name` with the right password.

@@ -13,7 +13,7 @@ use meridian_core::digest::Digest;
 use meridian_store::blob::hash_file;
 use tokio::sync::Notify;
 
-use super::{Bodies, Stamp, stamp};
+use super::{Bodies, NOT_ITS_NAME, Stamp, stamp};
 use crate::disk::used;
 
 /// How many bodies go before others get at the table again.
@@ -36,7 +36,7 @@ impl Gone {
         self.told.notify_one();
     }
 
-    /// A body was not what its name says, and was dropped.
+    /// A body was damaged, and was dropped.
     pub(super) fn damaged(&self) {
         self.damaged.fetch_add(1, Ordering::Relaxed);
         self.told.notify_one();
@@ -77,9 +77,9 @@ pub(in crate::disk) struct Swept {
 pub(in crate::disk) enum Found {
     /// It is what its name says, and so long.
     Good(u64),
-    /// It is not, and was dropped.
+    /// It is not, or the disk does not give it back any more, and was dropped.
     Damaged,
-    /// It could not be read, and stays.
+    /// This process could not read it now, and it stays.
     Unreadable,
 }
 
@@ -167,7 +167,7 @@ impl Bodies {
         self.table().known.keys().copied().collect()
     }
 
-    /// Hashes a body, whatever vouches for it, and drops it when it is not what its name says. `None` when it is gone.
+    /// Hashes a body, whatever vouches for it, and drops it when it is damaged. `None` when it is gone.
     pub(in crate::disk) fn check(&self, digest: &Digest) -> Option<Found> {
         let path = self.path(digest);
         {
@@ -186,13 +186,10 @@ impl Bodies {
                 Some(Found::Good(size.0))
             }
             Ok(_) => {
-                self.discard(digest, &path);
+                self.discard(digest, &path, &NOT_ITS_NAME);
                 Some(Found::Damaged)
             }
-            Err(error) => {
-                self.unreadable(digest, &error);
-                (error.kind() != io::ErrorKind::NotFound).then_some(Found::Unreadable)
-            }
+            Err(error) => self.unreadable(digest, &path, &error),
         }
     }
 }
@@ -204,7 +201,9 @@ pub(crate) fn prefix(digest: &Digest) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs::File, time::Duration};
+    use std::{fs::File, os::unix::fs::PermissionsExt as _, thread, time::Duration};
+
+    use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 
     use super::*;
 
@@ -288,29 +287,78 @@ mod tests {
         assert!(!path.exists() && !bodies.has(&bad) && bodies.has(&good));
     }
 
+    /// Runs as a process would that has no right to pass over the modes of files: as root nothing is forbidden.
+    fn without_privilege<T: Send>(act: impl FnOnce() -> T + Send) -> T {
+        let run = || {
+            let mut sets = capabilities(None).unwrap();
+            sets.effective.remove(CapabilitySet::DAC_OVERRIDE | CapabilitySet::DAC_READ_SEARCH);
+            // Of this thread only.
+            set_capabilities(None, sets).unwrap();
+            act()
+        };
+        thread::scope(|scope| scope.spawn(run).join().unwrap())
+    }
+
     #[test]
     fn a_body_that_cannot_be_read_now_stays_and_is_good_again_later() {
         let dir = tempfile::tempdir().unwrap();
         let digest = put(&Bodies::open(dir.path(), 1 << 20).unwrap(), b"object");
         // A process that has not hashed it yet.
         let bodies = Bodies::open(dir.path(), 1 << 20).unwrap();
-        let (path, aside) = (bodies.path(&digest), dir.path().join("aside"));
-        fs::rename(&path, &aside).unwrap();
-        let stays = |size| {
-            assert_eq!(bodies.check(&digest), Some(Found::Unreadable));
-            assert_eq!(bodies.pin(&digest, size), None);
-            assert!(bodies.has(&digest) && fs::symlink_metadata(&path).is_ok());
-        };
-        // Neither can be read by anybody, root included: the one cannot be looked at either.
-        std::os::unix::fs::symlink(&path, &path).unwrap();
-        stays(6);
-        fs::remove_file(&path).unwrap();
-        fs::create_dir(&path).unwrap();
-        stays(fs::metadata(&path).unwrap().len());
-        fs::remove_dir(&path).unwrap();
-        fs::rename(&aside, &path).unwrap();
+        let path = bodies.path(&digest);
+        // The file may be looked at and not be opened; then not even that.
+        for (closed, mode) in [(path.as_path(), 0o600), (path.parent().unwrap(), 0o700)] {
+            fs::set_permissions(closed, fs::Permissions::from_mode(0o000)).unwrap();
+            without_privilege(|| {
+                assert_eq!(bodies.check(&digest), Some(Found::Unreadable));
+                assert_eq!(bodies.pin(&digest, 6), None);
+            });
+            fs::set_permissions(closed, fs::Permissions::from_mode(mode)).unwrap();
+            assert!(bodies.has(&digest) && path.exists());
+        }
         assert_eq!(bodies.check(&digest), Some(Found::Good(6)));
         assert!(bodies.pin(&digest, 6).is_some());
         assert_eq!(bodies.gone().found_damaged(), 0);
+    }
+
+    #[test]
+    fn what_the_disk_does_not_give_back_any_more_is_damaged_and_can_be_put_again() {
+        let dir = tempfile::tempdir().unwrap();
+        for is_checked in [true, false] {
+            let digest = put(&Bodies::open(dir.path(), 1 << 20).unwrap(), b"object");
+            let bodies = Bodies::open(dir.path(), 1 << 20).unwrap();
+            let path = bodies.path(&digest);
+            fs::remove_file(&path).unwrap();
+            // Nobody can read what leads to itself.
+            std::os::unix::fs::symlink(&path, &path).unwrap();
+            if is_checked {
+                assert_eq!(bodies.check(&digest), Some(Found::Damaged));
+            }
+            assert_eq!(bodies.pin(&digest, 6), None);
+            assert!(!bodies.has(&digest) && fs::symlink_metadata(&path).is_err());
+            assert_eq!(bodies.gone().found_damaged(), 1, "it is told once");
+            put(&bodies, b"object");
+            assert!(bodies.pin(&digest, 6).is_some());
+        }
+    }
+
+    #[test]
+    fn what_can_be_neither_read_nor_removed_is_not_handed_out_nor_claimed_after_a_restart_either() {
+        let dir = tempfile::tempdir().unwrap();
+        let digest = put(&Bodies::open(dir.path(), 1 << 20).unwrap(), b"object");
+        let mut bodies = Bodies::open(dir.path(), 1 << 20).unwrap();
+        let path = bodies.path(&digest);
+        fs::remove_file(&path).unwrap();
+        // A file's bytes cannot be read from it, and a file's removal does not remove it.
+        fs::create_dir(&path).unwrap();
+        let size = fs::metadata(&path).unwrap().len();
+        assert_eq!(bodies.check(&digest), Some(Found::Damaged));
+        for _ in 0..2 {
+            assert!(path.exists() && !bodies.has(&digest) && bodies.size(&digest).is_none());
+            assert_eq!((bodies.pin(&digest, size), bodies.pin(&digest, 6)), (None, None));
+            drop(bodies);
+            bodies = Bodies::open(dir.path(), 1 << 20).unwrap();
+        }
+        assert_eq!((bodies.total(), bodies.gone().found_damaged()), (0, 0));
     }
 }

@@ -11,7 +11,7 @@ use meridian_core::digest::Digest;
 
 use super::{Known, Library, read};
 use crate::{
-    disk::{Tested, is_worth_noting, note, prefix},
+    disk::{Tested, is_not_now, is_worth_noting, note, prefix},
     manifest::{Manifest, SignedManifest, Vouching},
 };
 
@@ -59,14 +59,27 @@ impl Library {
         true
     }
 
+    /// A manifest's file cannot be read: it is gone, or the disk does not give it back any more, or this process lacks
+    /// something [now](is_not_now), which is no reason to drop it.
+    pub(super) fn unreadable(&self, digest: &Digest, error: &io::Error) {
+        if is_not_now(error) {
+            tracing::warn!(%digest, %error, "a manifest cannot be read now: it stays");
+            return;
+        }
+        self.table().forget(digest);
+        if error.kind() != io::ErrorKind::NotFound {
+            tracing::warn!(%digest, %error, "a manifest is dropped");
+            self.remove(digest);
+        }
+    }
+
     /// The beginnings of the names of the bodies that a manifest names, from its file. One that is gone or damaged is
     /// forgotten.
     fn bodies_of(&self, digest: &Digest) -> Option<Arc<[u64]>> {
         let manifest = match read(&self.path(digest, true)) {
             Ok(bytes) => SignedManifest::glance(&bytes).ok(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => {
-                tracing::warn!(%digest, %error, "a manifest cannot be read now: it stays");
+                self.unreadable(digest, &error);
                 return None;
             }
         };
@@ -134,9 +147,13 @@ impl Library {
                 }
                 // Gone, or under another name by now.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => {
+                Err(error) if is_not_now(&error) => {
                     tracing::warn!(%digest, %error, "a manifest cannot be read now: it stays");
                     unreadable += 1;
+                }
+                Err(error) => {
+                    tracing::warn!(%digest, %error, "a manifest is dropped");
+                    bad.insert(*digest);
                 }
             }
         }

@@ -1,32 +1,14 @@
 //! Fifty successive versions of one program, each built by an agent that has nothing, over a link that is long and
 //! loses segments. What each has made stays at the other end of the link for the next.
-//!
-//! The incumbent is what continuous integration has: its cache's key is the hash of `go.sum`, it falls back to the
-//! newest archive, and it saves one where its own key had none. Saving is not timed, as it comes after the artifact;
-//! its bytes count.
 
-use std::{
-    fs,
-    path::PathBuf,
-    time::{Duration, Instant},
-};
+use std::time::Duration;
 
-use anyhow::Context as _;
-use meridian_core::digest::Digest;
 use serde::{Deserialize, Serialize};
 
-use super::{
-    bed::{Bed, Program},
-    commit_versions::{BEFORE, MODULE, VERSIONS},
-    commits_meridian,
-    far::mib,
-    tarball::{Runner, upload},
-};
-use crate::bench::plan::Plan;
+use super::{bed::Bed, commits_incumbent, commits_meridian, far::mib};
 use crate::{
-    bench::{figures::Figures, ledger::Ledger, timing::run, world::remove},
-    fixture::file_server::FileServer,
-    relay::{Relay, Shape},
+    bench::{figures::Figures, ledger::Ledger, plan::Plan},
+    relay::Shape,
 };
 
 /// The figures of this part, ours divided by the incumbent's. Besides there are the seconds of both and what went over
@@ -54,7 +36,7 @@ pub struct Build {
 pub fn measure(plan: &Plan, figures: &mut Figures) -> anyhow::Result<()> {
     let bed = Bed::open()?;
     let mut ledger = Ledger::open("cache", plan.fresh)?;
-    let theirs = Summary::of(&incumbent(&bed, &mut ledger)?);
+    let theirs = Summary::of(&commits_incumbent::builds(&bed, &mut ledger)?);
     let ours = Summary::of(&commits_meridian::builds(&bed, &mut ledger)?);
     for (side, summary) in [("tarball", &theirs), ("meridian", &ours)] {
         figures.add(&format!("commits_{side}_p50_s"), summary.p50_s);
@@ -106,82 +88,10 @@ pub fn percentile(values: &[f64], percent: usize) -> f64 {
     sorted.get(index).copied().unwrap_or_default()
 }
 
-/// Builds all versions with archives. What was built before a run was stopped is not built again: its archives are
-/// kept with it.
-fn incumbent(bed: &Bed, ledger: &mut Ledger) -> anyhow::Result<Vec<Build>> {
-    let store = Archives { directory: bed.kept("commits-archives") };
-    let mut builds = Vec::new();
-    for (number, version) in [BEFORE].iter().chain(&VERSIONS).enumerate() {
-        let key = format!("commits/tarball/{version}");
-        let kept = ledger.get::<Build>(&key);
-        if kept.is_none() && number == 0 {
-            store.empty()?;
-        }
-        let build = match kept {
-            Some(build) => build,
-            None => {
-                let program = bed.at_version(MODULE, version, ".")?;
-                let build = store.build(bed, &program, number)?;
-                eprintln!("{version}: {:.1} s, {:.1} MiB", build.seconds, mib(build.wire_bytes));
-                ledger.keep(&artifact_key(version), &bed.artifact_digest(&program)?.to_string())?;
-                ledger.keep(&key, &build)?;
-                build
-            }
-        };
-        if number > 0 {
-            builds.push(build);
-        }
-    }
-    Ok(builds)
-}
-
-/// The archives of earlier builds: `NUMBER-KEY`, of which the last is the newest.
-struct Archives {
-    directory: PathBuf,
-}
-
-impl Archives {
-    fn empty(&self) -> anyhow::Result<()> {
-        remove(&self.directory)?;
-        Ok(fs::create_dir_all(&self.directory)?)
-    }
-
-    /// Their names, the oldest first.
-    fn names(&self) -> anyhow::Result<Vec<String>> {
-        let listed = fs::read_dir(&self.directory)?.collect::<Result<Vec<_>, _>>()?;
-        let mut names: Vec<_> =
-            listed.iter().filter_map(|file| file.file_name().to_str().map(ToOwned::to_owned)).collect();
-        names.retain(|name| !name.ends_with(".partial"));
-        names.sort_unstable();
-        Ok(names)
-    }
-
-    fn build(&self, bed: &Bed, program: &Program, number: usize) -> anyhow::Result<Build> {
-        let sum = fs::read(program.directory.join("go.sum")).context("a module has a go.sum")?;
-        let key = Digest::of(&sum).to_string();
-        let names = self.names()?;
-        let exact = names.iter().rfind(|name| name.ends_with(&key));
-        let server = FileServer::start(self.directory.clone());
-        let relay = Relay::start(server.address(), link());
-        let runner = Runner::fresh(bed)?;
-        let started = Instant::now();
-        if let Some(name) = exact.or(names.last()) {
-            runner.restore(relay.address(), name)?;
-        }
-        run(&mut bed.build(&runner.surroundings(bed), program)?)?;
-        let seconds = started.elapsed().as_secs_f64();
-        if exact.is_none() {
-            let archive = bed.kept("scratch/archive");
-            runner.pack(&archive)?;
-            upload(relay.address(), &format!("{number:02}-{key}"), &archive)?;
-        }
-        Ok(Build { seconds, wire_bytes: relay.traffic().bytes() })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::cache::commit_versions::{BEFORE, VERSIONS};
 
     #[test]
     fn fifty_versions_are_in_order_and_each_is_there_once() {

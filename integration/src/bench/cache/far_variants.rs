@@ -6,10 +6,13 @@ use std::{
     io::Write as _,
     net::IpAddr,
     process::{Command, Stdio},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
     time::Duration,
 };
 
 use anyhow::{Context as _, ensure};
+use serde::{Deserialize, Serialize};
 
 use super::{
     bed::{Bed, Program},
@@ -17,7 +20,7 @@ use super::{
     go_cacher::GoCacher,
     gocacheprog::Gocacheprog,
     installed::Installed,
-    meridian::{Meridian, Told, filled_home, outputs, serve_store},
+    meridian::{Meridian, Told, manifest, outputs, serve_store},
     native,
     side::Side,
 };
@@ -26,13 +29,14 @@ use crate::{
     bench::{
         figures::Figures,
         ledger::Ledger,
-        timing::{in_turns, run, seconds},
+        timing::{run, seconds},
         world::remove,
     },
     relay::{Relay, Shape},
 };
 
-/// The figures of this part.
+/// The figures of this part. `blackhole_extra_s` is the worse of two: what a cache costs that vanishes when
+/// `blackhole_came_mib` of it came, and one that never answers.
 pub const KEYS: &[&str] = &[
     "far_vs_near_ratio",
     "far_100mbit_ratio",
@@ -46,6 +50,9 @@ pub const KEYS: &[&str] = &[
 const NARROW_BITS_PER_S: u64 = 100_000_000;
 /// A file of the large program in a package that others of it import.
 const CHANGED_FILE: &str = "util/strutil/strconv.go";
+/// How much comes of a cache before it vanishes: a twentieth of what the small program needs.
+const VANISHES_AFTER_BYTES: u64 = 1 << 20;
+const LOOK_EVERY: Duration = Duration::from_millis(1);
 
 /// All of [`KEYS`], with the large program but for the last.
 ///
@@ -66,10 +73,11 @@ pub fn measure(plan: &Plan, figures: &mut Figures) -> anyhow::Result<()> {
                 figures.add("far_changed_s", ours);
                 figures.add("far_changed_native_s", native);
             }
-        }
-        if plan.wants("second_agent_wan_ratio") {
-            let [first, second] = ledger.get_or_keep("second-agent", || second_agent(&bed, &program))?;
-            figures.add("second_agent_wan_ratio", mib(second) / mib(first));
+            if plan.wants("second_agent_wan_ratio") {
+                let key = format!("second-agent/{round}");
+                let [first, second] = ledger.get_or_keep(&key, || second_agent(&bed, &program))?;
+                figures.add("second_agent_wan_ratio", mib(second) / mib(first));
+            }
         }
     }
     if plan.wants("blackhole_extra_s") {
@@ -77,13 +85,12 @@ pub fn measure(plan: &Plan, figures: &mut Figures) -> anyhow::Result<()> {
         native::ensure_built(&bed, &program)?;
         for round in 0..plan.rounds {
             let key = format!("blackhole/{round}");
-            let ours = || without_an_answer(&bed, &program);
-            let native = || native::cold_now(&bed, &program);
-            let [ours, native] =
-                ledger.get_or_keep(&key, || in_turns(round, ours, native).map(|(one, two)| [one, two]))?;
-            figures.add("blackhole_extra_s", ours - native);
-            figures.add("blackhole_s", ours);
-            figures.add("blackhole_native_s", native);
+            let seen = ledger.get_or_keep(&key, || blackhole(&bed, &program, round))?;
+            figures.add("blackhole_extra_s", seen.within_s.max(seen.at_start_s) - seen.native_s);
+            figures.add("blackhole_s", seen.within_s);
+            figures.add("blackhole_at_start_s", seen.at_start_s);
+            figures.add("blackhole_native_s", seen.native_s);
+            figures.add("blackhole_came_mib", mib(seen.came_bytes));
         }
     }
     Ok(())
@@ -221,18 +228,62 @@ fn second_agent(bed: &Bed, program: &Program) -> anyhow::Result<[u64; 2]> {
     Ok([before.bytes(), relay.traffic().since(&before).bytes()])
 }
 
-/// Seconds of a build whose shard accepts connections and never answers.
-fn without_an_answer(bed: &Bed, program: &Program) -> anyhow::Result<f64> {
-    filled_home(bed, program)?;
+/// Builds of one round: two with a cache that is lost, and a native one with nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+struct Blackhole {
+    /// Of a cache that vanished when some of it had come.
+    within_s: f64,
+    /// How much that was.
+    came_bytes: u64,
+    /// Of one that has never answered.
+    at_start_s: f64,
+    native_s: f64,
+}
+
+/// Each of them, in an order that turns with the round, so that none has the better place.
+fn blackhole(bed: &Bed, program: &Program, round: usize) -> anyhow::Result<Blackhole> {
+    let mut seen = Blackhole { within_s: 0.0, came_bytes: 0, at_start_s: 0.0, native_s: 0.0 };
+    for turn in 0..3 {
+        match (round + turn) % 3 {
+            0 => (seen.within_s, seen.came_bytes) = without_an_answer(bed, program, VANISHES_AFTER_BYTES)?,
+            1 => (seen.at_start_s, _) = without_an_answer(bed, program, 0)?,
+            _ => seen.native_s = native::cold_now(bed, program)?,
+        }
+    }
+    Ok(seen)
+}
+
+/// Seconds of a build whose shard goes on accepting connections, and answers nobody once so many bytes of it came; and
+/// how many came in all.
+fn without_an_answer(bed: &Bed, program: &Program, after_bytes: u64) -> anyhow::Result<(f64, u64)> {
     let side = Meridian::told(Told::Manifest);
     let serving = side.serve(bed, program)?;
-    let relay = Relay::start_on(
-        IpAddr::V4(super::gocacheprog::HOST),
-        serving.address,
-        Shape::with_round_trip(Duration::from_millis(FAR_MS)),
-    );
-    relay.blackhole();
-    let timed = side.build_cold(bed, program, relay.address(), CUT_AFTER)?;
+    // What has left a wide link would still arrive from this machine's buffers.
+    let shape = Shape::with_round_trip(Duration::from_millis(FAR_MS)).at_bits_per_s(NARROW_BITS_PER_S);
+    let relay = Relay::start_on(IpAddr::V4(super::gocacheprog::HOST), serving.address, shape);
+    if after_bytes == 0 {
+        relay.blackhole();
+    }
+    let placed = side.place(&bed.emptied("agent")?, manifest(bed, program)?, &[relay.address()])?;
+    let is_over = AtomicBool::new(false);
+    let (timed, has_vanished) = thread::scope(|scope| {
+        let watcher = scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                // What the relay still holds then does not arrive either.
+                if placed.daemon.brought().wire_bytes >= after_bytes {
+                    relay.blackhole();
+                    return true;
+                }
+                thread::sleep(LOOK_EVERY);
+            }
+            false
+        });
+        let timed = placed.build(bed, program, CUT_AFTER);
+        is_over.store(true, Ordering::Relaxed);
+        (timed, watcher.join())
+    });
+    let timed = timed?;
+    ensure!(has_vanished.unwrap_or(false), "the build ended before its cache vanished");
     bed.expect_native_artifact(program)?;
-    Ok(timed.seconds)
+    Ok((timed.seconds, placed.daemon.brought().wire_bytes))
 }

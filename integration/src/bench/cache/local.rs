@@ -1,17 +1,10 @@
 //! The cache of one agent's own disk: what a build and a question cost through the shim, as cmd/go speaks to it.
 
-use std::{
-    path::Path,
-    process::Command,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread,
-    time::Duration,
-};
+use std::{path::Path, process::Command, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, ensure};
+use meridian_cache::prefetch::{Prefetch, PrefetchPlan, Supply};
+use meridian_core::digest::Digest;
 
 use super::{
     bed::{Bed, Program},
@@ -19,8 +12,8 @@ use super::{
     go_cacher::GoCacher,
     gocacheprog::Gocacheprog,
     installed::Installed,
-    local_daemon::LocalDaemon,
-    meridian::filled_home,
+    local_daemon::{LocalDaemon, SCOPE},
+    meridian::{Word, filled_home},
     native,
     native_cache::{self, Entry},
     side::put_all,
@@ -29,12 +22,11 @@ use crate::bench::plan::Plan;
 use crate::bench::{
     figures::Figures,
     ledger::Ledger,
-    memory::peak_of_shims_on,
-    timing::{in_turns, run, seconds},
+    timing::{in_turns, seconds},
 };
 
 /// The figures of this part.
-pub const KEYS: &[&str] = &["warm_local_ratio", "get_p50_us", "get_p50_vs_peer", "mem_shim_mib"];
+pub const KEYS: &[&str] = &["warm_local_ratio", "get_p50_us", "get_p50_vs_peer", "get_unlisted_p50_us"];
 
 /// All of [`KEYS`].
 ///
@@ -55,13 +47,8 @@ pub fn measure(plan: &Plan, figures: &mut Figures) -> anyhow::Result<()> {
             figures.add("warm_local_native_s", theirs);
         }
     }
-    if plan.wants("get_p50_us") || plan.wants("get_p50_vs_peer") {
+    if ["get_p50_us", "get_p50_vs_peer", "get_unlisted_p50_us"].iter().any(|key| plan.wants(key)) {
         gets(&bed, plan, &mut ledger, figures)?;
-    }
-    if plan.wants("mem_shim_mib") {
-        // The peak of thousands of questions and of every body; a round more finds no other.
-        let peak = ledger.get_or_keep("local/mem-shim", || shim_memory(&bed))?;
-        figures.add("mem_shim_mib", peak);
     }
     Ok(())
 }
@@ -98,19 +85,24 @@ fn gets(bed: &Bed, plan: &Plan, ledger: &mut Ledger, figures: &mut Figures) -> a
         let peer = Gocacheprog { program, preloads: false };
         peers.push(("gocacheprog", peer.command_line(&directory, None)));
     }
-    // All are given what is there now: every build may add an entry to Go's own cache.
+    // All are given what is there now, in the order in which it is asked for: every build may add an entry to Go's own cache.
     let kept = bed.emptied("gets-meridian")?;
     let daemon = LocalDaemon::open(&kept)?;
     put_all(bed, &program, daemon.shim())?;
+    let manifest = daemon.publish("gets", &Word)?.digest;
     drop(daemon);
     for (_, line) in &peers {
         put_all(bed, &program, words(line))?;
     }
     for round in 0..plan.rounds {
-        let ours = ledger.get_or_keep(&format!("local/get/meridian/{round}"), || {
-            p50_us(LocalDaemon::open(&kept)?.shim(), &entries)
+        let ours = ledger.get_or_keep(&format!("local/get/listed/{round}"), || {
+            p50_us(placed(&kept, manifest)?.shim(), &entries)
         })?;
         figures.add("get_p50_us", ours);
+        let unlisted = ledger.get_or_keep(&format!("local/get/unlisted/{round}"), || {
+            p50_us(LocalDaemon::open(&kept)?.shim(), &entries)
+        })?;
+        figures.add("get_unlisted_p50_us", unlisted);
         let mut best = None::<f64>;
         for (name, line) in &peers {
             let theirs =
@@ -123,6 +115,23 @@ fn gets(bed: &Bed, plan: &Plan, ledger: &mut Ledger, figures: &mut Figures) -> a
         }
     }
     Ok(())
+}
+
+/// A daemon with a task whose lineage was built here before, as most are: it is placed with the manifest of that, which
+/// lists what is asked in the order in which it is. An agent has checked by then what the manifest names.
+fn placed(kept: &Path, manifest: Digest) -> anyhow::Result<LocalDaemon> {
+    let mut begun = None;
+    let daemon = LocalDaemon::open_supplied(kept, |store| {
+        let plan =
+            PrefetchPlan { manifest, scope: SCOPE.to_owned(), holders: Vec::new(), from: 0, is_exact: true };
+        let prefetch = Arc::new(Prefetch::begin(Arc::clone(store), Arc::new(Word), plan));
+        begun = Some(Arc::clone(&prefetch));
+        Some(Supply::new(Some(prefetch), None))
+    })?;
+    let prefetch = begun.context("nothing was placed")?;
+    daemon.runtime().block_on(prefetch.ended());
+    ensure!(prefetch.arrivals().is_whole(), "the manifest lists what is not here");
+    Ok(daemon)
 }
 
 /// The median time of an answer, in microseconds, of a program that has just been started: as cmd/go finds it.
@@ -138,26 +147,6 @@ fn p50_us(cacheprog: Command, entries: &[Entry]) -> anyhow::Result<f64> {
     driver.close()?;
     took.sort_unstable();
     Ok(took.get(took.len() / 2).map_or(0.0, Duration::as_secs_f64) * 1e6)
-}
-
-/// The highest anonymous memory of the shim while the large program is built from an empty cache, in MiB.
-fn shim_memory(bed: &Bed) -> anyhow::Result<f64> {
-    let program = bed.large()?;
-    native::ensure_built(bed, &program)?;
-    let daemon = LocalDaemon::open(&bed.emptied("agent")?)?;
-    let over = Arc::new(AtomicBool::new(false));
-    let sampler = thread::spawn({
-        let (socket, over) = (daemon.socket(), Arc::clone(&over));
-        move || peak_of_shims_on(&socket, &over)
-    });
-    let built = bed
-        .surroundings_with(daemon.command_line())
-        .and_then(|surroundings| run(&mut bed.build(&surroundings, &program)?));
-    over.store(true, Ordering::Relaxed);
-    let peak = sampler.join().ok().flatten();
-    built?;
-    bed.expect_native_artifact(&program)?;
-    peak.context("no cacheprog process was seen during the build")
 }
 
 /// A command line without quotes as a command.

@@ -7,7 +7,7 @@ use meridian_cache::{
     disk::CacheStore,
     local::{CacheDaemon, TaskCache, TaskScope},
     manifest::{Manifest, SignedManifest, Vouching},
-    prefetch::Supply,
+    prefetch::{PrefetchFigures, Supply},
 };
 use meridian_core::{digest::Digest, quantity::ByteCount};
 use tokio::runtime::Runtime;
@@ -31,6 +31,7 @@ pub fn toolchain() -> Digest {
 pub struct LocalDaemon {
     // The task hangs up before the runtime goes that serves it.
     task: TaskCache,
+    supply: Option<Arc<Supply>>,
     store: Arc<CacheStore>,
     runtime: Runtime,
 }
@@ -62,17 +63,31 @@ impl LocalDaemon {
         let store = CacheStore::open(directory, CAPACITY)?;
         let daemon = CacheDaemon::new(Arc::clone(&store))?;
         let scope = TaskScope { toolchain: toolchain(), own: SCOPE.to_owned(), also_reads: Vec::new() };
-        let task = {
+        let (task, supply) = {
             let _within = runtime.enter();
-            daemon.open_supplied(&scope, supply(&store).map(Arc::new))?
+            let supply = supply(&store).map(Arc::new);
+            (daemon.open_supplied(&scope, supply.clone())?, supply)
         };
-        Ok(Self { task, store, runtime })
+        Ok(Self { task, supply, store, runtime })
     }
 
     /// What is served.
     #[must_use]
     pub const fn store(&self) -> &Arc<CacheStore> {
         &self.store
+    }
+
+    /// What was brought to its task so far.
+    #[must_use]
+    pub fn brought(&self) -> PrefetchFigures {
+        self.supply.as_ref().map(|supply| supply.figures()).unwrap_or_default()
+    }
+
+    /// Waits until nothing more is on its way to the task, but no longer than this.
+    pub fn until_settled(&self, within: Duration) {
+        if let Some(supply) = &self.supply {
+            let _manifest = self.runtime.block_on(supply.settled(within, within));
+        }
     }
 
     /// Where it runs.

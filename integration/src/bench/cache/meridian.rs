@@ -160,6 +160,7 @@ impl Meridian {
                     store: Arc::clone(store),
                     vouching: Arc::new(Word),
                     shards: holders,
+                    homes: None,
                     toolchain: toolchain(),
                     scopes: vec![SCOPE.to_owned()],
                 };
@@ -180,10 +181,7 @@ impl Meridian {
         nearest_first: &[SocketAddr],
         at_most: Duration,
     ) -> anyhow::Result<Timed> {
-        let placed = self.place(directory, manifest(bed, program)?, nearest_first)?;
-        let surroundings = bed.surroundings_with(placed.daemon.command_line())?;
-        let built = seconds_within(bed.build(&surroundings, program)?, at_most)?;
-        Ok(Timed { seconds: placed.since.elapsed().as_secs_f64(), ..built })
+        self.place(directory, manifest(bed, program)?, nearest_first)?.build(bed, program, at_most)
     }
 
     /// Places a build on an agent whose cache is in a directory, and tells it of a manifest and who has what it names.
@@ -224,6 +222,18 @@ pub(super) struct Placed {
     pub(super) daemon: LocalDaemon,
     /// Since when what it needs is on its way.
     pub(super) since: Instant,
+}
+
+impl Placed {
+    /// Builds. The clock runs since the placement.
+    ///
+    /// # Errors
+    /// When the build fails.
+    pub(super) fn build(&self, bed: &Bed, program: &Program, at_most: Duration) -> anyhow::Result<Timed> {
+        let surroundings = bed.surroundings_with(self.daemon.command_line())?;
+        let built = seconds_within(bed.build(&surroundings, program)?, at_most)?;
+        Ok(Timed { seconds: self.since.elapsed().as_secs_f64(), ..built })
+    }
 }
 
 /// An agent that has something, at an address.

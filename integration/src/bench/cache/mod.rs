@@ -12,6 +12,7 @@ pub mod agents;
 pub mod bed;
 pub mod commit_versions;
 pub mod commits;
+pub mod commits_incumbent;
 pub mod commits_meridian;
 pub mod driver;
 pub mod far;

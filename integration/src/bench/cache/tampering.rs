@@ -6,16 +6,17 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
+    time::Duration,
 };
 
 use anyhow::{Context as _, ensure};
-use meridian_cache::manifest::SignedManifest;
+use meridian_cache::{entry::Namespace, manifest::SignedManifest};
 use meridian_core::digest::Digest;
 
 use super::{
     bed::{Bed, Program},
     driver::Driver,
-    local_daemon::LocalDaemon,
+    local_daemon::{LocalDaemon, SCOPE, toolchain},
     meridian::{Meridian, Told, Word, filled_home, manifest, serve_store},
     native,
     native_cache::{self, Entry},
@@ -31,10 +32,14 @@ pub const KEYS: &[&str] = &["tampered", "tampered_served", "genuine_missed"];
 /// The index and a record of it: key, output, size, time, day, code.
 const INDEX: &str = "index-3";
 const RECORD_LEN: usize = 100;
+const KEY_LEN: usize = 32;
 const OUTPUT_AT: std::ops::Range<usize> = 32..72;
 /// How many transfers have a bit flipped, and how many manifests something moved.
 const ON_THE_WIRE: u64 = 40;
 const MANIFESTS: usize = 200;
+/// What came in one frame is less than this part of all.
+const ONE_FRAME_PART: u64 = 4;
+const SETTLED_WITHIN: Duration = Duration::from_secs(60);
 
 /// What came of it.
 #[derive(Debug, Default)]
@@ -72,8 +77,8 @@ pub fn measure(_: &Plan, figures: &mut Figures) -> anyhow::Result<()> {
         trial.bodies_at_rest(half, &mut numbers, &mut tally)?;
         trial.bodies_under_a_daemon(half, &mut numbers, &mut tally)?;
         trial.records(half, &mut numbers, &mut tally)?;
+        trial.moved_records(half, &mut tally)?;
     }
-    trial.moved_records(&mut tally)?;
     trial.on_the_wire(&mut numbers, &mut tally)?;
     trial.manifests(&mut numbers, &mut tally)?;
     #[expect(clippy::cast_precision_loss, reason = "thousands")]
@@ -158,48 +163,69 @@ impl Trial<'_> {
     fn records(&self, half: usize, numbers: &mut Numbers, tally: &mut Tally) -> anyhow::Result<()> {
         let directory = self.copy()?;
         let (index, mut bytes) = read_index(&directory)?;
+        let mut flipped = HashSet::new();
         for record in bytes.chunks_exact_mut(RECORD_LEN).skip(half).step_by(2) {
+            flipped.insert(record[..KEY_LEN].to_vec());
             record[numbers.below(RECORD_LEN)] ^= 1 << numbers.below(8);
             tally.tampered += 1;
         }
         fs::write(index, bytes)?;
         let daemon = LocalDaemon::open(&directory)?;
-        // A record does not say which action it is of, so nobody knows here which are intact.
-        self.ask(&daemon, |_| true, tally)
+        self.ask(&daemon, |entry| flipped.contains(&key(entry)), tally)
     }
 
-    fn moved_records(&self, tally: &mut Tally) -> anyhow::Result<()> {
+    /// Changes outputs between the records of every other pair.
+    fn moved_records(&self, half: usize, tally: &mut Tally) -> anyhow::Result<()> {
         let directory = self.copy()?;
         let (index, mut bytes) = read_index(&directory)?;
-        for pair in bytes.chunks_exact_mut(2 * RECORD_LEN) {
+        let mut moved = HashSet::new();
+        for pair in bytes.chunks_exact_mut(2 * RECORD_LEN).skip(half).step_by(2) {
             let (one, other) = pair.split_at_mut(RECORD_LEN);
             if one[OUTPUT_AT] != other[OUTPUT_AT] {
+                moved.extend([one[..KEY_LEN].to_vec(), other[..KEY_LEN].to_vec()]);
                 one[OUTPUT_AT].swap_with_slice(&mut other[OUTPUT_AT]);
                 tally.tampered += 2;
             }
         }
         fs::write(index, bytes)?;
         let daemon = LocalDaemon::open(&directory)?;
-        self.ask(&daemon, |_| true, tally)
+        self.ask(&daemon, |entry| moved.contains(&key(entry)), tally)
     }
 
-    /// A bit flips between two agents, once a transfer.
+    /// A bit flips between two agents, once a transfer. It costs what was sent in one frame with it, and the next time
+    /// nothing: neither what came nor who sent it is held to be bad for ever.
     fn on_the_wire(&self, numbers: &mut Numbers, tally: &mut Tally) -> anyhow::Result<()> {
-        let serving = serve_store(&self.home)?;
         let side = Meridian::told(Told::Manifest);
         let digest = manifest(self.bed, self.program)?;
-        let relay = Relay::start(serving.address, Shape::default());
-        let whole = {
-            let daemon = side.place(&self.bed.emptied("agent")?, digest, &[relay.address()])?.daemon;
-            self.ask(&daemon, |_| true, tally)?;
-            usize::try_from(relay.traffic().down_bytes)?
+        let signed = LocalDaemon::open(&self.home)?.store().library().get(&digest, &Word);
+        let signed = signed.context("the manifest is gone")?;
+        let named: HashSet<[u8; 32]> = signed.manifest.entries.iter().map(|listed| listed.action.0).collect();
+        let is_no_part = |entry: &Entry| !named.contains(&entry.action);
+        let serving = serve_store(&self.home)?;
+        let place = |agent: &Path, relay: &Relay| {
+            side.place(agent, digest, &[relay.address()]).map(|placed| placed.daemon)
         };
+        let relay = Relay::start(serving.address, Shape::default());
+        let daemon = place(&self.bed.emptied("agent")?, &relay)?;
+        daemon.until_settled(SETTLED_WITHIN);
+        self.ask(&daemon, is_no_part, tally)?;
+        let whole = usize::try_from(relay.traffic().down_bytes)?;
+        drop(daemon);
         for _ in 0..ON_THE_WIRE {
             let relay = Relay::start(serving.address, Shape::default());
             relay.flip_bit(Way::Down, numbers.below(whole) as u64);
-            let daemon = side.place(&self.bed.emptied("agent")?, digest, &[relay.address()])?.daemon;
             tally.tampered += 1;
+            let agent = self.bed.emptied("agent")?;
+            let daemon = place(&agent, &relay)?;
+            // Some of it is asked for before it has come.
             self.ask(&daemon, |_| true, tally)?;
+            daemon.until_settled(SETTLED_WITHIN);
+            let missing = self.missing(&daemon, is_no_part, tally)?;
+            tally.genuine_missed += missing.saturating_sub(named.len() as u64 / ONE_FRAME_PART);
+            drop(daemon);
+            let daemon = place(&agent, &relay)?;
+            daemon.until_settled(SETTLED_WITHIN);
+            self.ask(&daemon, is_no_part, tally)?;
         }
         Ok(())
     }
@@ -227,17 +253,32 @@ impl Trial<'_> {
             // A bit of the signature's own wrapping may mean nothing; then it says what it said.
             tally.served += u64::from(opened.is_ok_and(|opened| opened.manifest != signed.manifest));
         }
+        let opened = SignedManifest::open(signed.bytes.clone(), &digest, &Word);
+        tally.genuine_missed += u64::from(!opened.is_ok_and(|opened| opened.manifest == signed.manifest));
         Ok(())
     }
 
-    /// Asks for everything, as cmd/go does, and reads what is answered.
+    /// Asks for everything, and counts what is missing that may not be.
     fn ask(
         &self,
         daemon: &LocalDaemon,
         may_miss: impl Fn(&Entry) -> bool,
         tally: &mut Tally,
     ) -> anyhow::Result<()> {
+        let missing = self.missing(daemon, may_miss, tally)?;
+        tally.genuine_missed += missing;
+        Ok(())
+    }
+
+    /// Asks for everything, as cmd/go does, and reads what is answered. Gives how many are missing that may not be.
+    fn missing(
+        &self,
+        daemon: &LocalDaemon,
+        may_miss: impl Fn(&Entry) -> bool,
+        tally: &mut Tally,
+    ) -> anyhow::Result<u64> {
         let mut driver = Driver::start(daemon.shim())?;
+        let mut missing = 0;
         for entry in &self.entries {
             match driver.get_any(entry)? {
                 Some((output, path)) => {
@@ -245,11 +286,18 @@ impl Trial<'_> {
                     let is_right = output == entry.output && *content.as_bytes() == entry.output;
                     tally.served += u64::from(!is_right);
                 }
-                None => tally.genuine_missed += u64::from(!may_miss(entry)),
+                None => missing += u64::from(!may_miss(entry)),
             }
         }
-        driver.close()
+        driver.close()?;
+        Ok(missing)
     }
+}
+
+/// The key of the record that answers an action.
+fn key(entry: &Entry) -> Vec<u8> {
+    let namespace = Namespace::new(&toolchain(), SCOPE);
+    Digest::of(&[namespace.as_bytes().as_slice(), &entry.action].concat()).as_bytes().to_vec()
 }
 
 fn read_index(directory: &Path) -> anyhow::Result<(PathBuf, Vec<u8>)> {

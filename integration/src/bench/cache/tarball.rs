@@ -33,6 +33,8 @@ const ARCHIVE: &str = "cache.tar.zst";
 /// What is in an archive.
 const PARTS: [&str; 2] = ["gocache", "modules"];
 const COPY_LEN: usize = 256 << 10;
+/// Where a runner is.
+const PLACE: &str = "runner";
 
 /// The archive of a build.
 #[derive(Debug)]
@@ -50,10 +52,32 @@ impl Runner {
     /// # Errors
     /// When what an earlier one had cannot be removed.
     pub fn fresh(bed: &Bed) -> anyhow::Result<Self> {
-        let directory = bed.emptied("runner")?;
+        Self::at(bed, PLACE)
+    }
+
+    /// One that has nothing and is not in its place yet, so that several can be filled at once.
+    ///
+    /// # Errors
+    /// As [`Self::fresh`].
+    pub fn apart(bed: &Bed, number: usize) -> anyhow::Result<Self> {
+        Self::at(bed, &format!("{PLACE}-{number}"))
+    }
+
+    fn at(bed: &Bed, name: &str) -> anyhow::Result<Self> {
+        let directory = bed.emptied(name)?;
         for part in PARTS {
             fs::create_dir(directory.join(part))?;
         }
+        Ok(Self { directory })
+    }
+
+    /// Puts one that was apart in its place, where it is instead of the one before.
+    ///
+    /// # Errors
+    /// When that cannot be removed.
+    pub fn in_place(self, bed: &Bed) -> anyhow::Result<Self> {
+        let directory = bed.emptied(PLACE)?;
+        fs::rename(&self.directory, &directory)?;
         Ok(Self { directory })
     }
 
@@ -133,31 +157,12 @@ impl Side for Tarball {
 fn fetch(from: SocketAddr, name: &str) -> anyhow::Result<impl io::Read> {
     let mut stream = TcpStream::connect(from)?;
     write!(stream, "GET /{name} HTTP/1.1\r\nHost: cache\r\nConnection: close\r\n\r\n")?;
-    let (len, answer) = head(BufReader::with_capacity(COPY_LEN, stream), "200")?;
+    let (len, answer) = head(BufReader::with_capacity(COPY_LEN, stream))?;
     Ok(answer.take(len.context("an answer says how long it is")?))
 }
 
-/// Gives a file to a file server.
-///
-/// # Errors
-/// When it does not take it.
-pub fn upload(to: SocketAddr, name: &str, file: &Path) -> anyhow::Result<()> {
-    let mut file = fs::File::open(file)?;
-    let len = file.metadata()?.len();
-    let mut stream = TcpStream::connect(to)?;
-    write!(
-        stream,
-        "PUT /{name} HTTP/1.1\r\nHost: cache\r\nContent-Length: {len}\r\nConnection: close\r\n\r\n"
-    )?;
-    copy(&mut file, &mut stream)?;
-    head(BufReader::new(stream), "204").map(drop)
-}
-
-/// Reads the head of an answer with this status: the length of the body, and the rest.
-fn head(
-    mut answer: BufReader<TcpStream>,
-    status: &str,
-) -> anyhow::Result<(Option<u64>, BufReader<TcpStream>)> {
+/// Reads the head of a good answer: the length of the body, and the rest.
+fn head(mut answer: BufReader<TcpStream>) -> anyhow::Result<(Option<u64>, BufReader<TcpStream>)> {
     let mut lines = Vec::new();
     loop {
         let mut line = String::new();
@@ -171,7 +176,7 @@ fn head(
         lines.push(line);
     }
     let first = lines.first().map(String::as_str).unwrap_or_default();
-    ensure!(first.split(' ').nth(1) == Some(status), "the file server answered {first:?}");
+    ensure!(first.split(' ').nth(1) == Some("200"), "the file server answered {first:?}");
     let len = lines.iter().find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok());
     Ok((len, answer))
 }
@@ -204,10 +209,8 @@ mod tests {
         fs::create_dir(&served).unwrap();
         let server = FileServer::start(served.clone());
         let relay = Relay::start(server.address(), Shape::with_round_trip(Duration::from_millis(20)));
-        let archive = dir.path().join("archive");
+        let archive = served.join("one");
         Runner { directory: from }.pack(&archive).unwrap();
-        upload(relay.address(), "one", &archive).unwrap();
-        assert_eq!(fs::read(served.join("one")).unwrap(), fs::read(&archive).unwrap());
         let runner = Runner { directory: to.clone() };
         runner.restore(relay.address(), "one").unwrap();
         for part in PARTS {
@@ -215,7 +218,7 @@ mod tests {
         }
         let len = fs::metadata(&archive).unwrap().len();
         let traffic = relay.traffic();
-        assert!(traffic.up_bytes > len && traffic.down_bytes > len, "{traffic:?} for {len} bytes");
+        assert!(traffic.down_bytes > len, "{traffic:?} for {len} bytes");
         assert!(runner.restore(relay.address(), "two").unwrap_err().to_string().contains("404"));
         fs::write(served.join("bad"), &fs::read(&archive).unwrap()[..100]).unwrap();
         assert!(runner.restore(relay.address(), "bad").is_err());

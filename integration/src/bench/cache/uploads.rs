@@ -4,7 +4,10 @@ use std::{
     fs,
     net::SocketAddr,
     path::Path,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -26,14 +29,15 @@ use crate::{
     bench::{
         figures::Figures,
         ledger::Ledger,
+        memory::peak_of_shim_on,
         plan::Plan,
         timing::{in_turns, seconds},
     },
     relay::{Relay, Shape},
 };
 
-/// The figures of this part.
-pub const KEYS: &[&str] = &["cold_upload_ratio", "close_backlog_ms"];
+/// The figures of this part. The shim's memory is that of the cold builds: it carries all that they make.
+pub const KEYS: &[&str] = &["cold_upload_ratio", "mem_shim_mib", "close_backlog_ms"];
 
 /// What waits when a build begins: so many bodies of so many bytes that cannot be compressed.
 const BACKLOG_BODIES: u64 = 256;
@@ -45,28 +49,29 @@ const BEGINS_WITHIN: Duration = Duration::from_secs(30);
 /// How long all that waits may take to be away.
 pub(super) const UPLOADED_WITHIN: Duration = Duration::from_secs(600);
 
-/// All of [`KEYS`]: the first with the large program, the second with the entries of the small one.
+/// All of [`KEYS`]: the first two with the large program, the last with the entries of the small one.
 ///
 /// # Errors
 /// When a build or an upload fails.
 pub fn measure(plan: &Plan, figures: &mut Figures) -> anyhow::Result<()> {
     let bed = Bed::open()?;
     let mut ledger = Ledger::open("cache", plan.fresh)?;
-    if plan.wants("cold_upload_ratio") {
+    if plan.wants("cold_upload_ratio") || plan.wants("mem_shim_mib") {
         let program = bed.large()?;
         native::ensure_built(&bed, &program)?;
         for round in 0..plan.rounds {
             let key = format!("uploads/cold/{round}");
-            let [ours, theirs, uploaded] = ledger.get_or_keep(&key, || {
-                let mut uploaded = 0.0;
+            let [ours, theirs, uploaded, shim_mib] = ledger.get_or_keep(&key, || {
+                let (mut uploaded, mut shim_mib) = (0.0, 0.0);
                 let ours = || {
-                    let (built, all) = cold(&bed, &program)?;
-                    uploaded = all;
+                    let built;
+                    (built, uploaded, shim_mib) = cold(&bed, &program)?;
                     Ok(built)
                 };
                 let (ours, theirs) = in_turns(round, ours, || native::cold_now(&bed, &program))?;
-                Ok([ours, theirs, uploaded])
+                Ok([ours, theirs, uploaded, shim_mib])
             })?;
+            figures.add("mem_shim_mib", shim_mib);
             figures.add("cold_upload_ratio", ours / theirs);
             figures.add("cold_upload_s", ours);
             figures.add("cold_upload_native_s", theirs);
@@ -119,20 +124,30 @@ pub(super) fn upload(daemon: &LocalDaemon, queue: &Arc<Queue>, to: SocketAddr) {
     daemon.runtime().spawn(uploader.run());
 }
 
-/// Seconds until a cold build has ended, while a backlog is brought away; and until all that it made is away as well.
-fn cold(bed: &Bed, program: &Program) -> anyhow::Result<(f64, f64)> {
+/// Seconds until a cold build has ended, while a backlog is brought away; until all that it made is away as well; and the
+/// highest anonymous memory of the shim meanwhile, in MiB.
+fn cold(bed: &Bed, program: &Program) -> anyhow::Result<(f64, f64, f64)> {
     let home = FarHome::start(bed, Shape::with_round_trip(Duration::from_millis(FAR_MS)))?;
     let directory = bed.emptied("agent")?;
     let queue = backlog(bed, &directory)?;
     let daemon = LocalDaemon::open(&directory)?;
     upload(&daemon, &queue, home.relay.address());
     let surroundings = bed.surroundings_with(daemon.command_line())?;
+    let over = Arc::new(AtomicBool::new(false));
+    let sampler = thread::spawn({
+        let (socket, over) = (daemon.socket(), Arc::clone(&over));
+        move || peak_of_shim_on(&socket, &over)
+    });
     let started = Instant::now();
-    let built = seconds(bed.build(&surroundings, program)?)?;
+    let built = bed.build(&surroundings, program).and_then(seconds);
+    over.store(true, Ordering::Relaxed);
+    let shim_mib = sampler.join().ok().flatten();
+    let built = built?;
     bed.expect_native_artifact(program)?;
+    let shim_mib = shim_mib.context("no cacheprog process was seen during the build")?;
     queue.push(daemon.publish(&program.name, &Word)?.digest);
     until(UPLOADED_WITHIN, "an upload ends", || queue.is_empty())?;
-    Ok((built, started.elapsed().as_secs_f64()))
+    Ok((built, started.elapsed().as_secs_f64(), shim_mib))
 }
 
 /// Milliseconds that closing takes when much still waits for a slow link.
