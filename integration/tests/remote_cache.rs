@@ -106,7 +106,7 @@ fn a_server_that_nobody_here_wrote_keeps_what_two_regions_build_also_when_it_die
     let start = || {
         let server = bgd_server(&bgd, directory.path(), address).expect("its settings can be written");
         let started = Daemon::start("bgd", server, &directory.path().join("log")).expect("it starts");
-        wait_for("it listens", Duration::from_secs(60), || TcpStream::connect(address).ok());
+        wait_for("it listens", Duration::from_secs(120), || TcpStream::connect(address).ok());
         started
     };
     let mut server = start();

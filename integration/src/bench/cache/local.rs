@@ -13,7 +13,7 @@ use super::{
     gocacheprog::Gocacheprog,
     installed::Installed,
     local_daemon::{LocalDaemon, SCOPE},
-    meridian::{Word, filled_home},
+    meridian::{Meridian, Told, Word, filled_home, manifest},
     native,
     native_cache::{self, Entry},
     side::put_all,
@@ -55,7 +55,8 @@ pub fn measure(plan: &Plan, figures: &mut Figures) -> anyhow::Result<()> {
 
 /// Seconds of a build with a warm daemon, and of one with Go's own cache.
 fn warm(bed: &Bed, program: &Program, kept: &Path, round: usize) -> anyhow::Result<[f64; 2]> {
-    let daemon = LocalDaemon::open(kept)?;
+    // Its task is placed with what the last build of its lineage has left, as an agent's is.
+    let daemon = Meridian::told(Told::Manifest).place(kept, manifest(bed, program)?, &[])?.daemon;
     let ours = || {
         let surroundings = bed.surroundings_with(daemon.command_line())?;
         let took = seconds(bed.build(&surroundings, program)?)?;
