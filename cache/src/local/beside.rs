@@ -1,6 +1,6 @@
 //! What a shim says to an agent that did not start it: the go command of a CI job that runs beside the agent.
 //!
-//! All such shims come to one socket. A connection begins with [`GREETING`] and one [`Opening`]. The first of a shim
+//! All such shims come to one socket. A connection begins with a greeting and one [`Opening`]. The first of a shim
 //! says what its go command is about, is answered with the name of a run, and stays open for as long as the go command
 //! lives; each further one names the run and goes on as a connection of a task does. Whoever knows no run's name gets
 //! nothing of it.
@@ -34,7 +34,7 @@ const ARGUMENTS_LEN_MAX: usize = 64 << 10;
 
 /// How long an agent is waited for after an opening: it may have a toolchain to hash and a coordinator to ask.
 const ANSWER_WITHIN: Duration = Duration::from_secs(8);
-/// How long an agent takes at most to begin a run. Shorter than [`ANSWER_WITHIN`], which began earlier, so that one that
+/// How long an agent takes at most to begin a run. Shorter than it is waited for, which began earlier, so that one that
 /// refuses in the end is still heard.
 pub const BEGIN_WITHIN: Duration = Duration::from_secs(6);
 const _: () = assert!(BEGIN_WITHIN.as_secs() + 2 <= ANSWER_WITHIN.as_secs());

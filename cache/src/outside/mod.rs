@@ -7,7 +7,8 @@
 //!
 //! **One that does not answer is not asked again for a while**, so that it costs one bounded wait and not one for each build.
 //! **What is in memory is bounded**, whatever it sends or is sent: long blobs go piece by piece, and all that is on its way
-//! shares one room.
+//! shares one room. What the connection itself holds for a stream that is not read yet comes on top: its window, which the
+//! agent sets.
 //!
 //! Not here: the connection and its credentials, which the agent makes.
 

@@ -435,14 +435,12 @@ mod tests {
 
     use super::*;
 
-    fn listing(bodies: &[&[u8]]) -> (Arc<SignedManifest>, Namespace) {
-        let listed = |(n, body): (u8, &&[u8])| Listed {
-            action: ActionId([n; 32]),
-            entry: Entry { output: Digest::of(body), size: body.len() as u64, time_ns: 0 },
-        };
-        let signed = Arc::new(SignedManifest::unsigned((0..).zip(bodies).map(listed).collect()));
-        let namespace = signed.manifest.namespace();
-        (signed, namespace)
+    /// What is known to come, and nothing of it here.
+    fn listing(bodies: &[&[u8]]) -> (Arc<Arrivals>, Namespace) {
+        let signed = Arc::new(SignedManifest::unsigned_of(bodies));
+        let arrivals = Arc::new(Arrivals::default());
+        arrivals.listed(&signed, 0);
+        (arrivals, signed.manifest.namespace())
     }
 
     fn soon() -> Instant {
@@ -470,9 +468,7 @@ mod tests {
 
     #[test]
     fn what_waits_in_vain_waits_for_less_and_then_not_at_all_until_what_comes_is_ahead_again() {
-        let (signed, namespace) = listing(&[b"one", b"two"]);
-        let arrivals = Arc::new(Arrivals::default());
-        arrivals.listed(&signed, 0);
+        let (arrivals, namespace) = listing(&[b"one", b"two"]);
         arrivals.state().wait_max = 2 * WAIT_LEAST;
         let _coming = coming(&arrivals);
         let ask = |n: u8| arrivals.wait_for(&[namespace], &ActionId([n; 32]), soon());
@@ -489,9 +485,7 @@ mod tests {
 
     #[test]
     fn questions_that_wait_beside_each_other_are_in_trouble_once() {
-        let (signed, namespace) = listing(&[b"one"]);
-        let arrivals = Arc::new(Arrivals::default());
-        arrivals.listed(&signed, 0);
+        let (arrivals, namespace) = listing(&[b"one"]);
         arrivals.state().wait_max = WAIT_LEAST * 2;
         let _coming = coming(&arrivals);
         thread::scope(|scope| {
@@ -504,9 +498,7 @@ mod tests {
 
     #[test]
     fn a_question_that_has_waited_elsewhere_waits_no_longer_than_its_deadline() {
-        let (signed, namespace) = listing(&[b"one"]);
-        let arrivals = Arc::new(Arrivals::default());
-        arrivals.listed(&signed, 0);
+        let (arrivals, namespace) = listing(&[b"one"]);
         let _coming = coming(&arrivals);
         let deadline = Instant::now() + Duration::from_millis(100);
         assert_eq!(arrivals.wait_for(&[namespace], &ActionId([0; 32]), deadline), Hope::Late);

@@ -144,22 +144,24 @@ impl Asking {
         urgent: Vec<Digest>,
     ) {
         let Some(mut attempt) = holder.attempt() else { return };
-        let jumped = self.fetch_urgent(&holder, &signed, &urgent, &mut attempt).await;
+        let jumped = self.bring_named(&holder, &signed, &urgent, SILENCE_MAX, &mut attempt).await;
         attempt.settle(&jumped);
         if let Err(status) = jumped {
             tracing::debug!(holder = holder.name, %status, "what a question waits for did not come by itself");
         }
     }
 
-    async fn fetch_urgent(
+    /// Brings what a holder has of these bodies, beside whatever else comes.
+    pub(super) async fn bring_named(
         &self,
         holder: &Holder,
         signed: &Arc<SignedManifest>,
-        urgent: &[Digest],
+        bodies: &[Digest],
+        patience: Duration,
         attempt: &mut Attempt,
     ) -> Result<(), Status> {
-        let request = v1::FetchRequest { wanted: names(urgent), ..self.request() };
-        let mut answer = self.call(holder, request, SILENCE_MAX).await?;
+        let request = v1::FetchRequest { wanted: names(bodies), ..self.request() };
+        let mut answer = self.call(holder, request, patience).await?;
         let intake = self.beside(signed);
         while let Some(frame) = answer.frame().await? {
             attempt.heard();

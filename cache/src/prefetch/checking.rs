@@ -134,15 +134,9 @@ mod tests {
     use meridian_store::pack::{ENTRY_BYTES_MAX, FrameBuilder, FrameDecompressor};
 
     use super::*;
-    use crate::entry::{ActionId, Entry};
 
     fn checker(bodies: &[&[u8]]) -> Checker {
-        let listed = |(n, body): (u8, &&[u8])| Listed {
-            action: ActionId([n; 32]),
-            entry: Entry { output: Digest::of(body), size: body.len() as u64, time_ns: 0 },
-        };
-        let entries = (0..).zip(bodies).map(listed).collect();
-        Checker::new(Arc::new(Named::of(Arc::new(SignedManifest::unsigned(entries)))))
+        Checker::new(Arc::new(Named::of(Arc::new(SignedManifest::unsigned_of(bodies)))))
     }
 
     fn frame(entries: &[(EntryName, &[u8])]) -> Frame {

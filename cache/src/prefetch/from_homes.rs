@@ -20,8 +20,7 @@ use tokio::task::JoinSet;
 use tonic::Status;
 
 use super::{
-    asking::{Asking, confused, full, names, untrue},
-    intake::NotBelieved,
+    asking::{Asking, confused},
     lanes::PATIENCE,
 };
 use crate::{
@@ -188,21 +187,7 @@ async fn share(
     bodies: &[Digest],
     mut attempt: Attempt,
 ) -> bool {
-    let brought: Result<(), Status> = async {
-        let request = v1::FetchRequest { wanted: names(bodies), ..asking.request() };
-        let mut answer = asking.call(holder, request, PATIENCE).await?;
-        let intake = asking.beside(signed);
-        while let Some(frame) = answer.frame().await? {
-            attempt.heard();
-            intake.take(frame).await.map_err(full)?;
-            intake.believe().map_err(untrue)?;
-        }
-        match intake.finish().await {
-            0 => Ok(()),
-            _ => Err(untrue(NotBelieved)),
-        }
-    }
-    .await;
+    let brought = asking.bring_named(holder, signed, bodies, PATIENCE, &mut attempt).await;
     attempt.settle(&brought);
     if let Err(status) = &brought {
         tracing::info!(home = holder.name, %status, "a home did not bring its share");

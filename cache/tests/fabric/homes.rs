@@ -20,6 +20,7 @@ use meridian_core::{
 use crate::{
     pair::{Place, SCOPE, Serving, bodies, holder, noise},
     several::serve_liar,
+    write_back::until_empty,
 };
 
 /// Three shards of a region, of which each body has two homes.
@@ -116,12 +117,7 @@ impl Kept {
             outside: None,
         };
         let uploading = tokio::spawn(uploader.run());
-        let emptied = async {
-            while !queue.is_empty() {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(30), emptied).await.unwrap();
+        until_empty(&queue).await;
         uploading.abort();
         for place in &places {
             assert_eq!(place.store.library().names(), [], "a home has its share, and no more");

@@ -1,9 +1,6 @@
 //! Each end of every call hears which membership the other knows.
 
-use std::{
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::sync::{Arc, Mutex};
 
 use meridian_cache::{
     prefetch::Supply,
@@ -12,7 +9,10 @@ use meridian_cache::{
 };
 use meridian_core::{cache::shards::ShardEpoch, id::Epoch};
 
-use crate::pair::{Place, bodies, holder};
+use crate::{
+    pair::{Place, bodies, holder},
+    write_back::until_empty,
+};
 
 /// Knows a membership, and remembers what others name.
 struct Known {
@@ -79,12 +79,7 @@ async fn two_agents_tell_each_other_which_membership_they_know_and_serve_each_ot
         outside: None,
     };
     let uploading = tokio::spawn(uploader.run());
-    let emptied = async {
-        while !queue.is_empty() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(30), emptied).await.unwrap();
+    until_empty(&queue).await;
     uploading.abort();
     assert_eq!((newer.heard(), older.heard()), (vec![4], vec![9]), "publish");
 }

@@ -60,7 +60,8 @@ fn uploader(place: &Place, queue: &Arc<Queue>, homes: &[SocketAddr]) -> Uploader
     }
 }
 
-async fn until_empty(queue: &Queue) {
+/// Waits until nothing is queued.
+pub(crate) async fn until_empty(queue: &Queue) {
     let emptied = async {
         while !queue.is_empty() {
             tokio::time::sleep(Duration::from_millis(5)).await;
