@@ -3,6 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use anyhow::{Context as _, ensure};
@@ -32,16 +33,30 @@ pub fn go_install(program: &str, package: &str, version: &str) -> anyhow::Result
     let path = bin.join(program);
     if !path.exists() {
         let home = Home::with_the_real_proxy();
-        let mut install = home.program("go");
-        install
-            .args(["install", &format!("{package}@{version}")])
-            .env("GOBIN", &bin)
-            .env("GOTOOLCHAIN", "local")
-            .env("CGO_ENABLED", "0")
-            .env("GOFLAGS", "-modcacherw")
-            .env("GOPROXY", go_env("GOPROXY"));
-        run(&mut install)?;
+        let named = format!("{package}@{version}");
+        let mut install = go(&home);
+        let installed = run(install.args(["install", &named]).env("GOBIN", &bin));
+        // `go install` asks for a list of versions too, to tell of deprecations, and not every proxy that has a module
+        // has one. What was wrong is told of the install, as that is what a user would see.
+        installed.or_else(|error| build_downloaded(&home, &named, &path).map_err(|_| error))?;
     }
     ensure!(path.exists(), "go install left no {program} in {}", bin.display());
     Ok(path)
+}
+
+/// Builds a module's root, with the versions that its own `go.sum` names.
+fn build_downloaded(home: &Home, module: &str, to: &Path) -> anyhow::Result<String> {
+    let answer = run(go(home).args(["mod", "download", "-json", module]))?;
+    let answer: serde_json::Value = serde_json::from_str(&answer)?;
+    let source = answer["Dir"].as_str().context("go mod download names no directory")?;
+    run(go(home).args(["build", "-C", source, "-o"]).arg(to).arg("."))
+}
+
+fn go(home: &Home) -> Command {
+    let mut go = home.program("go");
+    go.env("GOTOOLCHAIN", "local")
+        .env("CGO_ENABLED", "0")
+        .env("GOFLAGS", "-modcacherw")
+        .env("GOPROXY", go_env("GOPROXY"));
+    go
 }

@@ -40,9 +40,9 @@ fn whatever_becomes_of_the_way_to_a_shard_the_build_goes_on_and_the_artifact_is_
     assert_eq!(slow.artifact, first.artifact, "a shard that is slow for ever");
     assert!(slow.waited_ms < WAITED_MS_MAX && slow.brought == 0, "{slow:?}");
 
-    // It becomes a black hole in the midst of a build.
-    world.cool(1);
+    // It becomes a black hole in the midst of a build. An agent that found the other slow would not ask it for a while.
     world.link(0).reshape(narrow);
+    world.cool_until_it_knows(1, 0);
     let mut building = world.start_build(1);
     world.wait_for_bytes(0, &mut building, MIDST_BYTES);
     world.link(0).blackhole();
@@ -58,7 +58,7 @@ fn whatever_becomes_of_the_way_to_a_shard_the_build_goes_on_and_the_artifact_is_
     world.link(0).mend();
 
     // The shard itself dies.
-    world.cool(1);
+    world.cool_until_it_knows(1, 0);
     let mut building = world.start_build(1);
     world.wait_for_bytes(0, &mut building, MIDST_BYTES);
     world.fleet.kill_agent(0);

@@ -2,8 +2,8 @@
 //!
 //! Its cache's key is the hash of `go.sum`, it falls back to the newest archive, and it saves one where its own key had
 //! none. Saving is not timed, as it comes after the artifact; its bytes count. **An archive holds what a build of its
-//! version from nothing leaves and no more**, as after a trim: without one archives grow with every version, by half a
-//! gigabyte in six of these, which would only flatter the other side.
+//! version uses and no more**, as after a trim: without one archives grow with every version, by half a gigabyte in six of
+//! these, which would only flatter the other side.
 //!
 //! A fetch over a link that loses segments waits nearly all of its time, so several versions are fetched at once, each
 //! over a link of its own. Builds come one after the other; a wait for the one before is not counted.
@@ -24,20 +24,20 @@ use super::{
     commit_versions::{BEFORE, MODULE, VERSIONS},
     commits::{Build, artifact_key, link},
     far::mib,
+    native_cache,
     tarball::Runner,
 };
 use crate::{
     bench::{
         ledger::Ledger,
         timing::{run, seconds},
-        world::remove,
     },
     fixture::file_server::FileServer,
     relay::Relay,
 };
 
 /// How many versions are fetched at once.
-const AT_ONCE: usize = 8;
+const AT_ONCE: usize = 12;
 
 /// Builds all versions with archives. What was built before a run was stopped is not built again: its archives are
 /// kept with it.
@@ -105,6 +105,7 @@ impl<'p> Archives<'p> {
         let all: anyhow::Result<Vec<_>> = programs.iter().map(keyed).collect();
         let archives = Self { directory: bed.kept("commits-archives"), all: all? };
         fs::create_dir_all(&archives.directory)?;
+        let mut before = None;
         for (number, version) in archives.all.iter().enumerate().filter(|(number, _)| archives.saves(*number))
         {
             let key = artifact_key(version.version);
@@ -112,14 +113,21 @@ impl<'p> Archives<'p> {
             if ledger.get::<String>(&key).is_some() && path.exists() {
                 continue;
             }
-            remove(&path)?;
-            let runner = Runner::fresh(bed)?;
-            run(&mut bed.build(&runner.surroundings(bed), version.program)?)?;
+            let runner = match before.take() {
+                Some(runner) => runner,
+                None => Runner::fresh(bed)?,
+            };
+            let surroundings = runner.surroundings(bed);
+            runner.without_modules()?;
+            native_cache::forget_uses(&surroundings.gocache)?;
+            run(&mut bed.build(&surroundings, version.program)?)?;
+            native_cache::trim(&surroundings.gocache)?;
             let partial = bed.kept("scratch/archive");
             runner.pack(&partial)?;
             fs::rename(partial, path)?;
             ledger.keep(&key, &bed.artifact_digest(version.program)?.to_string())?;
             eprintln!("{}: archived", version.version);
+            before = Some(runner);
         }
         Ok(archives)
     }

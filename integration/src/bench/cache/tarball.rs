@@ -81,6 +81,16 @@ impl Runner {
         Ok(Self { directory })
     }
 
+    /// Lets it have no modules any more.
+    ///
+    /// # Errors
+    /// When those it has cannot be removed.
+    pub fn without_modules(&self) -> anyhow::Result<()> {
+        let [_, modules] = PARTS.map(|part| self.directory.join(part));
+        remove(&modules)?;
+        Ok(fs::create_dir(modules)?)
+    }
+
     /// Where it builds. Modules that it lacks come from a directory of this machine, without any delay.
     #[must_use]
     pub fn surroundings(&self, bed: &Bed) -> Surroundings {
