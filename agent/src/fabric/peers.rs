@@ -95,20 +95,23 @@ impl Peers {
         });
     }
 
-    /// Measures how far these are, and keeps the ways to them open.
-    pub(crate) async fn measure(&self, members: &[ShardMember]) {
+    /// Measures how far these are, and keeps the ways to them open. Whether all have answered.
+    pub(crate) async fn measure(&self, members: &[ShardMember]) -> bool {
         let mut asking = tokio::task::JoinSet::new();
         for member in members.iter().take(MEASURED_MAX) {
             let Some(holder) = self.holder(&member.agent, &member.address) else { continue };
             let agent = member.agent.clone();
             asking.spawn(async move { (agent, holder.ping(PING_WITHIN).await) });
         }
+        let mut all_answered = true;
         while let Some(measured) = asking.join_next().await {
             let Ok((agent, round_trip)) = measured else { continue };
+            all_answered &= round_trip.is_some();
             lock(&self.round_trips).insert(agent, round_trip);
         }
         let known = |agent: &AgentId| members.iter().any(|member| member.agent == *agent);
         lock(&self.round_trips).retain(|agent, _| known(agent));
+        all_answered
     }
 
     fn dial(&self, agent: &AgentId, address: &PeerAddress) -> Result<Channel, String> {
@@ -217,8 +220,9 @@ mod tests {
         let peers = peers().with("left", Some(1));
         let member = ShardMember { agent: agent("gone"), address: nowhere(), weight: 1 };
         assert_eq!(peers.order(&["left", "gone", "new"]), "left gone new");
-        peers.measure(&[member]).await;
+        assert!(!peers.measure(&[member]).await, "it is silent");
         assert_eq!(peers.order(&["left", "gone", "new"]), "left new gone");
         assert!(!lock(&peers.round_trips).contains_key(&agent("left")), "it is no member");
+        assert!(peers.measure(&[]).await, "nobody is silent");
     }
 }

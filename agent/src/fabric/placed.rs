@@ -41,6 +41,8 @@ use crate::sidecar::Left;
 
 /// How often the other shards are measured.
 const MEASURE_EVERY: Duration = Duration::from_secs(60);
+/// How soon again when one was silent, as it comes last until somebody knows better; twice as late every time.
+const SILENT_AGAIN_AFTER: Duration = Duration::from_secs(5);
 /// How many shards a task may ask for what it has no manifest of: more than at once, for those that do not answer.
 const SHARDS_ASKED_MAX: usize = 8;
 /// The largest artifact that is kept for near members, and for agents that build it again.
@@ -306,15 +308,20 @@ impl Fabric {
     /// Measures the ways to other shards from time to time, until told to stop.
     pub(crate) async fn keep_measured(self, stop: CancellationToken) {
         let mut changed = self.parts.vouching.shards_changed();
+        let mut silent_again_after = SILENT_AGAIN_AFTER;
         loop {
+            let mut all_answered = true;
             if let Some(shards) = self.parts.vouching.shards() {
                 let others: Vec<_> = self.others(&shards).collect();
-                self.parts.peers.measure(&others).await;
+                all_answered = self.parts.peers.measure(&others).await;
             }
+            let again_after = if all_answered { MEASURE_EVERY } else { silent_again_after };
+            silent_again_after =
+                if all_answered { SILENT_AGAIN_AFTER } else { MEASURE_EVERY.min(2 * silent_again_after) };
             tokio::select! {
                 () = stop.cancelled() => return,
                 _ = changed.changed() => {}
-                () = tokio::time::sleep(MEASURE_EVERY) => {}
+                () = tokio::time::sleep(again_after) => {}
             }
         }
     }
