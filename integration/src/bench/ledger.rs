@@ -2,7 +2,8 @@
 //!
 //! A ledger is a file of lines below the target directory: a key, a blank, and a value as JSON. A line is written
 //! whole after the work it stands for, so a line that was cut off is dropped and its work done again. It belongs to
-//! one commit of one tree: figures of two versions are never mixed.
+//! one version of the code, whatever its documentation says: figures of two versions are never mixed. One that was
+//! published lies in `docs/` with what was made of it, and is gone on with wherever the same code is checked out.
 
 use std::{
     collections::BTreeMap,
@@ -13,8 +14,16 @@ use std::{
 };
 
 use anyhow::Context as _;
+use meridian_core::digest::Digest;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
+
+/// Where ledgers are worked at, below the root.
+const WORKED_AT: &str = "target/bench-ledgers";
+/// Where they are published.
+const PUBLISHED: &str = "docs/bench-ledgers";
+/// Of a digest, in hexadecimal digits.
+const VERSION_LEN: usize = 12;
 
 /// The finished work of one part, by key.
 #[derive(Debug)]
@@ -30,8 +39,31 @@ impl Ledger {
     /// # Errors
     /// When the file cannot be read or made.
     pub fn open(part: &str, fresh: bool) -> anyhow::Result<Self> {
-        let path = directory().join(format!("{part}-{}.ledger", version()));
+        let name = name(part);
+        let (path, published) = (root().join(WORKED_AT).join(&name), root().join(PUBLISHED).join(&name));
+        if !path.exists() && published.exists() {
+            fs::create_dir_all(root().join(WORKED_AT))?;
+            fs::copy(&published, &path).with_context(|| format!("cannot copy {}", published.display()))?;
+        }
         Self::at(&path, fresh)
+    }
+
+    /// Puts the ledger of a part beside the documentation, instead of that of other code.
+    ///
+    /// # Errors
+    /// When there is none, or it cannot be copied.
+    pub fn publish(part: &str) -> anyhow::Result<()> {
+        let (name, published) = (name(part), root().join(PUBLISHED));
+        fs::create_dir_all(&published)?;
+        for old in fs::read_dir(&published)? {
+            let old = old?;
+            if old.file_name().to_string_lossy().starts_with(&format!("{part}-")) {
+                fs::remove_file(old.path())?;
+            }
+        }
+        let from = root().join(WORKED_AT).join(&name);
+        fs::copy(&from, published.join(&name)).with_context(|| format!("cannot copy {}", from.display()))?;
+        Ok(())
     }
 
     pub(super) fn at(path: &Path, fresh: bool) -> anyhow::Result<Self> {
@@ -85,16 +117,30 @@ fn entry(line: &str) -> Option<(String, Value)> {
     Some((key.to_owned(), serde_json::from_str(value).ok()?))
 }
 
-fn directory() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bench-ledgers")
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// The commit that is checked out; `uncommitted` outside a repository.
-fn version() -> String {
-    let asked = Command::new("git").args(["rev-parse", "--short=12", "HEAD"]).output();
-    let text = asked.ok().filter(|output| output.status.success()).map(|output| output.stdout);
-    let text = text.and_then(|text| String::from_utf8(text).ok()).unwrap_or_default();
-    if text.trim().is_empty() { "uncommitted".to_owned() } else { text.trim().to_owned() }
+fn name(part: &str) -> String {
+    format!("{part}-{}.ledger", version().unwrap_or_else(|| "uncommitted".to_owned()))
+}
+
+/// The code that is checked out; nothing outside a repository.
+fn version() -> Option<String> {
+    let mut list = Command::new("git");
+    let listed = list.args(["ls-tree", "-r", "--full-tree", "HEAD"]).current_dir(root()).output().ok()?;
+    code_version(&String::from_utf8(listed.stdout).ok().filter(|_| listed.status.success())?)
+}
+
+/// A name for the files of a listing, lines that end with a tab and a path. Documentation changes no figure.
+fn code_version(listing: &str) -> Option<String> {
+    let is_code = |line: &&str| {
+        let path = line.rsplit('\t').next().unwrap_or_default();
+        !path.starts_with("docs/") && !path.ends_with(".md")
+    };
+    let code: Vec<&str> = listing.lines().filter(is_code).collect();
+    let digest = Digest::of(code.join("\n").as_bytes()).to_hex();
+    (!code.is_empty()).then(|| digest[..VERSION_LEN].to_owned())
 }
 
 #[cfg(test)]
@@ -119,5 +165,20 @@ mod tests {
         assert_eq!(again.get_or_keep("fzf@v2/linux", || Ok(7)).unwrap(), 7);
         assert_eq!(Ledger::at(&path, false).unwrap().get::<u8>("fzf@v2/linux"), Some(7));
         assert_eq!(Ledger::at(&path, true).unwrap().get::<bool>("fzf@v1/linux"), None);
+    }
+
+    #[test]
+    fn documentation_makes_no_other_version_of_the_code_and_every_other_file_does() {
+        let listing = |lib: u8, page: u8| {
+            format!(
+                "100644 blob {lib}\tcache/src/lib.rs\n100644 blob {page}\tdocs/BENCHMARKS.md\n\
+                 100644 blob {page}\tREADME.md\n100644 blob {page}\tdocs/bench-ledgers/cache-0.ledger\n"
+            )
+        };
+        let version = code_version(&listing(1, 1)).unwrap();
+        assert_eq!(version.len(), VERSION_LEN);
+        assert_eq!(code_version(&listing(1, 2)).unwrap(), version);
+        assert_ne!(code_version(&listing(2, 1)).unwrap(), version);
+        assert_eq!(code_version(""), None);
     }
 }

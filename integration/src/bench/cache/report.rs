@@ -11,7 +11,10 @@ use super::{
     far::{FAR_MS, ROUND_TRIPS_MS},
     plot::{Point, Series, svg},
 };
-use crate::{bench::figures::Figures, home::go_env};
+use crate::{
+    bench::{figures::Figures, ledger::Ledger},
+    home::go_env,
+};
 
 const PAGE: &str = "docs/BENCHMARKS.md";
 const PICTURE: &str = "docs/build-time-by-round-trip.svg";
@@ -67,7 +70,7 @@ const GOALS: &[(&str, &str, &str)] = &[
     ("mem_daemon_extra_mib", "the daemon's beyond idle, in MiB", "≤ 64"),
 ];
 
-/// Writes what was measured into `docs/`.
+/// Writes what was measured into `docs/`, with the ledger that it is from.
 ///
 /// # Errors
 /// When the page has no place for it, or a file cannot be written.
@@ -80,7 +83,8 @@ pub fn publish(figures: &Figures, rounds: usize) -> anyhow::Result<()> {
     }
     let page = root.join(PAGE);
     let text = fs::read_to_string(&page).with_context(|| format!("cannot read {}", page.display()))?;
-    write(&page, &replaced(&text, &tables(figures, rounds))?)
+    write(&page, &replaced(&text, &tables(figures, rounds))?)?;
+    Ledger::publish("cache")
 }
 
 fn write(path: &PathBuf, text: &str) -> anyhow::Result<()> {
