@@ -55,13 +55,14 @@ pub(crate) enum SendError {
     Pack(#[from] PackError),
 }
 
-/// Gives the frames of what is selected to `out`, in order. Bodies that are not here are left out. Blocks.
+/// Gives the frames of what is selected to `out`, in order. Bodies that are not here are left out. Says whether all that are
+/// here went, or some could not be read now. Blocks.
 pub(crate) fn send(
     store: &Arc<CacheStore>,
     signed: &SignedManifest,
     selection: &Selection,
     mut hand_on: impl FnMut(Bytes) -> Result<(), SendError>,
-) -> Result<(), SendError> {
+) -> Result<bool, SendError> {
     let mut out = |frame: Bytes| {
         let len = frame.len();
         hand_on(frame).inspect(|()| store.tally().served(len))
@@ -99,7 +100,8 @@ pub(crate) fn send(
             packer.add(piece)?;
         }
     }
-    packer.flush(&mut out)
+    packer.flush(&mut out)?;
+    Ok(!packer.has_left_out)
 }
 
 /// Gives `chunk` to whoever sends it over the network. One who takes nothing for so long counts as gone: its place is
@@ -128,11 +130,18 @@ struct Packer<'a> {
     store: &'a Arc<CacheStore>,
     pins: Pins,
     builder: FrameBuilder,
+    /// Whether something that is here did not get into its frame.
+    has_left_out: bool,
 }
 
 impl<'a> Packer<'a> {
     fn new(store: &'a Arc<CacheStore>) -> Result<Self, PackError> {
-        Ok(Self { store, pins: Pins::new(Arc::clone(store)), builder: FrameBuilder::new()? })
+        Ok(Self {
+            store,
+            pins: Pins::new(Arc::clone(store)),
+            builder: FrameBuilder::new()?,
+            has_left_out: false,
+        })
     }
 
     /// The whole frame, from the shelf or made now.
@@ -159,8 +168,14 @@ impl<'a> Packer<'a> {
         Ok(Some(frame.into()))
     }
 
-    /// Adds a piece, if its body is here.
+    /// Adds a piece, if its body is here and can be read.
     fn add(&mut self, piece: &Piece) -> Result<bool, PackError> {
+        let is_added = self.read(piece)?;
+        self.has_left_out |= !is_added && self.store.bodies().has(&piece.output);
+        Ok(is_added)
+    }
+
+    fn read(&mut self, piece: &Piece) -> Result<bool, PackError> {
         let Some(body) = self.pins.pin(&piece.output, piece.size) else { return Ok(false) };
         let Ok(mut file) = File::open(&body.path) else { return Ok(false) };
         if piece.offset > 0 && file.seek(SeekFrom::Start(piece.offset)).is_err() {
@@ -174,8 +189,12 @@ impl<'a> Packer<'a> {
         match self.builder.add(&name, piece.len, &mut file) {
             Ok(_) => Ok(true),
             // Somebody cut the file short; what was gathered is gone with it, and the receiver asks again.
-            Err(PackError::Truncated { .. }) => Ok(false),
+            Err(PackError::Truncated { .. }) => {
+                self.has_left_out = true;
+                Ok(false)
+            }
             Err(PackError::Io { source, .. }) if source.kind() != io::ErrorKind::OutOfMemory => {
+                self.has_left_out = true;
                 self.builder.clear();
                 Ok(false)
             }

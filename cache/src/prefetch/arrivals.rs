@@ -22,7 +22,8 @@ const STALL_REGAINED: Duration = Duration::from_millis(250);
 /// the shim's patience.
 pub(super) const WAIT_MAX: Duration = Duration::from_secs(8);
 /// Each question that waited that long in vain halves it for the next, down to this, which is worth a jump of the queue, and
-/// then to nothing. Each that waited well doubles it again, and one that need not wait ends nothing.
+/// then to nothing. Each that waited well doubles it again, and when what comes gets ahead of what was asked for in vain,
+/// the next one waits again.
 const WAIT_LEAST: Duration = Duration::from_secs(1);
 /// A question that waited for so long, for what comes so many bytes after the latest that came, jumps the queue. What
 /// jumps travels twice, so it must be worth more than a round trip.
@@ -91,10 +92,14 @@ struct State {
     urgent: Vec<Digest>,
     asked: HashSet<Digest>,
     ended: bool,
+    /// The disk here takes no more.
+    is_full: bool,
     last_arrival: Instant,
     stall_left: Duration,
     /// How long a question waits now.
     wait_max: Duration,
+    /// The furthest place of what was asked for in vain.
+    late_at: u64,
     figures: PrefetchFigures,
 }
 
@@ -117,9 +122,11 @@ impl Default for Arrivals {
             urgent: Vec::new(),
             asked: HashSet::new(),
             ended: false,
+            is_full: false,
             last_arrival: Instant::now(),
             stall_left: STALL_MAX,
             wait_max: WAIT_MAX,
+            late_at: 0,
             figures: PrefetchFigures::default(),
         };
         Self {
@@ -148,7 +155,7 @@ impl Arrivals {
                     break hope;
                 }
                 Err(late) if waited >= wait_max => {
-                    state.waited_in_vain(patience, waited);
+                    state.waited_in_vain(action, patience, waited);
                     break late;
                 }
                 Err(_) => {}
@@ -199,6 +206,7 @@ impl Arrivals {
     /// These bodies are here, and what answers with them is remembered.
     pub(crate) fn came(&self, bodies: &[(Digest, u64)]) {
         let mut state = self.state();
+        let front = state.front;
         for (output, size) in bodies {
             // Two holders may bring the same.
             let is_new = state.here.insert(*output);
@@ -209,6 +217,10 @@ impl Arrivals {
             }
             state.figures.bodies += u64::from(is_new);
             state.figures.body_bytes += if is_new { *size } else { 0 };
+        }
+        if (front..state.front).contains(&state.late_at) {
+            // Once only: what is missing behind it does not come, and each question for it would wait.
+            state.wait_max = state.wait_max.max(WAIT_LEAST);
         }
         drop(state);
         self.changed.notify_all();
@@ -239,6 +251,16 @@ impl Arrivals {
             }
             hurried.await;
         }
+    }
+
+    /// The disk here takes no more.
+    pub(crate) fn filled_up(&self) {
+        self.state().is_full = true;
+    }
+
+    /// Whether the disk here takes no more, whoever else is asked.
+    pub(crate) fn is_full(&self) -> bool {
+        self.state().is_full
     }
 
     /// A body was refused.
@@ -389,16 +411,20 @@ impl State {
 
     /// Whether what `action` waits for should jump the queue, which is noted.
     fn hurry(&mut self, action: &ActionId) -> bool {
-        let Some(listing) = &self.listing else { return false };
-        let Some(entry) = listing.get(action) else { return false };
-        let output = entry.output;
-        let place = listing.places.get(&output).copied().unwrap_or(0);
+        let Some((output, place)) = self.asked_for(action) else { return false };
         let is_far = place > self.front.saturating_add(AHEAD_MAX) && self.urgent.len() < URGENT_MAX;
         let is_new = is_far && self.asked.insert(output);
         if is_new {
             self.urgent.push(output);
         }
         is_new
+    }
+
+    /// What answers `action`, and how many bytes of bodies are sent before it.
+    fn asked_for(&self, action: &ActionId) -> Option<(Digest, u64)> {
+        let listing = self.listing.as_ref()?;
+        let output = listing.get(action)?.output;
+        Some((output, listing.places.get(&output).copied()?))
     }
 
     /// A question was answered after so long.
@@ -408,14 +434,14 @@ impl State {
         }
         if waited >= HURRY_AFTER {
             self.wait_max = (self.wait_max * 2).clamp(WAIT_LEAST, WAIT_MAX);
-        } else {
-            // What comes is ahead of the build again.
-            self.wait_max = self.wait_max.max(WAIT_LEAST);
         }
     }
 
     /// A question waited in vain, for as long as all did when it began, unless it had less time.
-    fn waited_in_vain(&mut self, patience: Duration, waited: Duration) {
+    fn waited_in_vain(&mut self, action: &ActionId, patience: Duration, waited: Duration) {
+        if let Some((_, place)) = self.asked_for(action) {
+            self.late_at = self.late_at.max(place);
+        }
         // Others that waited beside it had the same trouble: it counts once.
         if self.wait_max == patience && waited >= patience {
             self.wait_max =
@@ -468,7 +494,7 @@ mod tests {
 
     #[test]
     fn what_waits_in_vain_waits_for_less_and_then_not_at_all_until_what_comes_is_ahead_again() {
-        let (arrivals, namespace) = listing(&[b"one", b"two"]);
+        let (arrivals, namespace) = listing(&[b"one", b"two", b"three"]);
         arrivals.state().wait_max = 2 * WAIT_LEAST;
         let _coming = coming(&arrivals);
         let ask = |n: u8| arrivals.wait_for(&[namespace], &ActionId([n; 32]), soon());
@@ -479,8 +505,12 @@ mod tests {
         let waited = arrivals.figures().waited;
         assert!(waited >= 3 * WAIT_LEAST, "{waited:?}");
         arrivals.came(&[(Digest::of(b"two"), 3)]);
+        assert_eq!(arrivals.state().wait_max, WAIT_LEAST, "nobody need have asked for what is ahead");
+        // What is behind is waited for once more, and then not any more.
+        assert_eq!(ask(0), Hope::Late);
+        arrivals.came(&[(Digest::of(b"three"), 5)]);
         assert!(matches!(ask(1), Hope::Here(_)));
-        assert_eq!(arrivals.state().wait_max, WAIT_LEAST);
+        assert_eq!(arrivals.state().wait_max, Duration::ZERO);
     }
 
     #[test]

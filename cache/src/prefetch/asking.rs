@@ -169,6 +169,7 @@ impl Asking {
             intake.believe().map_err(untrue)?;
         }
         match intake.finish().await {
+            _ if self.arrivals.is_full() => Err(full(IntakeStopped)),
             0 => Ok(()),
             _ => Err(untrue(NotBelieved)),
         }
@@ -195,6 +196,11 @@ impl Asking {
             part.bodies.extend(begun.map(|piece| piece.output));
         }
         parts
+    }
+
+    /// Whether nobody need be asked for more: all is here, or the disk takes no more.
+    pub(super) fn is_over(&self) -> bool {
+        self.arrivals.is_full() || self.arrivals.is_whole()
     }
 
     /// Those of these bodies that are not here.

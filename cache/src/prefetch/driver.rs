@@ -175,24 +175,24 @@ impl Driver {
         let outside = asking.beyond.outside.as_ref();
         if outside.is_some_and(|outside| outside.is_first) {
             self.ask_outside(&mut known).await;
-            if asking.arrivals.is_whole() {
+            if asking.is_over() {
                 return;
             }
         }
         let mut passed_over = Vec::new();
         if asking.plan.holders.len() > 1 {
             passed_over = self.several(&mut known).await;
-            if asking.arrivals.is_whole() {
+            if asking.is_over() {
                 return;
             }
         }
         self.one_by_one(&mut known, &passed_over).await;
         if let Some(homes) = &asking.beyond.homes
-            && !asking.arrivals.is_whole()
+            && !asking.is_over()
         {
             Box::pin(from_homes::bring(&**homes, asking, &mut known)).await;
         }
-        if outside.is_some_and(|outside| !outside.is_first) && !asking.arrivals.is_whole() {
+        if outside.is_some_and(|outside| !outside.is_first) && !asking.is_over() {
             self.ask_outside(&mut known).await;
         }
     }
@@ -241,7 +241,7 @@ impl Driver {
             let fetched = self.fetch(holder, known, &mut attempt).await;
             attempt.settle(&fetched);
             match fetched {
-                Ok(()) if self.0.arrivals.is_whole() => return,
+                _ if self.0.is_over() => return,
                 Ok(()) => tracing::debug!(holder = holder.name, "the holder has not everything any more"),
                 Err(status) => {
                     tracing::info!(holder = holder.name, %status, "a prefetch from here ended early");

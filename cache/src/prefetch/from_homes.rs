@@ -11,12 +11,13 @@
 use std::{
     collections::{BTreeMap, HashSet},
     sync::Arc,
+    time::Duration,
 };
 
 use bytes::Bytes;
 use meridian_core::digest::Digest;
 use meridian_proto::v1::{self, fetch_chunk::Chunk};
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::timeout};
 use tonic::Status;
 
 use super::{
@@ -30,6 +31,8 @@ use crate::{
 
 /// How much is asked for before the next slice is begun: enough that the way there and back does not matter beside it.
 const SLICE_LEN: u64 = 64 << 20;
+/// How long a home may take for its share of a slice.
+const SHARE_WITHIN: Duration = Duration::from_secs(60);
 /// How many homes bring something at once; each takes some memory here.
 const AT_ONCE_MAX: usize = 4;
 /// How many shards of a region are asked for the manifest. Each home that has a body of it has it.
@@ -67,7 +70,7 @@ pub(super) async fn bring(
         let Some(signed) = known else { continue };
         let mut homes = Homes { region: &*region, asking, signed, away: HashSet::new() };
         homes.bring_all().await;
-        if asking.arrivals.is_whole() {
+        if asking.is_over() {
             return;
         }
     }
@@ -128,6 +131,9 @@ impl Homes<'_> {
             if len >= SLICE_LEN {
                 self.bring_slice(&std::mem::take(&mut slice)).await;
                 len = 0;
+                if self.asking.is_over() {
+                    return;
+                }
             }
         }
         self.bring_slice(&slice).await;
@@ -146,7 +152,7 @@ impl Homes<'_> {
                 }
             }
             self.bring_shares(shares).await;
-            if is_last {
+            if is_last || self.asking.is_over() {
                 return;
             }
         }
@@ -179,6 +185,10 @@ impl Homes<'_> {
     }
 }
 
+fn crawling() -> Status {
+    Status::deadline_exceeded("the home is too slow")
+}
+
 /// Brings what one home has of these bodies; says whether it may be asked for more.
 async fn share(
     asking: &Asking,
@@ -187,7 +197,9 @@ async fn share(
     bodies: &[Digest],
     mut attempt: Attempt,
 ) -> bool {
-    let brought = asking.bring_named(holder, signed, bodies, PATIENCE, &mut attempt).await;
+    let bringing = asking.bring_named(holder, signed, bodies, PATIENCE, &mut attempt);
+    // One that says something now and then and never comes to an end would keep the others from being asked.
+    let brought = timeout(SHARE_WITHIN, bringing).await.unwrap_or_else(|_| Err(crawling()));
     attempt.settle(&brought);
     if let Err(status) = &brought {
         tracing::info!(home = holder.name, %status, "a home did not bring its share");

@@ -111,7 +111,7 @@ impl Intake {
             if is_first {
                 writer.begin();
             }
-            write(to_write, &spent, writer);
+            write(to_write, &spent, writer, &told);
             if let Err(error) = store.library().keep(named.signed(), told.is_whole()) {
                 tracing::debug!(%error, "a manifest was not kept");
             }
@@ -131,11 +131,14 @@ impl Intake {
         if self.refusals.count() > REFUSED_MAX { Err(NotBelieved) } else { Ok(()) }
     }
 
-    /// Waits until everything that was taken is written; says how many bodies of it were refused.
+    /// Waits until everything that was taken is written, unless the disk took no more, which [`Arrivals::is_full`] says then;
+    /// says how many bodies of it were refused.
     pub(crate) async fn finish(self) -> u64 {
         drop(self.stored);
-        // A panic there has been told; what it did not write does not come.
-        let _ = self.writing.await;
+        if self.writing.await.is_err() {
+            // It panicked, which has been told; what it did not write does not come.
+            self.arrivals.filled_up();
+        }
         self.refusals.count()
     }
 }
@@ -175,10 +178,12 @@ fn write(
     mut checked: mpsc::Receiver<CheckedFrame>,
     spent: &std_mpsc::Sender<Vec<u8>>,
     mut writer: Writer<'_>,
+    arrivals: &Arrivals,
 ) {
     while let Some(frame) = checked.blocking_recv() {
         if let Err(error) = writer.write(&frame) {
             tracing::warn!(%error, "the build cache takes in no more: the rest is built here");
+            arrivals.filled_up();
             return;
         }
         // Nobody needs it when no frame comes any more.

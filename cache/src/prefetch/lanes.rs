@@ -19,7 +19,7 @@ use tonic::Status;
 
 use super::{
     asking::{Answer, Asking, full, names, untrue},
-    intake::{Intake, NotBelieved},
+    intake::{Intake, IntakeStopped, NotBelieved},
     opening::Opened,
     split::{Part, Split, Turn},
 };
@@ -218,6 +218,9 @@ impl Lanes {
             {
                 // Some of it may still be on its way to the disk.
                 refused += intake.finish().await;
+                if self.asking.arrivals.is_full() {
+                    return Err(full(IntakeStopped));
+                }
                 intake = self.asking.beside(&self.signed);
                 if !self.asking.absent(&before.bodies).is_empty() {
                     self.split().refuse(holder, &before);
@@ -226,6 +229,10 @@ impl Lanes {
             }
         };
         refused += intake.finish().await;
+        if self.asking.arrivals.is_full() {
+            // Nothing that is missing is the holder's fault.
+            return Err(full(IntakeStopped));
+        }
         if let Some(last) = unchecked.filter(|last| !self.asking.absent(&last.bodies).is_empty()) {
             self.split().refuse(holder, &last);
             return ended.and(Err(not_all(refused)));
@@ -238,6 +245,9 @@ impl Lanes {
         let needs =
             pace.map(|(bytes, took)| move |wanted: u64| took.mul_f64(wanted as f64 / bytes.max(1) as f64));
         loop {
+            if self.asking.arrivals.is_full() {
+                return None;
+            }
             let needs = needs.as_ref().map(|needs| needs as &dyn Fn(u64) -> Duration);
             let turn = self.split().next(holder, needs, Instant::now());
             match turn {

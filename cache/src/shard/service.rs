@@ -149,7 +149,7 @@ impl Shard for ShardService {
                 send(&store, &signed, &selection, |frame| say(Chunk::Frame(frame)))
             })();
             match sent {
-                Ok(()) | Err(SendError::Gone) => {}
+                Ok(_) | Err(SendError::Gone) => {}
                 Err(error) => {
                     tracing::warn!(%error, "a part of the build cache could not be sent");
                     // Whoever is gone need not be told.
@@ -253,12 +253,23 @@ async fn take(
             return Err(Status::invalid_argument("a second header"));
         };
         if intake.take(frame).await.is_err() {
-            return Err(Status::resource_exhausted("no more bodies are taken here"));
+            return Err(full());
         }
     }
-    intake.finish().await;
+    let refused = intake.finish().await;
     store.tally().fetched(&arrivals.figures());
+    // Short ones are over before the disk has said anything. Whoever sends takes an answer for a receipt.
+    if arrivals.is_full() {
+        return Err(full());
+    }
+    if refused > 0 {
+        return Err(Status::data_loss(format!("{refused} of the bodies are not what the manifest says")));
+    }
     Ok(u32::try_from(arrivals.figures().bodies).unwrap_or(u32::MAX))
+}
+
+fn full() -> Status {
+    Status::resource_exhausted("no more bodies are taken here")
 }
 
 const fn answer(answer: Answer, epoch: Option<v1::ShardEpoch>) -> v1::PublishAnswer {

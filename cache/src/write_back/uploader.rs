@@ -267,7 +267,9 @@ impl Uploader {
             })
         });
         match sending.await {
-            Ok(Ok(())) => Ok(()),
+            Ok(Ok(true)) => Ok(()),
+            // What was sent is kept there; the rest is offered again.
+            Ok(Ok(false)) => Err(Status::aborted("something that is here cannot be read now")),
             Ok(Err(error @ SendError::Gone)) => Err(Status::unavailable(error.to_string())),
             // What cannot be read here says nothing of the shard.
             Ok(Err(error @ SendError::Pack(_))) => Err(Status::aborted(error.to_string())),

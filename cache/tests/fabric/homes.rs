@@ -15,6 +15,7 @@ use meridian_core::{
     },
     digest::Digest,
     id::{AgentId, RegionName},
+    quantity::ByteCount,
 };
 
 use crate::{
@@ -230,4 +231,15 @@ async fn where_no_home_knows_the_manifest_a_prefetch_ends_at_once() {
     let prefetch = Prefetch::begin_with(store, vouching, plan, beyond);
     let ended = tokio::time::timeout(Duration::from_secs(20), prefetch.ended()).await.unwrap();
     assert_eq!(ended.bodies, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_whose_disk_takes_no_more_asks_no_further_home_for_the_same() {
+    let (kept, full) = (Kept::new().await, Place::with_capacity(ByteCount::kib(64)));
+    let regions = vec![kept.region.clone(), kept.region.clone(), kept.region.clone()];
+    let prefetch = kept.prefetch(&full, regions, &[]);
+    let figures = prefetch.ended().await;
+    let all: usize = kept.made.iter().map(|(_, body)| body.len()).sum();
+    assert!(figures.bodies < kept.count(), "{figures:?}");
+    assert!(figures.wire_bytes < all as u64 * 11 / 10, "{figures:?} of {all} bytes");
 }

@@ -1,7 +1,9 @@
 //! What one agent made reaches the homes of its bodies, whatever goes wrong in between.
 
 use std::{
+    fs,
     net::SocketAddr,
+    os::unix::fs::PermissionsExt as _,
     pin::Pin,
     sync::{
         Arc, Mutex,
@@ -15,8 +17,10 @@ use bytes::Bytes;
 use meridian_cache::{
     manifest::{Manifest, Voucher, Vouching, VouchingError},
     prefetch::Holder,
+    shard::ShardService,
     write_back::{Home, Homes, Queue, Uploader},
 };
+use meridian_core::quantity::ByteCount;
 use meridian_proto::v1::{
     self,
     publish_answer::Answer,
@@ -25,15 +29,16 @@ use meridian_proto::v1::{
 };
 use tokio::{
     net::TcpListener,
+    runtime::Runtime,
     sync::{Notify, mpsc},
 };
 use tokio_stream::{
     Stream, StreamExt as _,
     wrappers::{ReceiverStream, TcpListenerStream},
 };
-use tonic::{Request, Response, Status, Streaming, transport::Server};
+use tonic::{Code, Request, Response, Status, Streaming, transport::Server};
 
-use crate::pair::{Place, Team, Trickle, bodies, channel, noise};
+use crate::pair::{Place, Team, Trickle, bodies, channel, noise, without_privilege};
 
 /// A manifest of some entries with all that is said around it: less than the smallest body that would be noticed.
 const A_MANIFEST_MAX: u64 = 16 << 10;
@@ -352,4 +357,118 @@ async fn a_home_that_took_bodies_for_nothing_is_not_sent_them_again_soon() {
     assert_eq!((full.tries.load(Ordering::Relaxed), queue.len()), (1, 1));
     uploading.abort();
     serving.abort();
+}
+
+/// A shard whose answers to whoever brings it something are told here as well.
+struct Watched {
+    shard: ShardService,
+    answered: mpsc::UnboundedSender<Result<Option<Answer>, Code>>,
+}
+
+#[tonic::async_trait]
+impl Shard for Watched {
+    type FetchStream = <ShardService as Shard>::FetchStream;
+    type PublishStream = ReceiverStream<Result<v1::PublishAnswer, Status>>;
+
+    async fn ping(&self, request: Request<v1::PingRequest>) -> Result<Response<v1::PingResponse>, Status> {
+        self.shard.ping(request).await
+    }
+
+    async fn fetch(&self, request: Request<v1::FetchRequest>) -> Result<Response<Self::FetchStream>, Status> {
+        self.shard.fetch(request).await
+    }
+
+    async fn discover(
+        &self,
+        request: Request<v1::DiscoverRequest>,
+    ) -> Result<Response<v1::DiscoverResponse>, Status> {
+        self.shard.discover(request).await
+    }
+
+    async fn publish(
+        &self,
+        request: Request<Streaming<v1::PublishChunk>>,
+    ) -> Result<Response<Self::PublishStream>, Status> {
+        let mut said = self.shard.publish(request).await?.into_inner();
+        let (answers, stream) = mpsc::channel(2);
+        let answered = self.answered.clone();
+        tokio::spawn(async move {
+            while let Some(answer) = said.next().await {
+                let told = answer.as_ref().map(|answer| answer.answer.clone()).map_err(Status::code);
+                let _gone = answers.send(answer).await;
+                let _over = answered.send(told);
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+}
+
+/// Serves a place as a home; gives where, and what it answers at the end of each upload.
+async fn watched(place: &Place) -> (SocketAddr, mpsc::UnboundedReceiver<Result<Option<Answer>, Code>>) {
+    let (answered, answers) = mpsc::unbounded_channel();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let home = Server::builder().add_service(ShardServer::new(Watched { shard: place.service(), answered }));
+    tokio::spawn(home.serve_with_incoming(TcpListenerStream::new(listener)));
+    (address, answers)
+}
+
+/// What a home said at the end of an upload.
+async fn last_word(
+    answers: &mut mpsc::UnboundedReceiver<Result<Option<Answer>, Code>>,
+) -> Result<Option<Answer>, Code> {
+    loop {
+        match answers.recv().await.unwrap() {
+            Ok(Some(Answer::Lacking(_))) => {}
+            word => return word,
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_home_without_room_says_so_and_what_it_was_sent_goes_on_waiting_however_little_it_is() {
+    let (maker, home) = (Place::new(), Place::with_capacity(ByteCount::kib(64)));
+    let (address, mut answers) = watched(&home).await;
+    let queue = Arc::new(Queue::open(&maker.dir.path().join("queue")).unwrap());
+    // One frame: it is on its way to the disk when the upload is over.
+    queue.push(maker.build(&[("package", vec![7; 100 << 10])]).await.digest);
+    let uploading = tokio::spawn(uploader(&maker, &queue, &[address]).run());
+    assert_eq!(last_word(&mut answers).await, Err(Code::ResourceExhausted));
+    assert_eq!(queue.len(), 1);
+    uploading.abort();
+}
+
+#[test]
+fn what_only_cannot_be_read_now_is_brought_to_a_home_later() {
+    let runtime = Runtime::new().unwrap();
+    let (maker, home) = (Place::new(), Place::new());
+    let (address, mut answers) = runtime.block_on(watched(&home));
+    let queue = Arc::new(Queue::open(&maker.dir.path().join("queue")).unwrap());
+    let signed = runtime.block_on(maker.build(&bodies()));
+    queue.push(signed.digest);
+    let (_, body) = bodies().into_iter().find(|(name, _)| *name == "archive").unwrap();
+    let path = maker.body_path(&body);
+    let shelf = path.parent().unwrap();
+    // No frame is ready, so each is made of what can be read.
+    let frames = maker.dir.path().join("cache/frames");
+    fs::remove_dir_all(&frames).unwrap();
+    fs::create_dir(&frames).unwrap();
+    fs::set_permissions(shelf, fs::Permissions::from_mode(0)).unwrap();
+    let word = without_privilege(|| {
+        Runtime::new().unwrap().block_on(async {
+            let uploading = tokio::spawn(uploader(&maker, &queue, &[address]).run());
+            let word = last_word(&mut answers).await;
+            let again = tokio::time::timeout(Duration::from_secs(20), last_word(&mut answers)).await;
+            uploading.abort();
+            again.expect("it is offered again").and(word)
+        })
+    });
+    fs::set_permissions(shelf, fs::Permissions::from_mode(0o700)).unwrap();
+    assert!(matches!(word, Ok(Some(Answer::Taken(_)))), "what could be read is there: {word:?}");
+    runtime.block_on(async {
+        let uploading = tokio::spawn(uploader(&maker, &queue, &[address]).run());
+        until_empty(&queue).await;
+        uploading.abort();
+    });
+    assert_eq!(home.store.library().names(), [signed.digest], "with all that it names");
 }
