@@ -38,6 +38,9 @@ pub const FAR_MS: u64 = 150;
 /// Where a build that goes on and on is ended, and this taken for its figure: longer than one that asks nobody.
 pub(super) const CUT_AFTER: Duration = Duration::from_secs(300);
 
+/// A build that took longer is not repeated: it waits for round trips nearly all of its time, and that varies little.
+const REPEATED_BELOW_S: f64 = 60.0;
+
 /// What was measured of one build.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Cell {
@@ -147,7 +150,7 @@ fn builds(
 }
 
 /// What the ledger has under a key that ends in its round, or what is built now. A build that was ended in the first
-/// round would be ended again: it is not repeated, and counts as that.
+/// round would be ended again: it is not repeated, and counts as that, as does one that took long.
 ///
 /// # Errors
 /// When the build fails.
@@ -158,7 +161,7 @@ pub fn get_or_build(
 ) -> anyhow::Result<Cell> {
     let first = key.rsplit_once('/').map(|(without_round, _)| format!("{without_round}/0"));
     let first = first.and_then(|first| ledger.get::<Cell>(&first));
-    match first.filter(|cell| cell.timed.is_cut) {
+    match first.filter(|cell| cell.timed.is_cut || cell.timed.seconds > REPEATED_BELOW_S) {
         Some(cut) => Ok(cut),
         None => ledger.get_or_keep(key, build),
     }
