@@ -26,8 +26,11 @@ use crate::{
     manifest::SignedManifest,
 };
 
-/// How many frames may wait before each stage.
+/// How many frames may wait to be decompressed.
 const WAITING_MAX: usize = 3;
+/// How many that are decompressed may wait before each of the other stages: they are several times as long, and one that
+/// waits is enough for the stages to run beside each other.
+const DECOMPRESSED_WAITING_MAX: usize = 1;
 
 /// How many bodies of one intake may be refused before the rest is not wanted.
 const REFUSED_MAX: u64 = 16;
@@ -95,8 +98,8 @@ impl Intake {
     ) -> Self {
         let named = Arc::new(Named::of(signed));
         let (stored, to_decompress) = mpsc::channel(WAITING_MAX);
-        let (decompressed, to_check) = mpsc::channel(WAITING_MAX);
-        let (checked, to_write) = mpsc::channel(WAITING_MAX);
+        let (decompressed, to_check) = mpsc::channel(DECOMPRESSED_WAITING_MAX);
+        let (checked, to_write) = mpsc::channel(DECOMPRESSED_WAITING_MAX);
         // Memory that was written from is decompressed into again.
         let (spent, memory) = std_mpsc::channel();
         let refusals = Refusals::default();
