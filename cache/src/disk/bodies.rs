@@ -213,19 +213,24 @@ impl Bodies {
         Ok(Incoming { bodies: self, path, file, hasher, size: 0 })
     }
 
-    /// Evicts what was not used for the longest time until `size` more bytes fit. Pinned bodies stay.
+    /// Evicts what was not used for the longest time until `size` more bytes fit. Pinned bodies stay, and so does everything
+    /// where room for so many bytes could not be made: `size` is the word of whoever brings them.
     fn make_room(&self, size: u64) -> io::Result<()> {
+        if size > self.capacity {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         let mut table = self.table();
         if table.total.saturating_add(size) <= self.capacity {
             return Ok(());
         }
+        let idle = || table.known.iter().filter(|(_, known)| known.pins == 0 && known.size > 0);
+        let stays = table.total - idle().map(|(_, known)| known.size).sum::<u64>();
+        if stays.saturating_add(size) > self.capacity {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         let goal = (self.capacity / 100 * EVICT_TO_PERCENT).saturating_sub(size);
-        let mut idle: Vec<(SystemTime, Digest)> = table
-            .known
-            .iter()
-            .filter(|(_, known)| known.pins == 0 && known.size > 0)
-            .map(|(digest, known)| (known.used, *digest))
-            .collect();
+        let mut idle: Vec<(SystemTime, Digest)> =
+            idle().map(|(digest, known)| (known.used, *digest)).collect();
         idle.sort_unstable();
         for (_, digest) in idle {
             if table.total <= goal {
@@ -239,9 +244,6 @@ impl Bodies {
                 }
             }
             self.gone.evicted(before - table.total);
-        }
-        if table.total.saturating_add(size) > self.capacity {
-            return Err(io::ErrorKind::StorageFull.into());
         }
         Ok(())
     }
@@ -518,6 +520,24 @@ mod tests {
         assert!(bodies.pin(&young, 300).is_some());
         let error = put(&bodies, &[5; 300]).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+    }
+
+    #[test]
+    fn what_there_can_be_no_room_for_pushes_nothing_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let bodies = Bodies::open(dir.path(), 1000).unwrap();
+        let (held, _) = put(&bodies, &[1; 300]).unwrap();
+        let (idle, _) = put(&bodies, &[2; 300]).unwrap();
+        bodies.unpin(&idle);
+        for size in [701, 1001, 1 << 60, u64::MAX] {
+            let refused = bodies.incoming(size).map(drop).unwrap_err();
+            assert_eq!(refused.kind(), io::ErrorKind::StorageFull);
+        }
+        assert!(bodies.has(&held) && bodies.has(&idle));
+        assert_eq!((bodies.total(), bodies.gone().evictions()), (600, (0, 0)));
+        // The largest that there can be.
+        bodies.incoming(700).map(drop).unwrap();
+        assert!(bodies.has(&held) && !bodies.has(&idle));
     }
 
     #[test]
