@@ -131,6 +131,9 @@ impl Bodies {
     /// Looks up a body, makes sure that it is what its name says, and pins it for the caller.
     /// A body that is gone or damaged is dropped and answered with `None`; one that this process cannot read
     /// [now](is_not_now) is answered so, too, and stays.
+    ///
+    /// `size` is the word of whoever asks, be it a task or another agent: with another than the body's own they ask for
+    /// what is not here, and that says nothing of the body.
     pub(crate) fn pin(&self, digest: &Digest, size: u64) -> Option<Body> {
         let path = self.path(digest);
         let found = match fs::metadata(&path) {
@@ -140,20 +143,24 @@ impl Bodies {
                 return None;
             }
         };
-        if found.len() != size {
-            self.discard(digest, &path, &"it is of another length");
-            return None;
-        }
         let stamp = stamp(&found);
         {
             let mut table = self.table();
             let known = table.known.get_mut(digest)?;
+            if known.size != found.len() {
+                self.discard_cut(table, digest, &path);
+                return None;
+            }
             if known.good == Some(stamp) {
+                if known.size != size {
+                    return None;
+                }
                 known.pins += 1;
                 known.used = SystemTime::now();
                 return Some(Body { path, inode: stamp.inode });
             }
-            // Pinned while it is read, so that eviction does not take it from under the reader.
+            // Pinned while it is read, so that eviction does not take it from under the reader. It is read for a wrong size
+            // as well: what an earlier process left may have been cut short, and then the asker is right.
             known.pins += 1;
         }
         match hash_file(&path) {
@@ -171,6 +178,11 @@ impl Bodies {
         }
         let mut table = self.table();
         let known = table.known.get_mut(digest)?;
+        if known.size != size {
+            known.good = Some(stamp);
+            known.pins = known.pins.saturating_sub(1);
+            return None;
+        }
         known.good = Some(refresh(&path, &found).unwrap_or(stamp));
         known.used = SystemTime::now();
         Some(Body { path, inode: stamp.inode })
@@ -201,19 +213,24 @@ impl Bodies {
         Ok(Incoming { bodies: self, path, file, hasher, size: 0 })
     }
 
-    /// Evicts what was not used for the longest time until `size` more bytes fit. Pinned bodies stay.
+    /// Evicts what was not used for the longest time until `size` more bytes fit. Pinned bodies stay, and so does everything
+    /// where room for so many bytes could not be made: `size` is the word of whoever brings them.
     fn make_room(&self, size: u64) -> io::Result<()> {
+        if size > self.capacity {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         let mut table = self.table();
         if table.total.saturating_add(size) <= self.capacity {
             return Ok(());
         }
+        let idle = || table.known.iter().filter(|(_, known)| known.pins == 0 && known.size > 0);
+        let stays = table.total - idle().map(|(_, known)| known.size).sum::<u64>();
+        if stays.saturating_add(size) > self.capacity {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         let goal = (self.capacity / 100 * EVICT_TO_PERCENT).saturating_sub(size);
-        let mut idle: Vec<(SystemTime, Digest)> = table
-            .known
-            .iter()
-            .filter(|(_, known)| known.pins == 0 && known.size > 0)
-            .map(|(digest, known)| (known.used, *digest))
-            .collect();
+        let mut idle: Vec<(SystemTime, Digest)> =
+            idle().map(|(digest, known)| (known.used, *digest)).collect();
         idle.sort_unstable();
         for (_, digest) in idle {
             if table.total <= goal {
@@ -227,9 +244,6 @@ impl Bodies {
                 }
             }
             self.gone.evicted(before - table.total);
-        }
-        if table.total.saturating_add(size) > self.capacity {
-            return Err(io::ErrorKind::StorageFull.into());
         }
         Ok(())
     }
@@ -278,11 +292,35 @@ impl Bodies {
         }
     }
 
+    /// A body's file did not have the length that the table has.
+    fn discard_cut(&self, table: MutexGuard<'_, Table>, digest: &Digest, path: &Path) {
+        // Looked at again, since whoever publishes a body holds the table: by now a good file may lie there.
+        let is_cut = table
+            .known
+            .get(digest)
+            .is_some_and(|known| fs::metadata(path).is_ok_and(|found| found.len() != known.size));
+        if is_cut {
+            self.discard_from(table, digest, path, &"it is of another length");
+        }
+    }
+
     fn discard(&self, digest: &Digest, path: &Path, why: &dyn fmt::Display) {
+        self.discard_from(self.table(), digest, path, why);
+    }
+
+    fn discard_from(
+        &self,
+        mut table: MutexGuard<'_, Table>,
+        digest: &Digest,
+        path: &Path,
+        why: &dyn fmt::Display,
+    ) {
         // When it cannot be removed it is still never handed out: what is not known here is not looked at, and after a
         // restart it is hashed again before any answer.
         let _ = fs::remove_file(path);
-        if self.forget(digest) {
+        let was_known = table.remove(digest);
+        drop(table);
+        if was_known {
             tracing::warn!(%digest, %why, "a cached body is damaged: dropped, it is fetched or built again");
             self.gone.damaged();
         }
@@ -436,6 +474,38 @@ mod tests {
     }
 
     #[test]
+    fn a_wrong_size_is_a_miss_and_takes_the_body_from_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut bodies = Bodies::open(dir.path(), 1 << 20).unwrap();
+        let (digest, path) = put(&bodies, b"object").unwrap();
+        // By a process that wrote it, and by one that has not read it yet.
+        for _ in 0..2 {
+            for wrong in [0, 5, 7, 1 << 60] {
+                assert_eq!(bodies.pin(&digest, wrong), None);
+                assert!(path.exists() && bodies.has(&digest));
+            }
+            assert!(bodies.pin(&digest, 6).is_some());
+            assert_eq!((bodies.total(), bodies.gone().found_damaged()), (6, 0));
+            drop(bodies);
+            bodies = Bodies::open(dir.path(), 1 << 20).unwrap();
+        }
+        // What was asked for so holds nothing.
+        assert_eq!(bodies.pin(&digest, 7), None);
+        assert_eq!(bodies.table().known[&digest].pins, 0);
+    }
+
+    #[test]
+    fn what_was_cut_short_while_nobody_ran_goes_when_it_is_asked_for_by_its_true_size() {
+        let dir = tempfile::tempdir().unwrap();
+        let (digest, path) = put(&Bodies::open(dir.path(), 1 << 20).unwrap(), b"object").unwrap();
+        fs::write(&path, b"obj").unwrap();
+        let bodies = Bodies::open(dir.path(), 1 << 20).unwrap();
+        assert_eq!(bodies.pin(&digest, 6), None);
+        assert!(!path.exists() && !bodies.has(&digest));
+        assert_eq!((bodies.total(), bodies.gone().found_damaged()), (0, 1));
+    }
+
+    #[test]
     fn the_least_recently_used_goes_first_and_what_is_pinned_stays() {
         let dir = tempfile::tempdir().unwrap();
         let bodies = Bodies::open(dir.path(), 1000).unwrap();
@@ -450,6 +520,24 @@ mod tests {
         assert!(bodies.pin(&young, 300).is_some());
         let error = put(&bodies, &[5; 300]).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+    }
+
+    #[test]
+    fn what_there_can_be_no_room_for_pushes_nothing_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let bodies = Bodies::open(dir.path(), 1000).unwrap();
+        let (held, _) = put(&bodies, &[1; 300]).unwrap();
+        let (idle, _) = put(&bodies, &[2; 300]).unwrap();
+        bodies.unpin(&idle);
+        for size in [701, 1001, 1 << 60, u64::MAX] {
+            let refused = bodies.incoming(size).map(drop).unwrap_err();
+            assert_eq!(refused.kind(), io::ErrorKind::StorageFull);
+        }
+        assert!(bodies.has(&held) && bodies.has(&idle));
+        assert_eq!((bodies.total(), bodies.gone().evictions()), (600, (0, 0)));
+        // The largest that there can be.
+        bodies.incoming(700).map(drop).unwrap();
+        assert!(bodies.has(&held) && !bodies.has(&idle));
     }
 
     #[test]

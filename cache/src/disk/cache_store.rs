@@ -8,7 +8,7 @@ use std::{
 };
 
 use meridian_core::{digest::Digest, quantity::ByteCount};
-use meridian_store::file_lock::lock_soon;
+use meridian_store::{blob::hash_file, file_lock::lock_soon};
 
 use super::{
     bodies::Bodies,
@@ -118,17 +118,36 @@ impl CacheStore {
     /// When there is no room for it, the file is not `output`, or the disk refuses.
     pub fn take_in(&self, path: &Path, output: &Digest, size: u64) -> io::Result<()> {
         if self.bodies.pin(output, size).is_none() {
-            let mut incoming = self.bodies.incoming(size)?;
-            let mut source = File::open(path)?.take(size.saturating_add(1));
-            let mut piece = vec![0; 128 << 10];
-            loop {
-                match source.read(&mut piece)? {
-                    0 => break,
-                    len => incoming.write(&piece[..len])?,
-                }
-            }
-            incoming.publish(output)?;
+            return self.copy_in(path, output, size);
         }
+        self.bodies.unpin(output);
+        Ok(())
+    }
+
+    /// The same from somebody who may know nothing of the body but its name: the file is hashed also where the body is here.
+    ///
+    /// # Errors
+    /// As [`Self::take_in`].
+    pub(crate) fn take_in_shown(&self, path: &Path, output: &Digest, size: u64) -> io::Result<()> {
+        if self.bodies.pin(output, size).is_none() {
+            return self.copy_in(path, output, size);
+        }
+        let shown = hash_file(path);
+        self.bodies.unpin(output);
+        if shown?.0 == *output { Ok(()) } else { Err(io::ErrorKind::InvalidData.into()) }
+    }
+
+    fn copy_in(&self, path: &Path, output: &Digest, size: u64) -> io::Result<()> {
+        let mut incoming = self.bodies.incoming(size)?;
+        let mut source = File::open(path)?.take(size.saturating_add(1));
+        let mut piece = vec![0; 128 << 10];
+        loop {
+            match source.read(&mut piece)? {
+                0 => break,
+                len => incoming.write(&piece[..len])?,
+            }
+        }
+        incoming.publish(output)?;
         self.bodies.unpin(output);
         Ok(())
     }

@@ -1,11 +1,14 @@
 //! Gathers in what a build left in a cache directory.
 
 use std::{
+    collections::HashSet,
     fs::{self, File},
     io::{self, Read},
     path::Path,
     time::SystemTime,
 };
+
+use meridian_core::digest::Digest;
 
 use super::{
     entry_file::{LEN, body_path, decode},
@@ -30,7 +33,8 @@ pub(super) struct Harvest {
 }
 
 /// Takes what the build in `dir` used and added to what was `laid` out there into `namespace` of the store. Nothing in the
-/// directory is believed: links are not followed and bodies are hashed. Nothing may run there any more. Blocks.
+/// directory is believed: links are not followed and bodies are hashed, also those that the store has. An entry that names a
+/// body of another team shows that its maker knows the digest, and nothing more. Nothing may run there any more. Blocks.
 ///
 /// The order is that of the entries' modification times. cmd/go sets that of an entry that it finds, as all that was laid
 /// out looks old, and writes an entry when it has made it, so this is the order of use but for what was asked in vain: that
@@ -49,9 +53,13 @@ pub(super) fn harvest(
     used.sort_unstable_by_key(|(modified, action, _)| (*modified, *action));
     used.truncate(ENTRIES_MAX);
     let mut harvest = Harvest::default();
+    // What the build was given, or has shown to have.
+    let mut had: HashSet<Digest> = laid.entries.values().map(|entry| entry.output).collect();
     for (_, action, entry) in used {
-        match take_in(store, pins, dir, &entry) {
-            Ok(()) => {}
+        match take_in(store, pins, dir, &entry, &had) {
+            Ok(()) => {
+                had.insert(entry.output);
+            }
             Err(error) if error.kind() == io::ErrorKind::StorageFull => return Err(error),
             Err(_) => {
                 harvest.refused += 1;
@@ -116,9 +124,16 @@ fn is_directory(path: &Path) -> io::Result<bool> {
     }
 }
 
-/// Makes sure that a body is in the store, and stays.
-fn take_in(store: &CacheStore, pins: &Pins, dir: &Path, entry: &Entry) -> io::Result<()> {
-    if pins.pin(&entry.output, entry.size).is_some() {
+/// Makes sure that a body is in the store, and stays. One that is not among those that the build `had` must lie in its
+/// directory.
+fn take_in(
+    store: &CacheStore,
+    pins: &Pins,
+    dir: &Path,
+    entry: &Entry,
+    had: &HashSet<Digest>,
+) -> io::Result<()> {
+    if had.contains(&entry.output) && pins.pin(&entry.output, entry.size).is_some() {
         return Ok(());
     }
     let path = body_path(dir, &entry.output);
@@ -127,7 +142,7 @@ fn take_in(store: &CacheStore, pins: &Pins, dir: &Path, entry: &Entry) -> io::Re
     if !is_real || !found.is_file() || found.len() != entry.size {
         return Err(io::ErrorKind::InvalidData.into());
     }
-    store.take_in(&path, &entry.output, entry.size)?;
+    store.take_in_shown(&path, &entry.output, entry.size)?;
     // Had it been evicted in between, it would be refused.
     pins.pin(&entry.output, entry.size).map(drop).ok_or_else(|| io::ErrorKind::NotFound.into())
 }
@@ -136,10 +151,13 @@ fn take_in(store: &CacheStore, pins: &Pins, dir: &Path, entry: &Entry) -> io::Re
 mod tests {
     use std::{sync::Arc, time::Duration};
 
-    use meridian_core::{digest::Digest, quantity::ByteCount};
+    use meridian_core::quantity::ByteCount;
 
     use super::*;
-    use crate::gocache::{entry_file::entry_path, lay_out::lay_out};
+    use crate::gocache::{
+        entry_file::{encode, entry_path},
+        lay_out::lay_out,
+    };
 
     #[test]
     fn a_build_of_hours_used_what_it_found_first_and_not_what_nobody_touched() {
@@ -168,5 +186,39 @@ mod tests {
         let actions: Vec<ActionId> = harvest.listed.iter().map(|listed| listed.action).collect();
         assert_eq!(actions, [early, late]);
         assert_eq!((harvest.figures.hits, harvest.figures.puts), (2, 0));
+    }
+
+    #[test]
+    fn a_build_that_knows_only_the_digest_of_a_body_is_not_given_it_by_the_next() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = CacheStore::open(&dir.path().join("cache"), ByteCount::mib(1)).unwrap();
+        let pins = Pins::new(Arc::clone(&store));
+        let (body, output) = (dir.path().join("body"), Digest::of(b"object"));
+        fs::write(&body, b"object").unwrap();
+        // Another team's.
+        store.take_in(&body, &output, 6).unwrap();
+        let namespace = Namespace::new(&Digest::of(b"go"), "own");
+        let (action, entry) = (ActionId([7; 32]), Entry { output, size: 6, time_ns: 0 });
+        let gocache = dir.path().join("gocache");
+        let mut laid = LaidOut::default();
+        lay_out(&store, &pins, &[namespace], &[], &gocache, &mut laid).unwrap();
+        fs::write(entry_path(&gocache, &action), encode(&action, &entry)).unwrap();
+        let gather = |laid: &LaidOut| harvest(&store, &pins, &namespace, &gocache, laid).unwrap();
+        for content in [None, Some(b"forged")] {
+            if let Some(content) = content {
+                fs::write(body_path(&gocache, &output), content).unwrap();
+            }
+            let harvest = gather(&laid);
+            assert_eq!((harvest.listed, harvest.refused), (vec![], 1));
+            assert_eq!(store.entry(&namespace, &action), None);
+        }
+        // Whoever has the content is, and whoever was given it need not show it again.
+        fs::write(body_path(&gocache, &output), b"object").unwrap();
+        assert_eq!(gather(&laid).listed, [Listed { action, entry }]);
+        fs::remove_file(body_path(&gocache, &output)).unwrap();
+        laid.entries.insert(action, entry);
+        let given = gather(&laid);
+        assert_eq!((given.listed.len(), given.figures.hits), (1, 1));
+        assert_eq!(store.figures().damaged_bodies, 0);
     }
 }

@@ -286,8 +286,8 @@ impl TaskState {
         for namespace in &self.namespaces {
             let Some(entry) = self.shared.store.entry(namespace, action) else { continue };
             let Some(body) = self.pins.pin(&entry.output, entry.size) else {
-                // One that only cannot be read now answers again later.
-                if !self.shared.store.bodies().has(&entry.output) {
+                // One that only cannot be read now answers again later; a mapping with another's size never does.
+                if self.shared.store.bodies().size(&entry.output) != Some(entry.size) {
                     self.shared.store.forget(namespace, action);
                 }
                 continue;

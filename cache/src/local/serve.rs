@@ -172,7 +172,10 @@ mod tests {
     use meridian_core::quantity::ByteCount;
 
     use super::*;
-    use crate::local::{CacheDaemon, TaskCache, TaskScope, wire::Said};
+    use crate::{
+        entry::Namespace,
+        local::{CacheDaemon, TaskCache, TaskScope, wire::Said},
+    };
 
     fn open(daemon: &CacheDaemon, team: &str) -> TaskCache {
         let scope = TaskScope { toolchain: Digest::of(b"go"), own: team.into(), also_reads: Vec::new() };
@@ -181,9 +184,13 @@ mod tests {
 
     /// What a caller is answered who says of `body` that its digest is `output`.
     fn claim(task: &TaskCache, output: Digest, body: &[u8]) -> Answer {
+        call(task, &Call::Put { id: 1, action: ActionId([7; 32]), output, size: body.len() as u64 }, body)
+    }
+
+    fn call(task: &TaskCache, call: &Call, body: &[u8]) -> Answer {
         let stream = UnixStream::connect(task.socket_path()).unwrap();
         let mut frame = GREETING.to_vec();
-        Call::Put { id: 1, action: ActionId([7; 32]), output, size: body.len() as u64 }.encode(&mut frame);
+        call.encode(&mut frame);
         frame.extend_from_slice(body);
         (&stream).write_all(&frame).unwrap();
         match Said::read(&mut BufReader::new(&stream)).unwrap() {
@@ -204,5 +211,24 @@ mod tests {
         // Whoever has the content is.
         assert!(matches!(claim(&own, output, b"object"), Answer::Stored { .. }));
         assert_eq!(fs::read_dir(own.view_dir()).unwrap().count(), 1);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn whoever_says_a_wrong_size_of_a_body_takes_it_from_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        let daemon = CacheDaemon::open(dir.path(), ByteCount::mib(1)).unwrap();
+        let (theirs, own) = (open(&daemon, "theirs"), open(&daemon, "own"));
+        let (action, output) = (ActionId([7; 32]), Digest::of(b"object"));
+        assert!(matches!(claim(&theirs, output, b"object"), Answer::Stored { .. }));
+        assert_eq!(claim(&own, output, b"object and more"), Answer::Refused { id: 1 });
+        // Another agent's manifest may say so as well, and the index with it.
+        let store = daemon.store();
+        let namespace = Namespace::new(&Digest::of(b"go"), "own");
+        store.remember(&namespace, &action, Entry { output, size: 7, time_ns: 0 }).unwrap();
+        let get = Call::Get { id: 2, action };
+        assert_eq!(call(&own, &get, b""), Answer::Miss { id: 2 });
+        assert_eq!(store.entry(&namespace, &action), None);
+        assert!(matches!(call(&theirs, &get, b""), Answer::Hit { .. }));
+        assert_eq!((store.held(), store.figures().damaged_bodies), (ByteCount(6), 0));
     }
 }

@@ -101,13 +101,16 @@ impl Library {
         for digest in forgotten {
             self.remove(&digest);
         }
-        let path = self.path(&signed.digest, whole);
-        if path.exists() {
+        if self.path(&signed.digest, whole).exists() {
             return Ok(());
         }
         let fresh = self.dir.join(format!("{}.new", signed.digest));
         fs::write(&fresh, &signed.bytes)?;
-        fs::rename(&fresh, &path)?;
+        // Files change their names under the table's lock, so that whoever misses one looks again under it. Bodies may have
+        // gone while it was written.
+        let table = self.table();
+        let whole = table.known.get(&signed.digest).map_or(whole, |known| known.whole);
+        fs::rename(&fresh, self.path(&signed.digest, whole))?;
         if whole {
             // It may have been kept as a part before.
             let _ = fs::remove_file(self.path(&signed.digest, false));
@@ -128,7 +131,11 @@ impl Library {
         }
         let opened = self.opened(&self.checked(digest, whole, vouching)?);
         let signed = Arc::clone(&opened.signed);
-        self.table().admit(opened, whole);
+        let mut table = self.table();
+        // Whether it is whole may have changed while it was read, and it may have gone.
+        if let Some(whole) = table.known.get(digest).map(|known| known.whole) {
+            table.admit(opened, whole);
+        }
         Some(signed)
     }
 
@@ -142,9 +149,9 @@ impl Library {
         open.map(|open| Arc::clone(&open.signed)).or_else(|| self.checked(digest, whole, vouching))
     }
 
-    /// Reads a manifest's file. One that is damaged or does not count is dropped.
+    /// Reads the file of a manifest that was `whole`, or not, a moment ago. One that is damaged or does not count is dropped.
     fn checked(&self, digest: &Digest, whole: bool, vouching: &dyn Vouching) -> Option<Arc<SignedManifest>> {
-        match read(&self.path(digest, whole)).map(|bytes| SignedManifest::open(bytes, digest, vouching)) {
+        match self.read(digest, whole).map(|bytes| SignedManifest::open(bytes, digest, vouching)) {
             Ok(Ok(signed)) => Some(Arc::new(signed)),
             // Whose word counts may not be known yet, in a process that has just begun.
             Ok(Err(ManifestError::Voucher(error))) => {
@@ -229,6 +236,24 @@ impl Library {
         open.unwrap_or_else(|| Arc::new(Opened::new(Arc::clone(signed))))
     }
 
+    /// The file of a manifest that was `whole`, or not, a moment ago.
+    fn read(&self, digest: &Digest, whole: bool) -> io::Result<Bytes> {
+        let is_gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+        let mut file = File::open(self.path(digest, whole));
+        if file.as_ref().is_err_and(is_gone) {
+            let table = self.table();
+            // It may have the other name by now, and under the lock it has the one or the other.
+            if let Some(known) = table.known.get(digest) {
+                file = File::open(self.path(digest, known.whole));
+                if file.as_ref().is_err_and(is_gone) {
+                    // A disk that did not rename it, or did so too late for whoever took it for whole.
+                    file = File::open(self.path(digest, !known.whole));
+                }
+            }
+        }
+        read(file?)
+    }
+
     fn path(&self, digest: &Digest, whole: bool) -> PathBuf {
         self.dir.join(format!("{digest}{}", if whole { "" } else { PART }))
     }
@@ -294,21 +319,143 @@ impl Table {
     }
 }
 
-fn read(path: &Path) -> io::Result<Bytes> {
+fn read(file: File) -> io::Result<Bytes> {
     use io::Read as _;
 
     let mut bytes = Vec::new();
-    File::open(path)?.take(LEN_MAX as u64 + 1).read_to_end(&mut bytes)?;
+    file.take(LEN_MAX as u64 + 1).read_to_end(&mut bytes)?;
     Ok(bytes.into())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::{collections::HashSet, thread};
+
     use super::*;
     use crate::{
         entry::Entry,
-        manifest::{Listed, Manifest},
+        manifest::{Listed, Manifest, Voucher, VouchingError},
     };
+
+    /// Believes everybody, and does something while it is asked whether a manifest counts.
+    struct Meanwhile<F>(F);
+
+    impl<F: Fn() + Send + Sync> Vouching for Meanwhile<F> {
+        fn sign(&self, _: &str, _: &[u8]) -> Result<Voucher, VouchingError> {
+            Ok(Voucher { grant: Bytes::new(), signature: Bytes::new() })
+        }
+
+        fn check(&self, _: &Manifest, _: &[u8], _: &Voucher) -> Result<(), VouchingError> {
+            (self.0)();
+            Ok(())
+        }
+
+        fn grant_to_read(&self, _: &str) -> Option<Bytes> {
+            panic!("nobody is asked here")
+        }
+
+        fn grant_to_write(&self, _: &str) -> Option<Bytes> {
+            panic!("nobody is asked here")
+        }
+
+        fn may_read(&self, _: &str, _: &[u8], _: Option<&str>) -> Result<(), VouchingError> {
+            panic!("nobody asks here")
+        }
+
+        fn may_write(&self, _: &str, _: &[u8], _: Option<&str>) -> Result<(), VouchingError> {
+            panic!("nobody asks here")
+        }
+    }
+
+    fn signed() -> Arc<SignedManifest> {
+        let manifest = SignedManifest::unsigned_of(&[b"object"]).manifest;
+        Arc::new(manifest.sign(&Meanwhile(|| {})).unwrap())
+    }
+
+    /// A library in `dir` that has one manifest, and not in memory.
+    fn closed(dir: &Path, signed: &Arc<SignedManifest>, whole: bool) -> Library {
+        Library::open(dir).unwrap().keep(signed, whole).unwrap();
+        Library::open(dir).unwrap()
+    }
+
+    /// Finds out that bodies went of the one manifest that is whole.
+    fn lacks(library: &Library) {
+        assert_eq!(library.recheck(&HashSet::new()), 1);
+    }
+
+    #[test]
+    fn a_manifest_whose_file_is_renamed_under_its_reader_is_read_and_stays_known() {
+        let signed = signed();
+        let digest = signed.digest;
+        let read = |library: &Library, was_whole| {
+            let read = library.checked(&digest, was_whole, &Meanwhile(|| {}));
+            assert_eq!((read.as_ref(), library.has(&digest)), (Some(&signed), true));
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let library = closed(dir.path(), &signed, false);
+        library.keep(&signed, true).unwrap();
+        read(&library, false);
+        let library = closed(dir.path(), &signed, true);
+        lacks(&library);
+        read(&library, true);
+        assert!(library.bodies_of(&digest).is_some() && library.has(&digest));
+        let mut seen = 0;
+        library.each(|_, _| seen += 1);
+        assert_eq!(seen, 1);
+    }
+
+    #[test]
+    fn a_manifest_that_is_nowhere_is_forgotten_unless_somebody_is_about_to_write_it() {
+        let signed = signed();
+        let digest = signed.digest;
+        let dir = tempfile::tempdir().unwrap();
+        let library = closed(dir.path(), &signed, true);
+        fs::remove_file(library.path(&digest, true)).unwrap();
+        let opened = library.opened(&signed);
+        library.table().admit(opened, true);
+        assert_eq!(library.checked(&digest, false, &Meanwhile(|| {})), None);
+        assert!(library.has(&digest));
+        let library = closed(dir.path(), &signed, true);
+        fs::remove_file(library.path(&digest, true)).unwrap();
+        assert_eq!(library.get(&digest, &Meanwhile(|| {})), None);
+        assert!(!library.has(&digest));
+    }
+
+    #[test]
+    fn what_is_found_out_while_a_manifest_is_opened_holds_afterwards() {
+        let signed = signed();
+        let digest = signed.digest;
+        let dir = tempfile::tempdir().unwrap();
+        let library = closed(dir.path(), &signed, true);
+        let bodies_went = Meanwhile(|| lacks(&library));
+        assert!(library.get(&digest, &bodies_went).is_some());
+        assert_eq!((library.names(), library.has(&digest)), (vec![], true));
+        let library = closed(dir.path(), &signed, false);
+        let evicted = Meanwhile(|| assert_eq!(library.evict(|_, _| true), 1));
+        assert!(library.get(&digest, &evicted).is_some());
+        assert!(!library.has(&digest));
+    }
+
+    #[test]
+    fn a_manifest_has_a_file_all_the_while_that_bodies_of_it_come_and_go() {
+        let signed = signed();
+        let digest = signed.digest;
+        let dir = tempfile::tempdir().unwrap();
+        let library = closed(dir.path(), &signed, true);
+        thread::scope(|scope| {
+            let keeps = scope.spawn(|| {
+                for _ in 0..300 {
+                    lacks(&library);
+                    library.keep(&signed, true).unwrap();
+                }
+            });
+            while !keeps.is_finished() {
+                for whole in [true, false] {
+                    assert_eq!(library.read(&digest, whole).unwrap(), signed.bytes);
+                }
+            }
+        });
+    }
 
     #[test]
     fn no_more_mappings_are_in_memory_than_there_is_room_for_and_the_oldest_go() {

@@ -151,7 +151,7 @@ impl Needed {
         let found = spawn_blocking(move || {
             let Some(body) = pins.pin(&digest, len) else {
                 // One that only cannot be read now is brought later: who takes this for all there is never asks again.
-                return match store.bodies().has(&digest) {
+                return match store.bodies().size(&digest) == Some(len) {
                     true => Err(io::Error::other(format!("body {digest} cannot be read now"))),
                     false => Ok(None),
                 };

@@ -9,7 +9,7 @@ use std::{
 
 use meridian_core::digest::Digest;
 
-use super::{Known, Library, read};
+use super::{Known, Library};
 use crate::{
     disk::{Tested, is_not_now, is_worth_noting, note, prefix},
     manifest::{Manifest, SignedManifest, Vouching},
@@ -66,17 +66,23 @@ impl Library {
             tracing::warn!(%digest, %error, "a manifest cannot be read now: it stays");
             return;
         }
-        self.table().forget(digest);
-        if error.kind() != io::ErrorKind::NotFound {
-            tracing::warn!(%digest, %error, "a manifest is dropped");
-            self.remove(digest);
+        if error.kind() == io::ErrorKind::NotFound {
+            let mut table = self.table();
+            // One that is in memory came there since: whoever keeps it is about to write its file.
+            if table.known.get(digest).is_some_and(|known| known.open.is_none()) {
+                table.forget(digest);
+            }
+            return;
         }
+        tracing::warn!(%digest, %error, "a manifest is dropped");
+        self.table().forget(digest);
+        self.remove(digest);
     }
 
     /// The beginnings of the names of the bodies that a manifest names, from its file. One that is gone or damaged is
     /// forgotten.
-    fn bodies_of(&self, digest: &Digest) -> Option<Arc<[u64]>> {
-        let manifest = match read(&self.path(digest, true)) {
+    pub(super) fn bodies_of(&self, digest: &Digest) -> Option<Arc<[u64]>> {
+        let manifest = match self.read(digest, true) {
             Ok(bytes) => SignedManifest::glance(&bytes).ok(),
             Err(error) => {
                 self.unreadable(digest, &error);
@@ -95,7 +101,7 @@ impl Library {
         let names: Vec<(Digest, bool)> =
             self.table().known.iter().map(|(digest, known)| (*digest, known.whole)).collect();
         for (digest, whole) in names {
-            let manifest = read(&self.path(&digest, whole)).ok().map(|bytes| SignedManifest::glance(&bytes));
+            let manifest = self.read(&digest, whole).ok().map(|bytes| SignedManifest::glance(&bytes));
             if let Some(Ok(manifest)) = manifest {
                 look(&digest, &manifest);
             }
@@ -138,14 +144,14 @@ impl Library {
             self.table().known.iter().map(|(digest, known)| (*digest, known.whole)).collect();
         let (mut bad, mut unreadable) = (BTreeSet::new(), 0);
         for (digest, whole) in &names {
-            match read(&self.path(digest, *whole)) {
+            match self.read(digest, *whole) {
                 Ok(bytes) => {
                     if let Err(error) = SignedManifest::open(bytes, digest, vouching) {
                         tracing::warn!(%digest, %error, "a manifest is dropped");
                         bad.insert(*digest);
                     }
                 }
-                // Gone, or under another name by now.
+                // Gone meanwhile.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) if is_not_now(&error) => {
                     tracing::warn!(%digest, %error, "a manifest cannot be read now: it stays");
