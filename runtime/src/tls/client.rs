@@ -66,8 +66,8 @@ pub(super) struct Tuning {
 
 impl Tuning {
     /// Measured: with TLS such frames double what the defaults reach on one machine. On a long way a window is all that
-    /// a round trip can bring: this one is a gigabit a second at 160 ms.
-    const BULK: Self = Self { stream_window: 20 << 20, connection_window: 40 << 20, frame_max: 256 << 10 };
+    /// a round trip can bring: this one is a gigabit a second at a quarter of a second.
+    const BULK: Self = Self { stream_window: 32 << 20, connection_window: 64 << 20, frame_max: 256 << 10 };
     const CONTROL: Self = Self { stream_window: 256 << 10, connection_window: 1 << 20, frame_max: 16 << 10 };
     /// What a server takes in: much from many, who are seldom far away.
     pub(super) const SERVER: Self =
