@@ -56,7 +56,7 @@ impl ChannelOptions {
 
 /// HTTP/2 numbers, in bytes.
 ///
-/// A connection's window is at least twice a stream's: what one call is sent and does not read yet holds up no other call on
+/// A connection's window is wider than a stream's: what one call is sent and does not read yet holds up no other call on
 /// its connection. So much of each connection may be in memory before anybody has looked at it.
 pub(super) struct Tuning {
     pub(super) stream_window: u32,
@@ -68,7 +68,7 @@ impl Tuning {
     /// Measured: with TLS such frames double what the defaults reach on one machine. On a long way a window is all that
     /// a round trip can bring: this one is a gigabit a second at a quarter of a second. The other end hears of what was read
     /// when it is half of it, so for a reader that is always behind it is that at an eighth.
-    const BULK: Self = Self { stream_window: 32 << 20, connection_window: 64 << 20, frame_max: 256 << 10 };
+    const BULK: Self = Self { stream_window: 32 << 20, connection_window: 40 << 20, frame_max: 256 << 10 };
     const CONTROL: Self = Self { stream_window: 256 << 10, connection_window: 1 << 20, frame_max: 16 << 10 };
     /// What a server takes in: much from many, who are seldom far away.
     pub(super) const SERVER: Self =

@@ -40,7 +40,7 @@ impl ForeignTls {
 }
 
 /// A channel for bulk data to `target` (`host:port`), in the clear without `tls`. It connects at the first call and again
-/// after every loss. What is sent and not read yet is in memory here: up to 64 MiB, the window of such a connection. Must be
+/// after every loss. What is sent and not read yet is in memory here: up to 40 MiB, the window of such a connection. Must be
 /// called within a tokio runtime.
 ///
 /// # Errors
