@@ -441,10 +441,13 @@ pub struct SandboxExecArgs {
 /// Reads `90s`, `15m`, `2h` or `7d`.
 ///
 /// # Errors
-/// When the text is not a whole number with one of the units, or is zero.
+/// When the text is not a whole number with one of the units, or is zero or more than a century.
 pub fn parse_span(text: &str) -> Result<std::time::Duration, String> {
-    let wrong =
-        || format!("{text:?} is not a time span: a whole number with s, m, h or d, such as 90s or 2h");
+    let wrong = || {
+        format!(
+            "{text:?} is not a time span: a number from 1 on with s, m, h or d, such as 90s or 2h, and at most 36500d"
+        )
+    };
     let unit = text.chars().last().ok_or_else(wrong)?;
     let seconds_per_unit: u64 = match unit {
         's' => 1,
@@ -454,7 +457,8 @@ pub fn parse_span(text: &str) -> Result<std::time::Duration, String> {
         _ => return Err(wrong()),
     };
     let count: u64 = text[..text.len() - 1].parse().map_err(|_| wrong())?;
-    let seconds = count.checked_mul(seconds_per_unit).filter(|s| *s > 0).ok_or_else(wrong)?;
+    let possible = 1..=36_500 * 86_400;
+    let seconds = count.checked_mul(seconds_per_unit).filter(|s| possible.contains(s)).ok_or_else(wrong)?;
     Ok(std::time::Duration::from_secs(seconds))
 }
 
@@ -473,7 +477,7 @@ mod tests {
     fn a_time_span_needs_a_number_and_a_unit() {
         assert_eq!(parse_span("90s"), Ok(std::time::Duration::from_secs(90)));
         assert_eq!(parse_span("2d"), Ok(std::time::Duration::from_secs(172_800)));
-        for text in ["", "s", "5", "0s", "-1h", "1.5h", "99999999999999999999d", "2é"] {
+        for text in ["", "s", "5", "0s", "-1h", "1.5h", "9999999999999d", "99999999999999999999d", "2é"] {
             assert!(parse_span(text).is_err(), "{text:?}");
         }
     }

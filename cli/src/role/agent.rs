@@ -276,13 +276,19 @@ pub(crate) fn asked(config: Option<&Path>, settings: &[String]) -> Result<Asked,
     }
     let loader = set::apply(loader, settings)?.set("coordinator", "not.asked.invalid:1", "doctor");
     let file: AgentFile = loader.load().map_err(Trouble::usage)?;
-    let state = match &file.state {
-        Some(state) => state.clone(),
-        None => UserDirs::from_env().map_err(Trouble::usage)?.state.join("agent"),
-    };
+    let state = state_of(&file)?;
     let fleet = FleetName::new("not-asked").map_err(Trouble::broken)?;
     let (sandbox, limits) = (file.sandbox, file.limits.limits());
     Ok(Asked { sandbox, limits, config: file.config(fleet, state, PathBuf::new()) })
+}
+
+/// The state directory, from the root on: processes that the agent starts work elsewhere.
+fn state_of(file: &AgentFile) -> Result<PathBuf, Trouble> {
+    match &file.state {
+        Some(state) => std::path::absolute(state)
+            .map_err(|error| Trouble::usage(format!("state {}: {error}", state.display()))),
+        None => Ok(UserDirs::from_env().map_err(Trouble::usage)?.state.join("agent")),
+    }
 }
 
 /// Runs an agent until it is told to stop: the first signal lets its tasks finish, the second does not.
@@ -292,10 +298,7 @@ pub(crate) fn asked(config: Option<&Path>, settings: &[String]) -> Result<Asked,
 /// that no coordinator has taken.
 pub async fn run(args: &AgentArgs, masking: Masking) -> Result<(), Trouble> {
     let file = load(args)?;
-    let state = match &file.state {
-        Some(state) => state.clone(),
-        None => UserDirs::from_env().map_err(Trouble::usage)?.state.join("agent"),
-    };
+    let state = state_of(&file)?;
     let _owned = StateDir::open(&state, LAYOUT).map_err(Trouble::broken)?;
     let kept = state.join("identity");
     let identity = identity(&kept, args.token.as_deref(), &file.coordinator).await?;
@@ -392,6 +395,13 @@ mod tests {
         let prefix = format!("{}/", dir.path().display());
         let loaded = Loader::new().file(&path).load();
         loaded.map_err(|errors| errors.lines().map(|line| line.replace(&prefix, "")).collect())
+    }
+
+    #[test]
+    fn a_state_directory_is_told_from_the_root_on_to_processes_that_work_elsewhere() {
+        let file = load("coordinator = \"build.example:7443\"\nstate = \"below/here\"\n").unwrap();
+        let expected = std::env::current_dir().unwrap().join("below/here");
+        assert_eq!(state_of(&file).unwrap(), expected);
     }
 
     #[test]
