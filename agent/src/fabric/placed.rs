@@ -315,9 +315,13 @@ impl Fabric {
                 let others: Vec<_> = self.others(&shards).collect();
                 all_answered = self.parts.peers.measure(&others).await;
             }
-            let again_after = if all_answered { MEASURE_EVERY } else { silent_again_after };
-            silent_again_after =
-                if all_answered { SILENT_AGAIN_AFTER } else { MEASURE_EVERY.min(2 * silent_again_after) };
+            let mut again_after = MEASURE_EVERY;
+            if all_answered {
+                silent_again_after = SILENT_AGAIN_AFTER;
+            } else {
+                again_after = silent_again_after;
+                silent_again_after = MEASURE_EVERY.min(2 * silent_again_after);
+            }
             tokio::select! {
                 () = stop.cancelled() => return,
                 _ = changed.changed() => {}
