@@ -453,7 +453,7 @@ fn what_only_cannot_be_read_now_is_brought_to_a_home_later() {
     let frames = maker.dir.path().join("cache/frames");
     fs::remove_dir_all(&frames).unwrap();
     fs::create_dir(&frames).unwrap();
-    fs::set_permissions(shelf, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(shelf, fs::Permissions::from_mode(0o000)).unwrap();
     let word = without_privilege(|| {
         Runtime::new().unwrap().block_on(async {
             let uploading = tokio::spawn(uploader(&maker, &queue, &[address]).run());
