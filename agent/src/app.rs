@@ -26,7 +26,7 @@ use crate::{
     goproxy::GoEnvironment,
     redaction::Redaction,
     sandbox::{LauncherConfig, NoSandbox},
-    session::{AgentLoop, LoopConfig, MadeManifest, Signing, Worker, WorkerParts},
+    session::{AgentLoop, Introduction, LoopConfig, MadeManifest, Signing, Worker, WorkerParts},
     sidecar::{self, Runs, RunsParts, SidecarSocket},
     signer::{Signer, SignerConfig},
     toolchain::host_platform,
@@ -153,8 +153,7 @@ impl App {
             cache: Some(assembly.offer.clone()),
         };
         let loop_config = LoopConfig {
-            offer,
-            channel: control.clone(),
+            introduction: Introduction::new(control.clone(), offer).map_err(AppError::State)?,
             limits: config.limits.clone(),
             drain_within: config.drain_within,
         };

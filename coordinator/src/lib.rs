@@ -19,6 +19,7 @@ mod live_logs;
 mod metrics;
 mod own_identity;
 mod probe;
+mod processes;
 mod receipts;
 mod recovery;
 mod retention;

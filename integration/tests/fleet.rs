@@ -189,3 +189,29 @@ fn a_drained_agent_ends_after_its_work() {
     let status = fleet.coordinator().terminate(std::time::Duration::from_secs(30));
     assert!(status.success(), "{status}");
 }
+
+#[test]
+fn a_second_process_of_one_name_is_told_why_it_is_not_let_in_and_takes_over_when_the_first_is_gone() {
+    const PATIENCE: Duration = Duration::from_secs(60);
+    let mut fleet = Fleet::start();
+    let first = fleet.join_agent("eu/a", 1, Home::with_proxy("off"));
+    let second = fleet.join_agent("eu/a", 1, Home::with_proxy("off"));
+    wait_for("the second to be told why", PATIENCE, || {
+        let log = fleet.agent(second).log();
+        (log.contains("another process is attached as agent eu/a") && log.contains("stop one of the two"))
+            .then_some(())
+    });
+    let client = fleet.member("alice");
+    let source = source(&client, "hello");
+    client.build(&[&source, "--version", "1", "--project", "acme/p"]).expect_success();
+    assert_eq!(
+        fleet.agent(first).log().matches("attached to the coordinator").count(),
+        1,
+        "it was left alone"
+    );
+
+    fleet.kill_agent(first);
+    wait_for("the second to attach", PATIENCE, || {
+        fleet.agent(second).log().contains("attached to the coordinator").then_some(())
+    });
+}

@@ -16,7 +16,7 @@ use meridian_core::{
     id::{Epoch, Fence, TaskId},
     machine::{
         effect::{Order, Work},
-        input::{AgentOffer, Failure, FailureKind, Outcome, Progress},
+        input::{Failure, FailureKind, Outcome, Progress},
     },
     quantity::Millis,
     time::{Mono, Now, Wall},
@@ -28,7 +28,6 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Channel;
 use tracing::Instrument as _;
 
 use super::{
@@ -36,7 +35,7 @@ use super::{
     cache_questions::CacheQuestions,
     cache_view::CacheView,
     drain::Drain,
-    link::Backoff,
+    link::{Backoff, Introduction},
     link_state::{Heard, LinkState},
     slots::Slots,
     worker::Worker,
@@ -56,10 +55,8 @@ const LAST_WORDS_WITHIN: Duration = Duration::from_millis(500);
 
 /// What the loop needs to know.
 pub(crate) struct LoopConfig {
-    /// What the agent offers.
-    pub(crate) offer: AgentOffer,
-    /// The channel for orders and reports.
-    pub(crate) channel: Channel,
+    /// With what a stream is opened.
+    pub(crate) introduction: Introduction,
     /// The spans of each attempt.
     pub(crate) limits: AttemptLimits,
     /// How long runs may go on after a drain began.
@@ -118,7 +115,7 @@ impl AgentLoop {
     ) -> Self {
         let (run_events_in, run_events) = mpsc::channel(RUN_EVENTS_MAX);
         Self {
-            slots: Slots::new(config.offer.slots),
+            slots: Slots::new(config.introduction.offer.slots),
             config,
             questions: CacheQuestions::new(Arc::clone(&worker)),
             worker,
@@ -202,11 +199,7 @@ impl AgentLoop {
             }
             Heard::NotOpened(why) => {
                 let wait = self.backoff.next();
-                tracing::warn!(
-                    why,
-                    wait_ms = wait.as_millis(),
-                    "the coordinator cannot be reached; trying again"
-                );
+                tracing::warn!(why, wait_ms = wait.as_millis(), "no stream to the coordinator; trying again");
                 self.link = LinkState::Down(Instant::now() + wait);
             }
             Heard::Lost(why) => {
@@ -468,7 +461,7 @@ impl AgentLoop {
 /// Waits for what the link does next. May be dropped at any point without losing a message.
 async fn next_of(link: &mut LinkState, config: &LoopConfig, attempts: &BTreeMap<TaskId, Entry>) -> Heard {
     let held = || attempts.values().filter_map(|entry| entry.attempt.held()).collect();
-    link.next(&config.channel, &config.offer, held).await
+    link.next(&config.introduction, held).await
 }
 
 async fn clock_deadline(clock: &Clock, deadline: Option<Mono>) {

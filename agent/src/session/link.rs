@@ -10,6 +10,7 @@ use meridian_proto::{
     convert::{agent::AgentSaid, coordinator::CoordinatorSaid},
     v1,
 };
+use ring::rand::{SecureRandom as _, SystemRandom};
 use tokio::{
     sync::mpsc,
     time::{Instant, timeout, timeout_at},
@@ -27,6 +28,29 @@ const SILENCE_MAX: Duration = Duration::from_secs(30);
 const RETRY_MIN: Duration = Duration::from_millis(200);
 const RETRY_MAX: Duration = Duration::from_secs(10);
 
+/// How the agent introduces itself, and to whom.
+#[derive(Debug, Clone)]
+pub(crate) struct Introduction {
+    /// The channel for orders and reports.
+    pub(crate) channel: Channel,
+    /// What the agent offers.
+    pub(crate) offer: AgentOffer,
+    /// A number that this process drew when it started, which tells it from another one of the same agent.
+    pub(crate) process: u64,
+}
+
+impl Introduction {
+    /// Draws the number.
+    ///
+    /// # Errors
+    /// When the system gives no randomness.
+    pub(crate) fn new(channel: Channel, offer: AgentOffer) -> Result<Self, String> {
+        let mut drawn = [0; 8];
+        SystemRandom::new().fill(&mut drawn).map_err(|_| "the system gives no randomness".to_owned())?;
+        Ok(Self { channel, offer, process: u64::from_le_bytes(drawn).max(1) })
+    }
+}
+
 /// An open stream.
 pub(crate) struct Link {
     outbound: mpsc::Sender<v1::AgentMessage>,
@@ -37,14 +61,14 @@ pub(crate) struct Link {
 impl Link {
     /// Attaches, with the leases that are held at this moment.
     pub(crate) async fn open(
-        channel: Channel,
-        offer: AgentOffer,
+        introduction: Introduction,
         held: Vec<(TaskId, Fence)>,
     ) -> Result<Self, tonic::Status> {
+        let Introduction { channel, offer, process } = introduction;
         let (outbound, messages) = mpsc::channel(OUTBOUND_MAX);
         // The hello waits in the stream before the call is made: the coordinator answers only after it.
         outbound
-            .try_send((&AgentSaid::Hello { offer, held }).into())
+            .try_send((&AgentSaid::Hello { offer, held, process }).into())
             .map_err(|_| tonic::Status::internal("the stream is closed"))?;
         let mut client = v1::agents_client::AgentsClient::new(channel)
             .max_decoding_message_size(meridian_proto::limits::MESSAGE_LEN_MAX);

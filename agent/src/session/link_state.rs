@@ -5,14 +5,10 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use meridian_core::{
-    id::{Fence, TaskId},
-    machine::input::AgentOffer,
-};
+use meridian_core::id::{Fence, TaskId};
 use meridian_proto::convert::coordinator::CoordinatorSaid;
-use tonic::transport::Channel;
 
-use super::link::{Link, describe};
+use super::link::{Introduction, Link, describe};
 
 /// Whether there is a stream.
 pub(super) enum LinkState {
@@ -34,18 +30,17 @@ pub(super) enum Heard {
 }
 
 impl LinkState {
-    /// Waits for what the link does next. May be dropped at any point without losing a message. A stream that is opened
-    /// is opened over `channel`, with `offer` and the leases that are held then.
+    /// Waits for what the link does next. May be dropped at any point without losing a message. A stream is opened with
+    /// this introduction and the leases that are held then.
     pub(super) async fn next(
         &mut self,
-        channel: &Channel,
-        offer: &AgentOffer,
+        introduction: &Introduction,
         held: impl FnOnce() -> Vec<(TaskId, Fence)>,
     ) -> Heard {
         match self {
             Self::Down(until) => {
                 sleep_until(*until).await;
-                Heard::TryNow(tokio::spawn(Link::open(channel.clone(), offer.clone(), held())))
+                Heard::TryNow(tokio::spawn(Link::open(introduction.clone(), held())))
             }
             Self::Opening(opening) => match opening.await {
                 Ok(Ok(link)) => Heard::Opened(Box::new(link)),

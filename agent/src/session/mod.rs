@@ -20,5 +20,6 @@ mod worker;
 
 pub(crate) use agent_loop::{AgentLoop, LoopConfig};
 pub(crate) use announcements::MadeManifest;
+pub(crate) use link::Introduction;
 pub(crate) use signing::Signing;
 pub(crate) use worker::{Worker, WorkerParts};

@@ -31,6 +31,7 @@ use crate::{
     handle::Handle,
     holder::Holder,
     probe::Prober,
+    processes::{Processes, Speaking},
     services::keys::from_signing,
     signing::{Grants, Results, Signing},
     status::{from_command, from_convert, from_reply, internal, invalid},
@@ -51,6 +52,7 @@ pub(crate) struct AgentsService {
     pub(crate) results: Results,
     pub(crate) signing: Signing,
     pub(crate) caches: CacheDesk,
+    pub(crate) processes: Processes,
     pub(crate) clock: Clock,
     /// How long one stream is open before the agent is asked for a new one, on a fresh connection.
     pub(crate) connection_age_max: Duration,
@@ -69,6 +71,7 @@ struct Session {
     /// What the agent is to be asked about its cache.
     questions: mpsc::Receiver<v1::CoordinatorMessage>,
     prober: Prober,
+    speaking: Speaking,
     ends_at: Instant,
 }
 
@@ -89,10 +92,12 @@ impl v1::agents_server::Agents for AgentsService {
             .map_err(|_| Status::deadline_exceeded("no hello within 30 s"))?
             .ok_or_else(|| Status::invalid_argument("the stream ended before a hello"))??;
         let answers = answers(&first);
-        let AgentSaid::Hello { offer, held } = AgentSaid::try_from(first).map_err(|e| from_convert(&e))?
+        let AgentSaid::Hello { offer, held, process } =
+            AgentSaid::try_from(first).map_err(|e| from_convert(&e))?
         else {
             return Err(Status::invalid_argument("the first message must be a hello"));
         };
+        let speaking = self.processes.let_in(&agent, process)?;
         let (orders, from_loop) = mpsc::channel(ORDERS_QUEUED_MAX);
         let key = offer.cache.as_ref().map(|cache| cache.key);
         let grants = key.map(|key| Grants::new(self.signing.clone(), agent.clone(), key));
@@ -109,6 +114,7 @@ impl v1::agents_server::Agents for AgentsService {
             caches: self.caches.clone(),
             questions,
             prober: Prober::default(),
+            speaking,
             ends_at: Instant::now() + self.connection_age_max,
         };
         let (outbound, stream) = mpsc::channel(ORDERS_QUEUED_MAX);
@@ -258,6 +264,7 @@ impl Session {
     }
 
     async fn take(&mut self, message: v1::AgentMessage) -> Result<(), Status> {
+        self.speaking.heard();
         let session = self.id;
         let input = match AgentSaid::try_from(message).map_err(|e| from_convert(&e))? {
             AgentSaid::Hello { .. } => return Err(Status::invalid_argument("a second hello")),

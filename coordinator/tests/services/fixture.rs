@@ -160,7 +160,7 @@ impl Fixture {
             sandbox: Sandbox::default(),
             cache,
         };
-        to.send((&AgentSaid::Hello { offer, held: Vec::new() }).into()).await.unwrap();
+        to.send((&AgentSaid::Hello { offer, held: Vec::new(), process: 0 }).into()).await.unwrap();
         let mut client = v1::agents_client::AgentsClient::new(channel.clone());
         let from = client.attach(ReceiverStream::new(messages)).await.unwrap().into_inner();
         let signer = Signer::new(format!("eu/{name}").parse().unwrap());

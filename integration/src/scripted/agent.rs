@@ -215,7 +215,7 @@ async fn open(
     let (to, messages) = mpsc::channel(QUEUED_MAX);
     let (host, version, sandbox) = (HOST.into(), VERSION.into(), Sandbox::default());
     let offer = AgentOffer { host, slots, cores: 1, version, sandbox, cache: None };
-    to.send((&AgentSaid::Hello { offer, held: Vec::new() }).into()).await?;
+    to.send((&AgentSaid::Hello { offer, held: Vec::new(), process: 0 }).into()).await?;
     let from = AgentsClient::new(channel.clone()).attach(ReceiverStream::new(messages)).await?;
     Ok((to, from.into_inner()))
 }

@@ -23,6 +23,8 @@ pub enum AgentSaid {
         offer: AgentOffer,
         /// The leases it believes it holds.
         held: Vec<(TaskId, Fence)>,
+        /// Which process of the agent speaks: a number that it drew when it started, or zero.
+        process: u64,
     },
     /// What it measured itself; round trip and clock offset are for the listener to add.
     Observed(Observation),
@@ -119,10 +121,13 @@ impl From<&AgentSaid> for v1::AgentMessage {
     fn from(said: &AgentSaid) -> Self {
         use v1::agent_message::Message;
         let message = match said {
-            AgentSaid::Hello { offer, held } => {
+            AgentSaid::Hello { offer, held, process } => Message::Hello(v1::Hello {
+                offer: Some(offer.into()),
+                held: leases(held),
                 // Whoever speaks this version answers.
-                Message::Hello(v1::Hello { offer: Some(offer.into()), held: leases(held), answers: true })
-            }
+                answers: true,
+                process: *process,
+            }),
             AgentSaid::Observed(observation) => Message::Observation(observation.into()),
             AgentSaid::Lease { task, placement } => {
                 Message::Lease(v1::LeaseRequest { task: task.to_string(), placement: placement.0 })
@@ -166,6 +171,7 @@ impl TryFrom<v1::AgentMessage> for AgentSaid {
             Message::Hello(hello) => Self::Hello {
                 offer: message(hello.offer, "hello.offer")?,
                 held: held(hello.held, "hello.held")?,
+                process: hello.process,
             },
             Message::Observation(observation) => Self::Observed(
                 observation.try_into().map_err(|error: ConvertError| error.within("observation"))?,

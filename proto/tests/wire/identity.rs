@@ -183,7 +183,11 @@ fn agent_said() -> BoxedStrategy<AgentSaid> {
         },
     );
     prop_oneof![
-        (offer, held()).prop_map(|(offer, held)| AgentSaid::Hello { offer, held }),
+        (offer, held(), any::<u64>()).prop_map(|(offer, held, process)| AgentSaid::Hello {
+            offer,
+            held,
+            process
+        }),
         observation,
         (task(), number()).prop_map(|(task, placement)| AgentSaid::Lease { task, placement }),
         (task(), number(), ".{0,9}").prop_map(|(task, placement, why)| AgentSaid::Decline {
