@@ -125,12 +125,19 @@ impl Link {
         lane.departures(through.max(open_at), piece.len(), &shape)
     }
 
-    /// Bytes were handed to the end that they were for.
+    /// Bytes are handed to the end that they are for.
     pub(super) fn handed_over(&self, way: Way, now: Instant) {
         if way == Way::Down {
             let mut state = self.state();
             let round_trip = state.shape.round_trip();
             state.tally.arrived(now, round_trip);
+        }
+    }
+
+    /// The end that they were for has taken them.
+    pub(super) fn taken(&self, way: Way, now: Instant) {
+        if way == Way::Down {
+            self.state().tally.taken(now);
         }
     }
 }

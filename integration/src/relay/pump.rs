@@ -93,6 +93,7 @@ async fn hand_over(
         }
         link.handed_over(way, Instant::now());
         to.write_all(&bytes).await?;
+        link.taken(way, Instant::now());
     }
     Ok(())
 }

@@ -15,7 +15,8 @@ pub struct Traffic {
     pub connections: u64,
     /// How often the whole link was silent until an answer came: a client asked, and nothing arrived for a round
     /// trip. A question that is answered while something else arrives is not among them, since nobody outside can
-    /// tell whether anybody waited for it. Without a delay every turn from asking to answering counts.
+    /// tell whether anybody waited for it. What has arrived and is not taken yet, by a client that is busy, is no silence.
+    /// Without a delay every turn from asking to answering counts.
     pub blocking_round_trips: u64,
 }
 
@@ -42,7 +43,7 @@ impl Traffic {
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     traffic: Traffic,
-    /// When the first question was asked that nothing has arrived after.
+    /// When the first question was asked that nothing has arrived after, or when what had arrived before it was taken.
     asked_at: Option<Instant>,
 }
 
@@ -62,10 +63,17 @@ impl Tally {
         }
     }
 
-    /// Bytes were handed to a client.
+    /// Bytes are handed to a client.
     pub(super) fn arrived(&mut self, now: Instant, round_trip: Duration) {
         if self.asked_at.take().is_some_and(|asked| now.saturating_duration_since(asked) >= round_trip) {
             self.traffic.blocking_round_trips += 1;
+        }
+    }
+
+    /// The client has taken the bytes that were handed to it last.
+    pub(super) const fn taken(&mut self, now: Instant) {
+        if self.asked_at.is_some() {
+            self.asked_at = Some(now);
         }
     }
 
@@ -99,6 +107,20 @@ mod tests {
         tally.arrived(begin + ms(360), ROUND_TRIP);
         assert_eq!(tally.traffic().blocking_round_trips, 2);
         assert_eq!((tally.traffic().up_bytes, tally.traffic().down_bytes), (2_100, 20_000));
+    }
+
+    #[test]
+    fn a_client_that_is_slow_to_take_what_has_arrived_is_not_blocked() {
+        let (mut tally, begin) = (Tally::default(), Instant::now());
+        tally.arrived(begin, ROUND_TRIP);
+        tally.came_in(Way::Up, 13, begin + ms(10));
+        tally.taken(begin + ms(400));
+        tally.arrived(begin + ms(401), ROUND_TRIP);
+        assert_eq!(tally.traffic().blocking_round_trips, 0);
+        tally.came_in(Way::Up, 100, begin + ms(402));
+        tally.taken(begin + ms(403));
+        tally.arrived(begin + ms(560), ROUND_TRIP);
+        assert_eq!(tally.traffic().blocking_round_trips, 1);
     }
 
     #[test]
