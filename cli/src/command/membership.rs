@@ -15,6 +15,7 @@ use crate::{
         saved,
         select::Fleet,
     },
+    role::enrolment::make_room,
     trouble::Trouble,
 };
 
@@ -24,6 +25,8 @@ use crate::{
 /// When the token is not good, or is for an agent.
 pub async fn join(context: &Context, args: &JoinArgs) -> Result<(), Trouble> {
     let token = Token::parse(&args.token)?;
+    // A token is spent once it is given.
+    make_room(&saved::directory(&context.directories.state, &token.fleet))?;
     let identity = enroll(&token, &args.coordinator).await?;
     let id = identity.id().clone();
     if id.segments().next() == Some("agent") {

@@ -46,12 +46,18 @@ pub enum SavedError {
     },
 }
 
+/// Where what is kept of a fleet lies.
+#[must_use]
+pub fn directory(state: &Path, fleet: &str) -> PathBuf {
+    state.join("fleets").join(fleet)
+}
+
 /// Keeps an identity, and the address at which it was got.
 ///
 /// # Errors
 /// When it cannot be written.
 pub fn save(state: &Path, coordinator: &str, identity: &Identity) -> Result<PathBuf, SavedError> {
-    let directory = state.join("fleets").join(identity.id().fleet());
+    let directory = directory(state, identity.id().fleet());
     fs::create_dir_all(&directory).map_err(|source| SavedError::File { path: directory.clone(), source })?;
     identity.save(&directory)?;
     let path = directory.join("fleet.json");

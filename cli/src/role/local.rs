@@ -5,7 +5,7 @@
 
 use std::{fs, path::Path, time::Duration};
 
-use meridian_agent::{AgentConfig, App as AgentApp, sandbox::SandboxPolicy};
+use meridian_agent::{AgentConfig, App as AgentApp, Prepared, sandbox::SandboxPolicy};
 use meridian_coordinator::{App as CoordinatorApp, CoordinatorConfig, Running};
 use meridian_core::id::FleetName;
 use meridian_runtime::{
@@ -107,7 +107,8 @@ async fn start_agent(
         masking,
         ..AgentConfig::new(fleet, coordinator.address.to_string(), make(&paths.agent())?, shim)
     };
-    let app = AgentApp::build(config, identity, None, Clock::system()).await.map_err(Trouble::broken)?;
+    let prepared = Prepared::of(config).await.map_err(Trouble::broken)?;
+    let app = AgentApp::build(prepared, identity, None, Clock::system()).await.map_err(Trouble::broken)?;
     // A local fleet that stops gives its tasks up: they are placed anew when it starts again.
     let running = app.run(CancellationToken::new(), stop.clone());
     Ok(tokio::spawn(async move {
