@@ -23,5 +23,27 @@ pub(super) fn user(text: &str) -> Result<UserChoice, String> {
     if text.contains(':') {
         return Err("expected a user's name or number, without a group".to_owned());
     }
-    text.parse::<UserChoice>().map_err(|error| error.to_string())
+    let choice = text.parse::<UserChoice>().map_err(|error| error.to_string())?;
+    let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+    // The highest number means nobody to the kernel.
+    if is_number && !text.parse::<u32>().is_ok_and(|uid| uid < u32::MAX) {
+        return Err(format!("no user has that number: they go from 0 to {}", u32::MAX - 1));
+    }
+    Ok(choice)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::user;
+
+    #[test]
+    fn a_number_that_no_user_can_have_is_no_user() {
+        for text in ["4294967295", "99999999999", "1:2", ""] {
+            assert!(user(text).is_err(), "{text}");
+        }
+        assert!(user("99999999999").unwrap_err().contains("to 4294967294"));
+        for text in ["0", "4294967294", "meridian"] {
+            assert_eq!(user(text).unwrap().to_string(), text);
+        }
+    }
 }
