@@ -1,7 +1,7 @@
 //! Values whose form can be judged where they are given, so that a mistake is one of the command line.
 
 use meridian_agent::signer::UserChoice;
-use meridian_core::id::ProjectId;
+use meridian_core::id::{AgentId, ProjectId, RegionName};
 use meridian_runtime::config::{HOST_PORT, Kind};
 
 /// Where a coordinator is: `HOST:PORT`.
@@ -16,6 +16,17 @@ pub(super) fn address(text: &str) -> Result<String, String> {
 pub(super) fn project(text: &str) -> Result<String, String> {
     let parsed = text.parse::<ProjectId>().map(|_| text.to_owned());
     parsed.map_err(|error| error.to_string())
+}
+
+/// An agent: `REGION/NAME`.
+pub(super) fn agent(text: &str) -> Result<String, String> {
+    let parsed = text.parse::<AgentId>().map(|_| text.to_owned());
+    parsed.map_err(|error| format!("expected REGION/NAME, as `meridian agents` lists them: {error}"))
+}
+
+/// A region's name.
+pub(super) fn region(text: &str) -> Result<String, String> {
+    RegionName::new(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
 }
 
 /// A user of this machine: a name or a number.
@@ -34,7 +45,14 @@ pub(super) fn user(text: &str) -> Result<UserChoice, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::user;
+    use super::{agent, region, user};
+
+    #[test]
+    fn an_agent_or_a_region_that_can_be_none_is_a_mistake_of_the_command_line() {
+        assert!(agent("nosuch").unwrap_err().contains("expected REGION/NAME"));
+        assert_eq!(agent("eu/a1").unwrap(), "eu/a1");
+        assert!(region("EU West").is_err() && region("eu-west").is_ok());
+    }
 
     #[test]
     fn a_number_that_no_user_can_have_is_no_user() {

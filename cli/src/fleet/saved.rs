@@ -11,6 +11,11 @@ use std::{
 use meridian_runtime::identity::{Identity, IdentityError};
 use serde::{Deserialize, Serialize};
 
+use crate::{
+    state_directory::{self, NamedBy},
+    trouble::Trouble,
+};
+
 /// A fleet that was joined.
 #[derive(Debug)]
 pub struct SavedFleet {
@@ -66,6 +71,17 @@ pub fn save(state: &Path, coordinator: &str, identity: &Identity) -> Result<Path
     let written = fs::write(&partial, about).and_then(|()| fs::rename(&partial, &path));
     written.map_err(|source| SavedError::File { path, source })?;
     Ok(directory)
+}
+
+impl SavedError {
+    /// The same for a person who can do something about it.
+    #[must_use]
+    pub fn trouble(self) -> Trouble {
+        match self {
+            Self::File { path, source } => state_directory::unusable(&path, &source, NamedBy::Environment),
+            error @ Self::Identity(_) => Trouble::broken(error),
+        }
+    }
 }
 
 /// Every fleet that was joined, the last one first.

@@ -17,7 +17,7 @@ use meridian_runtime::{
     clock::Clock,
     config::{ConfigType, HOST_PORT, IP_PORT, Key, Kind, LISTEN, Loader, Problem},
     shutdown::Signals,
-    state_dir::{StateDir, UserDirs},
+    state_dir::UserDirs,
     telemetry::Masking,
 };
 use serde::Deserialize;
@@ -32,6 +32,7 @@ use crate::{
         sidecar_table::{self, SidecarTable},
         signer_table::{self, SignerTable},
     },
+    state_directory::{self, NamedBy},
     trouble::Trouble,
 };
 
@@ -298,7 +299,7 @@ fn state_of(file: &AgentFile) -> Result<PathBuf, Trouble> {
 pub async fn run(args: &AgentArgs, masking: Masking) -> Result<(), Trouble> {
     let file = load(args)?;
     let state = state_of(&file)?;
-    let _owned = StateDir::open(&state, LAYOUT).map_err(Trouble::broken)?;
+    let _owned = state_directory::open(&state, LAYOUT, NamedBy::Flag)?;
     let kept = state.join("identity");
     let credential = Credential::find(&kept, args.token.as_deref())?;
     let fleet = credential.fleet()?;
@@ -335,6 +336,7 @@ pub async fn run(args: &AgentArgs, masking: Masking) -> Result<(), Trouble> {
 fn not_started(error: AppError) -> Trouble {
     match error {
         AppError::Mistakes(mistakes) => Trouble::usage(mistakes),
+        error @ AppError::State(_) => Trouble::broken(error).hint(state_directory::in_reach(NamedBy::Flag)),
         error => Trouble::broken(error),
     }
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{
     lineages::{self, Lineage},
-    reports::{connect, gather, meant},
+    reports::{connect, gather, gather_as_administrator, meant},
 };
 use crate::{
     args::{CacheEvictArgs, WhoseCacheArgs},
@@ -30,7 +30,7 @@ pub(super) async fn evict(context: &Context, args: &CacheEvictArgs) -> Result<()
     }
     let eviction = Some(v1::CacheEviction { what: Some(what) });
     let request = v1::CacheEvictRequest { agents: meant(&args.whose), eviction };
-    let reports = gather("evict", client.caches().evict(request)).await?;
+    let reports = gather_as_administrator("evict", &args.whose, client.caches().evict(request)).await?;
     let evicted = reports.said.iter().filter_map(|(agent, report)| match report {
         Report::Evicted(evicted) => Some((agent.as_str(), evicted)),
         _ => None,

@@ -4,7 +4,7 @@ use meridian_core::quantity::ByteCount;
 use meridian_proto::v1::{self, cache_report::Report};
 use serde_json::{Value, json};
 
-use super::reports::{connect, gather, meant};
+use super::reports::{connect, gather_as_administrator, meant};
 use crate::{
     args::CacheVerifyArgs,
     command::{context::Context, print},
@@ -18,7 +18,8 @@ use crate::{
 pub(super) async fn verify(context: &Context, args: &CacheVerifyArgs) -> Result<(), Trouble> {
     let client = connect(context, &args.whose).await?;
     let request = v1::CacheVerifyRequest { agents: meant(&args.whose) };
-    let reports = gather("verify the caches", client.caches().verify(request)).await?;
+    let reports =
+        gather_as_administrator("verify the caches", &args.whose, client.caches().verify(request)).await?;
     let verified: Vec<(&str, &v1::CacheVerified)> = reports
         .said
         .iter()
