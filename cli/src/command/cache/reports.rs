@@ -39,12 +39,13 @@ pub(super) fn meant(args: &WhoseCacheArgs) -> Option<v1::CacheAgents> {
     Some(v1::CacheAgents { agent: text(&args.agent), region: text(&args.region) })
 }
 
-/// Acts as the administrator whose state directory is named, and otherwise as who we are.
+/// Acts as the administrator whose state directory is named, and otherwise as who we are. Starts no fleet: one that does not
+/// run has no agents whose caches could be looked after.
 ///
 /// # Errors
 /// When there is no fleet to speak to.
 pub(super) async fn connect(context: &Context, args: &WhoseCacheArgs) -> Result<Client, Trouble> {
-    context.administrator_or_own(args.state.as_deref(), &args.fleet).await
+    context.administrator_or_running(args.state.as_deref(), &args.fleet).await
 }
 
 /// Asks, and gathers all reports.

@@ -92,8 +92,10 @@ async fn one(
         project: project.to_string(),
         spec: Some(spec.into()),
     };
-    let reports =
-        gather_as_administrator("warm the caches", &args.whose, client.caches().warm(request)).await;
+    let mut caches = client.caches();
+    // A build's specification is large, and would stand in each of the calls around this one.
+    let call = Box::pin(caches.warm(request));
+    let reports = gather_as_administrator("warm the caches", &args.whose, call).await;
     reports.map_err(|trouble| match args.project {
         None if trouble.hint.is_none() => {
             trouble.hint(format_args!("it was asked for {project}; --project says another one"))
