@@ -43,11 +43,14 @@ pub(crate) fn open(path: &Path, layout: u32, named_by: NamedBy) -> Result<StateD
 pub(crate) fn unusable(path: &Path, error: &io::Error, named_by: NamedBy) -> Trouble {
     let place = path.display();
     match error.kind() {
-        io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory => {
-            Trouble::usage(format_args!("state cannot be kept at {place}: {error}")).hint(format_args!(
-                "move away what is in its place, or name another directory with {named_by}"
-            ))
+        io::ErrorKind::AlreadyExists => {
+            Trouble::usage(format_args!("state cannot be kept at {place}: it is there, and is no directory"))
+                .hint(format_args!("move it away, or name another directory with {named_by}"))
         }
+        io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory => Trouble::usage(format_args!(
+            "state cannot be kept at {place}: {error}"
+        ))
+        .hint(format_args!("move away what is in its place, or name another directory with {named_by}")),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             Trouble::broken(format_args!("state cannot be kept at {place}: {error}"))
                 .hint(format_args!("make room there, or name another directory with {named_by}"))

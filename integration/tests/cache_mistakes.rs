@@ -1,7 +1,7 @@
 //! Mistakes in what an agent's configuration says of the caches that only its machine can tell: they end the agent with the
 //! code for mistakes, and the doctor finds the same. No token is spent for them.
 
-use std::{fs, net::TcpListener, os::unix::fs::PermissionsExt as _, time::Duration};
+use std::{fs, net::TcpListener, os::unix::fs::PermissionsExt as _, process::Command, time::Duration};
 
 use meridian_integration::{
     fleet::Fleet,
@@ -61,37 +61,43 @@ fn an_agent_that_cannot_serve_as_told_ends_with_2_before_its_token_is_spent_and_
         let told = Running::start(doctor).finish(Duration::from_secs(60)).expect_code(USAGE);
         told.expect_words(&words).expect_words(&["does not start"]);
     }
+}
 
-    let mut home = Home::with_proxy("off");
-    let agent = |home: &Home, state: &str, sandbox: &str| {
-        let mut command = home.meridian(["agent", "--coordinator", &fleet.address(), "--state"]);
-        command.arg(home.path().join(state)).args(["--set", sandbox]).env("MERIDIAN_TOKEN", &token);
-        command
-    };
+/// The command of an agent, before it has joined.
+fn agent(fleet: &Fleet, home: &Home, sandbox: &str, token: &str) -> Command {
+    let mut command = home.meridian(["agent", "--coordinator", &fleet.address(), "--state"]);
+    command.arg(home.path().join("agent")).args(["--set", sandbox]).env("MERIDIAN_TOKEN", token);
+    command
+}
+
+/// Lets an agent start, which it does with a token that is still good.
+fn start(command: Command, home: &Home) {
+    let mut daemon = Daemon::start("agent", command, &home.path().join("log")).expect("it starts");
+    daemon.wait_for_log("the agent starts", Duration::from_secs(60));
+}
+
+#[test]
+fn a_token_is_still_good_after_an_agent_could_not_use_its_directory_or_had_no_sandbox() {
+    let fleet = Fleet::start();
+    let token = fleet.token("--agent", "eu/b");
+    let home = Home::with_proxy("off");
     let cache = home.path().join("agent/cache");
-    let log = home.path().join("log");
     fs::create_dir(home.path().join("agent")).expect("a directory");
     fs::write(home.path().join("agent/VERSION"), "1\n").expect("a file");
     fs::write(&cache, "").expect("a file");
-    let run = Running::start(agent(&home, "agent", "sandbox=off")).finish(Duration::from_secs(60));
+    let run = Running::start(agent(&fleet, &home, "sandbox=off", &token)).finish(Duration::from_secs(60));
     let words = format!("state: {} is no directory", cache.display());
     run.expect_code(USAGE).expect_words(&[&words, "--state"]);
     fs::remove_file(&cache).expect("it can go");
-    let mut daemon = Daemon::start("agent", agent(&home, "agent", "sandbox=off"), &log).expect("it starts");
-    daemon.wait_for_log("the agent starts", Duration::from_secs(60));
-    drop(daemon);
+    start(agent(&fleet, &home, "sandbox=off", &token), &home);
 
     let token = fleet.token("--agent", "eu/c");
+    let mut home = Home::with_proxy("off");
     if let Err(why) = home.forbid_namespaces() {
         eprintln!("not shown here: {why}");
         return;
     }
-    let agent = |sandbox: &str| {
-        let mut command = home.meridian(["agent", "--coordinator", &fleet.address(), "--state"]);
-        command.arg(home.path().join("other")).args(["--set", sandbox]).env("MERIDIAN_TOKEN", &token);
-        command
-    };
-    Running::start(agent("sandbox=required")).finish(Duration::from_secs(60)).expect_code(BROKEN);
-    let mut daemon = Daemon::start("agent", agent("sandbox=when-possible"), &log).expect("it starts");
-    daemon.wait_for_log("the agent starts", Duration::from_secs(60));
+    let bare = agent(&fleet, &home, "sandbox=required", &token);
+    Running::start(bare).finish(Duration::from_secs(60)).expect_code(BROKEN);
+    start(agent(&fleet, &home, "sandbox=when-possible", &token), &home);
 }

@@ -21,7 +21,7 @@ pub(super) fn project(text: &str) -> Result<String, String> {
 /// An agent: `REGION/NAME`.
 pub(super) fn agent(text: &str) -> Result<String, String> {
     let parsed = text.parse::<AgentId>().map(|_| text.to_owned());
-    parsed.map_err(|error| format!("expected REGION/NAME, as `meridian agents` lists them: {error}"))
+    parsed.map_err(|error| format!("{error}; `meridian agents` lists them"))
 }
 
 /// A region's name.
