@@ -19,11 +19,12 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
 use crate::{
-    check::{Checked, Mistake, Mistakes, check},
+    check::{Checked, Mistake, Mistakes},
     config::{AgentConfig, cores},
     fabric::{Assembly, Fabric, Membership, StockPort, open_outside, open_reapi},
     gobuild::{BuilderConfig, GoBuilder, Sandboxing},
     goproxy::GoEnvironment,
+    preparation::Prepared,
     redaction::Redaction,
     sandbox::{LauncherConfig, NoSandbox},
     session::{AgentLoop, Introduction, LoopConfig, MadeManifest, Signing, Worker, WorkerParts},
@@ -97,17 +98,14 @@ impl App {
     /// saved in `save_identity_to`, when given.
     ///
     /// # Errors
-    /// When the configuration asks for what is not here, a directory or the identity cannot be used, or a sandbox is
-    /// required and there is none.
+    /// When a directory or the identity cannot be used, or what was found on this machine is gone.
     pub async fn build(
-        config: AgentConfig,
+        prepared: Prepared,
         identity: Identity,
         save_identity_to: Option<std::path::PathBuf>,
         clock: Clock,
     ) -> Result<Self, AppError> {
-        let Checked { go, redaction } = check(&config)?;
-        let masked = redaction.clone();
-        config.masking.set(Box::new(move |text| masked.text(text)));
+        let Prepared { config, checked: Checked { go, redaction }, sandboxing } = prepared;
         tracing::info!(origin = %go.proxy_origin, "modules come through the GOPROXY found here");
         let connection = |error: &dyn std::fmt::Display| AppError::Connection(error.to_string());
         let authority = identity.authority_der().to_vec();
@@ -124,11 +122,7 @@ impl App {
                 .map_err(|e| connection(&e))
         };
         let (control, bulk) = (dial(Profile::Control)?, dial(Profile::Bulk)?);
-        let launcher = LauncherConfig::new(config.shim.clone(), config.state_dir.clone());
-        let sandboxing = Sandboxing::by_policy(config.sandbox, &launcher, config.build_limits.clone());
-        let signer = Signer::start(signer_config(&config, &authority, &agent)?);
-        let (signer, sandboxing) = tokio::join!(signer, sandboxing);
-        let sandboxing = sandboxing?;
+        let signer = Signer::start(signer_config(&config, &authority, &agent)?).await;
         let sandbox = sandboxing.as_ref().map_or_else(Sandbox::default, |sandboxing| sandboxing.has.clone());
         tracing::info!(%sandbox, "what stands around builds here");
         let signer = signer.map_err(|error| AppError::State(error.to_string()))?;

@@ -18,6 +18,7 @@ use meridian_runtime::tls::ForeignTls;
 
 use crate::{
     config::{AgentConfig, ShardSettings, StockSettings},
+    directories::{self, DirectoryError},
     fabric::{OutsideMistake, authorization},
     goproxy::{DiscoverError, GoEnvironment, process_environment},
     redaction::Redaction,
@@ -44,6 +45,9 @@ pub enum Mistake {
     /// What is declared to be secret cannot be masked.
     #[error(transparent)]
     Secrets(#[from] SecretsError),
+    /// A directory cannot be used.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
     /// The signer cannot be set up so.
     #[error(transparent)]
     Signer(#[from] SettingsError),
@@ -88,7 +92,8 @@ fn join(mistakes: &[Mistake]) -> String {
 /// # Errors
 /// When something of it is not there.
 pub fn check(config: &AgentConfig) -> Result<Checked, Mistakes> {
-    let mut mistakes = Vec::new();
+    let mut mistakes: Vec<Mistake> =
+        directories::check(&config.state_dir).into_iter().map(Mistake::from).collect();
     let checked = GoEnvironment::discover().map_err(Mistake::from).and_then(|go| {
         let redaction = secrets::gather(&config.secrets, &process_environment(), &go)?;
         Ok(Checked { go, redaction })

@@ -8,11 +8,13 @@
 mod app;
 mod check;
 mod config;
+mod directories;
 mod fabric;
 pub mod gobuild;
 pub mod goproxy;
 mod keep;
 pub mod logs;
+mod preparation;
 pub mod process;
 pub mod redaction;
 mod removal;
@@ -31,6 +33,8 @@ pub use check::{Checked, Mistake, Mistakes, check};
 pub use config::{
     AgentConfig, OutsideCredentials, OutsideSettings, ShardSettings, SidecarSettings, StockSettings,
 };
+pub use directories::DirectoryError;
 pub use fabric::OutsideMistake;
+pub use preparation::Prepared;
 pub use removal::OwnDir;
 pub use sidecar::SidecarError;

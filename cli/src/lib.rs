@@ -19,4 +19,5 @@ pub mod release;
 pub mod role;
 pub mod settings;
 pub mod source;
+mod state_directory;
 pub mod trouble;

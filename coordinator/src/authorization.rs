@@ -55,6 +55,17 @@ pub enum Role {
     Admin,
 }
 
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Anonymous => "callers without a certificate",
+            Self::Member => "members",
+            Self::Agent => "agents",
+            Self::Admin => "the administrator",
+        })
+    }
+}
+
 use Role::{Admin, Agent, Anonymous, Member};
 
 /// Every method and who may call it.
@@ -209,7 +220,8 @@ pub fn authorize(path: &str, caller: &Caller) -> Result<(), Status> {
     if roles.contains(&caller.role()) {
         return Ok(());
     }
-    let message = format!("{caller} may not call {path}");
+    let those: Vec<String> = roles.iter().map(Role::to_string).collect();
+    let message = format!("{caller} may not call {path}, which is for {}", those.join(" and "));
     Err(match caller {
         Caller::Anonymous => Status::unauthenticated(message),
         _ => Status::permission_denied(message),
@@ -318,6 +330,19 @@ mod tests {
         assert!(
             caller("spiffe://acme/agent/eu/a1").unwrap().check_project(&"web/shop".parse().unwrap()).is_err()
         );
+    }
+
+    #[test]
+    fn whoever_may_not_call_is_told_who_may() {
+        let ann = caller("spiffe://acme/team/web/member/ann").unwrap();
+        let refused = authorize("/meridian.v1.Caches/Evict", &ann).unwrap_err();
+        assert_eq!(
+            refused.message(),
+            "member ann of team web may not call /meridian.v1.Caches/Evict, which is for the administrator"
+        );
+        let agent = caller("spiffe://acme/agent/eu/a1").unwrap();
+        let refused = authorize("/meridian.v1.Builds/Submit", &agent).unwrap_err();
+        assert!(refused.message().ends_with("which is for members and the administrator"), "{refused}");
     }
 
     #[test]

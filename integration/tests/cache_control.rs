@@ -164,7 +164,13 @@ fn what_was_let_go_is_told_as_held_no_more_and_is_brought_again_before_any_build
     bed.wait_for_manifests(FRA, 1);
 
     // Somebody who may not is refused, and nobody is asked where nobody can be.
-    bed.client.run(&["cache", "evict", "--all", "--yes"]).expect_code(3).expect_words(&["may not call"]);
+    let may_not = ["may not call", "which is for the administrator", "--state DIR"];
+    bed.client.run(&["cache", "evict", "--all", "--yes"]).expect_code(3).expect_words(&may_not);
+    bed.client.run(&["cache", "verify"]).expect_code(3).expect_words(&may_not);
+    for asked in [&["stats"][..], &["verify"], &["evict", "--all", "--yes"], &["warm"]] {
+        let words = [&["cache"], asked, &["--agent", "nosuch"]].concat();
+        bed.client.run(&words).expect_code(2).expect_words(&["REGION/NAME"]);
+    }
     bed.fleet.administer(&["cache", "evict", "--all"]).expect_code(2).expect_words(&["--yes"]);
     let kept = bed.administer(&["evict", "--older-than", "1d", "--yes"]);
     assert_eq!((number(of_agent(&kept, SG), "bodies"), number(of_agent(&kept, FRA), "bodies")), (0, 0));

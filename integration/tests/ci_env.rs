@@ -237,6 +237,13 @@ fn what_is_in_the_way_is_told_and_nothing_is_set() {
         4,
         &["no agent is at /nowhere/at.all", "[sidecar]"],
     );
+    told(r#""$MERIDIAN" ci-env --socket "$HOME""#, 2, &["is no socket"]);
+    told(&format!("{ask} --owner 99999999999"), 2, &["--owner", "no user has that number"]);
+    told(&format!("{ask} --github-env"), 2, &["GITHUB_ENV is not set"]);
+    told(&format!("GITHUB_ENV=/none/at-all {ask} --github-env"), 4, &["/none/at-all", "GITHUB_ENV"]);
+    let without = runner.run(&dir, &format!("PATH=/none {ask}")).expect_code(0);
+    assert_eq!(without.stdout, is_set);
+    without.expect_words(&["no go command in PATH", "is set all the same", "Go 1.24 or newer"]);
     told(&format!("{ask} --project web/other"), 3, &["serves go commands of acme/p, not of web/other"]);
     told(&format!("GOCACHEPROG='other prog' {ask}"), 3, &["set already, to \"other prog\""]);
     let old = dir.join("old");

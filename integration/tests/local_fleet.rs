@@ -146,6 +146,27 @@ fn continuous_integration_must_ask_for_a_local_fleet() {
 }
 
 #[test]
+fn asking_for_the_figures_of_a_cache_starts_no_fleet() {
+    let (client, source) = client();
+    for asked in [
+        &["stats"][..],
+        &["verify"],
+        &["evict", "--all", "--yes"],
+        &["warm", &source, "--project", "local/p"],
+    ] {
+        let run = client.run(&[&["cache"], asked].concat());
+        run.expect_code(3).expect_words(&[
+            "the local one does not run",
+            "meridian local start",
+            "--coordinator",
+        ]);
+    }
+    assert!(!client.home.state().join("local").exists(), "nothing was started");
+    client.run(&["local", "start"]).expect_code(0);
+    client.run(&["cache", "stats"]).expect_code(0);
+}
+
+#[test]
 fn a_build_that_is_repeated_under_its_key_is_the_same_build() {
     let (client, source) = client();
     let arguments =

@@ -12,6 +12,7 @@ use std::{
 };
 
 use meridian_cache::local::beside::{Opened, Opening, read_opening, say_opened};
+use rustix::fs::{Access, AtFlags, CWD, accessat};
 use tokio::{io::AsyncReadExt as _, net::UnixListener, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
 
@@ -291,11 +292,27 @@ fn place(path: &Path) -> Result<(), SidecarError> {
     let dir = dir
         .ok_or_else(|| SidecarError::Dir { dir: path.to_owned(), why: "not an absolute path".to_owned() })?;
     let wrong = |why: String| SidecarError::Dir { dir: dir.to_owned(), why };
-    let about = fs::metadata(dir).map_err(|error| wrong(error.to_string()))?;
+    let about = fs::metadata(dir).map_err(|error| {
+        wrong(format!(
+            "{error}: make that directory, writable for the agent's user alone, or name another path"
+        ))
+    })?;
+    if !about.is_dir() {
+        return Err(wrong("it is no directory: name another path".to_owned()));
+    }
+    if let Err(error) = accessat(CWD, dir, Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS) {
+        let user = rustix::process::geteuid().as_raw();
+        let error = io::Error::from(error);
+        return Err(wrong(format!(
+            "user {user}, as whom the agent runs, cannot make a socket there: {error}: let it, or name another path"
+        )));
+    }
     let (is_open, is_sticky) = (about.mode() & 0o022 != 0, about.mode() & 0o1000 != 0);
     if is_open && !is_sticky {
         return Err(wrong(
-            "other users may write there, and could put a socket of their own in its place".to_owned(),
+            "other users may write there, and could put a socket of their own in its place: take that from them, or name \
+             another path"
+                .to_owned(),
         ));
     }
     match fs::symlink_metadata(path) {
@@ -356,8 +373,10 @@ mod tests {
         refused(&settings(dir.path().join("x".repeat(120))), "longer than 103 bytes");
         refused(&settings("cache.sock".into()), "not an absolute path");
         refused(&settings(dir.path().join("none/cache.sock")), "No such file");
+        refused(&settings(dir.path().join("none/cache.sock")), "make that directory");
         let file = dir.path().join("file");
         fs::write(&file, "").unwrap();
+        refused(&settings(file.join("cache.sock")), "name another path");
         refused(&settings(file), "is no socket");
         refused(&SidecarSettings { users: vec!["nobody-of-that-name".into()], ..good.clone() }, "no user");
         refused(&SidecarSettings { group: Some("no-such-group".into()), ..good.clone() }, "no group");

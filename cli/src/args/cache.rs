@@ -8,7 +8,7 @@ use crate::args::{
     FleetArgs,
     build::{BuildArgs, BuilderArgs},
     commands::parse_span,
-    forms::project,
+    forms::{agent, project, region},
 };
 
 /// Arguments of `meridian cache`.
@@ -49,10 +49,10 @@ impl CacheArgs {
 #[derive(Debug, Clone, Default, Args)]
 pub struct WhoseCacheArgs {
     /// Only this agent's.
-    #[arg(long, value_name = "REGION/NAME", conflicts_with = "region")]
+    #[arg(long, value_name = "REGION/NAME", value_parser = agent, conflicts_with = "region")]
     pub agent: Option<String>,
     /// Only those of this region's agents.
-    #[arg(long)]
+    #[arg(long, value_parser = region)]
     pub region: Option<String>,
     /// Act as the administrator whose identity lies in this state directory of a coordinator.
     #[arg(long, value_name = "DIR")]

@@ -1,7 +1,7 @@
 //! Values whose form can be judged where they are given, so that a mistake is one of the command line.
 
 use meridian_agent::signer::UserChoice;
-use meridian_core::id::ProjectId;
+use meridian_core::id::{AgentId, ProjectId, RegionName};
 use meridian_runtime::config::{HOST_PORT, Kind};
 
 /// Where a coordinator is: `HOST:PORT`.
@@ -18,10 +18,50 @@ pub(super) fn project(text: &str) -> Result<String, String> {
     parsed.map_err(|error| error.to_string())
 }
 
+/// An agent: `REGION/NAME`.
+pub(super) fn agent(text: &str) -> Result<String, String> {
+    let parsed = text.parse::<AgentId>().map(|_| text.to_owned());
+    parsed.map_err(|error| format!("{error}; `meridian agents` lists them"))
+}
+
+/// A region's name.
+pub(super) fn region(text: &str) -> Result<String, String> {
+    RegionName::new(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
+}
+
 /// A user of this machine: a name or a number.
 pub(super) fn user(text: &str) -> Result<UserChoice, String> {
     if text.contains(':') {
         return Err("expected a user's name or number, without a group".to_owned());
     }
-    text.parse::<UserChoice>().map_err(|error| error.to_string())
+    let choice = text.parse::<UserChoice>().map_err(|error| error.to_string())?;
+    let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+    // The highest number means nobody to the kernel.
+    if is_number && !text.parse::<u32>().is_ok_and(|uid| uid < u32::MAX) {
+        return Err(format!("no user has that number: they go from 0 to {}", u32::MAX - 1));
+    }
+    Ok(choice)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{agent, region, user};
+
+    #[test]
+    fn an_agent_or_a_region_that_can_be_none_is_a_mistake_of_the_command_line() {
+        assert!(agent("nosuch").unwrap_err().contains("expected REGION/NAME"));
+        assert_eq!(agent("eu/a1").unwrap(), "eu/a1");
+        assert!(region("EU West").is_err() && region("eu-west").is_ok());
+    }
+
+    #[test]
+    fn a_number_that_no_user_can_have_is_no_user() {
+        for text in ["4294967295", "99999999999", "1:2", ""] {
+            assert!(user(text).is_err(), "{text}");
+        }
+        assert!(user("99999999999").unwrap_err().contains("to 4294967294"));
+        for text in ["0", "4294967294", "meridian"] {
+            assert_eq!(user(text).unwrap().to_string(), text);
+        }
+    }
 }

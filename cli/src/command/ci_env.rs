@@ -4,13 +4,14 @@
 //! way is told on standard error, and the go commands that follow build as they would without it.
 
 use std::{
-    fs::OpenOptions,
+    fs::{self, OpenOptions},
     io::{self, Write as _},
+    os::unix::fs::FileTypeExt as _,
     path::{Path, PathBuf},
     process::Command,
 };
 
-use meridian_agent::signer::UserChoice;
+use meridian_agent::signer::{UserChoice, UserError};
 use meridian_cache::local::{
     beside::{self, AskError, Opened, Opening},
     shim_command_beside,
@@ -36,8 +37,7 @@ const GO_MINOR_MIN: u32 = 24;
 pub fn ci_env(args: &CiEnvArgs) -> Result<(), Trouble> {
     let socket = socket(args)?;
     let project = args.project.as_deref();
-    let owner = args.owner.as_ref().map(UserChoice::uid).transpose();
-    let owner = owner.map_err(|error| Trouble::usage(format_args!("--owner: {error}")))?;
+    let owner = args.owner.as_ref().map(owner).transpose()?;
     ask(&socket, project, owner)?;
     let program = std::env::current_exe().map_err(Trouble::broken)?;
     let value = shim_command_beside(&program, &socket, project, owner).ok_or_else(|| {
@@ -47,20 +47,42 @@ pub fn ci_env(args: &CiEnvArgs) -> Result<(), Trouble> {
             socket.display()
         ))
     })?;
-    if !is_useful(go().as_ref(), &value)? {
+    if !is_useful(go(), &value)? {
         return Ok(());
     }
     if !args.github_env {
         return print::line(&line(args.shell, &value));
     }
-    let file = std::env::var_os("GITHUB_ENV").ok_or_else(|| {
+    tell_github(std::env::var_os("GITHUB_ENV").map(PathBuf::from), &value)
+}
+
+/// Sets the variable for the steps that follow in a job, by the file that the runner reads.
+fn tell_github(file: Option<PathBuf>, value: &str) -> Result<(), Trouble> {
+    let file = file.filter(|file| !file.as_os_str().is_empty()).ok_or_else(|| {
         Trouble::usage("GITHUB_ENV is not set: --github-env is for a step of a GitHub Actions job")
+            .hint("elsewhere: eval \"$(meridian ci-env)\"")
     })?;
     let written = OpenOptions::new()
         .append(true)
         .open(&file)
         .and_then(|mut file| file.write_all(format!("{NAME}={value}\n").as_bytes()));
-    written.map_err(|error| Trouble::broken(format_args!("{}: {error}", Path::new(&file).display())))
+    written.map_err(|error| {
+        let file = file.display();
+        Trouble::broken(format_args!("cannot write to {file}, the file that GITHUB_ENV names: {error}")).hint(
+            "the runner makes it for each step: leave GITHUB_ENV as it is, and let this user write there",
+        )
+    })
+}
+
+/// The number of the user that the agent is said to run as.
+fn owner(choice: &UserChoice) -> Result<u32, Trouble> {
+    choice.uid().map_err(|error| match error {
+        UserError::Unknown(name) => {
+            Trouble::usage(format_args!("--owner: there is no user {name:?} in /etc/passwd"))
+                .hint("name the user that the agent runs as, or its number: `stat -c %u SOCKET` says it")
+        }
+        error => Trouble::usage(format_args!("--owner: {error}")),
+    })
 }
 
 fn socket(args: &CiEnvArgs) -> Result<PathBuf, Trouble> {
@@ -99,6 +121,12 @@ fn ask(socket: &Path, project: Option<&str>, owner: Option<u32>) -> Result<(), T
                      is with --socket or MERIDIAN_SIDECAR_SOCKET",
                 )
             }
+            io::ErrorKind::ConnectionRefused | io::ErrorKind::NotADirectory if !may_be_socket(socket) => {
+                Trouble::usage(format_args!("{place} is no socket, so no agent can answer there")).hint(
+                    "name the agent's socket with --socket or MERIDIAN_SIDECAR_SOCKET: `sidecar.socket` in agent.toml, or \
+                     sidecar.sock in the agent's state directory",
+                )
+            }
             io::ErrorKind::ConnectionRefused => {
                 Trouble::broken(format_args!("no agent runs at {place}: nobody answers there"))
                     .hint("start the agent; its log says why it ended")
@@ -113,6 +141,14 @@ fn ask(socket: &Path, project: Option<&str>, owner: Option<u32>) -> Result<(), T
     }
 }
 
+/// Whether it could be a socket: one is there, or what is there cannot be told.
+fn may_be_socket(path: &Path) -> bool {
+    match fs::metadata(path) {
+        Ok(about) => about.file_type().is_socket(),
+        Err(error) => error.kind() != io::ErrorKind::NotADirectory,
+    }
+}
+
 /// What `go env` says of the Go that this directory's go commands run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Go {
@@ -120,22 +156,41 @@ struct Go {
     set: String,
 }
 
-/// Nothing where there is no Go yet: a later step may install it.
-fn go() -> Option<Go> {
-    let out = Command::new("go").args(["env", "GOVERSION", NAME]).output().ok()?;
-    let text = String::from_utf8(out.stdout).ok().filter(|_| out.status.success())?;
+/// What is said of it, or why nothing is: a later step may install it.
+fn go() -> Result<Go, String> {
+    let out = Command::new("go").args(["env", "GOVERSION", NAME]).output();
+    let out = out.map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => {
+            "there is no go command in PATH. Where Go is installed, put its bin directory there".to_owned()
+        }
+        _ => format!("go does not start: {error}"),
+    })?;
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
     let mut lines = text.lines().map(str::trim);
     // Before 1.24 it does not know the second and says an empty line, or what a file set.
-    let version = lines.next()?.to_owned();
-    Some(Go { version, set: lines.next().unwrap_or_default().to_owned() })
+    match lines.next().filter(|version| out.status.success() && !version.is_empty()) {
+        Some(version) => {
+            Ok(Go { version: version.to_owned(), set: lines.next().unwrap_or_default().to_owned() })
+        }
+        None => Err(format!(
+            "`go env` does not say which Go this is: {}",
+            String::from_utf8_lossy(&out.stderr).trim()
+        )),
+    }
 }
 
 /// Whether setting the variable helps and harms nothing. What stands in the way of it is told.
-fn is_useful(go: Option<&Go>, value: &str) -> Result<bool, Trouble> {
+fn is_useful(go: Result<Go, String>, value: &str) -> Result<bool, Trouble> {
     let before = std::env::var(NAME).unwrap_or_default();
-    let Some(go) = go else {
-        print::aside("meridian: there is no go command here yet; one before 1.24 will not use the cache");
-        return unset(&before, value);
+    let go = match go {
+        Ok(go) => go,
+        Err(why) => {
+            let is_set = unset(&before, value)?;
+            print::aside(&format!(
+                "meridian: {why}\nmeridian: {NAME} is set all the same, for a Go that comes later; it needs Go 1.24 or newer"
+            ));
+            return Ok(is_set);
+        }
     };
     if minor(&go.version).is_some_and(|minor| minor < GO_MINOR_MIN) {
         print::aside(&format!(
@@ -177,7 +232,10 @@ fn line(shell: Shell, value: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::net::UnixListener;
+
     use super::*;
+    use crate::exit_code::ExitCode;
 
     #[test]
     fn a_path_with_blanks_and_quotes_arrives_in_every_shell() {
@@ -211,6 +269,49 @@ mod tests {
         ] {
             assert_eq!(minor(version).is_some_and(|minor| minor < GO_MINOR_MIN), is_old, "{version}");
         }
+    }
+
+    #[test]
+    fn a_file_of_github_that_is_not_said_or_cannot_be_written_is_named_with_its_variable() {
+        let dir = tempfile::tempdir().unwrap();
+        for unsaid in [None, Some(PathBuf::new())] {
+            let trouble = tell_github(unsaid, "x").unwrap_err();
+            assert!(trouble.exit == ExitCode::Usage && trouble.message.contains("GITHUB_ENV"), "{trouble}");
+        }
+        let gone = dir.path().join("gone");
+        let trouble = tell_github(Some(gone.clone()), "x").unwrap_err();
+        let words = format!("{}, the file that GITHUB_ENV names", gone.display());
+        assert!(trouble.exit == ExitCode::Broken && trouble.message.contains(&words), "{trouble}");
+        fs::write(&gone, "A=b\n").unwrap();
+        tell_github(Some(gone.clone()), "x").unwrap();
+        assert_eq!(fs::read_to_string(&gone).unwrap(), "A=b\nGOCACHEPROG=x\n");
+    }
+
+    #[test]
+    fn what_is_no_socket_is_told_from_one_that_nobody_listens_at() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, left) = (dir.path().join("file"), dir.path().join("left.sock"));
+        fs::write(&file, "").unwrap();
+        drop(UnixListener::bind(&left).unwrap());
+        for (path, exit, words) in [
+            (&file, ExitCode::Usage, "is no socket"),
+            (&dir.path().to_owned(), ExitCode::Usage, "is no socket"),
+            (&file.join("below"), ExitCode::Usage, "is no socket"),
+            (&left, ExitCode::Broken, "nobody answers there"),
+            (&dir.path().join("none"), ExitCode::Broken, "there is no such socket"),
+        ] {
+            let trouble = ask(path, None, None).unwrap_err();
+            assert!(trouble.exit == exit && trouble.message.contains(words), "{}: {trouble}", path.display());
+        }
+    }
+
+    #[test]
+    fn an_owner_that_nobody_is_is_a_mistake_of_the_command_line() {
+        let trouble = owner(&"no-such-user-here".parse().unwrap()).unwrap_err();
+        assert!(
+            trouble.exit == ExitCode::Usage && trouble.to_string().contains("no-such-user-here"),
+            "{trouble}"
+        );
     }
 
     #[test]

@@ -8,7 +8,8 @@ use crate::{
     args::FleetArgs,
     fleet::{
         client::Client,
-        select::{self, Fleet},
+        local::{self, LocalPaths},
+        select::{self, Choice, Fleet},
     },
     settings::UserConfig,
     trouble::Trouble,
@@ -58,6 +59,28 @@ impl Context {
         }
     }
 
+    /// The same for who only asks: a local fleet that does not run has nothing to say, and is not started.
+    ///
+    /// # Errors
+    /// As [`Self::administrator_or_own`]; when the local fleet is meant and does not run.
+    pub async fn administrator_or_running(
+        &self,
+        state: Option<&Path>,
+        args: &FleetArgs,
+    ) -> Result<Client, Trouble> {
+        if state.is_none()
+            && let Choice::Local = select::choose(args, &self.directories, &self.config)?
+        {
+            let found = local::find(&LocalPaths::of(&self.directories)).await?;
+            return found.map(|found| found.client).ok_or_else(|| {
+                Trouble::refused("no fleet was joined or named, and the local one does not run").hint(
+                    "`meridian local start` starts it; `meridian join` or --coordinator HOST:PORT selects another one",
+                )
+            });
+        }
+        self.administrator_or_own(state, args).await
+    }
+
     /// Acts as the administrator whose identity a coordinator keeps in its state directory.
     ///
     /// # Errors
@@ -72,5 +95,24 @@ impl Context {
             Trouble::usage("where is the coordinator?").hint("say --coordinator HOST:PORT beside --state")
         })?;
         Client::new(address, identity)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exit_code::ExitCode;
+
+    #[tokio::test]
+    async fn who_only_asks_starts_no_fleet_and_is_told_how_to_have_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name| dir.path().join(name);
+        let directories = UserDirs { state: at("state"), config: at("config"), cache: at("cache") };
+        let context = Context { directories, config: UserConfig::default() };
+        let args = FleetArgs { local: true, ..FleetArgs::default() };
+        let trouble = context.administrator_or_running(None, &args).await.unwrap_err();
+        assert_eq!(trouble.exit, ExitCode::Refused);
+        assert!(trouble.to_string().contains("meridian local start"), "{trouble}");
+        assert!(!at("state").exists());
     }
 }

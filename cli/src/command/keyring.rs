@@ -14,7 +14,7 @@ use crate::{
     args::{KeyringCommand, KeyringRevokeArgs, RevocationArgs},
     command::{context::Context, print},
     fleet::{
-        client::{Client, ask},
+        client::{Client, ask, ask_as_administrator},
         root::pinned_root,
         select::Fleet,
     },
@@ -123,7 +123,8 @@ async fn revoke(context: &Context, args: &KeyringRevokeArgs) -> Result<(), Troub
     };
     check_meant(&keyring, key, args.force)?;
     let request = v1::RevokeKeyRequest { key: key.to_string(), since_ms };
-    let answer = ask("revoke the key", client.keys().revoke(request)).await?;
+    let answer =
+        ask_as_administrator("revoke the key", state.as_deref(), client.keys().revoke(request)).await?;
     if fleet.json {
         return print::json(&json!({ "key": key.to_string(), "changed": answer.changed }));
     }

@@ -1,7 +1,5 @@
 //! `meridian join`, `meridian token` and `meridian revoke`.
 
-use std::path::Path;
-
 use meridian_core::id::{AgentId, AgentName, TeamName};
 use meridian_proto::v1::{self, create_token_request::Grant, revoke_request::Identity};
 use serde_json::json;
@@ -10,11 +8,12 @@ use crate::{
     args::{IdentityArgs, JoinArgs, RevocationArgs, RevokeArgs, TokenCreateArgs},
     command::{context::Context, keyring, print},
     fleet::{
-        client::{Client, ask},
+        client::{Client, ask_as_administrator},
         join::{Token, enroll},
-        saved,
+        saved::{self, SavedError},
         select::Fleet,
     },
+    role::enrolment::make_room,
     trouble::Trouble,
 };
 
@@ -24,6 +23,8 @@ use crate::{
 /// When the token is not good, or is for an agent.
 pub async fn join(context: &Context, args: &JoinArgs) -> Result<(), Trouble> {
     let token = Token::parse(&args.token)?;
+    // A token is spent once it is given.
+    make_room(&saved::directory(&context.directories.state, &token.fleet))?;
     let identity = enroll(&token, &args.coordinator).await?;
     let id = identity.id().clone();
     if id.segments().next() == Some("agent") {
@@ -32,7 +33,7 @@ pub async fn join(context: &Context, args: &JoinArgs) -> Result<(), Trouble> {
         ));
     }
     let directory =
-        saved::save(&context.directories.state, &args.coordinator, &identity).map_err(Trouble::broken)?;
+        saved::save(&context.directories.state, &args.coordinator, &identity).map_err(SavedError::trouble)?;
     // Verifications to come judge by this keyring at least; the fleet is joined all the same without it.
     let fleet = Fleet::joined(Client::new(&args.coordinator, identity)?, directory.clone());
     if let Err(trouble) = keyring::fetch(&fleet).await {
@@ -61,8 +62,8 @@ pub async fn create(context: &Context, args: &TokenCreateArgs) -> Result<(), Tro
     let lifetime_ms = u64::try_from(args.lifetime.as_millis()).map_err(Trouble::usage)?;
     let request = v1::CreateTokenRequest { lifetime_ms, grant: Some(grant) };
     let client = context.administrator_or_own(args.state.as_deref(), &args.fleet).await?;
-    let answer = ask("create a token", client.fleet().create_token(request)).await;
-    let answer = answer.map_err(|trouble| not_as_administrator(trouble, args.state.as_deref()))?;
+    let state = args.state.as_deref();
+    let answer = ask_as_administrator("create a token", state, client.fleet().create_token(request)).await?;
     let printed = if args.fleet.json {
         print::json(&json!({ "token": answer.token, "lifetime_ms": lifetime_ms }))
     } else {
@@ -88,8 +89,9 @@ pub async fn revoke(context: &Context, args: &RevokeArgs) -> Result<(), Trouble>
     };
     let client = context.administrator_or_own(state.as_deref(), fleet).await?;
     let request = v1::RevokeRequest { identity: Some(identity), since_ms };
-    let answer = ask("revoke the identity", client.fleet().revoke(request)).await;
-    let answer = answer.map_err(|trouble| not_as_administrator(trouble, state.as_deref()))?;
+    let mut fleet_client = client.fleet();
+    let answer =
+        ask_as_administrator("revoke the identity", state.as_deref(), fleet_client.revoke(request)).await?;
     if fleet.json {
         let keys = answer.keys;
         return print::json(&json!({ "identity": whose, "changed": answer.changed, "keys": keys }));
@@ -107,13 +109,6 @@ pub async fn revoke(context: &Context, args: &RevokeArgs) -> Result<(), Trouble>
     print::line(&format!(
         "the identity of {whose} {word}: its calls are refused, and its name is not given out again"
     ))
-}
-
-fn not_as_administrator(trouble: Trouble, state: Option<&Path>) -> Trouble {
-    if state.is_some() {
-        return trouble;
-    }
-    trouble.hint("run it where the coordinator runs, with --state DIR, to act as its administrator")
 }
 
 fn identity(args: &IdentityArgs) -> Result<Identity, Trouble> {

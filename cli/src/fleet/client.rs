@@ -2,7 +2,7 @@
 //!
 //! Bulk data has a channel of its own, made when it is first needed, so that an upload never delays a watch.
 
-use std::{error::Error as _, future::Future, sync::OnceLock, time::Duration};
+use std::{error::Error as _, future::Future, path::Path, sync::OnceLock, time::Duration};
 
 use meridian_core::{cache::peer_address::PeerAddress, id::AgentId};
 use meridian_proto::{limits::MESSAGE_LEN_MAX, v1};
@@ -11,7 +11,7 @@ use meridian_runtime::{
     telemetry::propagation::{TracedChannel, traced},
     tls::{ChannelOptions, ClientTls, ConnectError, Profile, channel},
 };
-use tonic::{Response, Status, transport::Channel};
+use tonic::{Code, Response, Status, transport::Channel};
 
 use crate::trouble::Trouble;
 
@@ -164,6 +164,32 @@ pub async fn ask<T>(
     }
 }
 
+/// Asks as [`ask`] does for what only an administrator may. Whoever is none is told how to act as one, unless `state` says
+/// where the identity of one lies.
+///
+/// # Errors
+/// As [`ask`].
+pub async fn ask_as_administrator<T>(
+    doing: &str,
+    state: Option<&Path>,
+    question: impl Future<Output = Result<Response<T>, Status>>,
+) -> Result<T, Trouble> {
+    let mut is_forbidden = false;
+    let question = async {
+        let answer = question.await;
+        is_forbidden = answer.as_ref().is_err_and(|status| status.code() == Code::PermissionDenied);
+        answer
+    };
+    let answer = ask(doing, question).await;
+    answer.map_err(|trouble| match state {
+        None if is_forbidden => trouble.hint(
+            "to act as the administrator, name the coordinator's state directory, or one with a copy of its `admin`, with \
+             --state DIR and its address with --coordinator; whoever runs the coordinator has it",
+        ),
+        _ => trouble,
+    })
+}
+
 /// A failed call as trouble: with the connection's own words when there was no connection.
 #[must_use]
 pub fn explain_status(doing: &str, status: &Status) -> Trouble {
@@ -190,7 +216,6 @@ pub fn reason(status: &Status) -> String {
 /// Whether a failed call may succeed when it is made again: the coordinator was away, not unwilling.
 #[must_use]
 pub fn is_away(status: &Status) -> bool {
-    use tonic::Code;
     // Who answers without TLS, or with another certificate, is no coordinator that is about to come back.
     if let Some(ConnectError::Untrusted { source, .. }) = status.source().and_then(|s| ConnectError::of(s))
         && source.kind() == std::io::ErrorKind::InvalidData

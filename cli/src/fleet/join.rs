@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use meridian_core::id::FleetName;
 use meridian_proto::v1;
 use meridian_runtime::{
     identity::{Identity, Pin, SpiffeId, new_key_and_csr},
@@ -42,7 +43,7 @@ impl Token {
         let (rest, pin) = rest.rsplit_once('.').ok_or_else(wrong)?;
         let (fleet, secret) = rest.rsplit_once('.').ok_or_else(wrong)?;
         let pin = pin.parse().map_err(|_| wrong())?;
-        if fleet.is_empty() || secret.is_empty() {
+        if FleetName::new(fleet).is_err() || secret.is_empty() {
             return Err(wrong());
         }
         Ok(Self { fleet: fleet.to_owned(), secret: secret.to_owned(), pin })
@@ -75,7 +76,13 @@ mod tests {
         let token = Token::parse(&format!(" mrd1.eu.acme.s3cret.{pin}\n")).unwrap();
         assert_eq!((token.fleet.as_str(), token.secret.as_str(), token.pin), ("eu.acme", "s3cret", pin));
         assert!(!format!("{token:?}").contains("s3cret"));
-        for text in ["", "mrd1.acme.s3cret", "mrd2.a.b.c", "mrd1.acme.s3cret.short"] {
+        for text in [
+            "",
+            "mrd1.acme.s3cret",
+            "mrd2.a.b.c",
+            "mrd1.acme.s3cret.short",
+            &format!("mrd1.../x.s3cret.{pin}"),
+        ] {
             let trouble = Token::parse(text).unwrap_err();
             assert!(!trouble.to_string().contains("s3cret"), "{trouble}");
         }

@@ -27,6 +27,7 @@ use crate::{
         client::{Client, ask},
         endpoint::{Endpoint, WIRE_VERSION, binary_fingerprint, go_fingerprint},
     },
+    state_directory::{self, NamedBy},
     trouble::Trouble,
 };
 
@@ -340,7 +341,7 @@ async fn lock(path: &Path) -> Result<File, Trouble> {
 }
 
 fn file_trouble(path: &Path) -> impl FnOnce(io::Error) -> Trouble {
-    move |error| Trouble::broken(format_args!("{}: {error}", path.display()))
+    move |error| state_directory::unusable(path, &error, NamedBy::Environment)
 }
 
 /// The last lines of what a log holds from `from` on, for an error.

@@ -11,6 +11,11 @@ use std::{
 use meridian_runtime::identity::{Identity, IdentityError};
 use serde::{Deserialize, Serialize};
 
+use crate::{
+    state_directory::{self, NamedBy},
+    trouble::Trouble,
+};
+
 /// A fleet that was joined.
 #[derive(Debug)]
 pub struct SavedFleet {
@@ -46,12 +51,18 @@ pub enum SavedError {
     },
 }
 
+/// Where what is kept of a fleet lies.
+#[must_use]
+pub fn directory(state: &Path, fleet: &str) -> PathBuf {
+    state.join("fleets").join(fleet)
+}
+
 /// Keeps an identity, and the address at which it was got.
 ///
 /// # Errors
 /// When it cannot be written.
 pub fn save(state: &Path, coordinator: &str, identity: &Identity) -> Result<PathBuf, SavedError> {
-    let directory = state.join("fleets").join(identity.id().fleet());
+    let directory = directory(state, identity.id().fleet());
     fs::create_dir_all(&directory).map_err(|source| SavedError::File { path: directory.clone(), source })?;
     identity.save(&directory)?;
     let path = directory.join("fleet.json");
@@ -60,6 +71,17 @@ pub fn save(state: &Path, coordinator: &str, identity: &Identity) -> Result<Path
     let written = fs::write(&partial, about).and_then(|()| fs::rename(&partial, &path));
     written.map_err(|source| SavedError::File { path, source })?;
     Ok(directory)
+}
+
+impl SavedError {
+    /// The same for a person who can do something about it.
+    #[must_use]
+    pub fn trouble(self) -> Trouble {
+        match self {
+            Self::File { path, source } => state_directory::unusable(&path, &source, NamedBy::Environment),
+            error @ Self::Identity(_) => Trouble::broken(error),
+        }
+    }
 }
 
 /// Every fleet that was joined, the last one first.

@@ -21,7 +21,7 @@ use crate::{
         client::{Client, ask},
         local::{self, LocalPaths},
         root::pinned_root,
-        saved::{self, SavedFleet},
+        saved::{self, SavedError, SavedFleet},
         seen_keyring,
     },
     settings::UserConfig,
@@ -120,7 +120,7 @@ pub fn choose(args: &FleetArgs, directories: &UserDirs, config: &UserConfig) -> 
         return Ok(Choice::Local);
     }
     let named = args.coordinator.as_ref().or(config.coordinator.as_ref());
-    let mut joined = saved::all(&directories.state).map_err(Trouble::broken)?;
+    let mut joined = saved::all(&directories.state).map_err(SavedError::trouble)?;
     if let Some(address) = named {
         // The address may have changed since, so a fleet that was joined under another one will do when
         // there is only one; the identity decides whether it is the right one.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use meridian_agent::{
-    AgentConfig, App, AppError, Mistake, ShardSettings, StockSettings, Unsettled,
+    AgentConfig, App, AppError, Mistake, Prepared, ShardSettings, StockSettings, Unsettled,
     sandbox::{Limits, SandboxPolicy},
     secrets::DeclaredSecrets,
 };
@@ -16,9 +16,8 @@ use meridian_core::{id::FleetName, quantity::ByteCount};
 use meridian_runtime::{
     clock::Clock,
     config::{ConfigType, HOST_PORT, IP_PORT, Key, Kind, LISTEN, Loader, Problem},
-    identity::Identity,
     shutdown::Signals,
-    state_dir::{StateDir, UserDirs},
+    state_dir::UserDirs,
     telemetry::Masking,
 };
 use serde::Deserialize;
@@ -26,13 +25,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     args::role::AgentArgs,
-    fleet::join::{Token, enroll},
     role::{
+        enrolment::Credential,
         remote_cache_table::{self, RemoteCacheTable},
         set,
         sidecar_table::{self, SidecarTable},
         signer_table::{self, SignerTable},
     },
+    state_directory::{self, NamedBy},
     trouble::Trouble,
 };
 
@@ -299,20 +299,20 @@ fn state_of(file: &AgentFile) -> Result<PathBuf, Trouble> {
 pub async fn run(args: &AgentArgs, masking: Masking) -> Result<(), Trouble> {
     let file = load(args)?;
     let state = state_of(&file)?;
-    let _owned = StateDir::open(&state, LAYOUT).map_err(Trouble::broken)?;
+    let _owned = state_directory::open(&state, LAYOUT, NamedBy::Flag)?;
     let kept = state.join("identity");
-    let identity = identity(&kept, args.token.as_deref(), &file.coordinator).await?;
-    let fleet = FleetName::new(identity.id().fleet()).map_err(Trouble::broken)?;
+    let credential = Credential::find(&kept, args.token.as_deref())?;
+    let fleet = credential.fleet()?;
     let shim = std::env::current_exe().map_err(Trouble::broken)?;
-    let config = AgentConfig { masking, ..file.config(fleet, state, shim) };
+    let coordinator = file.coordinator.clone();
+    let prepared = Prepared::of(AgentConfig { masking, ..file.config(fleet, state, shim) }).await;
+    let prepared = prepared.map_err(not_started)?;
+    // Whatever is wrong on this side was found by now: from here on a token is spent.
+    let identity = credential.redeem(&kept, &coordinator).await?;
     open_to_builds();
     let mut signals = Signals::listen().map_err(Trouble::broken)?;
     let id = identity.id().clone();
-    let app = App::build(config, identity, Some(kept), Clock::system()).await;
-    let app = app.map_err(|error| match error {
-        AppError::Mistakes(mistakes) => Trouble::usage(mistakes),
-        error => Trouble::broken(error),
-    })?;
+    let app = App::build(prepared, identity, Some(kept), Clock::system()).await.map_err(not_started)?;
     tracing::info!(%id, "the agent starts");
     let (drain, stop) = (CancellationToken::new(), CancellationToken::new());
     let running = app.run(drain.clone(), stop.clone());
@@ -333,37 +333,18 @@ pub async fn run(args: &AgentArgs, masking: Masking) -> Result<(), Trouble> {
     running.await.map_err(dropped)
 }
 
+fn not_started(error: AppError) -> Trouble {
+    match error {
+        AppError::Mistakes(mistakes) => Trouble::usage(mistakes),
+        error @ AppError::State(_) => Trouble::broken(error).hint(state_directory::in_reach(NamedBy::Flag)),
+        error => Trouble::broken(error),
+    }
+}
+
 /// Lets the user that builds read what the agent fetches, whatever the umask of whoever started it. The state directory is
 /// closed to everybody else, and what is secret in it has modes of its own.
 pub(crate) fn open_to_builds() {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
-}
-
-/// The identity that was kept, or a new one for the token.
-async fn identity(kept: &Path, token: Option<&str>, coordinator: &str) -> Result<Identity, Trouble> {
-    let now = std::time::SystemTime::now();
-    let found = Identity::load(kept).map_err(Trouble::broken)?;
-    if let Some(identity) = found.filter(|identity| identity.not_after() > now) {
-        return Ok(identity);
-    }
-    let token = token.ok_or_else(|| {
-        Trouble::refused(
-            "this agent has not joined a fleet, or was away for so long that its identity expired",
-        )
-        .hint("make a token with `meridian token create --agent REGION/NAME` and give it with --token")
-    })?;
-    let identity = enroll(&Token::parse(token)?, coordinator).await?;
-    if identity.id().segments().next() != Some("agent") {
-        let id = identity.id();
-        return Err(Trouble::usage(format_args!(
-            "this token was for {id}, which is no agent; it is used up now"
-        ))
-        .hint("make one with `meridian token create --agent REGION/NAME`"));
-    }
-    std::fs::create_dir_all(kept)
-        .map_err(|error| Trouble::broken(format_args!("{}: {error}", kept.display())))?;
-    identity.save(kept).map_err(Trouble::broken)?;
-    Ok(identity)
 }
 
 fn load(args: &AgentArgs) -> Result<AgentFile, Trouble> {

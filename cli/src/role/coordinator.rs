@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
-use meridian_coordinator::{App, CoordinatorConfig};
+use meridian_coordinator::{App, AppError, CoordinatorConfig};
 use meridian_core::{
     cache::{
         scope::{MemberPattern, TrustedMembers},
@@ -18,12 +18,17 @@ use meridian_runtime::{
     clock::Clock,
     config::{ConfigType, HOST, IP_PORT, Key, Kind, LISTEN, Loader, Problem},
     shutdown::Signals,
-    state_dir::{StateDir, UserDirs},
+    state_dir::UserDirs,
 };
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
-use crate::{args::role::CoordinatorArgs, role::set, trouble::Trouble};
+use crate::{
+    args::role::CoordinatorArgs,
+    role::set,
+    state_directory::{self, NamedBy},
+    trouble::Trouble,
+};
 
 /// The layout of a coordinator's state directory.
 const LAYOUT: u32 = 1;
@@ -220,7 +225,7 @@ pub async fn run(args: &CoordinatorArgs) -> Result<(), Trouble> {
         Some(state) => state,
         None => UserDirs::from_env().map_err(Trouble::usage)?.state.join("coordinator"),
     };
-    let _owned = StateDir::open(&state, LAYOUT).map_err(Trouble::broken)?;
+    let _owned = state_directory::open(&state, LAYOUT, NamedBy::Flag)?;
     let fleet = FleetName::new(&file.fleet).map_err(Trouble::usage)?;
     let mut config = CoordinatorConfig::new(fleet, state);
     config.listen = file.listen;
@@ -245,7 +250,7 @@ pub async fn run(args: &CoordinatorArgs) -> Result<(), Trouble> {
     };
     let stop = CancellationToken::new();
     let mut signals = Signals::listen().map_err(Trouble::broken)?;
-    let running = App::start(config, Clock::system(), stop.clone()).await.map_err(Trouble::broken)?;
+    let running = App::start(config, Clock::system(), stop.clone()).await.map_err(not_started)?;
     tracing::info!(address = %running.address, "the coordinator serves");
     let ended = running.ended();
     tokio::pin!(ended);
@@ -258,6 +263,13 @@ pub async fn run(args: &CoordinatorArgs) -> Result<(), Trouble> {
         }
     };
     result.map_err(Trouble::broken)
+}
+
+fn not_started(error: AppError) -> Trouble {
+    match error {
+        error @ AppError::State(_) => Trouble::broken(error).hint(state_directory::in_reach(NamedBy::Flag)),
+        error => Trouble::broken(error),
+    }
 }
 
 fn load(args: &CoordinatorArgs) -> Result<CoordinatorFile, Trouble> {

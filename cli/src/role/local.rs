@@ -5,14 +5,13 @@
 
 use std::{fs, path::Path, time::Duration};
 
-use meridian_agent::{AgentConfig, App as AgentApp, sandbox::SandboxPolicy};
+use meridian_agent::{AgentConfig, App as AgentApp, Prepared, sandbox::SandboxPolicy};
 use meridian_coordinator::{App as CoordinatorApp, CoordinatorConfig, Running};
 use meridian_core::id::FleetName;
 use meridian_runtime::{
     clock::Clock,
     identity::{Identity, SpiffeId, new_key_and_csr},
     shutdown::Signals,
-    state_dir::StateDir,
     telemetry::Masking,
 };
 use tokio::task::JoinHandle;
@@ -25,6 +24,7 @@ use crate::{
         local::{FLEET_NAME, LAYOUT, LocalPaths},
     },
     role::agent::open_to_builds,
+    state_directory::{self, NamedBy},
     trouble::Trouble,
 };
 
@@ -41,7 +41,7 @@ const AGENT_ENDS_WITHIN: Duration = Duration::from_secs(10);
 /// When another process owns the state directory, or a part does not start.
 pub async fn run(context: &Context, idle: Duration, masking: Masking) -> Result<(), Trouble> {
     let paths = LocalPaths::of(&context.directories);
-    let _owned = StateDir::open(&paths.state, LAYOUT).map_err(Trouble::broken)?;
+    let _owned = state_directory::open(&paths.state, LAYOUT, NamedBy::Environment)?;
     open_to_builds();
     let mut signals = Signals::listen().map_err(Trouble::broken)?;
     let stop = CancellationToken::new();
@@ -107,7 +107,8 @@ async fn start_agent(
         masking,
         ..AgentConfig::new(fleet, coordinator.address.to_string(), make(&paths.agent())?, shim)
     };
-    let app = AgentApp::build(config, identity, None, Clock::system()).await.map_err(Trouble::broken)?;
+    let prepared = Prepared::of(config).await.map_err(Trouble::broken)?;
+    let app = AgentApp::build(prepared, identity, None, Clock::system()).await.map_err(Trouble::broken)?;
     // A local fleet that stops gives its tasks up: they are placed anew when it starts again.
     let running = app.run(CancellationToken::new(), stop.clone());
     Ok(tokio::spawn(async move {
@@ -119,7 +120,7 @@ async fn start_agent(
 
 fn make(directory: &Path) -> Result<std::path::PathBuf, Trouble> {
     fs::create_dir_all(directory)
-        .map_err(|error| Trouble::broken(format_args!("{}: {error}", directory.display())))?;
+        .map_err(|error| state_directory::unusable(directory, &error, NamedBy::Environment))?;
     Ok(directory.to_owned())
 }
 

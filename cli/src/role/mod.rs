@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod coordinator;
+pub(crate) mod enrolment;
 pub mod local;
 #[cfg(test)]
 mod readme_tests;

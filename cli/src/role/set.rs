@@ -15,11 +15,7 @@ pub(crate) fn apply(mut loader: Loader, settings: &[String]) -> Result<Loader, T
             .split_once('=')
             .filter(|(key, _)| !key.is_empty())
             .ok_or_else(|| Trouble::usage(format_args!("--set {setting:?} is not KEY=VALUE")))?;
-        loader = match (value.parse::<i64>(), value.parse::<bool>()) {
-            (Ok(number), _) => loader.set(key, number, &origin),
-            (_, Ok(truth)) => loader.set(key, truth, &origin),
-            _ => loader.set(key, value, &origin),
-        };
+        loader = loader.set_text(key, value, &origin);
     }
     Ok(loader)
 }

@@ -74,6 +74,27 @@ impl Loader {
         self
     }
 
+    /// Sets the key at the dotted `path` to what a person wrote behind a flag: a whole number, `true` or `false`, a list as
+    /// in a file, or else text.
+    #[must_use]
+    pub fn set_text(self, path: &str, text: &str, origin: &str) -> Self {
+        if let Ok(number) = text.parse::<i64>() {
+            return self.set(path, number, origin);
+        }
+        if let Ok(truth) = text.parse::<bool>() {
+            return self.set(path, truth, origin);
+        }
+        // An address of IPv6 begins like a list, and is none for having a port at its end.
+        let list = text.trim().strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+        match list.and_then(|_| format!("list = {text}").parse::<toml::Table>().ok()).as_mut() {
+            Some(table) => match table.remove("list") {
+                Some(list) => self.set(path, list, origin),
+                None => self,
+            },
+            None => self.set(path, text, origin),
+        }
+    }
+
     /// Reads all layers into a `T`.
     ///
     /// # Errors
@@ -81,7 +102,7 @@ impl Loader {
     pub fn load<T: ConfigType>(&self) -> Result<T, ConfigErrors> {
         let mut found = Vec::new();
         let mut tree = self.layers(T::SCHEMA, &mut found);
-        let mut findings = Findings::default();
+        let mut findings = Findings::of(T::SCHEMA);
         walk(Kind::Table(T::SCHEMA), &mut tree, "", &mut findings);
         if !found.is_empty() {
             // A file that is broken may hold what seems to be missing, and anything that another value needs.

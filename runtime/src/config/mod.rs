@@ -11,6 +11,7 @@ mod env;
 mod errors;
 mod forms;
 mod loader;
+mod meant;
 mod nearest;
 mod schema;
 

@@ -2,13 +2,16 @@
 
 /// The candidate closest to `word`, when one is close enough to be a slip of the fingers.
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let near = candidates.into_iter().filter_map(|candidate| Some((slips(word, candidate)?, candidate)));
+    near.min().map(|(_, candidate)| candidate)
+}
+
+/// How many slips of the fingers lie between two words, when those are few enough to be that.
+pub(super) fn slips(word: &str, candidate: &str) -> Option<usize> {
     // Longer words have room for more slips; a word of three letters is all different after two.
     let slips_max = (word.chars().count() / 3).clamp(1, 3);
-    let near = candidates.into_iter().map(|candidate| {
-        let slips = strsim::damerau_levenshtein(&word.to_lowercase(), &candidate.to_lowercase());
-        (slips, candidate)
-    });
-    near.filter(|(slips, _)| *slips <= slips_max).min().map(|(_, candidate)| candidate)
+    let slips = strsim::damerau_levenshtein(&word.to_lowercase(), &candidate.to_lowercase());
+    (slips <= slips_max).then_some(slips)
 }
 
 /// `, did you mean …?` or nothing.

@@ -3,6 +3,7 @@
 use super::{
     document::{Node, Value},
     errors::{Found, join},
+    meant::meant,
     nearest::did_you_mean,
 };
 
@@ -82,12 +83,19 @@ impl Kind {
 /// What a walk found wrong.
 #[derive(Default)]
 pub(super) struct Findings {
+    /// The keys of the whole document.
+    root: &'static [Key],
     pub(super) found: Vec<Found>,
     /// The keys that are not in the document as they should be: taken out of it, or missing.
     pub(super) unread: Vec<String>,
 }
 
 impl Findings {
+    /// Nothing yet, of a document with these keys.
+    pub(super) fn of(root: &'static [Key]) -> Self {
+        Self { root, ..Self::default() }
+    }
+
     /// Whether the value at `path` could not be read, alone or with all that it lies in.
     pub(super) fn is_unread(&self, path: &str) -> bool {
         let covers = |unread: &String| {
@@ -150,10 +158,8 @@ pub(super) fn walk(kind: Kind, node: &mut Node, path: &str, findings: &mut Findi
 fn walk_table(keys: &[Key], node: &mut Node, path: &str, findings: &mut Findings) -> bool {
     let Value::Table(entries) = &mut node.value else { return false };
     let is_known = |name: &str| keys.iter().any(|key| key.name == name);
-    // Not `retain` alone: a key that was meant for a missing one is better reported than both.
     for (name, entry) in entries.iter().filter(|(name, _)| !is_known(name)) {
-        let absent = keys.iter().map(|key| key.name).filter(|known| !entries.contains_key(*known));
-        let hint = did_you_mean(name, absent);
+        let hint = meant(findings.root, (path, keys), entries, (name, entry));
         let message = format!("unknown key `{}`{hint}", join(path, name));
         findings.found.push(Found { origin: entry.key_origin.clone(), message });
     }

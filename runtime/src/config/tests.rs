@@ -157,6 +157,37 @@ fn an_unknown_key_names_the_one_that_was_meant_and_does_not_hide_what_else_is_wr
 }
 
 #[test]
+fn a_key_of_another_table_is_named_by_its_path_and_one_that_a_file_has_is_meant_by_a_flag() {
+    let unknown = |text: &str, flag: &str| {
+        let found = errors(&format!("name = \"a\"\n{text}"), |loader| loader.set(flag, 1, "--set"));
+        found.join("\n")
+    };
+    let beside = unknown("workers = 2\n", "worker");
+    assert_eq!(beside, "--set: unknown key `worker`, did you mean `workers`?");
+    for flag in ["queue_max", "limits_queue_max", "other.queue-mx"] {
+        let told = unknown("", flag);
+        assert!(told.ends_with("did you mean `limits.queue-max`?"), "{told}");
+    }
+    let elsewhere = unknown("[limits]\nworker = 3\n", "workers");
+    assert_eq!(elsewhere, "sample.toml:3:1: unknown key `limits.worker`, did you mean `workers`?");
+    assert_eq!(unknown("", "limits.depth"), "--set: unknown key `limits.depth`");
+}
+
+#[test]
+fn what_is_written_behind_a_flag_may_be_a_number_a_truth_a_list_or_text() {
+    let load = |path: &str, text: &str| {
+        Loader::new().set("name", "a", "--name").set_text(path, text, "--set").load::<Sample>()
+    };
+    assert_eq!(load("workers", "8").unwrap().workers, 8);
+    assert!(load("verbose", "true").unwrap_err().to_string().contains("`colour`"), "it was read as a truth");
+    assert_eq!(load("platforms", r#"["a", 'b,c']"#).unwrap().platforms, ["a", "b,c"]);
+    assert_eq!(load("platforms", "[]").unwrap().platforms, [""; 0]);
+    assert_eq!(load("listen", "[::1]:80").unwrap().listen, "[::1]:80");
+    let told = load("platforms", "[a, b]").unwrap_err().to_string();
+    assert!(told.contains("expected a list, each entry text in quotes, found text \"[a, b]\""), "{told}");
+}
+
+#[test]
 fn what_values_say_together_is_told_beside_what_is_wrong_with_others() {
     let text = "\
 workers = \"many\"

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{
     lineages::{self, Lineage},
-    reports::{connect, gather, meant},
+    reports::{connect, gather, gather_as_administrator, meant},
 };
 use crate::{
     args::{CacheEvictArgs, WhoseCacheArgs},
@@ -30,7 +30,7 @@ pub(super) async fn evict(context: &Context, args: &CacheEvictArgs) -> Result<()
     }
     let eviction = Some(v1::CacheEviction { what: Some(what) });
     let request = v1::CacheEvictRequest { agents: meant(&args.whose), eviction };
-    let reports = gather("evict", client.caches().evict(request)).await?;
+    let reports = gather_as_administrator("evict", &args.whose, client.caches().evict(request)).await?;
     let evicted = reports.said.iter().filter_map(|(agent, report)| match report {
         Report::Evicted(evicted) => Some((agent.as_str(), evicted)),
         _ => None,
@@ -106,15 +106,15 @@ fn told(evicted: &v1::CacheEvicted) -> String {
         pinned => format!("; {} in use stay ({})", bodies(pinned), ByteCount(evicted.pinned_bytes)),
     };
     format!(
-        "{} went ({}), with {} of frames, {} and {}{stays}",
+        "{} went ({}), with {} of frames and {}; {} went or are not whole any more{stays}",
         bodies(evicted.bodies),
         ByteCount(evicted.bytes),
         ByteCount(evicted.frame_bytes),
-        print::count(evicted.manifests, "manifest"),
         match evicted.entries {
             1 => "1 entry".to_owned(),
             entries => format!("{entries} entries"),
         },
+        print::count(evicted.manifests, "manifest"),
     )
 }
 
@@ -144,7 +144,8 @@ mod tests {
         let evicted = v1::CacheEvicted { bodies: 2, bytes: 4096, entries: 1, ..v1::CacheEvicted::default() };
         let plain = told(&evicted);
         assert!(
-            plain.starts_with("2 bodies went (") && plain.ends_with("0 manifests and 1 entry"),
+            plain.starts_with("2 bodies went (")
+                && plain.ends_with("1 entry; 0 manifests went or are not whole any more"),
             "{plain}"
         );
         let pinned = told(&v1::CacheEvicted { pinned_bodies: 1, pinned_bytes: 10, ..evicted });

@@ -15,7 +15,7 @@ use tonic::{Response, Status, Streaming};
 use crate::{
     args::WhoseCacheArgs,
     command::{context::Context, print},
-    fleet::client::{Client, ask, explain_status},
+    fleet::client::{Client, ask, ask_as_administrator, explain_status},
     trouble::Trouble,
 };
 
@@ -39,12 +39,13 @@ pub(super) fn meant(args: &WhoseCacheArgs) -> Option<v1::CacheAgents> {
     Some(v1::CacheAgents { agent: text(&args.agent), region: text(&args.region) })
 }
 
-/// Acts as the administrator whose state directory is named, and otherwise as who we are.
+/// Acts as the administrator whose state directory is named, and otherwise as who we are. Starts no fleet: one that does not
+/// run has no agents whose caches could be looked after.
 ///
 /// # Errors
 /// When there is no fleet to speak to.
 pub(super) async fn connect(context: &Context, args: &WhoseCacheArgs) -> Result<Client, Trouble> {
-    context.administrator_or_own(args.state.as_deref(), &args.fleet).await
+    context.administrator_or_running(args.state.as_deref(), &args.fleet).await
 }
 
 /// Asks, and gathers all reports.
@@ -55,7 +56,22 @@ pub(super) async fn gather(
     doing: &str,
     call: impl Future<Output = Result<Response<Streaming<v1::CacheReport>>, Status>>,
 ) -> Result<Reports, Trouble> {
-    let mut stream = ask(doing, call).await?;
+    read(doing, ask(doing, call).await?).await
+}
+
+/// Asks for what only an administrator may, and gathers all reports.
+///
+/// # Errors
+/// As [`gather`].
+pub(super) async fn gather_as_administrator(
+    doing: &str,
+    args: &WhoseCacheArgs,
+    call: impl Future<Output = Result<Response<Streaming<v1::CacheReport>>, Status>>,
+) -> Result<Reports, Trouble> {
+    read(doing, ask_as_administrator(doing, args.state.as_deref(), call).await?).await
+}
+
+async fn read(doing: &str, mut stream: Streaming<v1::CacheReport>) -> Result<Reports, Trouble> {
     let mut reports = Reports::default();
     loop {
         let next = timeout(SILENCE_MAX, stream.message()).await.map_err(|_| {

@@ -4,7 +4,7 @@ use meridian_core::quantity::ByteCount;
 use meridian_proto::v1::{self, cache_report::Report};
 use serde_json::{Value, json};
 
-use super::reports::{connect, gather, meant};
+use super::reports::{connect, gather_as_administrator, meant};
 use crate::{
     args::CacheVerifyArgs,
     command::{context::Context, print},
@@ -18,7 +18,8 @@ use crate::{
 pub(super) async fn verify(context: &Context, args: &CacheVerifyArgs) -> Result<(), Trouble> {
     let client = connect(context, &args.whose).await?;
     let request = v1::CacheVerifyRequest { agents: meant(&args.whose) };
-    let reports = gather("verify the caches", client.caches().verify(request)).await?;
+    let reports =
+        gather_as_administrator("verify the caches", &args.whose, client.caches().verify(request)).await?;
     let verified: Vec<(&str, &v1::CacheVerified)> = reports
         .said
         .iter()
@@ -65,7 +66,7 @@ const fn damage(verified: &v1::CacheVerified) -> u64 {
 fn told(verified: &v1::CacheVerified) -> String {
     let kinds = [
         ("bodies", verified.bodies, verified.damaged_bodies),
-        ("entries", verified.entries, verified.damaged_entries),
+        ("index records", verified.entries, verified.damaged_entries),
         ("manifests", verified.manifests, verified.damaged_manifests),
         ("frames", verified.frames, verified.damaged_frames),
     ];
@@ -90,8 +91,9 @@ fn to_json(agent: &str, verified: &v1::CacheVerified) -> Value {
         "bodies": verified.bodies,
         "bytes": verified.bytes,
         "damaged_bodies": verified.damaged_bodies,
-        "entries": verified.entries,
-        "damaged_entries": verified.damaged_entries,
+        // Each time an entry was written, superseded ones as well: not what `stats` and `evict` count.
+        "index_records": verified.entries,
+        "damaged_index_records": verified.damaged_entries,
         "manifests": verified.manifests,
         "damaged_manifests": verified.damaged_manifests,
         "frames": verified.frames,
@@ -119,6 +121,11 @@ mod tests {
             assert!(trouble(&[("eu/a1", &damaged)]).is_some());
         }
         assert!(trouble(&[("eu/a1", &good)]).is_none());
+        assert!(
+            told(&good).contains(", 9 index records, "),
+            "no entries: those are counted once each elsewhere"
+        );
+        assert_eq!(to_json("eu/a1", &good)["index_records"], 9);
         let unread = v1::CacheVerified { unreadable: 2, ..good };
         assert!(told(&unread).ends_with("2 could NOT BE READ and stay") && damage(&unread) == 0);
         assert!(trouble(&[("eu/a1", &good), ("eu/a2", &unread)]).is_some());

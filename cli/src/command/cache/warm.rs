@@ -9,7 +9,7 @@ use meridian_core::{
 use meridian_proto::v1::{self, cache_report::Report};
 use serde_json::{Value, json};
 
-use super::reports::{Reports, connect, gather, meant};
+use super::reports::{Reports, connect, gather_as_administrator, meant};
 use crate::{
     args::{CacheWarmArgs, build::BuildArgs},
     build::{report::asks_for_input, request},
@@ -92,10 +92,15 @@ async fn one(
         project: project.to_string(),
         spec: Some(spec.into()),
     };
-    let reports = gather("warm the caches", client.caches().warm(request)).await;
+    let mut caches = client.caches();
+    // A build's specification is large, and would stand in each of the calls around this one.
+    let call = Box::pin(caches.warm(request));
+    let reports = gather_as_administrator("warm the caches", &args.whose, call).await;
     reports.map_err(|trouble| match args.project {
-        Some(_) => trouble,
-        None => trouble.hint(format_args!("it was asked for {project}; --project says another one")),
+        None if trouble.hint.is_none() => {
+            trouble.hint(format_args!("it was asked for {project}; --project says another one"))
+        }
+        _ => trouble,
     })
 }
 

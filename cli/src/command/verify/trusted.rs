@@ -16,7 +16,11 @@ use meridian_trust::{
 use crate::{
     args::VerifyArgs,
     command::context::Context,
-    fleet::{root, saved, seen_keyring},
+    fleet::{
+        root,
+        saved::{self, SavedError},
+        seen_keyring,
+    },
     given_file,
     trouble::Trouble,
 };
@@ -89,7 +93,7 @@ impl Trusted {
 /// The fleets that this user has joined, and the local one.
 fn joined(context: &Context) -> Result<Vec<Trusted>, Trouble> {
     let mut joined = Vec::new();
-    for fleet in saved::all(&context.directories.state).map_err(Trouble::broken)? {
+    for fleet in saved::all(&context.directories.state).map_err(SavedError::trouble)? {
         let identity = fleet.identity;
         let root = root::root_of(identity.authority_der(), identity.id().fleet())?;
         joined.push(Trusted { root, directory: Some(fleet.directory), given: None });

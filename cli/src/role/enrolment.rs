@@ -1,0 +1,130 @@
+//! How an agent comes by its identity: it has kept one, or it gives a one-time token for one.
+//!
+//! In two steps, because a token that is given is spent: what the agent is to be is known before, and everything else that
+//! could keep it from starting is looked at in between.
+
+use std::{io::Write as _, path::Path, time::SystemTime};
+
+use meridian_core::id::FleetName;
+use meridian_runtime::identity::Identity;
+
+use crate::{
+    fleet::join::{Token, enroll},
+    trouble::Trouble,
+};
+
+/// As much as an identity takes, and more.
+const IDENTITY_BYTES: usize = 64 << 10;
+
+/// What an agent has to show for itself.
+pub(super) enum Credential {
+    /// An identity that is still good.
+    Kept(Box<Identity>),
+    /// A token, which is good once.
+    Token(Token),
+}
+
+impl Credential {
+    /// What there is: the identity that was kept in `kept`, or else the token.
+    ///
+    /// # Errors
+    /// When there is neither.
+    pub(super) fn find(kept: &Path, token: Option<&str>) -> Result<Self, Trouble> {
+        let now = SystemTime::now();
+        let found = Identity::load(kept).map_err(Trouble::broken)?;
+        if let Some(identity) = found.filter(|identity| identity.not_after() > now) {
+            return Ok(Self::Kept(Box::new(identity)));
+        }
+        let token = token.ok_or_else(|| {
+            Trouble::refused(
+                "this agent has not joined a fleet, or was away for so long that its identity expired",
+            )
+            .hint("make a token with `meridian token create --agent REGION/NAME` and give it with --token")
+        })?;
+        Token::parse(token).map(Self::Token)
+    }
+
+    /// The fleet that it is good for.
+    ///
+    /// # Errors
+    /// When that has no name that a fleet can have.
+    pub(super) fn fleet(&self) -> Result<FleetName, Trouble> {
+        match self {
+            Self::Kept(identity) => FleetName::new(identity.id().fleet()).map_err(Trouble::broken),
+            Self::Token(token) => FleetName::new(&token.fleet).map_err(Trouble::usage),
+        }
+    }
+
+    /// The identity. A token is spent for it, and what comes of it is saved in `kept`.
+    ///
+    /// # Errors
+    /// When the identity could not be saved, where the token is left alone; when the token is not good or was for no agent.
+    pub(super) async fn redeem(self, kept: &Path, coordinator: &str) -> Result<Identity, Trouble> {
+        let token = match self {
+            Self::Kept(identity) => return Ok(*identity),
+            Self::Token(token) => token,
+        };
+        make_room(kept)?;
+        let identity = enroll(&token, coordinator).await?;
+        if identity.id().segments().next() != Some("agent") {
+            let id = identity.id();
+            return Err(Trouble::usage(format_args!(
+                "this token was for {id}, which is no agent; it is used up now"
+            ))
+            .hint("make one with `meridian token create --agent REGION/NAME`"));
+        }
+        identity.save(kept).map_err(Trouble::broken)?;
+        Ok(identity)
+    }
+}
+
+/// Makes the directory that an identity will be kept in and writes as much there as that may take, so that no token is spent
+/// for one that is lost.
+///
+/// # Errors
+/// When it cannot be made or written.
+pub(crate) fn make_room(directory: &Path) -> Result<(), Trouble> {
+    let written = std::fs::create_dir_all(directory).and_then(|()| {
+        let mut file = tempfile::NamedTempFile::new_in(directory)?;
+        file.write_all(&[0; IDENTITY_BYTES])?;
+        file.as_file().sync_all()
+    });
+    written.map_err(|error| {
+        Trouble::broken(format_args!("an identity cannot be kept in {}: {error}", directory.display())).hint(
+            "make that directory one that this user can write; the token was not used, and is still good",
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exit_code::ExitCode;
+
+    #[test]
+    fn an_agent_without_an_identity_needs_a_token_and_knows_its_fleet_by_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let kept = dir.path().join("identity");
+        let trouble = Credential::find(&kept, None).err().unwrap();
+        assert!(trouble.exit == ExitCode::Refused && trouble.to_string().contains("--token"), "{trouble}");
+        let token = format!("mrd1.acme.secret.{}", meridian_runtime::identity::Pin([7; 32]));
+        let credential = Credential::find(&kept, Some(&token)).unwrap();
+        assert_eq!(credential.fleet().unwrap().as_str(), "acme");
+        assert!(!kept.exists(), "nothing is made before all else was looked at");
+    }
+
+    #[test]
+    fn no_token_is_spent_for_an_identity_that_could_not_be_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let trouble = make_room(&file.join("identity")).unwrap_err();
+        assert!(trouble.to_string().contains("still good"), "{trouble}");
+        make_room(&dir.path().join("a/b")).unwrap();
+        assert_eq!(
+            std::fs::read_dir(dir.path().join("a/b")).unwrap().count(),
+            0,
+            "and nothing is left there"
+        );
+    }
+}
