@@ -31,6 +31,6 @@ pub use check::{Checked, Mistake, Mistakes, check};
 pub use config::{
     AgentConfig, OutsideCredentials, OutsideSettings, ShardSettings, SidecarSettings, StockSettings,
 };
-pub use fabric::OutsideMistake;
+pub use fabric::{OutsideMistake, look_outside};
 pub use removal::OwnDir;
 pub use sidecar::SidecarError;
