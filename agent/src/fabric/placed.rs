@@ -215,7 +215,9 @@ impl Fabric {
         };
         let manifest = reference(&signed);
         noted(manifest);
-        if let Err(error) = self.parts.store.publish(&signed) {
+        if let Err(error) = self.parts.store.publish(&signed)
+            && !self.parts.store.is_full(&error)
+        {
             tracing::warn!(%error, "what this build used is not kept for others");
         }
         self.bring_home(signed.digest);

@@ -9,7 +9,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use meridian_cache::local::CacheFigures;
+use meridian_cache::{disk::is_full, local::CacheFigures};
 use meridian_core::cache::{lineage::LineageKey, lineage_name::LineageName};
 use meridian_proto::v1;
 use prost::Message as _;
@@ -74,7 +74,10 @@ impl LineageUsage {
     pub(super) fn save(&self) {
         let bytes = v1::LineageUses { lineages: self.all() }.encode_to_vec();
         let fresh = self.path.with_extension("new");
-        if let Err(error) = fs::write(&fresh, bytes).and_then(|()| fs::rename(&fresh, &self.path)) {
+        // That the disk is full is told once for all that does not fit.
+        if let Err(error) = fs::write(&fresh, bytes).and_then(|()| fs::rename(&fresh, &self.path))
+            && !is_full(&error)
+        {
             tracing::warn!(%error, "what builds got from the cache is not written down");
         }
     }
