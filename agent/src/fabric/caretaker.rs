@@ -157,7 +157,7 @@ impl Fabric {
         if checked.damaged() > 0 {
             tracing::warn!(
                 ?checked,
-                "the build cache was damaged: what was is dropped, and built or fetched again"
+                "the build cache was damaged, or lacked bodies: what was is dropped, and built or fetched again"
             );
         }
         Ok(v1::CacheVerified {
@@ -171,6 +171,7 @@ impl Fabric {
             frames: checked.frames,
             damaged_frames: checked.damaged_frames,
             unreadable: checked.unreadable,
+            missing_bodies: checked.missing_bodies,
         })
     }
 }

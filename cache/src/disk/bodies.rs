@@ -287,14 +287,16 @@ impl Bodies {
     }
 
     /// A body cannot be read: it is gone, or the disk does not give it back any more, or this process lacks something that
-    /// says nothing of the body. `None` when it is gone.
+    /// says nothing of the body. `None` when nobody said that it is here.
     fn unreadable(&self, digest: &Digest, path: &Path, error: &io::Error) -> Option<Found> {
         if error.kind() == io::ErrorKind::NotFound {
-            // Of most it was never said that they are here.
-            if self.forget(digest) {
+            // Of most it was never said that they are here. Eviction holds the table until it has forgotten what it removes.
+            let was_known = self.forget(digest);
+            if was_known {
+                tracing::warn!(%digest, "a cached body is gone, and this agent did not remove it: it is fetched or built again");
                 self.gone.missed();
             }
-            None
+            was_known.then_some(Found::Missing)
         } else if is_not_now(error) {
             tracing::warn!(%digest, %error, "a cached body cannot be read now: it stays, and is built again");
             Some(Found::Unreadable)
