@@ -31,4 +31,5 @@ pub(crate) use outside::{authorization, open_outside};
 pub use outside_watch::look_outside;
 pub(crate) use placed::{Fabric, Placed};
 pub(crate) use stock::{StockPort, open_reapi};
+pub(crate) use usage::Counted;
 pub(crate) use vouching::wall_now;
