@@ -20,8 +20,8 @@ use tonic::transport::Channel;
 
 use crate::{
     check::{Checked, Mistake, Mistakes},
-    config::{AgentConfig, cores},
-    fabric::{Assembly, Fabric, Membership, StockPort, open_outside, open_reapi},
+    config::{AgentConfig, OutsideSettings, cores},
+    fabric::{Assembly, Fabric, Membership, OutsideMistake, StockPort, open_outside, open_reapi},
     gobuild::{BuilderConfig, GoBuilder, Sandboxing},
     goproxy::GoEnvironment,
     preparation::Prepared,
@@ -270,8 +270,9 @@ async fn share_cache(
         identity: identity.clone(),
         agent: agent.map_err(|e: meridian_core::id::ParseIdError| state(&e))?,
     };
-    let outside = config.outside.as_ref().map(open_outside).transpose();
-    let outside = outside.map_err(|error| Mistakes(vec![error.into()]))?;
+    let open = |settings: &OutsideSettings| Ok((open_outside(settings)?, settings.clone()));
+    let outside = config.outside.as_ref().map(open).transpose();
+    let outside = outside.map_err(|error: OutsideMistake| Mistakes(vec![error.into()]))?;
     let life = (capacity, config.cache_max_age);
     Assembly::new(member, store, life, config.shard.as_ref(), outside).await.map_err(AppError::State)
 }

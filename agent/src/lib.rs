@@ -34,7 +34,7 @@ pub use config::{
     AgentConfig, OutsideCredentials, OutsideSettings, ShardSettings, SidecarSettings, StockSettings,
 };
 pub use directories::DirectoryError;
-pub use fabric::OutsideMistake;
+pub use fabric::{OutsideMistake, look_outside};
 pub use preparation::Prepared;
 pub use removal::OwnDir;
 pub use sidecar::SidecarError;

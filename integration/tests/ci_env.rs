@@ -136,6 +136,14 @@ fn without_the_coordinators_word_a_runners_entries_stay_beside_their_agent() {
     first.run(source.path(), &script).expect_code(0);
     let own = figures(&fleet, one, 2);
     assert!(own("gets") - own("hits") <= 3, "{:?}", ended(&fleet, one));
+    // What they got is told by lineage, too, which is called by the command.
+    let told = fleet.administer(&["cache", "stats", "--lineage", "go build", "--json"]).expect_code(0);
+    let told = &told.json_values()[0]["lineages"];
+    assert_eq!(told.as_array().map(Vec::len), Some(1), "{told}");
+    let lineage = &told[0];
+    assert_eq!((&lineage["project"], &lineage["builds"]), (&"acme/p".into(), &3.into()), "{told}");
+    assert!(lineage["what"].as_str().is_some_and(|what| what.starts_with("go build . in example.test/p")));
+    assert!(lineage["hits"].as_u64() > Some(20) && lineage["beside_agents"] == true, "{told}");
 }
 
 #[test]

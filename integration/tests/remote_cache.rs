@@ -12,12 +12,14 @@ use meridian_integration::{
     fixture::program::Program,
     fleet::{Fleet, free_address},
     home::Home,
-    process::Daemon,
+    process::{Daemon, Running},
     relay::{Relay, Shape, Way},
     stock_clients::{bgd, bgd_server, if_to_be_had},
     wait::wait_for,
 };
 
+/// How an agent's log says that the server is of no use.
+const OF_NO_USE: &str = "remote_cache is not used";
 const TOKEN: &str = "a-token-of-twenty-and-more";
 
 /// Builds in a region; gives the digests of what came out.
@@ -90,10 +92,34 @@ fn agents_that_cannot_reach_one_another_share_a_cache_outside_the_fleet_and_do_w
     let (gets, hits) = (figure(&fleet, fra, "gets"), figure(&fleet, fra, "hits"));
     assert!(figure(&fleet, fra, "brought") > 20 && gets - hits <= 3, "{hits} of {gets}");
 
+    assert!(!log(&fleet, fra).contains(OF_NO_USE), "it was good until now");
     others.kill_agent(kept);
     Program::saying("example.test/q", "other").write(&client.home.path().join("other")).expect("a program");
     let other = client.home.path().join("other").display().to_string();
     assert_eq!(build(&client, "c", &other, "eu-central").len(), 1);
+    wait_for("that is told", Duration::from_secs(60), || log(&fleet, fra).contains(OF_NO_USE).then_some(()));
+    assert_eq!(log(&fleet, fra).matches(OF_NO_USE).count(), 1);
+}
+
+#[test]
+fn an_agent_that_cannot_use_the_cache_outside_the_fleet_warns_when_it_starts_and_the_doctor_tells_the_same() {
+    let mut fleet = Fleet::start();
+    let setting = format!("remote_cache.url=grpc://{}", free_address());
+    let agent = fleet.join_agent_with("eu/a1", 1, Home::with_proxy("off"), &[&setting]);
+    wait_for("it warns", Duration::from_secs(30), || log(&fleet, agent).contains(OF_NO_USE).then_some(()));
+    let told = log(&fleet, agent);
+    let line = told.lines().find(|line| line.contains(OF_NO_USE)).expect("the line");
+    assert!(line.contains("WARN") && line.contains("see remote_cache.url"), "{line}");
+
+    let home = Home::with_proxy("off");
+    // Whether there can be a sandbox here does not matter.
+    let doctor = |words: &[&str]| {
+        let words = [&["doctor", "--set", &setting], words].concat();
+        Running::start(home.meridian(words)).finish(Duration::from_secs(60))
+    };
+    doctor(&[]).expect_words(&["NOT USED", "cannot be reached", "see remote_cache.url"]);
+    let told = doctor(&["--json"]);
+    assert_eq!(told.json_values()[0]["remote_cache"]["works"], false, "{told}");
 }
 
 /// Its results do not outlive it, its blobs do.

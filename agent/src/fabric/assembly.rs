@@ -21,12 +21,16 @@ use tonic::transport::Channel;
 use super::{
     listener::{ShardListener, agent_name},
     membership::KnownMembership,
+    outside_watch::OutsideWatch,
     peers::Peers,
     placed::{Fabric, FabricParts},
     usage::LineageUsage,
     vouching::FleetVouching,
 };
-use crate::{config::ShardSettings, sidecar::Left};
+use crate::{
+    config::{OutsideSettings, ShardSettings},
+    sidecar::Left,
+};
 
 /// Who this agent is, and whom it believes.
 pub(crate) struct Membership {
@@ -53,6 +57,7 @@ pub(crate) struct Assembly {
     membership: Arc<KnownMembership>,
     listener: Option<ShardListener>,
     reapi: Option<Reapi>,
+    watch: Option<OutsideWatch>,
 }
 
 impl Assembly {
@@ -66,7 +71,7 @@ impl Assembly {
         store: Arc<CacheStore>,
         (capacity, max_age): (ByteCount, Option<Duration>),
         shard: Option<&ShardSettings>,
-        outside: Option<Arc<Outside>>,
+        outside: Option<(Arc<Outside>, OutsideSettings)>,
     ) -> Result<Self, String> {
         let text = |error: &dyn std::fmt::Display| error.to_string();
         let listener = match shard {
@@ -92,6 +97,8 @@ impl Assembly {
         let is_reachable = address.is_some();
         let offer = CacheOffer { address, key: vouching.public(), weight };
         let agent = member.agent.clone();
+        let shared = outside.as_ref().map(|(outside, _)| Arc::clone(outside));
+        let watch = outside.map(|(outside, settings)| OutsideWatch::new(outside, settings));
         let usage = LineageUsage::open(&store.dir().join("lineages"));
         let fabric = Fabric::new(FabricParts {
             usage: Arc::new(usage),
@@ -107,10 +114,10 @@ impl Assembly {
             agent: member.agent,
             is_reachable,
             queue: Arc::new(queue),
-            outside,
+            outside: shared,
             left: Left::open(&store.dir().join("beside.json")),
         });
-        Ok(Self { fabric, agent, offer, store, vouching, membership, listener, reapi: None })
+        Ok(Self { fabric, agent, offer, store, vouching, membership, listener, reapi: None, watch })
     }
 
     /// Has other agents served by a cache for the remote execution API, too, by their grants.
@@ -120,7 +127,7 @@ impl Assembly {
         self.reapi = Some(reapi.with_authority(Arc::new(authority)));
     }
 
-    /// Runs beside the builds until `stop`: answers other agents, measures them, brings things to them, and keeps at
+    /// Runs beside the builds until `stop`: answers other agents, measures them, brings things to them, looks at the server outside, and keeps at
     /// hand the fleet's keyring and who shares the cache.
     pub(crate) async fn run(self, coordinator: Channel, stop: CancellationToken) {
         let keyring = Arc::clone(&self.vouching).keep_keyring(coordinator.clone(), stop.clone());
@@ -128,6 +135,11 @@ impl Assembly {
         let measuring = self.fabric.clone().keep_measured(stop.clone());
         let tidying = self.fabric.clone().keep_tidy(stop.clone());
         let writing_back = self.fabric.keep_writing_back(stop.clone());
+        let watching = async {
+            if let Some(watch) = self.watch {
+                watch.run(stop.clone()).await;
+            }
+        };
         let serving = async {
             match self.listener {
                 Some(listener) => {
@@ -137,7 +149,7 @@ impl Assembly {
                 None => stop.cancelled().await,
             }
         };
-        tokio::join!(keyring, current, measuring, tidying, writing_back, serving);
+        tokio::join!(keyring, current, measuring, tidying, writing_back, watching, serving);
     }
 }
 

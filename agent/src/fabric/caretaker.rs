@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use meridian_cache::{disk::Eviction, local::CacheFigures as Asked, prefetch::PrefetchFigures};
 use meridian_core::{
-    cache::{hints::CacheHints, lineage::LineageKey, lineage_name::LineageName},
+    cache::hints::CacheHints,
     digest::Digest,
     machine::input::{CacheFigures, CacheTraffic},
     quantity::ByteCount,
@@ -12,7 +12,7 @@ use meridian_core::{
 use meridian_proto::v1::{self, cache_eviction::What};
 use tokio_util::sync::CancellationToken;
 
-use super::{placed::Fabric, vouching::wall_now};
+use super::{placed::Fabric, usage::Counted, vouching::wall_now};
 
 /// How long one manifest may take to come.
 const WARM_WITHIN: Duration = Duration::from_secs(14 * 60);
@@ -25,15 +25,9 @@ impl Fabric {
     }
 
     /// Counts what the build of a lineage got.
-    pub(crate) fn note_use(
-        &self,
-        lineage: LineageKey,
-        name: &LineageName,
-        figures: &Asked,
-        fetched_bytes: u64,
-    ) {
+    pub(crate) fn note_use(&self, counted: &Counted<'_>) {
         let usage = Arc::clone(&self.parts.usage);
-        usage.count(lineage, name, figures, fetched_bytes, wall_now().0);
+        usage.count(counted, wall_now().0);
         tokio::task::spawn_blocking(move || usage.save());
     }
 
@@ -157,7 +151,7 @@ impl Fabric {
         if checked.damaged() > 0 {
             tracing::warn!(
                 ?checked,
-                "the build cache was damaged: what was is dropped, and built or fetched again"
+                "the build cache was damaged, or lacked bodies: what was is dropped, and built or fetched again"
             );
         }
         Ok(v1::CacheVerified {
@@ -171,6 +165,7 @@ impl Fabric {
             frames: checked.frames,
             damaged_frames: checked.damaged_frames,
             unreadable: checked.unreadable,
+            missing_bodies: checked.missing_bodies,
         })
     }
 }

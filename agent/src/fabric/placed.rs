@@ -215,7 +215,9 @@ impl Fabric {
         };
         let manifest = reference(&signed);
         noted(manifest);
-        if let Err(error) = self.parts.store.publish(&signed) {
+        if let Err(error) = self.parts.store.publish(&signed)
+            && !self.parts.store.is_full(&error)
+        {
             tracing::warn!(%error, "what this build used is not kept for others");
         }
         self.bring_home(signed.digest);
@@ -308,20 +310,14 @@ impl Fabric {
     /// Measures the ways to other shards from time to time, until told to stop.
     pub(crate) async fn keep_measured(self, stop: CancellationToken) {
         let mut changed = self.parts.vouching.shards_changed();
-        let mut silent_again_after = SILENT_AGAIN_AFTER;
+        let mut pauses = MeasuringPauses::default();
         loop {
             let mut all_answered = true;
             if let Some(shards) = self.parts.vouching.shards() {
                 let others: Vec<_> = self.others(&shards).collect();
                 all_answered = self.parts.peers.measure(&others).await;
             }
-            let mut again_after = MEASURE_EVERY;
-            if all_answered {
-                silent_again_after = SILENT_AGAIN_AFTER;
-            } else {
-                again_after = silent_again_after;
-                silent_again_after = MEASURE_EVERY.min(2 * silent_again_after);
-            }
+            let again_after = pauses.after(all_answered);
             tokio::select! {
                 () = stop.cancelled() => return,
                 _ = changed.changed() => {}
@@ -372,6 +368,30 @@ impl Placed {
     }
 }
 
+/// When the other shards are measured again.
+struct MeasuringPauses {
+    after_silence: Duration,
+}
+
+impl Default for MeasuringPauses {
+    fn default() -> Self {
+        Self { after_silence: SILENT_AGAIN_AFTER }
+    }
+}
+
+impl MeasuringPauses {
+    /// How long after a measurement that all answered, or not all.
+    fn after(&mut self, all_answered: bool) -> Duration {
+        if all_answered {
+            *self = Self::default();
+            return MEASURE_EVERY;
+        }
+        let pause = self.after_silence;
+        self.after_silence = MEASURE_EVERY.min(2 * pause);
+        pause
+    }
+}
+
 /// A manifest as the coordinator knows it.
 fn reference(signed: &SignedManifest) -> ManifestRef {
     let entries = &signed.manifest.entries;
@@ -386,4 +406,20 @@ fn reference(signed: &SignedManifest) -> ManifestRef {
 fn distinct_bytes(entries: impl Iterator<Item = Entry>) -> ByteCount {
     let sizes: HashMap<Digest, u64> = entries.map(|entry| (entry.output, entry.size)).collect();
     ByteCount(sizes.values().sum())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shard_that_stays_silent_is_measured_ever_more_seldom_and_one_that_answered_soon_again() {
+        let mut pauses = MeasuringPauses::default();
+        let mut after = |all_answered: &[bool]| -> Vec<u64> {
+            all_answered.iter().map(|answered| pauses.after(*answered).as_secs()).collect()
+        };
+        assert_eq!(after(&[true, true]), [60, 60]);
+        assert_eq!(after(&[false; 6]), [5, 10, 20, 40, 60, 60]);
+        assert_eq!(after(&[true, false, false]), [60, 5, 10]);
+    }
 }

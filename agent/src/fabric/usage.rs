@@ -1,4 +1,4 @@
-//! What the builds of each lineage got from the cache, for people.
+//! What the builds of each lineage got from the cache, for people: those of the fleet, and go commands beside the agent.
 //!
 //! It outlives the process, in a small file that is written after a build and read at the start; one that is damaged or
 //! gone is begun anew. The lineage that was not built for longest is forgotten when there are too many.
@@ -9,13 +9,30 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use meridian_cache::local::CacheFigures;
+use meridian_cache::{disk::is_full, local::CacheFigures};
 use meridian_core::cache::{lineage::LineageKey, lineage_name::LineageName};
 use meridian_proto::v1;
 use prost::Message as _;
 
 /// How many lineages are counted.
 const LINEAGES_MAX: usize = 512;
+/// How many of them are of go commands beside the agent: whoever types commands makes a lineage with each, and those of the
+/// fleet's builds are not to be forgotten for that.
+const BESIDE_MAX: usize = 64;
+
+/// One build, or go command, that is counted.
+pub(crate) struct Counted<'a> {
+    /// Its lineage.
+    pub(crate) lineage: LineageKey,
+    /// What that is to people.
+    pub(crate) name: &'a LineageName,
+    /// Whether it ran beside the agent.
+    pub(crate) is_beside: bool,
+    /// What it asked, and what it got.
+    pub(crate) figures: &'a CacheFigures,
+    /// How many bytes of bodies came for it.
+    pub(crate) fetched_bytes: u64,
+}
 
 /// What the builds of each lineage got from the cache.
 pub(crate) struct LineageUsage {
@@ -39,20 +56,21 @@ impl LineageUsage {
     }
 
     /// Counts one build, which ended at `at_ms`.
-    pub(super) fn count(
-        &self,
-        lineage: LineageKey,
-        name: &LineageName,
-        figures: &CacheFigures,
-        fetched_bytes: u64,
-        at_ms: u64,
-    ) {
+    pub(super) fn count(&self, counted: &Counted<'_>, at_ms: u64) {
+        let Counted { lineage, name, is_beside, figures, fetched_bytes } = *counted;
         let key = lineage.0.as_bytes();
+        let name = v1::LineageName::from(name);
+        // What a go command is like says nothing of the project that it runs for, so two may be of one key.
+        let is_same = |known: &v1::LineageUse| {
+            known.key == key[..]
+                && (!is_beside || known.name.as_ref().is_some_and(|known| known.project == name.project))
+        };
         let mut lineages = self.lineages();
-        let place = lineages.iter().position(|known| known.key == key[..]);
+        let place = lineages.iter().position(is_same);
         let mut used = place.map_or_else(v1::LineageUse::default, |place| lineages.remove(place));
         used.key = key.to_vec().into();
-        used.name = Some(name.into());
+        used.name = Some(name);
+        used.beside = is_beside;
         used.builds += 1;
         used.fetched_bytes += fetched_bytes;
         used.last_ms = at_ms;
@@ -62,6 +80,11 @@ impl LineageUsage {
         sum.hit_bytes += figures.hit_bytes;
         sum.put_bytes += figures.put_bytes;
         lineages.insert(0, used);
+        let mut beside = 0;
+        lineages.retain(|used| {
+            beside += usize::from(used.beside);
+            !used.beside || beside <= BESIDE_MAX
+        });
         lineages.truncate(LINEAGES_MAX);
     }
 
@@ -74,7 +97,10 @@ impl LineageUsage {
     pub(super) fn save(&self) {
         let bytes = v1::LineageUses { lineages: self.all() }.encode_to_vec();
         let fresh = self.path.with_extension("new");
-        if let Err(error) = fs::write(&fresh, bytes).and_then(|()| fs::rename(&fresh, &self.path)) {
+        // That the disk is full is told once for all that does not fit.
+        if let Err(error) = fs::write(&fresh, bytes).and_then(|()| fs::rename(&fresh, &self.path))
+            && !is_full(&error)
+        {
             tracing::warn!(%error, "what builds got from the cache is not written down");
         }
     }
@@ -92,11 +118,31 @@ mod tests {
     use super::*;
 
     fn count(usage: &LineageUsage, lineage: usize, hits: u64) {
-        let key = LineageKey(Digest::of(&lineage.to_be_bytes()));
-        let project = "acme/web".parse().unwrap();
-        let name = LineageName { project, what: ".".to_owned(), platform: "linux/amd64".to_owned() };
+        count_for(usage, "acme/web", lineage, hits, false);
+    }
+
+    fn count_for(usage: &LineageUsage, project: &str, number: usize, hits: u64, is_beside: bool) {
+        let lineage = LineageKey(Digest::of(&number.to_be_bytes()));
+        let name = LineageName::new(&project.parse().unwrap(), ".", "linux/amd64");
         let figures = CacheFigures { gets: 10, hits, puts: 10 - hits, hit_bytes: 100 * hits, put_bytes: 5 };
-        usage.count(key, &name, &figures, 7, lineage as u64);
+        let counted = Counted { lineage, name: &name, is_beside, figures: &figures, fetched_bytes: 7 };
+        usage.count(&counted, number as u64);
+    }
+
+    #[test]
+    fn go_commands_beside_the_agent_are_counted_by_project_and_push_no_build_of_the_fleet_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let usage = LineageUsage::open(&dir.path().join("lineages"));
+        count(&usage, 7, 3);
+        count_for(&usage, "acme/web", 1, 2, true);
+        count_for(&usage, "acme/api", 1, 5, true);
+        count_for(&usage, "acme/web", 1, 4, true);
+        let hits: Vec<_> = usage.all().iter().map(|used| (used.beside, used.asked.unwrap().hits)).collect();
+        assert_eq!(hits, [(true, 6), (true, 5), (false, 3)]);
+        (100..300).for_each(|number| count_for(&usage, "acme/web", number, 1, true));
+        let all = usage.all();
+        assert_eq!(all.len(), BESIDE_MAX + 1);
+        assert_eq!((all[0].last_ms, all[BESIDE_MAX].last_ms), (299, 7));
     }
 
     #[test]

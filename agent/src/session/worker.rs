@@ -38,7 +38,7 @@ use super::{
     signing::{Signed, Signing, wall_ms},
 };
 use crate::{
-    fabric::{Fabric, Placed},
+    fabric::{Counted, Fabric, Placed},
     gobuild::{BuildRequest, BuiltFile, BuiltTask, GoBuilder, ProgressSink, Run, SourceRef},
     redaction::Redaction,
     source::{SourceError, SourceTree, lay_out},
@@ -259,7 +259,13 @@ impl Steps<'_> {
             let (figures, brought) = cache.close(self.work).await;
             cache_used(&figures, &brought);
             if let Some((lineage, name)) = placed.as_ref().and_then(|placed| placed.lineage(self.work)) {
-                parts.fabric.note_use(lineage.exact, &name, &figures, brought.body_bytes);
+                parts.fabric.note_use(&Counted {
+                    lineage: lineage.exact,
+                    name: &name,
+                    is_beside: false,
+                    figures: &figures,
+                    fetched_bytes: brought.body_bytes,
+                });
             }
         }
         let built = built?;

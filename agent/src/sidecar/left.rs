@@ -9,6 +9,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
+use meridian_cache::disk::is_full;
 use meridian_core::{
     cache::{
         lineage::{Lineage, LineageKey},
@@ -81,7 +82,10 @@ impl Left {
             fs::write(&fresh, text)?;
             fs::rename(&fresh, &self.path)
         });
-        if let Err(error) = kept {
+        // That the disk is full is told once for all that does not fit.
+        if let Err(error) = kept
+            && !is_full(&error)
+        {
             tracing::warn!(%error, "what a go command left for the next one is forgotten with this process");
         }
     }

@@ -21,6 +21,7 @@ use meridian_core::{
     cache::{
         hints::ManifestHint,
         lineage::Lineage,
+        lineage_name::LineageName,
         sidecar::{SidecarAsk, SidecarHints, SidecarManifest},
     },
     digest::Digest,
@@ -30,13 +31,13 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 
 use super::{
     goroot::Goroots,
-    lineage::lineage,
+    lineage::{lineage, lineage_name},
     open_runs::OpenRuns,
     standing::{self, Standing},
 };
 use crate::{
     config::SidecarSettings,
-    fabric::{Fabric, Placed, wall_now},
+    fabric::{Counted, Fabric, Placed, wall_now},
 };
 
 /// How long the toolchain of a go command is looked at: what is left of a beginning when the coordinator is silent.
@@ -76,6 +77,8 @@ pub(super) struct Run {
     toolchain: Digest,
     project: ProjectId,
     lineage: Lineage,
+    /// What that is to people.
+    name: LineageName,
     /// How near the manifest is that it was told of.
     distance: Option<u32>,
 }
@@ -118,7 +121,7 @@ impl Runs {
         let goroot = goroot.map(PathBuf::from).ok_or("it does not say which toolchain it is of (GOROOT)")?;
         let identity = self.goroots.identity_for(uid, goroot, LOOK_WITHIN).await;
         let toolchain = identity.map_err(|error| error.to_string())?;
-        let lineage = lineage(&about, &toolchain);
+        let (lineage, called) = (lineage(&about, &toolchain), lineage_name(&project, &about));
         let wants_trusted = self.settings.is_trusted;
         let ask = SidecarAsk { project: project.clone(), lineage, wants_trusted };
         let told = self.with_own(self.standing.ask(&ask).await?, &ask);
@@ -135,7 +138,7 @@ impl Runs {
         };
         let cache = self.daemon.open_run(&scope, Some(Arc::clone(&supply)), &view);
         let name = fresh_name()?;
-        let run = Run { uid, cache, supply, placed, toolchain, project, lineage, distance };
+        let run = Run { uid, cache, supply, placed, toolchain, project, lineage, name: called, distance };
         self.open.insert(name.clone(), Arc::new(run), place);
         Ok(name)
     }
@@ -157,6 +160,16 @@ impl Runs {
             brought = brought.bodies, wire_bytes = brought.wire_bytes, waited_ms = brought.waited.as_millis(),
             "a go command beside the agent has ended"
         );
+        // One that only listed or formatted something says nothing of the cache.
+        if figures.gets + figures.puts > 0 {
+            self.fabric.note_use(&Counted {
+                lineage: run.lineage.exact,
+                name: &run.name,
+                is_beside: true,
+                figures: &figures,
+                fetched_bytes: brought.body_bytes,
+            });
+        }
         let fabric = self.fabric.clone();
         // A thread of its own makes it: whoever stops the agent now only loses the head start of the next one.
         tokio::task::spawn_blocking(move || run.leave(&fabric, figures));

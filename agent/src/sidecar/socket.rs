@@ -110,12 +110,14 @@ struct Admitted {
 /// The first mistake.
 pub(crate) fn check(settings: &SidecarSettings, state: Option<&Path>) -> Result<(), SidecarError> {
     // The state directory is made when the agent starts, for its user alone.
-    let is_to_be_made = state.is_some_and(|state| settings.socket.parent() == Some(state) && !state.exists());
-    if !is_to_be_made {
+    let is_to_be_made =
+        |path: &Path| state.is_some_and(|state| path.parent() == Some(state) && !state.exists());
+    if !is_to_be_made(&settings.socket) {
         place(&settings.socket)?;
     }
     let admitted = admitted(settings)?;
     match &settings.views {
+        Some(dir) if is_to_be_made(dir) => Ok(()),
         Some(dir) => views_dir::check(dir).map(drop),
         None if admitted.group.is_some() || admitted.users.len() > 1 => Err(SidecarError::Views),
         None => Ok(()),

@@ -23,7 +23,7 @@ use std::{
 use meridian_core::digest::{Digest, DigestHasher};
 use meridian_store::blob::hash_file;
 
-use super::{not_now::is_not_now, used::USED_GRAIN};
+use super::{fullness::Fullness, not_now::is_not_now, used::USED_GRAIN};
 
 mod care;
 
@@ -75,6 +75,7 @@ pub(crate) struct Bodies {
     next_incoming: AtomicU64,
     table: Mutex<Table>,
     gone: Gone,
+    fullness: Fullness,
 }
 
 impl Bodies {
@@ -96,6 +97,7 @@ impl Bodies {
             next_incoming: AtomicU64::new(0),
             table: Mutex::default(),
             gone: Gone::default(),
+            fullness: Fullness::new(dir),
         };
         bodies.take_stock()?;
         Ok(bodies)
@@ -206,11 +208,21 @@ impl Bodies {
     }
 
     fn incoming_with(&self, size: u64, hasher: Option<DigestHasher>) -> io::Result<Incoming<'_>> {
-        self.make_room(size)?;
+        self.told(self.make_room(size))?;
         let number = self.next_incoming.fetch_add(1, Ordering::Relaxed);
         let path = self.incoming.join(number.to_string());
-        let file = File::create_new(&path)?;
+        let file = self.told(File::create_new(&path))?;
         Ok(Incoming { bodies: self, path, file, hasher, size: 0 })
+    }
+
+    /// Has it told once where a body finds no room.
+    fn told<T>(&self, result: io::Result<T>) -> io::Result<T> {
+        result.inspect_err(|error| self.fullness.refused_body(error))
+    }
+
+    /// Whether the disk takes bodies in.
+    pub(in crate::disk) const fn fullness(&self) -> &Fullness {
+        &self.fullness
     }
 
     /// Evicts what was not used for the longest time until `size` more bytes fit. Pinned bodies stay, and so does everything
@@ -275,14 +287,16 @@ impl Bodies {
     }
 
     /// A body cannot be read: it is gone, or the disk does not give it back any more, or this process lacks something that
-    /// says nothing of the body. `None` when it is gone.
+    /// says nothing of the body. `None` when nobody said that it is here.
     fn unreadable(&self, digest: &Digest, path: &Path, error: &io::Error) -> Option<Found> {
         if error.kind() == io::ErrorKind::NotFound {
-            // Of most it was never said that they are here.
-            if self.forget(digest) {
+            // Of most it was never said that they are here. Eviction holds the table until it has forgotten what it removes.
+            let was_known = self.forget(digest);
+            if was_known {
+                tracing::warn!(%digest, "a cached body is gone, and this agent did not remove it: it is fetched or built again");
                 self.gone.missed();
             }
-            None
+            was_known.then_some(Found::Missing)
         } else if is_not_now(error) {
             tracing::warn!(%digest, %error, "a cached body cannot be read now: it stays, and is built again");
             Some(Found::Unreadable)
@@ -364,7 +378,7 @@ impl Incoming<'_> {
             hasher.update(piece);
         }
         self.size += piece.len() as u64;
-        self.file.write_all(piece)
+        self.bodies.told(self.file.write_all(piece))
     }
 
     /// Makes the body visible under its name and pins it, provided that it is the body it was said to be.
@@ -375,11 +389,13 @@ impl Incoming<'_> {
         let path = self.bodies.path(digest);
         // The table is held across the rename, so that two publishers of one body agree on what lies there.
         let mut table = self.bodies.table();
-        fs::rename(&self.path, &path)?;
+        self.bodies.told(fs::rename(&self.path, &path))?;
         let good = stamp(&self.file.metadata()?);
         let pins = table.known.get(digest).map_or(0, |known| known.pins) + 1;
         let used = SystemTime::now();
         table.insert(*digest, Known { size: self.size, good: Some(good), used, pins });
+        drop(table);
+        self.bodies.fullness.took();
         Ok(Body { path, inode: good.inode })
     }
 }
@@ -538,6 +554,20 @@ mod tests {
         // The largest that there can be.
         bodies.incoming(700).map(drop).unwrap();
         assert!(bodies.has(&held) && !bodies.has(&idle));
+    }
+
+    #[test]
+    fn a_body_that_the_disk_has_no_room_for_is_counted_for_whoever_is_told_of_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let bodies = Bodies::open(dir.path(), 1000).unwrap();
+        assert!(bodies.incoming(1001).is_err(), "its capacity is another matter");
+        assert_eq!(bodies.fullness().not_kept(), None);
+        for refused in 1..=3 {
+            let mut incoming = bodies.incoming(4).unwrap();
+            incoming.file = File::options().write(true).open("/dev/full").unwrap();
+            assert_eq!(incoming.write(b"body").unwrap_err().kind(), io::ErrorKind::StorageFull);
+            assert_eq!(bodies.fullness().not_kept(), Some(refused));
+        }
     }
 
     #[test]

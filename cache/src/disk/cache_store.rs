@@ -13,6 +13,7 @@ use meridian_store::{blob::hash_file, file_lock::lock_soon};
 use super::{
     bodies::Bodies,
     error::CacheError,
+    fullness::is_full,
     index::{Index, Key},
     tally::Tally,
 };
@@ -150,6 +151,14 @@ impl CacheStore {
         incoming.publish(output)?;
         self.bodies.unpin(output);
         Ok(())
+    }
+
+    /// Whether something of the cache was not written because there is no room. That is told by itself then, once for all
+    /// that does not fit, and whoever asks need say no more of it than at the level for debugging.
+    #[must_use]
+    pub fn is_full(&self, error: &io::Error) -> bool {
+        self.bodies.fullness().refused_other(error);
+        is_full(error)
     }
 
     /// How many bytes of compressed frames are held.

@@ -176,7 +176,7 @@ impl Index {
         if wrote != RECORD_LEN {
             // A short write (a full disk) would shift what follows. Cutting back needs no space.
             self.log.set_len((self.records * RECORD_LEN) as u64)?;
-            return Err(io::ErrorKind::StorageFull.into());
+            return Err(rustix::io::Errno::NOSPC.into());
         }
         self.records += 1;
         if self.entries.len() > ENTRIES_MAX {

@@ -8,6 +8,7 @@
 mod bodies;
 mod cache_store;
 mod error;
+mod fullness;
 mod held_body;
 mod index;
 mod not_now;
@@ -19,6 +20,7 @@ pub(crate) use bodies::{Body, Incoming, prefix};
 pub(crate) use cache_store::Tested;
 pub use cache_store::{CacheStore, Checked, Evicted, Eviction, StoreFigures};
 pub use error::CacheError;
+pub use fullness::is_full;
 pub use held_body::HeldBody;
 pub(crate) use not_now::is_not_now;
 pub(crate) use pins::Pins;

@@ -60,7 +60,9 @@ impl NativeCache {
         let Some(manifest) = placed.or_else(last) else { return };
         let this = Arc::clone(self);
         let filled = tokio::task::spawn_blocking(move || this.lay_out(&manifest.manifest.entries, &dir));
-        if let Ok(Err(error)) = filled.await {
+        if let Ok(Err(error)) = filled.await
+            && !self.store().is_full(&error)
+        {
             tracing::warn!(%error, "the build cache could not be laid out whole: the rest is built again");
         }
     }
@@ -69,7 +71,9 @@ impl NativeCache {
     pub async fn gather(self: &Arc<Self>, dir: PathBuf) {
         let this = Arc::clone(self);
         let gathered = tokio::task::spawn_blocking(move || this.harvest(&dir));
-        if let Ok(Err(error)) = gathered.await {
+        if let Ok(Err(error)) = gathered.await
+            && !self.store().is_full(&error)
+        {
             tracing::warn!(%error, "what the build made could not be kept: it will be built again");
         }
     }

@@ -295,7 +295,9 @@ impl TaskState {
             return match self.give(&entry.output, &body) {
                 Ok(path) => Some((entry, path)),
                 Err(error) => {
-                    tracing::warn!(%error, "a cached body cannot be given to a task: it is built again");
+                    if !self.is_full(&error) {
+                        tracing::warn!(%error, "a cached body cannot be given to a task: it is built again");
+                    }
                     None
                 }
             };
@@ -322,11 +324,18 @@ impl TaskState {
     pub(super) fn remember(&self, action: &ActionId, entry: Entry, body: &Body) -> io::Result<String> {
         let path = self.give(&entry.output, body)?;
         self.recorder().put(*action, entry);
-        if let Err(error) = self.shared.store.remember(&self.namespaces[0], action, entry) {
+        if let Err(error) = self.shared.store.remember(&self.namespaces[0], action, entry)
+            && !self.is_full(&error)
+        {
             // The body is there and can be answered for as long as this process lives.
             tracing::warn!(%error, "the build cache's index could not be written");
         }
         Ok(path)
+    }
+
+    /// Whether there is no room for something, which is told once for all builds then.
+    pub(super) fn is_full(&self, error: &io::Error) -> bool {
+        self.shared.store.is_full(error)
     }
 
     /// Takes over the pin of a body that came in.

@@ -115,6 +115,10 @@ fn put(
             task.count_put(size);
             Ok(Answer::Stored { id, path })
         }
+        Err(error) if task.is_full(&error) => {
+            tracing::debug!(%output, size, %error, "there is no room for a body: the build goes on without");
+            Ok(Answer::Refused { id })
+        }
         Err(error) => {
             tracing::warn!(%output, size, %error, "a body could not be cached: the build goes on without");
             Ok(Answer::Refused { id })

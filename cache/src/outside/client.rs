@@ -15,7 +15,7 @@ use meridian_proto::reapi::{
         content_addressable_storage_client::ContentAddressableStorageClient,
     },
 };
-use tokio::time::timeout;
+use tokio::{sync::Notify, time::timeout};
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::{
     Code, Request, Status,
@@ -71,6 +71,8 @@ pub struct Outside {
     instance: String,
     authorization: Option<MetadataValue<Ascii>>,
     failed: Mutex<Option<Instant>>,
+    /// Word of each failure.
+    failing: Notify,
     room: Room,
 }
 
@@ -78,7 +80,21 @@ impl Outside {
     /// The one at the other end of `channel`, in an instance that may be empty; shows `authorization` with each call.
     #[must_use]
     pub fn new(channel: Channel, instance: String, authorization: Option<MetadataValue<Ascii>>) -> Self {
-        Self { channel, instance, authorization, failed: Mutex::new(None), room: Room::new() }
+        let (failed, failing, room) = (Mutex::new(None), Notify::new(), Room::new());
+        Self { channel, instance, authorization, failed, failing, room }
+    }
+
+    /// Waits until it failed in a way for which it is left alone, since the last wait.
+    pub async fn failing(&self) {
+        self.failing.notified().await;
+    }
+
+    pub(super) fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
+    pub(super) fn instance(&self) -> &str {
+        &self.instance
     }
 
     /// The room in memory for what is on its way to or from it.
@@ -106,20 +122,29 @@ impl Outside {
 
     /// Sends small blobs at once: no more than [`BATCH_LEN_MAX`] bytes.
     pub(super) async fn write_batch(&self, blobs: Vec<(Digest, Bytes)>) -> Result<(), OutsideError> {
+        let mut client = self.content();
+        let answer = self.call(client.batch_update_blobs(self.request(self.batch(blobs)))).await?;
+        taken(answer)
+    }
+
+    /// Sends one small blob, also where it is left alone otherwise; whatever comes of it changes nothing of that.
+    pub(super) async fn write_small(&self, digest: Digest, blob: &'static [u8]) -> Result<(), OutsideError> {
+        let mut client = self.content();
+        let batch = self.batch(vec![(digest, Bytes::from_static(blob))]);
+        taken(client.batch_update_blobs(self.request(batch)).await?.into_inner())
+    }
+
+    fn batch(&self, blobs: Vec<(Digest, Bytes)>) -> v2::BatchUpdateBlobsRequest {
         let update = |(digest, data): (Digest, Bytes)| batch_update_blobs_request::Request {
             digest: Some(wire(&digest, data.len() as u64)),
             data,
             ..batch_update_blobs_request::Request::default()
         };
-        let request = v2::BatchUpdateBlobsRequest {
+        v2::BatchUpdateBlobsRequest {
             instance_name: self.instance.clone(),
             requests: blobs.into_iter().map(update).collect(),
             ..v2::BatchUpdateBlobsRequest::default()
-        };
-        let mut client = self.content();
-        let answer = self.call(client.batch_update_blobs(self.request(request))).await?;
-        let refused = answer.responses.into_iter().filter_map(|one| one.status).find(|s| s.code != 0);
-        refused.map_or(Ok(()), |status| Err(Status::new(Code::from(status.code), status.message).into()))
+        }
     }
 
     /// Sends a blob of any length, which `pieces` give.
@@ -232,7 +257,7 @@ impl Outside {
         if self.instance.is_empty() { rest.to_owned() } else { format!("{}/{rest}", self.instance) }
     }
 
-    fn request<T>(&self, message: T) -> Request<T> {
+    pub(super) fn request<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
         if let Some(value) = &self.authorization {
             request.metadata_mut().insert("authorization", value.clone());
@@ -294,7 +319,14 @@ impl Outside {
 
     fn rest(&self) {
         *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        self.failing.notify_one();
     }
+}
+
+/// Whether all blobs of a batch were taken.
+fn taken(answer: v2::BatchUpdateBlobsResponse) -> Result<(), OutsideError> {
+    let refused = answer.responses.into_iter().filter_map(|one| one.status).find(|s| s.code != 0);
+    refused.map_or(Ok(()), |status| Err(Status::new(Code::from(status.code), status.message).into()))
 }
 
 /// How long a stream of so many bytes may take in all.

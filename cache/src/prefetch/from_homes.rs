@@ -189,6 +189,12 @@ fn crawling() -> Status {
     Status::deadline_exceeded("the home is too slow")
 }
 
+/// What comes of a share in time. A home that says something now and then and never comes to an end would keep the others
+/// from being asked.
+async fn soon<T>(bringing: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
+    timeout(SHARE_WITHIN, bringing).await.unwrap_or_else(|_| Err(crawling()))
+}
+
 /// Brings what one home has of these bodies; says whether it may be asked for more.
 async fn share(
     asking: &Asking,
@@ -197,12 +203,38 @@ async fn share(
     bodies: &[Digest],
     mut attempt: Attempt,
 ) -> bool {
-    let bringing = asking.bring_named(holder, signed, bodies, PATIENCE, &mut attempt);
-    // One that says something now and then and never comes to an end would keep the others from being asked.
-    let brought = timeout(SHARE_WITHIN, bringing).await.unwrap_or_else(|_| Err(crawling()));
+    let brought = soon(asking.bring_named(holder, signed, bodies, PATIENCE, &mut attempt)).await;
     attempt.settle(&brought);
     if let Err(status) = &brought {
         tracing::info!(home = holder.name, %status, "a home did not bring its share");
     }
     brought.is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::{Instant, sleep};
+    use tonic::Code;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_home_that_drips_has_a_minute_for_its_share_and_one_that_is_done_before_is_not_cut_off() {
+        let begun = Instant::now();
+        let drips = async {
+            for _ in 0..1_000 {
+                sleep(Duration::from_secs(1)).await;
+            }
+            Ok(())
+        };
+        assert_eq!(soon(drips).await.unwrap_err().code(), Code::DeadlineExceeded);
+        assert_eq!(begun.elapsed().as_secs(), 60);
+        let slow = async {
+            sleep(Duration::from_secs(59)).await;
+            Ok(7)
+        };
+        assert_eq!(soon(slow).await.unwrap(), 7);
+        let refuses = async { Err::<(), _>(Status::not_found("not here")) };
+        assert_eq!(soon(refuses).await.unwrap_err().code(), Code::NotFound);
+    }
 }

@@ -114,7 +114,7 @@ impl Intake {
             if is_first {
                 writer.begin();
             }
-            write(to_write, &spent, writer, &told);
+            write(to_write, &spent, writer, (&store, &told));
             if let Err(error) = store.library().keep(named.signed(), told.is_whole()) {
                 tracing::debug!(%error, "a manifest was not kept");
             }
@@ -181,11 +181,15 @@ fn write(
     mut checked: mpsc::Receiver<CheckedFrame>,
     spent: &std_mpsc::Sender<Vec<u8>>,
     mut writer: Writer<'_>,
-    arrivals: &Arrivals,
+    (store, arrivals): (&CacheStore, &Arrivals),
 ) {
     while let Some(frame) = checked.blocking_recv() {
         if let Err(error) = writer.write(&frame) {
-            tracing::warn!(%error, "the build cache takes in no more: the rest is built here");
+            if store.is_full(&error) {
+                tracing::debug!(%error, "there is no room for what comes: the rest is built here");
+            } else {
+                tracing::warn!(%error, "the build cache takes in no more: the rest is built here");
+            }
             arrivals.filled_up();
             return;
         }

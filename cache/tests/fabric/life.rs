@@ -214,6 +214,43 @@ async fn a_verification_finds_every_kind_of_damage_once_and_drops_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_put_that_the_whole_cache_could_not_hold_is_refused_before_anything_makes_room_for_it() {
+    let place = Place::with_capacity(ByteCount::mib(1));
+    let task = place.task(None);
+    let mut driver = place.driver(&task);
+    driver.put("small", &[1; 400_000]);
+    driver.close();
+    task.close(Duration::from_secs(5)).await;
+
+    let task = place.task(None);
+    let mut driver = place.driver(&task);
+    driver.put("larger than all", &vec![2; 2 << 20]);
+    // The connection goes on behind it.
+    driver.put("another", &[3; 400_000]);
+    assert!(driver.get("small").is_some() && driver.get("another").is_some());
+    driver.close();
+    let figures = place.store.figures();
+    assert_eq!((figures.evicted_bodies, figures.bodies), (0, 2));
+    assert!(!place.body_path(&[2; 2 << 20]).exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_somebody_removed_is_told_as_missing_once_and_forgotten_with_what_it_answers() {
+    let place = Place::new();
+    place.build(&bodies()).await;
+    fs::remove_file(place.body_path(&bodies()[1].1)).unwrap();
+    let checked = place.store.verify(&*place.team, |_| true).unwrap();
+    assert_eq!((checked.missing_bodies, checked.damaged_bodies, checked.damaged()), (1, 0, 1));
+    assert_eq!(checked.bodies, 4, "they are those that were hashed");
+    assert!(place.store.library().names().is_empty());
+    let checked = place.store.verify(&*place.team, |_| true).unwrap();
+    assert_eq!((checked.damaged(), checked.entries), (0, 5), "one body answers two actions");
+    // One that is let go is no loss.
+    place.store.evict(&Eviction::All).unwrap();
+    assert_eq!(place.store.verify(&*place.team, |_| true).unwrap().damaged(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_verification_keeps_what_cannot_be_read_now_and_says_how_much_that_is() {
     let place = Place::new();
     let signed = place.build(&bodies()).await;

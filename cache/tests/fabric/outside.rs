@@ -157,6 +157,30 @@ async fn a_body_that_went_here_meanwhile_is_left_out_there_and_the_rest_is_kept(
     driver.close();
 }
 
+/// Else it would be taken for one that cannot be read now, and tried for hours.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_is_here_with_another_size_than_the_manifest_says_is_left_out_like_one_that_went() {
+    let server = Kept::start().await;
+    let (maker, outside) = (Place::new(), server.client());
+    let signed = maker.build(&bodies()).await;
+    let mut manifest = signed.manifest.clone();
+    let (_, body) = bodies().into_iter().find(|(name, _)| *name == "large").unwrap();
+    for listed in &mut manifest.entries {
+        listed.entry.size += u64::from(listed.entry.output == Digest::of(&body));
+    }
+    let signed = manifest.sign(&*maker.team).unwrap();
+    outside.put(&maker.store, &signed).await.unwrap();
+    let cold = Place::new();
+    let prefetch = prefetch(&cold, &signed, &outside, None);
+    prefetch.ended().await;
+    let task = cold.task(Some(&prefetch));
+    let mut driver = cold.driver(&task);
+    assert_eq!(driver.get("large"), None);
+    assert!(driver.get("archive").is_some() && driver.get("last").is_some());
+    driver.close();
+    assert!(maker.body_path(&body).exists(), "it is good here");
+}
+
 #[test]
 fn what_cannot_be_read_now_is_brought_there_later_and_nothing_is_kept_without_it() {
     let bring = |server: &Kept, maker: &Place, signed: &Arc<SignedManifest>, runtime: &Runtime| {

@@ -121,7 +121,7 @@ impl Command {
 /// Arguments of `meridian doctor`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Run it as the user that runs the agent. Ends with 0 where an agent with this configuration would start and build in a sandbox, with 2 where the configuration has mistakes, and with 4 where there is no sandbox.\n\nExamples:\n  meridian doctor\n  meridian doctor --config /etc/meridian/agent.toml --json"
+    after_help = "Run it as the user that runs the agent. Ends with 0 where an agent with this configuration would start and build in a sandbox, with 2 where the configuration has mistakes, and with 4 where there is no sandbox. Tries out the cache outside the fleet that [remote_cache] names, too; builds go on without one, so that changes no exit code.\n\nExamples:\n  meridian doctor\n  meridian doctor --config /etc/meridian/agent.toml --json"
 )]
 pub struct DoctorArgs {
     /// The configuration file of the agent.

@@ -1,7 +1,8 @@
 //! `meridian doctor`: whether an agent with this configuration starts on this machine and can build in a sandbox, and
 //! what to do where it cannot.
 //!
-//! It reads the configuration that the agent reads, judges it as the agent does, and asks nobody.
+//! It reads the configuration that the agent reads, judges it as the agent does, and asks nobody but the cache outside the
+//! fleet that is named there: whether it can be used, and what to do where it cannot. Builds go on without that one.
 
 use std::fmt::Write as _;
 
@@ -28,14 +29,19 @@ pub async fn doctor(args: &DoctorArgs) -> Result<(), Trouble> {
     let findings = launcher.map_err(Trouble::broken)?.probe().await;
     let is_possible = !findings.iter().any(|finding| finding.state == State::Missing);
     let mistakes: Vec<String> = asked.mistakes().iter().map(Mistake::to_string).collect();
+    let remote = asked.remote_cache().await;
     if args.json {
         let mut told = to_json(&findings, policy, limits, is_possible);
         told["mistakes"] = json!(mistakes);
+        told["remote_cache"] = json!(
+            remote
+                .map(|(url, trouble)| json!({ "url": url, "works": trouble.is_none(), "trouble": trouble }))
+        );
         print::json(&told)?;
     } else {
-        print::line(
-            (to_text(&findings, policy, limits, is_possible) + &mistakes_text(&mistakes)).trim_end(),
-        )?;
+        let of_sandbox = to_text(&findings, policy, limits, is_possible);
+        let text = of_sandbox + &remote_cache_text(remote.as_ref()) + &mistakes_text(&mistakes);
+        print::line(text.trim_end())?;
     }
     // What was printed says it all.
     match (mistakes.is_empty(), is_possible) {
@@ -54,6 +60,17 @@ fn mistakes_text(mistakes: &[String]) -> String {
         "\nan agent with this user and environment does not start:\n  {}\n",
         mistakes.join("\n").replace('\n', "\n  ")
     )
+}
+
+/// Whether the cache outside the fleet is of use. An agent starts in any case.
+fn remote_cache_text(remote: Option<&(String, Option<String>)>) -> String {
+    match remote {
+        None => String::new(),
+        Some((url, None)) => format!("\nremote_cache {url}: can be used\n"),
+        Some((url, Some(trouble))) => {
+            format!("\nremote_cache {url}: NOT USED, builds go on without it: {trouble}\n")
+        }
+    }
 }
 
 fn policy_name(policy: SandboxPolicy) -> &'static str {

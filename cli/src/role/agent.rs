@@ -263,6 +263,12 @@ impl Asked {
     pub(crate) fn mistakes(&self) -> Vec<Mistake> {
         meridian_agent::check(&self.config).err().map_or_else(Vec::new, |mistakes| mistakes.0)
     }
+
+    /// The cache outside the fleet, where one is named: where it is, and why it is of no use. What is wrong with the
+    /// configuration itself is among the mistakes.
+    pub(crate) async fn remote_cache(&self) -> Option<(String, Option<String>)> {
+        meridian_agent::look_outside(self.config.outside.as_ref()?).await.ok()
+    }
 }
 
 /// What an agent with this configuration would ask of its machine. Where the coordinator is does not matter to that.

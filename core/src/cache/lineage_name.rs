@@ -47,8 +47,15 @@ impl LineageName {
         words.extend(list("ldflags", &flags.ldflags));
         let stamps: Vec<String> = flags.stamps.iter().map(|(name, _)| name.clone()).collect();
         words.extend(list("stamps", &stamps));
-        let what = words.join(" ").chars().filter(|letter| !letter.is_control()).take(WHAT_LEN_MAX).collect();
-        Self { project: project.clone(), what, platform: platform.to_string() }
+        Self::new(project, &words.join(" "), &platform.to_string())
+    }
+
+    /// The name of what is said in other words; as much of them as is shown.
+    #[must_use]
+    pub fn new(project: &ProjectId, what: &str, platform: &str) -> Self {
+        let shown =
+            |text: &str| text.chars().filter(|letter| !letter.is_control()).take(WHAT_LEN_MAX).collect();
+        Self { project: project.clone(), what: shown(what), platform: shown(platform) }
     }
 }
 

@@ -72,13 +72,15 @@ pub(in crate::disk) struct Swept {
     pub(in crate::disk) pinned_bytes: u64,
 }
 
-/// What a check found of a body that is here.
+/// What a check found of a body that is said to be here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::disk) enum Found {
     /// It is what its name says, and so long.
     Good(u64),
     /// It is not, or the disk does not give it back any more, and was dropped.
     Damaged,
+    /// Somebody else removed it, and it is forgotten.
+    Missing,
     /// This process could not read it now, and it stays.
     Unreadable,
 }
@@ -167,7 +169,7 @@ impl Bodies {
         self.table().known.keys().copied().collect()
     }
 
-    /// Hashes a body, whatever vouches for it, and drops it when it is damaged. `None` when it is gone.
+    /// Hashes a body, whatever vouches for it, and drops it when it is damaged. `None` when it went meanwhile.
     pub(in crate::disk) fn check(&self, digest: &Digest) -> Option<Found> {
         let path = self.path(digest);
         {

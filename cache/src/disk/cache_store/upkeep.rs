@@ -69,6 +69,8 @@ pub struct Checked {
     pub bytes: u64,
     /// Bodies that are not what their names say.
     pub damaged_bodies: u64,
+    /// Bodies that were said to be here, and that somebody else removed. They are none of those that were hashed.
+    pub missing_bodies: u64,
     /// Records of the index.
     pub entries: u64,
     /// Records that are not of this agent's making.
@@ -96,10 +98,14 @@ pub(crate) struct Tested {
 }
 
 impl Checked {
-    /// How much was damaged, of whichever kind.
+    /// How much was damaged, of whichever kind, or missing.
     #[must_use]
     pub const fn damaged(&self) -> u64 {
-        self.damaged_bodies + self.damaged_entries + self.damaged_manifests + self.damaged_frames
+        self.damaged_bodies
+            + self.missing_bodies
+            + self.damaged_entries
+            + self.damaged_manifests
+            + self.damaged_frames
     }
 }
 
@@ -296,6 +302,10 @@ impl CacheStore {
         for digest in self.bodies.all() {
             match self.bodies.check(&digest) {
                 None => continue,
+                Some(Found::Missing) => {
+                    checked.missing_bodies += 1;
+                    continue;
+                }
                 Some(Found::Good(size)) => checked.bytes += size,
                 Some(Found::Damaged) => checked.damaged_bodies += 1,
                 Some(Found::Unreadable) => checked.unreadable += 1,
@@ -310,6 +320,10 @@ impl CacheStore {
         }
         let (entries, damaged_entries) = self.index().verify()?;
         (checked.entries, checked.damaged_entries) = (entries as u64, damaged_entries as u64);
+        if checked.missing_bodies > 0 {
+            // Else each is only forgotten when a build asks for it.
+            self.sweep_index(None, true)?;
+        }
         let (manifests, frames) = (self.library.verify(vouching), self.frames.verify());
         (checked.manifests, checked.damaged_manifests) = (manifests.all, manifests.damaged);
         (checked.frames, checked.damaged_frames) = (frames.all, frames.damaged);

@@ -15,6 +15,8 @@ pub(super) struct Lineage {
     pub(super) id: String,
     pub(super) key: Vec<u8>,
     pub(super) name: Option<v1::LineageName>,
+    /// Whether it is of go commands that ran beside agents.
+    pub(super) is_beside: bool,
     pub(super) builds: u64,
     pub(super) asked: v1::CacheUse,
     pub(super) fetched_bytes: u64,
@@ -51,6 +53,7 @@ impl Lineage {
             "project": name.project,
             "what": name.what,
             "platform": name.platform,
+            "beside_agents": self.is_beside,
             "builds": self.builds,
             "lookups": self.asked.lookups,
             "hits": self.asked.hits,
@@ -70,10 +73,11 @@ impl Lineage {
 
 /// All lineages that the reports speak of, the one built last first.
 pub(super) fn of(reports: &Reports) -> Vec<Lineage> {
-    let mut found: BTreeMap<Vec<u8>, Lineage> = BTreeMap::new();
+    // Those of go commands may share a key with another project's.
+    let mut found: BTreeMap<(Vec<u8>, Option<String>), Lineage> = BTreeMap::new();
     let fresh = |key: &[u8]| Lineage { id: hex(key), key: key.to_vec(), ..Lineage::default() };
     for known in &reports.lineages {
-        let lineage = found.entry(known.key.to_vec()).or_insert_with(|| fresh(&known.key));
+        let lineage = found.entry((known.key.to_vec(), None)).or_insert_with(|| fresh(&known.key));
         lineage.name.clone_from(&known.name);
         lineage.last_ms = known.made_ms;
         lineage.known = Some(known.clone());
@@ -81,7 +85,9 @@ pub(super) fn of(reports: &Reports) -> Vec<Lineage> {
     for (_, report) in &reports.said {
         let Report::Stats(stats) = report else { continue };
         for used in &stats.lineages {
-            let lineage = found.entry(used.key.to_vec()).or_insert_with(|| fresh(&used.key));
+            let project = used.name.as_ref().map(|name| name.project.clone()).filter(|_| used.beside);
+            let lineage = found.entry((used.key.to_vec(), project)).or_insert_with(|| fresh(&used.key));
+            lineage.is_beside = used.beside;
             let asked = used.asked.unwrap_or_default();
             lineage.name = lineage.name.take().or_else(|| used.name.clone());
             lineage.builds += used.builds;
@@ -125,7 +131,27 @@ mod tests {
             asked: Some(asked),
             fetched_bytes: 5,
             last_ms,
+            beside: false,
         }
+    }
+
+    #[test]
+    fn go_commands_beside_agents_are_told_by_project_also_where_they_share_a_key() {
+        let beside = |project: &str, hits| {
+            let mut used = used(1, hits, 1);
+            used.beside = true;
+            used.name = used.name.map(|name| v1::LineageName { project: project.to_owned(), ..name });
+            used
+        };
+        let lineages = vec![beside("acme/api", 4), beside("acme/web", 5)];
+        let said = Report::Stats(v1::CacheStats { lineages, ..v1::CacheStats::default() });
+        let again = v1::CacheStats { lineages: vec![beside("acme/api", 2)], ..v1::CacheStats::default() };
+        let said = vec![("eu/a".to_owned(), said), ("us/b".to_owned(), Report::Stats(again))];
+        let lineages = of(&Reports { lineages: Vec::new(), said, failed: Vec::new() });
+        let told: Vec<_> = lineages.iter().map(|one| (one.name(), one.asked.hits)).collect();
+        let name = |project: &str| format!("{project} ./cmd/1 linux/amd64");
+        assert_eq!(told, [(name("acme/api"), 6), (name("acme/web"), 5)]);
+        assert_eq!(lineages[0].to_json()["beside_agents"], true);
     }
 
     #[test]

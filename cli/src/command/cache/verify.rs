@@ -49,10 +49,17 @@ fn trouble(verified: &[(&str, &v1::CacheVerified)]) -> Option<Trouble> {
         let meant = verified.iter().filter(|(_, verified)| is_meant(verified));
         meant.map(|(agent, _)| *agent).collect::<Vec<_>>().join(", ")
     };
-    let (damaged, unread) = (those(|one| damage(one) > 0), those(|one| one.unreadable > 0));
+    let damaged = those(|one| damage(one) > one.missing_bodies);
+    let (missing, unread) = (those(|one| one.missing_bodies > 0), those(|one| one.unreadable > 0));
     if !damaged.is_empty() {
         let hint = "it is built or fetched again when it is needed; where it comes back, look at that machine's disk and memory";
         return Some(Trouble::broken(format_args!("damage was found and dropped on {damaged}")).hint(hint));
+    }
+    if !missing.is_empty() {
+        let hint = "it is built or fetched again when it is needed; nobody but the agent should remove files of its state directory";
+        return Some(
+            Trouble::broken(format_args!("bodies were missing and are forgotten on {missing}")).hint(hint),
+        );
     }
     let hint = "what could not be read stays; the agent's log says which it is and why: verify again when that is mended";
     (!unread.is_empty())
@@ -60,7 +67,11 @@ fn trouble(verified: &[(&str, &v1::CacheVerified)]) -> Option<Trouble> {
 }
 
 const fn damage(verified: &v1::CacheVerified) -> u64 {
-    verified.damaged_bodies + verified.damaged_entries + verified.damaged_manifests + verified.damaged_frames
+    verified.damaged_bodies
+        + verified.missing_bodies
+        + verified.damaged_entries
+        + verified.damaged_manifests
+        + verified.damaged_frames
 }
 
 fn told(verified: &v1::CacheVerified) -> String {
@@ -74,15 +85,20 @@ fn told(verified: &v1::CacheVerified) -> String {
         0 => format!("{all} {name}"),
         damaged => format!("{all} {name}, {damaged} of them DAMAGED"),
     };
+    let missing = match verified.missing_bodies {
+        0 => String::new(),
+        missing => format!(", {missing} more bodies MISSING"),
+    };
     let word = match (damage(verified), verified.unreadable) {
         (0, 0) => "all good".to_owned(),
         (0, unreadable) => format!("{unreadable} could NOT BE READ and stay"),
+        (damage, 0) if damage == verified.missing_bodies => "what was missing is forgotten".to_owned(),
         (_, 0) => "what was damaged is dropped".to_owned(),
         (_, unreadable) => {
             format!("what was damaged is dropped, and {unreadable} could NOT BE READ and stay")
         }
     };
-    format!("{} ({}): {word}", kinds.map(kind).join(", "), ByteCount(verified.bytes))
+    format!("{}{missing} ({}): {word}", kinds.map(kind).join(", "), ByteCount(verified.bytes))
 }
 
 fn to_json(agent: &str, verified: &v1::CacheVerified) -> Value {
@@ -91,6 +107,7 @@ fn to_json(agent: &str, verified: &v1::CacheVerified) -> Value {
         "bodies": verified.bodies,
         "bytes": verified.bytes,
         "damaged_bodies": verified.damaged_bodies,
+        "missing_bodies": verified.missing_bodies,
         // Each time an entry was written, superseded ones as well: not what `stats` and `evict` count.
         "index_records": verified.entries,
         "damaged_index_records": verified.damaged_entries,
@@ -126,6 +143,13 @@ mod tests {
             "no entries: those are counted once each elsewhere"
         );
         assert_eq!(to_json("eu/a1", &good)["index_records"], 9);
+        let missing = v1::CacheVerified { missing_bodies: 2, ..good };
+        let words = told(&missing);
+        assert!(
+            words.contains("2 more bodies MISSING") && words.ends_with("missing is forgotten"),
+            "{words}"
+        );
+        assert!(trouble(&[("eu/a1", &missing)]).is_some() && damage(&missing) == 2);
         let unread = v1::CacheVerified { unreadable: 2, ..good };
         assert!(told(&unread).ends_with("2 could NOT BE READ and stay") && damage(&unread) == 0);
         assert!(trouble(&[("eu/a1", &good), ("eu/a2", &unread)]).is_some());
