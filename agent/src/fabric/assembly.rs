@@ -127,8 +127,8 @@ impl Assembly {
         self.reapi = Some(reapi.with_authority(Arc::new(authority)));
     }
 
-    /// Runs beside the builds until `stop`: answers other agents, measures them, brings things to them, looks at the server outside, and keeps at
-    /// hand the fleet's keyring and who shares the cache.
+    /// Runs beside the builds until `stop`: answers other agents, measures them, brings things to them, looks at the server
+    /// outside, and keeps at hand the fleet's keyring and who shares the cache.
     pub(crate) async fn run(self, coordinator: Channel, stop: CancellationToken) {
         let keyring = Arc::clone(&self.vouching).keep_keyring(coordinator.clone(), stop.clone());
         let current = Arc::clone(&self.membership).keep_current(coordinator, stop.clone());
