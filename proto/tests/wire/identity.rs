@@ -147,12 +147,11 @@ fn cache_figures() -> BoxedStrategy<CacheFigures> {
         .boxed()
 }
 
-fn agent_said() -> BoxedStrategy<AgentSaid> {
-    let held = || vec((task(), fence()), 0..3);
+fn agent_offer() -> impl Strategy<Value = AgentOffer> {
     let sandbox = ("[a-z]{1,9}", vec("[a-z0-9-]{1,9}", 0..4))
         .prop_map(|(kind, features)| Sandbox::new(&kind, features));
     let machine = ("[a-z]{1,9}/[a-z0-9]{1,9}", any::<u32>(), any::<u32>(), "[ -~]{0,9}");
-    let offer = (machine, sandbox, option::of(cache_offer())).prop_map(
+    (machine, sandbox, option::of(cache_offer())).prop_map(
         |((host, slots, cores, version), sandbox, cache)| AgentOffer {
             host,
             slots,
@@ -161,13 +160,16 @@ fn agent_said() -> BoxedStrategy<AgentSaid> {
             sandbox,
             cache,
         },
-    );
+    )
+}
+
+fn observation() -> impl Strategy<Value = AgentSaid> {
     let shard = any::<[u64; 2]>()
         .prop_map(|[held, capacity]| ShardFigures { held: ByteCount(held), capacity: ByteCount(capacity) });
     let figures = (option::of(any::<u64>()), any::<u64>(), any::<u64>());
     let sidecars = vec(sidecar_manifest(), 0..3);
     let told = (option::of(shard), option::of(cache_figures()), sidecars);
-    let observation = (figures, vec(digest(), 0..4), told).prop_map(
+    (figures, vec(digest(), 0..4), told).prop_map(
         |((free, hits, lookups), residency, (shard, cache, sidecars))| {
             AgentSaid::Observed(Observation {
                 rtt_us: None,
@@ -181,14 +183,18 @@ fn agent_said() -> BoxedStrategy<AgentSaid> {
                 cache,
             })
         },
-    );
+    )
+}
+
+fn agent_said() -> BoxedStrategy<AgentSaid> {
+    let held = || vec((task(), fence()), 0..3);
     prop_oneof![
-        (offer, held(), any::<u64>()).prop_map(|(offer, held, process)| AgentSaid::Hello {
+        (agent_offer(), held(), any::<u64>()).prop_map(|(offer, held, process)| AgentSaid::Hello {
             offer,
             held,
             process
         }),
-        observation,
+        observation(),
         (task(), number()).prop_map(|(task, placement)| AgentSaid::Lease { task, placement }),
         (task(), number(), ".{0,9}").prop_map(|(task, placement, why)| AgentSaid::Decline {
             task,
