@@ -3,7 +3,9 @@
 //! Two processes of one identity, started on a copied state directory or with a name that was given twice, would take
 //! each other's stream away for ever, and every build there with it. So the one that is heard of stays, and the
 //! other is told why it is not let in. A process that opens a new stream is let in at once, and so is a new process when
-//! the connection of the old one has ended, or nothing was heard of it for [`HEARD_WITHIN`], as when its machine died.
+//! the connection of the old one has ended: an agent that was restarted need not wait. **Where another was turned away
+//! before, a connection that ended is no reason to let it in**: it would only have to knock in the moment in which the
+//! first one opens its stream anew. Then it is let in when nothing was heard of the first for [`HEARD_WITHIN`].
 //!
 //! Nothing here is durable: a coordinator that takes over lets in whoever comes first.
 
@@ -27,6 +29,10 @@ struct Speaker {
     heard_at: Instant,
     /// Which of its streams.
     stream: u64,
+    /// What it said last is still being looked into, so that nothing more is read of it.
+    is_busy: bool,
+    /// The process that was turned away last, which tries again and again; zero when there was none.
+    turned_away: u64,
 }
 
 #[derive(Default)]
@@ -41,11 +47,16 @@ pub(crate) struct Processes {
     table: Arc<Mutex<Table>>,
 }
 
-/// That a stream may speak as its agent; dropped, another process may.
+/// That a stream may speak as its agent; dropped, another process may, if none was turned away.
 pub(crate) struct Speaking {
     processes: Processes,
     agent: AgentId,
     stream: u64,
+}
+
+/// That what a stream said is being looked into.
+pub(crate) struct Busy<'s> {
+    speaking: &'s Speaking,
 }
 
 impl Processes {
@@ -56,20 +67,25 @@ impl Processes {
     pub(crate) fn let_in(&self, agent: &AgentId, process: u64) -> Result<Speaking, Status> {
         let now = Instant::now();
         let mut table = self.table();
-        if let Some(other) = table.speakers.get(agent)
+        if let Some(other) = table.speakers.get_mut(agent)
             && process != 0
             && other.process != 0
             && other.process != process
-            && now.duration_since(other.heard_at) < HEARD_WITHIN
+            && (other.is_busy || now.duration_since(other.heard_at) < HEARD_WITHIN)
         {
-            tracing::warn!(%agent, "a second process wants to attach as this agent and is not let in");
+            if std::mem::replace(&mut other.turned_away, process) != process {
+                tracing::warn!(%agent, "a second process wants to attach as this agent and is not let in");
+            }
             return Err(Status::already_exists(format!(
                 "another process is attached as agent {agent}, and this one is not let in while that one is heard of: stop one of the two, or give this one a name and a token of its own"
             )));
         }
         table.streams += 1;
         let stream = table.streams;
-        table.speakers.insert(agent.clone(), Speaker { process, heard_at: now, stream });
+        let before = table.speakers.get(agent).filter(|before| before.process == process);
+        let turned_away = before.map_or(0, |before| before.turned_away);
+        let speaker = Speaker { process, heard_at: now, stream, is_busy: false, turned_away };
+        table.speakers.insert(agent.clone(), speaker);
         drop(table);
         Ok(Speaking { processes: self.clone(), agent: agent.clone(), stream })
     }
@@ -81,18 +97,37 @@ impl Processes {
 
 impl Speaking {
     /// The agent was heard of on this stream.
-    pub(crate) fn heard(&self) {
+    fn heard(&self) {
+        self.note(false);
+    }
+
+    /// The agent was heard of, and counts as heard of until this is dropped: nothing more is read of it meanwhile.
+    pub(crate) fn busy(&self) -> Busy<'_> {
+        self.note(true);
+        Busy { speaking: self }
+    }
+
+    fn note(&self, is_busy: bool) {
         let mut table = self.processes.table();
         if let Some(speaker) = table.speakers.get_mut(&self.agent).filter(|it| it.stream == self.stream) {
             speaker.heard_at = Instant::now();
+            speaker.is_busy = is_busy;
         }
+    }
+}
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.speaking.heard();
     }
 }
 
 impl Drop for Speaking {
     fn drop(&mut self) {
+        self.heard();
         let mut table = self.processes.table();
-        if table.speakers.get(&self.agent).is_some_and(|speaker| speaker.stream == self.stream) {
+        let is_last = |speaker: &Speaker| speaker.stream == self.stream && speaker.turned_away == 0;
+        if table.speakers.get(&self.agent).is_some_and(is_last) {
             table.speakers.remove(&self.agent);
         }
     }
@@ -126,7 +161,36 @@ mod tests {
         drop(first);
         assert!(processes.let_in(&agent(), 3).is_err());
         drop(second);
+        assert!(processes.let_in(&agent(), 3).is_err(), "the second may be opening a new stream");
+        tokio::time::advance(HEARD_WITHIN).await;
         assert!(processes.let_in(&agent(), 3).is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_agent_that_was_restarted_need_not_wait_and_whoever_waits_gains_nothing_when_a_stream_ends() {
+        let processes = Processes::default();
+        drop(processes.let_in(&agent(), 1).unwrap());
+        let restarted = processes.let_in(&agent(), 2).expect("nobody else wanted to attach");
+        assert!(processes.let_in(&agent(), 3).is_err());
+        // As when the coordinator has a stream opened anew.
+        drop(restarted);
+        assert!(processes.let_in(&agent(), 3).is_err());
+        let anew = processes.let_in(&agent(), 2).expect("it is the same process");
+        drop(anew);
+        assert!(processes.let_in(&agent(), 3).is_err(), "it still waits");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_being_answered_counts_as_heard_of_however_long_that_takes() {
+        let processes = Processes::default();
+        let first = processes.let_in(&agent(), 1).unwrap();
+        let busy = first.busy();
+        tokio::time::advance(2 * HEARD_WITHIN).await;
+        assert!(processes.let_in(&agent(), 2).is_err());
+        drop(busy);
+        assert!(processes.let_in(&agent(), 2).is_err(), "it had no time to say anything since");
+        tokio::time::advance(HEARD_WITHIN).await;
+        assert!(processes.let_in(&agent(), 2).is_ok());
     }
 
     #[tokio::test(start_paused = true)]

@@ -117,7 +117,7 @@ fn an_agent_that_cannot_use_the_cache_outside_the_fleet_warns_when_it_starts_and
         let words = [&["doctor", "--set", &setting], words].concat();
         Running::start(home.meridian(words)).finish(Duration::from_secs(60))
     };
-    doctor(&[]).expect_words(&["NOT USED", "cannot be reached", "see remote_cache.url"]);
+    doctor(&[]).expect_words(&["is not used", "cannot be reached", "see remote_cache.url"]);
     let told = doctor(&["--json"]);
     assert_eq!(told.json_values()[0]["remote_cache"]["works"], false, "{told}");
 }
@@ -155,6 +155,7 @@ fn a_server_that_nobody_here_wrote_keeps_what_two_regions_build_also_when_it_die
     wait_for("it is in the midst", Duration::from_secs(60), || {
         (way.traffic().up_bytes > 500_000).then_some(())
     });
+    way.reshape(Shape::default().at_bytes_per_s(Way::Up, 3_000));
     assert!(!log(&fleet, sg).contains(has_it), "it has all of it already");
     server.kill();
     wait_for("that is noticed", Duration::from_secs(60), || {

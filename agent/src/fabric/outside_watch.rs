@@ -52,8 +52,7 @@ impl OutsideWatch {
                     tracing::warn!(url, "remote_cache can be used again");
                 }
                 (Some(News::Fails), Err(why)) => {
-                    let remedy = remedy(why, &self.settings);
-                    tracing::warn!(url, "remote_cache is not used, builds go on without it: {why}; {remedy}");
+                    tracing::warn!(url, "remote_cache {}", trouble(why, &self.settings));
                 }
                 _ => {}
             }
@@ -68,13 +67,13 @@ impl OutsideWatch {
     }
 }
 
-/// Looks once, for whoever checks a configuration: where it is, and why it is of no use with what to do.
+/// Looks once, for whoever checks a configuration: where it is, and what it is not used for, why, and what to do.
 ///
 /// # Errors
 /// When the configuration itself has a mistake.
 pub async fn look_outside(settings: &OutsideSettings) -> Result<(String, Option<String>), OutsideMistake> {
     let found = open_outside(settings)?.look().await;
-    Ok((url(settings), found.err().map(|why| format!("{why}; {}", remedy(&why, settings)))))
+    Ok((url(settings), found.err().map(|why| trouble(&why, settings))))
 }
 
 fn url(settings: &OutsideSettings) -> String {
@@ -91,6 +90,15 @@ fn news(before: Option<&Result<(), Unusable>>, found: &Result<(), Unusable>) -> 
         (None | Some(Ok(())), Err(_)) => Some(News::Fails),
         (Some(Ok(())), Ok(())) | (Some(Err(_)), Err(_)) => None,
     }
+}
+
+/// What it is not used for, why, and what to do: the end of a sentence that begins with it.
+fn trouble(why: &Unusable, settings: &OutsideSettings) -> String {
+    let consequence = match why {
+        Unusable::ReadOnly(_) => "is read and not written, so what is built here stays with the agents",
+        _ => "is not used, builds go on without it",
+    };
+    format!("{consequence}: {why}; {}", remedy(why, settings))
 }
 
 /// What to do about it.
@@ -119,7 +127,7 @@ fn remedy(why: &Unusable, settings: &OutsideSettings) -> String {
             "is this the port of its gRPC and not of another service? see remote_cache.url".to_owned()
         }
         Unusable::Instance { .. } => "see remote_cache.instance".to_owned(),
-        Unusable::ReadOnly => "let it be written to by what remote_cache shows, or take remote_cache out".to_owned(),
+        Unusable::ReadOnly(_) => "let it be written to by what remote_cache shows, if it should be".to_owned(),
         Unusable::OtherDigests => "switch SHA-256 on there, or name another server".to_owned(),
         Unusable::Refused(_) => "the log of that server should say more".to_owned(),
     }
@@ -183,11 +191,14 @@ mod tests {
         assert!(said.contains("say remote_cache.token or"), "{said}");
         let reads = file("reads", "another-token-that-only-reads");
         let said = told(&address, "builds", Some(&reads)).await;
-        assert!(said.contains("read and not write"), "{said}");
+        assert!(said.starts_with("is read and not written") && said.contains("if it should be"), "{said}");
 
         let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
         let said = told(&nobody, "", None).await;
-        assert!(said.contains("cannot be reached: Connection refused"), "{said}");
+        assert!(
+            said.starts_with("is not used") && said.contains("cannot be reached: Connection refused"),
+            "{said}"
+        );
         assert!(said.contains("see remote_cache.url"), "{said}");
 
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -134,6 +134,16 @@ impl Outside {
         taken(client.batch_update_blobs(self.request(batch)).await?.into_inner())
     }
 
+    /// Whether it can be asked for blobs, also where it is left alone otherwise; changes nothing of that.
+    pub(super) async fn answers_readers(&self, digest: Digest, size: u64) -> bool {
+        let request = v2::FindMissingBlobsRequest {
+            instance_name: self.instance.clone(),
+            blob_digests: vec![wire(&digest, size)],
+            ..v2::FindMissingBlobsRequest::default()
+        };
+        self.content().find_missing_blobs(self.request(request)).await.is_ok()
+    }
+
     fn batch(&self, blobs: Vec<(Digest, Bytes)>) -> v2::BatchUpdateBlobsRequest {
         let update = |(digest, data): (Digest, Bytes)| batch_update_blobs_request::Request {
             digest: Some(wire(&digest, data.len() as u64)),

@@ -1,7 +1,7 @@
 //! Whether a server outside can be used, found out before a build needs it.
 //!
 //! It is asked what it can do, and given a few bytes that are always the same: many servers tell anybody what they can do,
-//! and look at what is shown to them only where something is written.
+//! and look at what is shown to them only where something is written. One that takes nothing may still be read.
 //!
 //! Not here: when to look, and what to tell people to do about it, which are the agent's.
 
@@ -45,9 +45,9 @@ pub enum Unusable {
         /// Its words.
         why: String,
     },
-    /// It lets nothing be written.
-    #[error("it lets this agent read and not write")]
-    ReadOnly,
+    /// It takes nothing from this agent, and lets it read.
+    #[error("it lets this agent read and not write: {0}")]
+    ReadOnly(String),
     /// Its digests are other ones.
     #[error("it has no SHA-256 digests")]
     OtherDigests,
@@ -76,9 +76,18 @@ impl Outside {
         }
         match self.write_small(Digest::of(WRITTEN), WRITTEN).await {
             Ok(()) => Ok(()),
-            Err(OutsideError::Refused(status)) => Err(self.unusable(&status)),
+            Err(OutsideError::Refused(status)) => Err(self.refused_to_write(&status).await),
             Err(error) => Err(Unusable::Refused(error.to_string())),
         }
+    }
+
+    async fn refused_to_write(&self, status: &Status) -> Unusable {
+        let why = self.unusable(status);
+        let is_about_writing = matches!(why, Unusable::Credentials(_) | Unusable::Refused(_));
+        if is_about_writing && self.answers_readers(Digest::of(WRITTEN), WRITTEN.len() as u64).await {
+            return Unusable::ReadOnly(words(status));
+        }
+        why
     }
 
     fn unusable(&self, status: &Status) -> Unusable {
@@ -109,7 +118,9 @@ fn judge(said: &ServerCapabilities) -> Result<(), Unusable> {
         return Err(Unusable::OtherDigests);
     }
     match update {
-        Some(update) if !update.update_enabled => Err(Unusable::ReadOnly),
+        Some(update) if !update.update_enabled => {
+            Err(Unusable::ReadOnly("it says that it takes no results of actions".to_owned()))
+        }
         _ => Ok(()),
     }
 }
@@ -144,6 +155,7 @@ mod tests {
         assert_eq!(judge(&said(&[], None)), Ok(()));
         assert_eq!(judge(&said(&[DigestFunction::Md5, DigestFunction::Sha256], Some(true))), Ok(()));
         assert_eq!(judge(&said(&[DigestFunction::Md5], Some(true))), Err(Unusable::OtherDigests));
-        assert_eq!(judge(&said(&[DigestFunction::Sha256], Some(false))), Err(Unusable::ReadOnly));
+        let read_only = judge(&said(&[DigestFunction::Sha256], Some(false)));
+        assert!(matches!(read_only, Err(Unusable::ReadOnly(_))), "{read_only:?}");
     }
 }

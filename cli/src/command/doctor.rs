@@ -68,7 +68,7 @@ fn remote_cache_text(remote: Option<&(String, Option<String>)>) -> String {
         None => String::new(),
         Some((url, None)) => format!("\nremote_cache {url}: can be used\n"),
         Some((url, Some(trouble))) => {
-            format!("\nremote_cache {url}: NOT USED, builds go on without it: {trouble}\n")
+            format!("\nremote_cache {url} {trouble}\n")
         }
     }
 }

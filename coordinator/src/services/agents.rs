@@ -264,7 +264,7 @@ impl Session {
     }
 
     async fn take(&mut self, message: v1::AgentMessage) -> Result<(), Status> {
-        self.speaking.heard();
+        let _busy = self.speaking.busy();
         let session = self.id;
         let input = match AgentSaid::try_from(message).map_err(|e| from_convert(&e))? {
             AgentSaid::Hello { .. } => return Err(Status::invalid_argument("a second hello")),
