@@ -40,6 +40,11 @@ fn judge(path: &Path) -> Result<(), DirectoryError> {
     // What is not there is made in the nearest directory above it that is.
     for place in path.ancestors() {
         match fs::metadata(place) {
+            // Nothing can be made in its place.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && place.is_symlink() => {
+                let advice = "mount or make what it leads to, or take it away";
+                return wrong(place, "is a link that leads nowhere".to_owned(), advice);
+            }
             Ok(about) if !about.is_dir() => {
                 return wrong(
                     place,
@@ -94,6 +99,17 @@ mod tests {
             let told = told(state);
             assert!(told.len() == 1 && told[0].starts_with(&words), "{told:?}");
         }
+    }
+
+    #[test]
+    fn a_link_to_a_disk_that_is_not_there_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let link = dir.path().join("cache");
+        std::os::unix::fs::symlink(dir.path().join("not mounted"), &link).unwrap();
+        let words = format!("state: {} is a link that leads nowhere", link.display());
+        assert!(told(dir.path())[0].starts_with(&words), "{:?}", told(dir.path()));
+        fs::create_dir(dir.path().join("not mounted")).unwrap();
+        assert_eq!(told(dir.path()), [""; 0]);
     }
 
     #[test]

@@ -26,9 +26,9 @@ impl Fabric {
 
     /// Counts what the build of a lineage got.
     pub(crate) fn note_use(&self, counted: &Counted<'_>) {
-        let usage = Arc::clone(&self.parts.usage);
+        let (usage, store) = (Arc::clone(&self.parts.usage), self.store());
         usage.count(counted, wall_now().0);
-        tokio::task::spawn_blocking(move || usage.save());
+        tokio::task::spawn_blocking(move || usage.save(|error| store.is_full(error)));
     }
 
     /// What the coordinator is told of the cache, given what all builds here asked.

@@ -9,7 +9,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use meridian_cache::{disk::is_full, local::CacheFigures};
+use meridian_cache::local::CacheFigures;
 use meridian_core::cache::{lineage::LineageKey, lineage_name::LineageName};
 use meridian_proto::v1;
 use prost::Message as _;
@@ -39,6 +39,8 @@ pub(crate) struct LineageUsage {
     path: PathBuf,
     /// The one built last first.
     lineages: Mutex<Vec<v1::LineageUse>>,
+    /// Held while it is written down: many go commands may end at once.
+    writing: Mutex<()>,
 }
 
 impl LineageUsage {
@@ -52,7 +54,7 @@ impl LineageUsage {
             }
             Vec::new()
         });
-        Self { path: path.to_owned(), lineages: Mutex::new(lineages) }
+        Self { path: path.to_owned(), lineages: Mutex::new(lineages), writing: Mutex::default() }
     }
 
     /// Counts one build, which ended at `at_ms`.
@@ -93,11 +95,12 @@ impl LineageUsage {
         self.lineages().clone()
     }
 
-    /// Writes it down. Blocks.
-    pub(super) fn save(&self) {
+    /// Writes it down. `is_full` says whether there is no room, and has that told once for all that does not fit. Blocks.
+    pub(super) fn save(&self, is_full: impl FnOnce(&io::Error) -> bool) {
+        // From before it is read, so that nothing older takes the place of something newer.
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let bytes = v1::LineageUses { lineages: self.all() }.encode_to_vec();
         let fresh = self.path.with_extension("new");
-        // That the disk is full is told once for all that does not fit.
         if let Err(error) = fs::write(&fresh, bytes).and_then(|()| fs::rename(&fresh, &self.path))
             && !is_full(&error)
         {
@@ -152,7 +155,7 @@ mod tests {
         let usage = LineageUsage::open(&path);
         count(&usage, 1, 0);
         count(&usage, 2, 5);
-        usage.save();
+        usage.save(|_| false);
         let usage = LineageUsage::open(&path);
         count(&usage, 1, 8);
         let all = usage.all();
@@ -162,6 +165,41 @@ mod tests {
         assert_eq!(all[0].asked.unwrap().hit_bytes, 800);
         fs::write(&path, b"\xff\xff").unwrap();
         assert!(LineageUsage::open(&path).all().is_empty());
+    }
+
+    #[test]
+    fn many_that_write_at_once_leave_a_whole_file_with_what_was_counted_last() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lineages");
+        let usage = LineageUsage::open(&path);
+        std::thread::scope(|scope| {
+            for lineage in 0..8 {
+                let usage = &usage;
+                scope.spawn(move || {
+                    for _ in 0..20 {
+                        count(usage, lineage, 1);
+                        usage.save(|error| panic!("{error}"));
+                    }
+                });
+            }
+        });
+        let counted: u64 = LineageUsage::open(&path).all().iter().map(|used| used.builds).sum();
+        assert_eq!(counted, 160);
+    }
+
+    #[test]
+    fn a_disk_without_room_is_told_to_whoever_tells_of_it() {
+        let dir = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink("/dev/full", dir.path().join("lineages.new")).unwrap();
+        let usage = LineageUsage::open(&dir.path().join("lineages"));
+        count(&usage, 1, 1);
+        let mut told = None;
+        usage.save(|error| {
+            told = Some(error.kind());
+            true
+        });
+        assert_eq!(told, Some(io::ErrorKind::StorageFull));
+        assert!(!dir.path().join("lineages").exists());
     }
 
     #[test]

@@ -9,7 +9,6 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use meridian_cache::disk::is_full;
 use meridian_core::{
     cache::{
         lineage::{Lineage, LineageKey},
@@ -40,6 +39,8 @@ struct Line {
 pub(crate) struct Left {
     path: PathBuf,
     list: Mutex<Vec<SidecarManifest>>,
+    /// Held while it is written down: many go commands may end at once.
+    writing: Mutex<()>,
 }
 
 impl Left {
@@ -49,7 +50,7 @@ impl Left {
             fs::read(path).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
         let mut list: Vec<_> = lines.into_iter().filter_map(Line::read).collect();
         list.truncate(SIDECAR_MANIFESTS_MAX);
-        Self { path: path.to_owned(), list: Mutex::new(list) }
+        Self { path: path.to_owned(), list: Mutex::new(list), writing: Mutex::default() }
     }
 
     /// Everything, the newest first.
@@ -68,8 +69,11 @@ impl Left {
         list.iter().find(|left| is_of(left, project, scope, lineage)).cloned()
     }
 
-    /// Puts one in the place of the last of its lineage. Blocks.
-    pub(super) fn note(&self, made: SidecarManifest) {
+    /// Puts one in the place of the last of its lineage. `is_full` says whether there is no room to write it down, and has
+    /// that told once for all that does not fit. Blocks.
+    pub(super) fn note(&self, made: SidecarManifest, is_full: impl FnOnce(&io::Error) -> bool) {
+        // From before it is read, so that nothing older takes the place of something newer.
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let text = {
             let mut list = self.lock();
             list.retain(|left| !is_of(left, &made.project, &made.scope, &made.lineage));
@@ -82,7 +86,6 @@ impl Left {
             fs::write(&fresh, text)?;
             fs::rename(&fresh, &self.path)
         });
-        // That the disk is full is told once for all that does not fit.
         if let Err(error) = kept
             && !is_full(&error)
         {
@@ -159,9 +162,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("beside.json");
         let left = Left::open(&path);
-        left.note(made(1, 1));
-        left.note(made(2, 2));
-        left.note(made(1, 3));
+        let note = |left: &Left, made| left.note(made, |error| panic!("{error}"));
+        note(&left, made(1, 1));
+        note(&left, made(2, 2));
+        note(&left, made(1, 3));
         assert_eq!(left.list(), [made(1, 3), made(2, 2)]);
         let left = Left::open(&path);
         let asked = made(1, 0);
@@ -169,10 +173,44 @@ mod tests {
         assert_eq!(last("acme/sidecar/eu/a1"), Some(made(1, 3)));
         assert_eq!(last("acme/trusted"), None);
         for number in 10..200 {
-            left.note(made(number, u64::from(number)));
+            note(&left, made(number, u64::from(number)));
         }
         assert_eq!(left.list().len(), SIDECAR_MANIFESTS_MAX);
         fs::write(&path, "damaged").unwrap();
         assert_eq!(Left::open(&path).list(), []);
+    }
+
+    #[test]
+    fn many_that_end_at_once_leave_a_whole_file_with_what_all_of_them_left() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("beside.json");
+        let left = Left::open(&path);
+        std::thread::scope(|scope| {
+            for lineage in 0..8 {
+                let left = &left;
+                scope.spawn(move || {
+                    for written in 0..20 {
+                        left.note(made(lineage, written), |error| panic!("{error}"));
+                    }
+                });
+            }
+        });
+        assert_eq!(Left::open(&path).list(), left.list());
+        assert_eq!(left.list().len(), 8);
+    }
+
+    #[test]
+    fn a_disk_without_room_is_told_to_whoever_tells_of_it() {
+        let dir = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink("/dev/full", dir.path().join("beside.new")).unwrap();
+        let left = Left::open(&dir.path().join("beside.json"));
+        let mut told = None;
+        left.note(made(1, 1), |error| {
+            told = Some(error.kind());
+            true
+        });
+        assert_eq!(told, Some(io::ErrorKind::StorageFull));
+        // It counts for as long as this process lives.
+        assert_eq!(left.list(), [made(1, 1)]);
     }
 }

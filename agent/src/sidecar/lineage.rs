@@ -26,7 +26,7 @@ const TELLING: [&str; 13] = [
 /// Flags without a value that do.
 const SWITCHES: [&str; 7] = ["asan", "cover", "linkshared", "msan", "race", "trimpath", "export"];
 /// All other flags whose value is the next argument: what is written where, what is run, and for how long.
-const PASSED_OVER: [&str; 33] = [
+const PASSED_OVER: [&str; 36] = [
     "C",
     "bench",
     "benchtime",
@@ -36,6 +36,9 @@ const PASSED_OVER: [&str; 33] = [
     "coverprofile",
     "cpu",
     "cpuprofile",
+    "debug-actiongraph",
+    "debug-runtime-trace",
+    "debug-trace",
     "exec",
     "f",
     "fuzz",
@@ -64,7 +67,7 @@ const PASSED_OVER: [&str; 33] = [
 
 /// Other flags that have no value, as everybody types them. What follows any other flag may be its value, and is shown to
 /// nobody: a test may be given a password.
-const PLAIN: [&str; 19] = [
+const PLAIN: [&str; 18] = [
     "a",
     "artifacts",
     "benchmem",
@@ -76,7 +79,6 @@ const PLAIN: [&str; 19] = [
     "failfast",
     "find",
     "fullpath",
-    "i",
     "json",
     "modcacherw",
     "n",
@@ -85,6 +87,25 @@ const PLAIN: [&str; 19] = [
     "work",
     "x",
 ];
+
+/// Those of all of these that are flags of `go list` alone. `go test` hands them on to the test, which may have flags of such
+/// names with a value.
+const OF_LIST: [&str; 6] = ["compiled", "deps", "e", "export", "f", "find"];
+
+/// What a flag is to lineages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// One of [`SWITCHES`].
+    Switch,
+    /// One of [`TELLING`].
+    Telling,
+    /// One of [`PASSED_OVER`].
+    PassedOver,
+    /// One of [`PLAIN`].
+    Plain,
+    /// Any other.
+    Unknown,
+}
 
 /// What a go command asks for, and how.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -133,37 +154,65 @@ fn said(arguments: &[String]) -> Said {
     let mut said = Said::default();
     let mut rest = arguments.iter();
     let mut is_value = false;
+    // Whether a test has all its packages: they stand in one place, and every other word is the test's own.
+    let mut is_over = false;
     while let Some(argument) = rest.next() {
+        let may_be_value = std::mem::take(&mut is_value);
         let Some(flag) = argument.strip_prefix("--").or_else(|| argument.strip_prefix('-')) else {
             said.wanted.push(argument.clone());
-            if !std::mem::take(&mut is_value) {
+            if !may_be_value && !is_over {
                 said.shown.push(argument.clone());
             }
-            // What follows the program is the program's.
-            if said.wanted.len() == 2 && matches!(said.wanted[0].as_str(), "run" | "tool") {
+            // What follows the program is the program's, and what follows a word that is the test's is so, too.
+            let is_program = said.wanted.len() == 2 && matches!(said.wanted[0].as_str(), "run" | "tool");
+            if is_program || (is_over && !may_be_value) {
                 break;
             }
             continue;
         };
         let (name, value) = flag.split_once('=').map_or((flag, None), |(name, value)| (name, Some(value)));
-        if name == "args" {
+        let command = said.wanted.first().map_or("", String::as_str);
+        let (is_test, kind) = (command == "test", kind(command, name));
+        // A test is given what follows two dashes, or a word that is no flag for all its dashes.
+        if name == "args" || (is_test && (name.is_empty() || name.starts_with('-'))) {
             break;
         }
-        if SWITCHES.contains(&name) {
-            if value != Some("false") {
-                said.flags.push(name.to_owned());
+        is_over |= is_test && (said.wanted.len() > 1 || kind == Kind::Unknown);
+        match (kind, value) {
+            (Kind::Switch, Some("false")) => {}
+            (Kind::Switch, _) => said.flags.push(name.to_owned()),
+            (Kind::Telling, value) => {
+                let value = value.map(str::to_owned).or_else(|| rest.next().cloned()).unwrap_or_default();
+                said.flags.push(format!("{name}={value}"));
             }
-        } else if TELLING.contains(&name) {
-            let value = value.map(str::to_owned).or_else(|| rest.next().cloned()).unwrap_or_default();
-            said.flags.push(format!("{name}={value}"));
-        } else if value.is_none() && PASSED_OVER.contains(&name) {
-            rest.next();
-        } else {
-            is_value = value.is_none() && !PLAIN.contains(&name);
+            (Kind::PassedOver, None) => {
+                rest.next();
+            }
+            (Kind::Unknown, None) => is_value = true,
+            (Kind::PassedOver | Kind::Plain | Kind::Unknown, _) => {}
         }
     }
     said.flags.sort_unstable();
     said
+}
+
+/// What the flag `name` of a go command is.
+fn kind(command: &str, name: &str) -> Kind {
+    // What `go test` hands on to the test can be called by the test's own names as well.
+    let short = name.strip_prefix("test.").filter(|_| command == "test").unwrap_or(name);
+    if OF_LIST.contains(&name) && command != "list" {
+        Kind::Unknown
+    } else if SWITCHES.contains(&name) {
+        Kind::Switch
+    } else if TELLING.contains(&name) {
+        Kind::Telling
+    } else if PASSED_OVER.contains(&short) {
+        Kind::PassedOver
+    } else if PLAIN.contains(&short) {
+        Kind::Plain
+    } else {
+        Kind::Unknown
+    }
 }
 
 #[cfg(test)]
@@ -216,6 +265,31 @@ mod tests {
         assert_eq!(told, "go test ./... in example.test/p/sub with go1.26.1", "a value is shown to nobody");
         let unknown = About { arguments: words("vet"), ..About::default() };
         assert_eq!(lineage_name(&project, &unknown).what, "go vet");
+    }
+
+    #[test]
+    fn what_a_test_or_a_program_is_given_is_shown_to_nobody() {
+        let check = |text: &str, shown: &str, flags: &str| {
+            let said = said(&words(text));
+            assert_eq!((said.shown, said.flags), (words(shown), words(flags)), "{text}");
+        };
+        check("test ./it -v hunter2", "test ./it", "");
+        check("test ./it ./at -v hunter2 -tags s3cret", "test ./it ./at", "");
+        check("test . -e s3cret", "test .", "");
+        check("test . -f s3cret hunter2", "test .", "");
+        check("test -export s3cret -v hunter2", "test", "");
+        check("test -password hunter2 -v s3cret", "test", "");
+        check("test ./it -password hunter2 -race -tags=a s3cret -tags b", "test ./it", "race tags=a");
+        check("test ./it -- hunter2 s3cret -tags a", "test ./it", "");
+        check("test ./it -v - -tags s3cret", "test ./it", "");
+        check("test -v ./... -args hunter2 -v s3cret -tags a", "test ./...", "");
+        check("test -password -args hunter2 s3cret", "test", "");
+        check("run -race ./gen -v hunter2", "run ./gen", "race");
+        // What stands before the packages takes nothing from them.
+        check("test -run X -count=1 -v -race ./... -short", "test ./...", "race");
+        check("-C sub test -test.run X -test.v ./a ./b -timeout 5m", "test ./a ./b", "");
+        check("list -e -deps -find -compiled -f {{.Dir}} -export . -json ./a", "list . ./a", "export");
+        check("build ./a -v ./b", "build ./a ./b", "");
     }
 
     #[test]

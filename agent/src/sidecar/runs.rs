@@ -227,13 +227,14 @@ impl Run {
             return;
         }
         let note = |manifest| {
-            fabric.left().note(SidecarManifest {
+            let made = SidecarManifest {
                 project: self.project.clone(),
                 scope: self.placed.hints().scopes.writes.clone(),
                 lineage: self.lineage,
                 manifest,
                 written: wall_now(),
-            });
+            };
+            fabric.left().note(made, |error| fabric.store().is_full(error));
         };
         fabric.publish(&self.placed, self.toolchain, self.lineage.exact.0, listed, Vec::new(), note);
     }

@@ -120,8 +120,8 @@ fn check_way(way: &Path, own: u32) -> Result<Metadata, SidecarError> {
     Ok(about)
 }
 
-/// Makes it where it is not there, and nothing around it, and looks at it once more: somebody else may have been quicker. Gives where it is,
-/// without any link: that is what is used from then on. Blocks.
+/// Makes it where it is not there, and nothing around it, and looks at it once more: somebody else may have been quicker.
+/// Gives where it is, without any link: that is what is used from then on. Blocks.
 ///
 /// # Errors
 /// As [`check`], and when it cannot be made.

@@ -23,7 +23,11 @@ use std::{
 use meridian_core::digest::{Digest, DigestHasher};
 use meridian_store::blob::hash_file;
 
-use super::{fullness::Fullness, not_now::is_not_now, used::USED_GRAIN};
+use super::{
+    fullness::{Fullness, larger_than_all},
+    not_now::is_not_now,
+    used::USED_GRAIN,
+};
 
 mod care;
 
@@ -139,6 +143,10 @@ impl Bodies {
     pub(crate) fn pin(&self, digest: &Digest, size: u64) -> Option<Body> {
         let path = self.path(digest);
         let found = match fs::metadata(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.look_again(digest, &path)?,
+            found => found,
+        };
+        let found = match found {
             Ok(found) => found,
             Err(error) => {
                 self.unreadable(digest, &path, &error);
@@ -229,7 +237,7 @@ impl Bodies {
     /// where room for so many bytes could not be made: `size` is the word of whoever brings them.
     fn make_room(&self, size: u64) -> io::Result<()> {
         if size > self.capacity {
-            return Err(io::ErrorKind::StorageFull.into());
+            return Err(larger_than_all(size, self.capacity));
         }
         let mut table = self.table();
         if table.total.saturating_add(size) <= self.capacity {
@@ -281,22 +289,31 @@ impl Bodies {
         Ok(())
     }
 
-    /// Whether it was known.
-    fn forget(&self, digest: &Digest) -> bool {
-        self.table().remove(digest)
+    /// Looks once more for a file that was not there, and forgets its body when it still is not. `None` when nobody said that
+    /// the body is here, as of most.
+    fn look_again(&self, digest: &Digest, path: &Path) -> Option<io::Result<fs::Metadata>> {
+        // Whoever publishes a body, or evicts one, holds the table until file and table agree: by now they may.
+        let mut table = self.table();
+        table.known.get(digest)?;
+        let found = fs::metadata(path);
+        if found.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+            table.remove(digest);
+            drop(table);
+            tracing::warn!(%digest, "a cached body is gone, and this agent did not remove it: it is fetched or built again");
+            self.gone.missed();
+        }
+        Some(found)
     }
 
     /// A body cannot be read: it is gone, or the disk does not give it back any more, or this process lacks something that
-    /// says nothing of the body. `None` when nobody said that it is here.
+    /// says nothing of the body. `None` when nobody said that it is here, or when it was put there again meanwhile.
     fn unreadable(&self, digest: &Digest, path: &Path, error: &io::Error) -> Option<Found> {
         if error.kind() == io::ErrorKind::NotFound {
-            // Of most it was never said that they are here. Eviction holds the table until it has forgotten what it removes.
-            let was_known = self.forget(digest);
-            if was_known {
-                tracing::warn!(%digest, "a cached body is gone, and this agent did not remove it: it is fetched or built again");
-                self.gone.missed();
+            match self.look_again(digest, path)? {
+                Ok(_) => None,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Some(Found::Missing),
+                Err(error) => self.unreadable(digest, path, &error),
             }
-            was_known.then_some(Found::Missing)
         } else if is_not_now(error) {
             tracing::warn!(%digest, %error, "a cached body cannot be read now: it stays, and is built again");
             Some(Found::Unreadable)
@@ -487,6 +504,35 @@ mod tests {
         let (digest, path) = put(&bodies, b"object").unwrap();
         fs::write(&path, b"obj").unwrap();
         assert_eq!(bodies.pin(&digest, 6), None);
+    }
+
+    #[test]
+    fn a_body_that_is_put_there_while_somebody_misses_it_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let bodies = Bodies::open(dir.path(), 1 << 20).unwrap();
+        let digest = Digest::of(b"object");
+        let missed = fs::metadata(bodies.path(&digest)).unwrap_err();
+        assert!(bodies.look_again(&digest, &bodies.path(&digest)).is_none());
+        // Whoever looked before this says only now what they saw.
+        let (_, path) = put(&bodies, b"object").unwrap();
+        assert_eq!(bodies.look_again(&digest, &path).unwrap().unwrap().len(), 6);
+        assert_eq!(bodies.unreadable(&digest, &path, &missed), None);
+        assert!(bodies.has(&digest) && bodies.pin(&digest, 6).is_some());
+        fs::remove_file(&path).unwrap();
+        assert_eq!(bodies.unreadable(&digest, &path, &missed), Some(Found::Missing));
+        assert_eq!((bodies.has(&digest), bodies.total()), (false, 0));
+        // It is said once.
+        assert_eq!(bodies.unreadable(&digest, &path, &missed), None);
+    }
+
+    #[test]
+    fn a_body_that_somebody_removed_is_forgotten_when_it_is_asked_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let bodies = Bodies::open(dir.path(), 1 << 20).unwrap();
+        let (digest, path) = put(&bodies, b"object").unwrap();
+        fs::remove_file(&path).unwrap();
+        assert_eq!(bodies.pin(&digest, 6), None);
+        assert_eq!((bodies.has(&digest), bodies.total()), (false, 0));
     }
 
     #[test]

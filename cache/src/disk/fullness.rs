@@ -42,24 +42,49 @@ struct Full {
     last: Instant,
 }
 
+/// A body is longer than all bodies together may be: neither the disk is full nor the capacity used up.
+#[derive(Debug, thiserror::Error)]
+#[error("{size} bytes are more than the {capacity} that the whole build cache may hold")]
+struct LargerThanAll {
+    size: u64,
+    capacity: u64,
+}
+
+/// Why a body of `size` bytes never fits.
+pub(super) fn larger_than_all(size: u64, capacity: u64) -> io::Error {
+    io::Error::new(io::ErrorKind::StorageFull, LargerThanAll { size, capacity })
+}
+
 /// Whether something went wrong because there is no room: on the disk, in the user's quota, or within a capacity.
 #[must_use]
 pub fn is_full(error: &io::Error) -> bool {
-    let is_one =
-        |error: &io::Error| matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
-    let mut below = error.get_ref().map(|error| error as &(dyn Error + 'static));
-    while let Some(error) = below {
-        if error.downcast_ref().is_some_and(is_one) {
-            return true;
-        }
-        below = error.source();
-    }
-    is_one(error)
+    is_within(error, is_no_room)
+}
+
+fn is_no_room(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// Whether it is the system that says so.
 fn is_of_system(error: &io::Error) -> bool {
-    is_full(error) && error.raw_os_error().is_some()
+    is_within(error, |error| is_no_room(error) && error.raw_os_error().is_some())
+}
+
+/// Whether it was one body that could never fit: others may.
+pub(crate) fn is_larger_than_all(error: &io::Error) -> bool {
+    is_within(error, |error| error.get_ref().is_some_and(|why| why.is::<LargerThanAll>()))
+}
+
+/// Whether an error, or one that it wraps, is one that is meant.
+fn is_within(error: &io::Error, is_meant: impl Fn(&io::Error) -> bool) -> bool {
+    let mut below = error.get_ref().map(|error| error as &(dyn Error + 'static));
+    while let Some(error) = below {
+        if error.downcast_ref::<io::Error>().is_some_and(&is_meant) {
+            return true;
+        }
+        below = error.source();
+    }
+    is_meant(error)
 }
 
 impl Fullness {
@@ -79,7 +104,10 @@ impl Fullness {
 
     fn refused(&self, error: &io::Error, bodies: u64) {
         let (dir, now) = (self.dir.display(), Instant::now());
-        if is_of_system(error) && self.state().refused(bodies, now) {
+        if is_larger_than_all(error) {
+            // It says nothing of what else fits, so nothing counts as full for it.
+            tracing::debug!(%dir, %error, "a body is not kept in the build cache, which is too small for it alone");
+        } else if is_of_system(error) && self.state().refused(bodies, now) {
             tracing::warn!(
                 %dir,
                 %error,
@@ -180,5 +208,20 @@ mod tests {
         assert!(is_full(&rustix::io::Errno::DQUOT.into()));
         assert!(!is_full(&rustix::io::Errno::IO.into()) && !is_full(&io::Error::other("no room")));
         assert!(is_of_system(&full()) && !is_of_system(&io::ErrorKind::StorageFull.into()));
+        assert!(is_of_system(&io::Error::other(Wrapped(full()))), "the disk, not the capacity");
+    }
+
+    #[test]
+    fn a_body_that_is_larger_than_the_whole_cache_leaves_what_is_told_of_the_capacity_alone() {
+        let fullness = Fullness::new(Path::new("cache"));
+        let larger = || larger_than_all(11, 10);
+        assert!(is_full(&larger()) && is_full(&io::Error::other(larger())));
+        fullness.refused_body(&larger());
+        // As whoever asks for room hands it on.
+        fullness.refused_other(&larger());
+        fullness.refused_other(&io::Error::other(larger()));
+        assert!(fullness.not_kept().is_none() && fullness.state().told_of_capacity.is_none());
+        fullness.refused_body(&io::ErrorKind::StorageFull.into());
+        assert!(fullness.state().told_of_capacity.is_some());
     }
 }

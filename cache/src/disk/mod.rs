@@ -21,6 +21,7 @@ pub(crate) use cache_store::Tested;
 pub use cache_store::{CacheStore, Checked, Evicted, Eviction, StoreFigures};
 pub use error::CacheError;
 pub use fullness::is_full;
+pub(crate) use fullness::is_larger_than_all;
 pub use held_body::HeldBody;
 pub(crate) use not_now::is_not_now;
 pub(crate) use pins::Pins;

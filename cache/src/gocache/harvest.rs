@@ -15,7 +15,7 @@ use super::{
     lay_out::LaidOut,
 };
 use crate::{
-    disk::{CacheStore, Pins},
+    disk::{CacheStore, Pins, is_larger_than_all},
     entry::{ActionId, Entry, Namespace},
     local::CacheFigures,
     manifest::{ENTRIES_MAX, Listed},
@@ -60,7 +60,9 @@ pub(super) fn harvest(
             Ok(()) => {
                 had.insert(entry.output);
             }
-            Err(error) if error.kind() == io::ErrorKind::StorageFull => return Err(error),
+            Err(error) if error.kind() == io::ErrorKind::StorageFull && !is_larger_than_all(&error) => {
+                return Err(error);
+            }
             Err(_) => {
                 harvest.refused += 1;
                 continue;
@@ -186,6 +188,26 @@ mod tests {
         let actions: Vec<ActionId> = harvest.listed.iter().map(|listed| listed.action).collect();
         assert_eq!(actions, [early, late]);
         assert_eq!((harvest.figures.hits, harvest.figures.puts), (2, 0));
+    }
+
+    #[test]
+    fn an_output_that_is_larger_than_the_whole_cache_costs_itself_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = CacheStore::open(&dir.path().join("cache"), ByteCount::kib(1)).unwrap();
+        let pins = Pins::new(Arc::clone(&store));
+        let namespace = Namespace::new(&Digest::of(b"go"), "own");
+        let gocache = dir.path().join("gocache");
+        let mut laid = LaidOut::default();
+        lay_out(&store, &pins, &[namespace], &[], &gocache, &mut laid).unwrap();
+        for (number, content) in [vec![7; 2 << 10], b"object".to_vec()].iter().enumerate() {
+            let action = ActionId([u8::try_from(number).unwrap(); 32]);
+            let entry = Entry { output: Digest::of(content), size: content.len() as u64, time_ns: 0 };
+            fs::write(entry_path(&gocache, &action), encode(&action, &entry)).unwrap();
+            fs::write(body_path(&gocache, &entry.output), content).unwrap();
+        }
+        let harvest = harvest(&store, &pins, &namespace, &gocache, &laid).unwrap();
+        assert_eq!((harvest.listed.len(), harvest.refused), (1, 1));
+        assert_eq!(harvest.listed[0].action, ActionId([1; 32]));
     }
 
     #[test]

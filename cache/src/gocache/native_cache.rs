@@ -12,7 +12,7 @@ use super::{
     lay_out::{LaidOut, lay_out},
 };
 use crate::{
-    disk::{CacheStore, Pins},
+    disk::{CacheStore, Pins, is_full},
     entry::Namespace,
     local::{CacheDaemon, CacheFigures, TaskScope},
     manifest::Listed,
@@ -58,12 +58,19 @@ impl NativeCache {
         let placed = self.supply.settled(SILENCE_MAX, WAIT_MAX).await;
         let last = || self.store().library().newest_in(&self.namespaces);
         let Some(manifest) = placed.or_else(last) else { return };
-        let this = Arc::clone(self);
-        let filled = tokio::task::spawn_blocking(move || this.lay_out(&manifest.manifest.entries, &dir));
-        if let Ok(Err(error)) = filled.await
-            && !self.store().is_full(&error)
-        {
-            tracing::warn!(%error, "the build cache could not be laid out whole: the rest is built again");
+        let (this, into) = (Arc::clone(self), dir.clone());
+        let filled = tokio::task::spawn_blocking(move || this.lay_out(&manifest.manifest.entries, &into));
+        let Ok(Err(error)) = filled.await else { return };
+        let dir = dir.display();
+        if is_full(&error) {
+            // The task's disk, which may be another than that of the build cache.
+            tracing::warn!(
+                %dir,
+                %error,
+                "there is no room for the build cache's content in the directory of a task: the rest is built again; free some on this file system"
+            );
+        } else {
+            tracing::warn!(%dir, %error, "the build cache could not be laid out whole: the rest is built again");
         }
     }
 

@@ -169,7 +169,8 @@ impl Bodies {
         self.table().known.keys().copied().collect()
     }
 
-    /// Hashes a body, whatever vouches for it, and drops it when it is damaged. `None` when it went meanwhile.
+    /// Hashes a body, whatever vouches for it, and drops it when it is damaged. `None` when it went meanwhile, and another file
+    /// may have taken its place.
     pub(in crate::disk) fn check(&self, digest: &Digest) -> Option<Found> {
         let path = self.path(digest);
         {
