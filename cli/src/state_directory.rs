@@ -6,6 +6,7 @@
 use std::{fmt, io, path::Path};
 
 use meridian_runtime::state_dir::{StateDir, StateDirError};
+use rustix::io::Errno;
 
 use crate::trouble::Trouble;
 
@@ -61,8 +62,24 @@ pub(crate) fn unusable(path: &Path, error: &io::Error, named_by: NamedBy) -> Tro
     }
 }
 
+/// The trouble with something of the state that is told in words alone: of those there are many kinds, and most say what to
+/// do. Where it was the system that refused, its number is among the words.
+pub(crate) fn not_opened(what: &str, named_by: NamedBy) -> Trouble {
+    let trouble = Trouble::broken(what);
+    let is_of = |errors: &[Errno]| {
+        errors.iter().any(|error| what.contains(&format!("(os error {})", error.raw_os_error())))
+    };
+    if is_of(&[Errno::ACCESS, Errno::PERM, Errno::ROFS]) {
+        trouble.hint(in_reach(named_by))
+    } else if is_of(&[Errno::NOSPC, Errno::DQUOT]) {
+        trouble.hint(format_args!("make room there, or name another directory with {named_by}"))
+    } else {
+        trouble
+    }
+}
+
 /// What to do where the state that is there cannot be read or written.
-pub(crate) fn in_reach(named_by: NamedBy) -> String {
+fn in_reach(named_by: NamedBy) -> String {
     let user = rustix::process::geteuid().as_raw();
     format!(
         "let user {user} read and write that directory and all that is in it, or name another with {named_by}"
@@ -85,6 +102,17 @@ mod tests {
             let said = trouble.to_string();
             assert!(said.contains(&path.display().to_string()) && said.contains("--state DIR"), "{said}");
         }
+    }
+
+    #[test]
+    fn only_what_the_system_refused_is_told_as_a_matter_of_rights() {
+        let denied = not_opened("cannot open /x/index: Permission denied (os error 13)", NamedBy::Flag);
+        assert!(denied.to_string().contains("--state DIR"), "{denied}");
+        let full = not_opened("cannot open /x/index: No space left on device (os error 28)", NamedBy::Flag);
+        assert!(full.to_string().contains("make room"), "{full}");
+        let unsafe_there =
+            not_opened("others may write /x; the signer's key is not safe there", NamedBy::Flag);
+        assert!(!unsafe_there.to_string().contains("read and write"), "{unsafe_there}");
     }
 
     #[test]

@@ -127,7 +127,7 @@ pub struct DoctorArgs {
     /// The configuration file of the agent.
     #[arg(long, value_name = "FILE", env = "MERIDIAN_AGENT_CONFIG")]
     pub config: Option<std::path::PathBuf>,
-    /// Other values: KEY=VALUE, where KEY is a key of that file, and a list is written as there: 'KEY=["A", "B"]'.
+    /// Another value for a key of that file; a list is written as there: 'KEY=["A", "B"]'.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
     /// Print JSON instead of text.

@@ -72,8 +72,13 @@ impl Context {
             && let Choice::Local = select::choose(args, &self.directories, &self.config)?
         {
             let found = local::find(&LocalPaths::of(&self.directories)).await?;
+            let what = if args.local {
+                "the local fleet does not run"
+            } else {
+                "no fleet was joined or named, and the local one does not run"
+            };
             return found.map(|found| found.client).ok_or_else(|| {
-                Trouble::refused("no fleet was joined or named, and the local one does not run").hint(
+                Trouble::refused(what).hint(
                     "`meridian local start` starts it; `meridian join` or --coordinator HOST:PORT selects another one",
                 )
             });

@@ -9,11 +9,10 @@ use crate::{
     command::{context::Context, keyring, print},
     fleet::{
         client::{Client, ask_as_administrator},
-        join::{Token, enroll},
+        join::{Token, enroll, make_room},
         saved::{self, SavedError},
         select::Fleet,
     },
-    role::enrolment::make_room,
     trouble::Trouble,
 };
 

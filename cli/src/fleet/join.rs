@@ -1,6 +1,10 @@
 //! From a one-time token to an identity.
 
-use std::fmt;
+use std::{
+    fmt,
+    io::{self, Write as _},
+    path::Path,
+};
 
 use meridian_core::id::FleetName;
 use meridian_proto::v1;
@@ -10,6 +14,9 @@ use meridian_runtime::{
 };
 
 use crate::{fleet::client::ask, trouble::Trouble};
+
+/// As much as an identity takes, and more.
+const IDENTITY_BYTES: usize = 64 << 10;
 
 /// The parts of `mrd1.FLEET.SECRET.PIN`.
 #[derive(Clone, PartialEq, Eq)]
@@ -50,6 +57,27 @@ impl Token {
     }
 }
 
+/// Makes the directory that an identity will be kept in and writes as much there as that may take, so that no token is spent
+/// for one that is lost.
+///
+/// # Errors
+/// When it cannot be made or written.
+pub fn make_room(directory: &Path) -> Result<(), Trouble> {
+    let written = std::fs::create_dir_all(directory).and_then(|()| {
+        let mut file = tempfile::NamedTempFile::new_in(directory)?;
+        file.write_all(&[0; IDENTITY_BYTES])?;
+        file.as_file().sync_all()
+    });
+    written.map_err(|error| {
+        let remedy = match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "make room there",
+            _ => "make that directory one that this user can write",
+        };
+        Trouble::broken(format_args!("an identity cannot be kept in {}: {error}", directory.display()))
+            .hint(format_args!("{remedy}; the token was not used, and is still good"))
+    })
+}
+
 /// Redeems a token at `coordinator`.
 ///
 /// # Errors
@@ -86,5 +114,20 @@ mod tests {
             let trouble = Token::parse(text).unwrap_err();
             assert!(!trouble.to_string().contains("s3cret"), "{trouble}");
         }
+    }
+
+    #[test]
+    fn no_token_is_spent_for_an_identity_that_could_not_be_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let trouble = make_room(&file.join("identity")).unwrap_err();
+        assert!(trouble.to_string().contains("still good"), "{trouble}");
+        make_room(&dir.path().join("a/b")).unwrap();
+        assert_eq!(
+            std::fs::read_dir(dir.path().join("a/b")).unwrap().count(),
+            0,
+            "and nothing is left there"
+        );
     }
 }

@@ -49,6 +49,14 @@ pub enum SavedError {
         /// Why.
         source: io::Error,
     },
+    /// A file is not what was written there.
+    #[error("{} is damaged: {why}", path.display())]
+    Damaged {
+        /// Which.
+        path: PathBuf,
+        /// Where.
+        why: String,
+    },
 }
 
 /// Where what is kept of a fleet lies.
@@ -80,6 +88,9 @@ impl SavedError {
         match self {
             Self::File { path, source } => state_directory::unusable(&path, &source, NamedBy::Environment),
             error @ Self::Identity(_) => Trouble::broken(error),
+            error @ Self::Damaged { .. } => {
+                Trouble::broken(error).hint("remove that file, and join the fleet again with a new token")
+            }
         }
     }
 }
@@ -108,8 +119,28 @@ fn read(directory: &Path) -> Result<Option<SavedFleet>, SavedError> {
     let file_error = |source| SavedError::File { path: path.clone(), source };
     // Without its address a fleet was never joined to the end.
     let Ok(bytes) = fs::read(&path) else { return Ok(None) };
-    let about: About = serde_json::from_slice(&bytes).map_err(|error| file_error(error.into()))?;
+    let damaged =
+        |error: serde_json::Error| SavedError::Damaged { path: path.clone(), why: error.to_string() };
+    let about: About = serde_json::from_slice(&bytes).map_err(damaged)?;
     let joined = fs::metadata(&path).and_then(|metadata| metadata.modified()).map_err(file_error)?;
     let Some(identity) = Identity::load(directory)? else { return Ok(None) };
     Ok(Some(SavedFleet { coordinator: about.coordinator, identity, directory: directory.to_owned(), joined }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fleet_whose_file_was_cut_short_is_told_as_damaged_and_how_to_join_again() {
+        let state = tempfile::tempdir().unwrap();
+        let fleet = directory(state.path(), "acme");
+        fs::create_dir_all(&fleet).unwrap();
+        fs::write(fleet.join("fleet.json"), "{\"coordina").unwrap();
+        let trouble = all(state.path()).unwrap_err().trouble().to_string();
+        assert!(
+            trouble.contains("fleet.json is damaged") && trouble.contains("join the fleet again"),
+            "{trouble}"
+        );
+    }
 }

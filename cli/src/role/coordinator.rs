@@ -267,7 +267,7 @@ pub async fn run(args: &CoordinatorArgs) -> Result<(), Trouble> {
 
 fn not_started(error: AppError) -> Trouble {
     match error {
-        error @ AppError::State(_) => Trouble::broken(error).hint(state_directory::in_reach(NamedBy::Flag)),
+        AppError::State(what) => state_directory::not_opened(&what, NamedBy::Flag),
         error => Trouble::broken(error),
     }
 }

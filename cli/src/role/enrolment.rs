@@ -3,18 +3,15 @@
 //! In two steps, because a token that is given is spent: what the agent is to be is known before, and everything else that
 //! could keep it from starting is looked at in between.
 
-use std::{io::Write as _, path::Path, time::SystemTime};
+use std::{path::Path, time::SystemTime};
 
 use meridian_core::id::FleetName;
 use meridian_runtime::identity::Identity;
 
 use crate::{
-    fleet::join::{Token, enroll},
+    fleet::join::{Token, enroll, make_room},
     trouble::Trouble,
 };
-
-/// As much as an identity takes, and more.
-const IDENTITY_BYTES: usize = 64 << 10;
 
 /// What an agent has to show for itself.
 pub(super) enum Credential {
@@ -78,24 +75,6 @@ impl Credential {
     }
 }
 
-/// Makes the directory that an identity will be kept in and writes as much there as that may take, so that no token is spent
-/// for one that is lost.
-///
-/// # Errors
-/// When it cannot be made or written.
-pub(crate) fn make_room(directory: &Path) -> Result<(), Trouble> {
-    let written = std::fs::create_dir_all(directory).and_then(|()| {
-        let mut file = tempfile::NamedTempFile::new_in(directory)?;
-        file.write_all(&[0; IDENTITY_BYTES])?;
-        file.as_file().sync_all()
-    });
-    written.map_err(|error| {
-        Trouble::broken(format_args!("an identity cannot be kept in {}: {error}", directory.display())).hint(
-            "make that directory one that this user can write; the token was not used, and is still good",
-        )
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -111,20 +90,5 @@ mod tests {
         let credential = Credential::find(&kept, Some(&token)).unwrap();
         assert_eq!(credential.fleet().unwrap().as_str(), "acme");
         assert!(!kept.exists(), "nothing is made before all else was looked at");
-    }
-
-    #[test]
-    fn no_token_is_spent_for_an_identity_that_could_not_be_kept() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("file");
-        std::fs::write(&file, "").unwrap();
-        let trouble = make_room(&file.join("identity")).unwrap_err();
-        assert!(trouble.to_string().contains("still good"), "{trouble}");
-        make_room(&dir.path().join("a/b")).unwrap();
-        assert_eq!(
-            std::fs::read_dir(dir.path().join("a/b")).unwrap().count(),
-            0,
-            "and nothing is left there"
-        );
     }
 }

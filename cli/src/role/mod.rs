@@ -2,7 +2,7 @@
 
 pub mod agent;
 pub mod coordinator;
-pub(crate) mod enrolment;
+mod enrolment;
 pub mod local;
 #[cfg(test)]
 mod readme_tests;

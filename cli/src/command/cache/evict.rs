@@ -1,6 +1,9 @@
 //! `meridian cache evict`.
 
-use std::io::{self, BufRead as _, Write as _};
+use std::{
+    collections::BTreeSet,
+    io::{self, BufRead as _, Write as _},
+};
 
 use meridian_core::quantity::ByteCount;
 use meridian_proto::v1::{self, cache_eviction::What, cache_report::Report};
@@ -59,21 +62,30 @@ async fn what(client: &Client, args: &CacheEvictArgs) -> Result<(What, String), 
     }
     let request = v1::CacheStatsRequest { agents: meant(&args.whose) };
     let known = lineages::of(&gather("ask for lineages", client.caches().stats(request)).await?);
-    let mut chosen: Vec<&Lineage> = Vec::new();
-    for text in &args.what.lineage {
-        let before = chosen.len();
-        chosen.extend(known.iter().filter(|lineage| lineage.is_meant(text)));
-        if chosen.len() == before {
-            return Err(Trouble::refused(format_args!("no lineage is known as {text:?}"))
-                .hint("`meridian cache stats` lists them"));
-        }
-    }
-    chosen.sort_by(|a, b| a.key.cmp(&b.key));
-    chosen.dedup_by(|a, b| a.key == b.key);
+    let mut chosen = chosen(&known, &args.what.lineage)?;
     let names: Vec<String> = chosen.iter().map(|one| format!("\n  {} {}", one.short(), one.name())).collect();
+    chosen.dedup_by(|a, b| a.key == b.key);
     let keys = chosen.iter().map(|lineage| lineage.key.clone().into()).collect();
     let words = format!("what only these used:{}\n", names.concat());
     Ok((What::Lineages(v1::LineageKeys { keys }), words))
+}
+
+/// The lineages that are meant, by key, with those that have the key of one of them: what they used goes as well, so whoever
+/// is asked must know.
+fn chosen<'a>(known: &'a [Lineage], texts: &[String]) -> Result<Vec<&'a Lineage>, Trouble> {
+    let mut keys: BTreeSet<&[u8]> = BTreeSet::new();
+    for text in texts {
+        let mut meant = known.iter().filter(|lineage| lineage.is_meant(text)).peekable();
+        if meant.peek().is_none() {
+            return Err(Trouble::refused(format_args!("no lineage is known as {text:?}"))
+                .hint("`meridian cache stats` lists them"));
+        }
+        keys.extend(meant.map(|lineage| lineage.key.as_slice()));
+    }
+    let mut chosen: Vec<&Lineage> =
+        known.iter().filter(|lineage| keys.contains(lineage.key.as_slice())).collect();
+    chosen.sort_by(|a, b| a.key.cmp(&b.key));
+    Ok(chosen)
 }
 
 fn whose(args: &WhoseCacheArgs) -> String {
@@ -138,6 +150,25 @@ fn to_json(agent: &str, evicted: &v1::CacheEvicted) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whoever_is_asked_is_told_of_every_lineage_whose_cache_goes() {
+        let lineage = |key: u8, project: &str| {
+            let name = v1::LineageName { project: project.to_owned(), ..v1::LineageName::default() };
+            Lineage { key: vec![key; 32], name: Some(name), ..Lineage::default() }
+        };
+        let known = [(2, "acme/web"), (1, "acme/web"), (3, "acme/tool"), (1, "acme/api")];
+        let known = known.map(|(key, project)| lineage(key, project));
+        let told = |texts: &[&str]| {
+            let texts: Vec<String> = texts.iter().map(|text| (*text).to_owned()).collect();
+            let chosen = chosen(&known, &texts).ok()?;
+            Some(chosen.iter().map(|one| one.name().trim().to_owned()).collect::<Vec<_>>())
+        };
+        assert_eq!(told(&["acme/api"]).unwrap(), ["acme/web", "acme/api"], "they share a key");
+        let all = told(&["acme/tool", "acme/web"]).unwrap();
+        assert_eq!(all, ["acme/web", "acme/api", "acme/web", "acme/tool"]);
+        assert_eq!(told(&["acme/api", "acme/other"]), None);
+    }
 
     #[test]
     fn what_went_and_what_stays_is_told_in_one_line() {

@@ -49,21 +49,31 @@ fn trouble(verified: &[(&str, &v1::CacheVerified)]) -> Option<Trouble> {
         let meant = verified.iter().filter(|(_, verified)| is_meant(verified));
         meant.map(|(agent, _)| *agent).collect::<Vec<_>>().join(", ")
     };
-    let damaged = those(|one| damage(one) > one.missing_bodies);
-    let (missing, unread) = (those(|one| one.missing_bodies > 0), those(|one| one.unreadable > 0));
-    if !damaged.is_empty() {
-        let hint = "it is built or fetched again when it is needed; where it comes back, look at that machine's disk and memory";
-        return Some(Trouble::broken(format_args!("damage was found and dropped on {damaged}")).hint(hint));
+    let kinds = [
+        (
+            "damage was found and dropped",
+            those(|one| damage(one) > one.missing_bodies),
+            "it is built or fetched again when it is needed; where it comes back, look at that machine's disk and memory",
+        ),
+        (
+            "bodies were missing and are forgotten",
+            those(|one| one.missing_bodies > 0),
+            "what was missing is built or fetched again when it is needed; nobody but the agent should remove files of its state directory",
+        ),
+        (
+            "not all could be read",
+            those(|one| one.unreadable > 0),
+            "what could not be read stays; the agent's log says which it is and why: verify again when that is mended",
+        ),
+    ];
+    // An agent may have more than one, and each is mended elsewhere.
+    let found: Vec<_> = kinds.iter().filter(|(_, agents, _)| !agents.is_empty()).collect();
+    if found.is_empty() {
+        return None;
     }
-    if !missing.is_empty() {
-        let hint = "it is built or fetched again when it is needed; nobody but the agent should remove files of its state directory";
-        return Some(
-            Trouble::broken(format_args!("bodies were missing and are forgotten on {missing}")).hint(hint),
-        );
-    }
-    let hint = "what could not be read stays; the agent's log says which it is and why: verify again when that is mended";
-    (!unread.is_empty())
-        .then(|| Trouble::broken(format_args!("not all could be read on {unread}")).hint(hint))
+    let words: Vec<_> = found.iter().map(|(what, agents, _)| format!("{what} on {agents}")).collect();
+    let hints: Vec<_> = found.iter().map(|(_, _, hint)| *hint).collect();
+    Some(Trouble::broken(words.join("; ")).hint(hints.join("; ")))
 }
 
 const fn damage(verified: &v1::CacheVerified) -> u64 {
@@ -94,6 +104,9 @@ fn told(verified: &v1::CacheVerified) -> String {
         (0, unreadable) => format!("{unreadable} could NOT BE READ and stay"),
         (damage, 0) if damage == verified.missing_bodies => "what was missing is forgotten".to_owned(),
         (_, 0) => "what was damaged is dropped".to_owned(),
+        (damage, unreadable) if damage == verified.missing_bodies => {
+            format!("what was missing is forgotten, and {unreadable} could NOT BE READ and stay")
+        }
         (_, unreadable) => {
             format!("what was damaged is dropped, and {unreadable} could NOT BE READ and stay")
         }
@@ -153,5 +166,24 @@ mod tests {
         let unread = v1::CacheVerified { unreadable: 2, ..good };
         assert!(told(&unread).ends_with("2 could NOT BE READ and stay") && damage(&unread) == 0);
         assert!(trouble(&[("eu/a1", &good), ("eu/a2", &unread)]).is_some());
+    }
+
+    #[test]
+    fn what_is_missing_and_what_could_not_be_read_are_told_beside_damage_and_without() {
+        let good = v1::CacheVerified { bodies: 7, ..v1::CacheVerified::default() };
+        let both = v1::CacheVerified { missing_bodies: 2, unreadable: 1, ..good };
+        let words = told(&both);
+        assert!(words.ends_with("missing is forgotten, and 1 could NOT BE READ and stay"), "{words}");
+        let damaged = v1::CacheVerified { damaged_bodies: 1, unreadable: 1, ..good };
+        let words = told(&damaged);
+        assert!(words.ends_with("damaged is dropped, and 1 could NOT BE READ and stay"), "{words}");
+        let missing = v1::CacheVerified { missing_bodies: 1, ..good };
+        let trouble = trouble(&[("eu/a1", &damaged), ("eu/a2", &missing), ("eu/a3", &good)]).unwrap();
+        assert_eq!(
+            trouble.message,
+            "damage was found and dropped on eu/a1; bodies were missing and are forgotten on eu/a2; not all could be read on eu/a1"
+        );
+        let hint = trouble.hint.unwrap();
+        assert!(hint.contains("disk and memory") && hint.contains("nobody but the agent"), "{hint}");
     }
 }
