@@ -144,7 +144,7 @@ fn an_agent_that_is_told_twice_to_stop_ends_without_its_coordinator_and_says_wha
     let agent = fleet.agent(agent);
     agent.signal(Signal::TERM);
     agent.wait_for_log("draining", Duration::from_secs(10));
-    let ended = agent.terminate(Duration::from_secs(15));
+    let ended = agent.terminate(Duration::from_secs(30));
     assert_eq!(ended.code(), Some(4), "{}", agent.log());
     assert!(agent.log().contains("had taken what became of acme/p/1/"), "{}", agent.log());
 }
@@ -155,7 +155,7 @@ fn an_agent_that_is_told_twice_to_stop_gives_its_task_back_to_the_coordinator() 
     let told = fleet.agent(agent);
     told.signal(Signal::TERM);
     told.wait_for_log("draining", Duration::from_secs(10));
-    let ended = told.terminate(Duration::from_secs(15));
+    let ended = told.terminate(Duration::from_secs(30));
     assert_eq!(ended.code(), Some(0), "{}", told.log());
     proxy.release();
     fleet.restart_agent(agent);

@@ -20,7 +20,7 @@ fn an_artifact_comes_from_the_near_agent_that_made_it_and_from_the_far_coordinat
     let mut fabric = FabricUnderTest::start();
     let near = fabric.join("sg/one", Shape::default());
     let address = fabric.fleet.address().parse().unwrap();
-    let far = Relay::start(address, Shape::with_round_trip(Duration::from_millis(80)));
+    let far = Relay::start(address, Shape::with_round_trip(Duration::from_millis(400)));
     fabric.client.coordinator = Some(far.address().to_string());
     let source = fabric.client.home.path().join("source");
     Program::saying("example.test/p", "p").write(&source).unwrap();

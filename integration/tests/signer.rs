@@ -38,7 +38,8 @@ struct World {
 
 impl World {
     fn start(home: Home) -> Self {
-        let mut fleet = Fleet::start();
+        // A task whose key is away is not given up while somebody fetches the key.
+        let mut fleet = Fleet::start_with(&["limits.attempts=20"]);
         let agent = fleet.join_agent("eu/a", 1, home);
         let client = fleet.member("alice");
         Self { fleet, agent, client }

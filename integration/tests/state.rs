@@ -125,7 +125,8 @@ fn what_was_acknowledged_survives_a_disk_without_any_room() {
 fn an_agent_without_room_hands_its_task_to_one_that_has() {
     let cramped = Home::with_proxy("off");
     let Some(disk) = SmallDisk::mount(cramped.path().join("agent"), 24 << 10) else { return };
-    let mut fleet = Fleet::start();
+    // It is not given up while somebody with room is still on the way.
+    let mut fleet = Fleet::start_with(&["limits.attempts=20"]);
     fleet.join_agent("eu/cramped", 1, cramped);
     let client = fleet.member("alice");
     let source = heavy_with(&client, "source", 2);

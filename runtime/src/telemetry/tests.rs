@@ -209,6 +209,6 @@ fn a_collector_that_is_away_or_silent_does_not_hold_up_the_end() {
         tracing::dispatcher::with_default(&dispatch, || tracing::info_span!("lost").in_scope(|| ()));
         let start = std::time::Instant::now();
         drop(guard);
-        assert!(start.elapsed() < std::time::Duration::from_secs(2), "{endpoint}: {:?}", start.elapsed());
+        assert!(start.elapsed() < std::time::Duration::from_secs(4), "{endpoint}: {:?}", start.elapsed());
     }
 }

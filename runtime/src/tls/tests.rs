@@ -187,18 +187,18 @@ async fn a_handshake_that_dawdles_is_cut_off_and_holds_up_nobody() {
     let listener = Listener::bind("127.0.0.1:0", fleet.live("coordinator")).await.unwrap();
     let addr = serve(listener.with_limits(Limits {
         handshakes_max: 2,
-        handshake_time_max: Duration::from_millis(300),
+        handshake_time_max: Duration::from_secs(1),
         ..Limits::default()
     }));
     let mut slow = TcpStream::connect(addr).await.unwrap();
     slow.write_all(&[0x16, 3, 1]).await.unwrap();
     assert_eq!(ask(&mut open(addr, fleet.client(None))).await.unwrap(), "nobody");
     let mut rest = Vec::new();
-    let closed = tokio::time::timeout(Duration::from_secs(5), slow.read_to_end(&mut rest)).await;
+    let closed = tokio::time::timeout(Duration::from_secs(20), slow.read_to_end(&mut rest)).await;
     assert!(closed.is_ok(), "the server closes it");
     // Also when every place is taken by dawdlers, others get through once those are cut off.
     let mut dawdlers = Vec::new();
-    for _ in 0..8 {
+    for _ in 0..4 {
         dawdlers.push(TcpStream::connect(addr).await.unwrap());
     }
     assert_eq!(ask(&mut open(addr, fleet.client(None))).await.unwrap(), "nobody");

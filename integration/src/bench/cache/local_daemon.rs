@@ -36,6 +36,13 @@ pub struct LocalDaemon {
     runtime: Runtime,
 }
 
+impl Drop for LocalDaemon {
+    /// Connections have threads of their own, which would go on in a directory that is removed next.
+    fn drop(&mut self) {
+        self.runtime.block_on(self.task.close(CLOSE_WITHIN));
+    }
+}
+
 impl std::fmt::Debug for LocalDaemon {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("LocalDaemon").field("socket", &self.socket()).finish()
