@@ -51,6 +51,9 @@ pub enum OutsideError {
     /// It was silent.
     #[error("no answer within {} s", ANSWER_WITHIN.as_secs())]
     Silent,
+    /// Others waited for its first word.
+    #[error("it accepts calls and says nothing")]
+    SaysNothing,
     /// It was never silent for long, and yet nothing came of it.
     #[error("it sends less than {} KiB a second", RATE_MIN >> 10)]
     Slow,
@@ -320,6 +323,11 @@ impl Outside {
     pub(super) fn silent(&self) -> OutsideError {
         self.rest();
         OutsideError::Silent
+    }
+
+    pub(crate) fn says_nothing(&self) -> OutsideError {
+        self.rest();
+        OutsideError::SaysNothing
     }
 
     pub(super) fn slow(&self) -> OutsideError {

@@ -4,9 +4,11 @@ use std::{
     collections::{HashSet, VecDeque},
     io,
     sync::Arc,
+    time::Duration,
 };
 
 use meridian_core::digest::Digest;
+use tokio::time::timeout;
 
 use super::{
     asking::Asking,
@@ -22,6 +24,9 @@ use crate::{
 const BATCHES_MAX: usize = 6;
 /// Bodies in one batch.
 const BODIES_MAX: usize = 1_024;
+
+/// How long it may take to say anything where others are asked only after it: it is near, or would not be asked first.
+const FIRST_WORD_WITHIN: Duration = Duration::from_secs(2);
 
 /// A server outside the fleet that may have a manifest.
 #[derive(Clone)]
@@ -41,15 +46,17 @@ impl FromOutside {
         asking: &Asking,
         known: &mut Option<Arc<SignedManifest>>,
     ) -> Result<(), OutsideError> {
+        let len =
+            if self.is_first { self.first_word(&asking.plan.manifest).await? } else { self.manifest_len };
         let signed = match known {
             Some(signed) => Arc::clone(signed),
             None => {
-                let signed = self.manifest(asking).await?;
+                let signed = self.manifest(asking, len).await?;
                 *known = Some(Arc::clone(&signed));
                 signed
             }
         };
-        if self.manifest_len.is_some() {
+        if !self.is_first && self.manifest_len.is_some() {
             self.look(asking.plan.manifest);
         }
         let intake = asking.intake(&signed);
@@ -96,6 +103,18 @@ impl FromOutside {
         }
     }
 
+    /// Looks at the manifest there, which makes the server keep on what the build uses, and says how long it is, as far as
+    /// that is known. A server that accepts and says nothing holds up those that are asked after it only this long.
+    async fn first_word(&self, manifest: &Digest) -> Result<Option<u64>, OutsideError> {
+        match timeout(FIRST_WORD_WITHIN, self.outside.kept(manifest)).await {
+            Err(_) => Err(self.outside.says_nothing()),
+            Ok(Ok(len)) => Ok(len.or(self.manifest_len)),
+            // It may keep contents all the same.
+            Ok(Err(OutsideError::Refused(_))) => Ok(self.manifest_len),
+            Ok(Err(error)) => Err(error),
+        }
+    }
+
     /// Looks at the manifest there, beside the rest: that makes the server keep on what the build uses, also what is here
     /// already and is not read from there.
     fn look(&self, manifest: Digest) {
@@ -109,9 +128,9 @@ impl FromOutside {
         });
     }
 
-    async fn manifest(&self, asking: &Asking) -> Result<Arc<SignedManifest>, OutsideError> {
+    async fn manifest(&self, asking: &Asking, len: Option<u64>) -> Result<Arc<SignedManifest>, OutsideError> {
         let name = asking.plan.manifest;
-        let len = match self.manifest_len {
+        let len = match len {
             Some(len) => len,
             None => {
                 let kept = self.outside.kept(&name).await?;

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use meridian_cache::{
     manifest::SignedManifest,
     outside::{Outside, OutsideError},
-    prefetch::{Beyond, FromOutside, Prefetch, PrefetchPlan},
+    prefetch::{Beyond, FromOutside, Holder, Prefetch, PrefetchPlan},
     reapi::{ContentConfig, Reapi, StockListener, TokenTable},
 };
 use meridian_core::digest::Digest;
@@ -31,7 +31,7 @@ use tokio::{net::TcpListener, runtime::Runtime, task::JoinHandle};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Code, Request, Response, Status, Streaming, transport::Server};
 
-use crate::pair::{Place, SCOPE, bodies, channel, noise, without_privilege};
+use crate::pair::{Place, SCOPE, bodies, channel, holder, noise, without_privilege};
 
 const TOKEN: &str = "a-token-of-twenty-and-more";
 
@@ -77,13 +77,19 @@ fn prefetch(
     outside: &Arc<Outside>,
     len: Option<u64>,
 ) -> Arc<Prefetch> {
-    let plan = PrefetchPlan {
-        manifest: signed.digest,
-        scope: SCOPE.into(),
-        holders: Vec::new(),
-        from: 0,
-        is_exact: true,
-    };
+    prefetch_then(place, signed, outside, len, Vec::new())
+}
+
+/// The same, and then what is lacking from agents.
+fn prefetch_then(
+    place: &Place,
+    signed: &SignedManifest,
+    outside: &Arc<Outside>,
+    len: Option<u64>,
+    holders: Vec<Holder>,
+) -> Arc<Prefetch> {
+    let plan =
+        PrefetchPlan { manifest: signed.digest, scope: SCOPE.into(), holders, from: 0, is_exact: true };
     let from = FromOutside { outside: Arc::clone(outside), manifest_len: len, is_first: true };
     let (store, vouching) = (Arc::clone(&place.store), Arc::clone(&place.team) as _);
     Arc::new(Prefetch::begin_with(store, vouching, plan, Beyond { outside: Some(from), ..Beyond::default() }))
@@ -261,6 +267,26 @@ async fn a_server_that_takes_connections_and_never_answers_costs_a_build_one_bou
         prefetch.ended().await;
     }
     drop(listener);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn agents_that_are_asked_after_a_server_that_never_answers_are_asked_soon() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let maker = Place::new();
+    let signed = maker.build(&bodies()).await;
+    let serving = maker.serve().await;
+    for len in [None, Some(1_000)] {
+        let cold = Place::new();
+        let outside = Arc::new(Outside::new(channel(listener.local_addr().unwrap()), String::new(), None));
+        let since = Instant::now();
+        let prefetch = prefetch_then(&cold, &signed, &outside, len, vec![holder(&serving.address)]);
+        prefetch.ended().await;
+        // It has ten seconds for an answer where nobody waits behind it.
+        assert!(since.elapsed() < Duration::from_secs(8), "{:?}", since.elapsed());
+        assert!(prefetch.arrivals().is_whole());
+        let again = outside.put(&maker.store, &signed).await;
+        assert!(matches!(again, Err(OutsideError::Resting)), "it is left alone: {again:?}");
+    }
 }
 
 /// Answers with what it was given under each digest, true or not.
