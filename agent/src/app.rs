@@ -173,7 +173,10 @@ impl App {
         if let Some(stock) = self.stock {
             tokio::spawn(stock.serve(ended.clone()));
         }
-        let beside = self.sidecar.map(|(socket, runs)| tokio::spawn(socket.serve(runs, ended.clone())));
+        let beside = self.sidecar.map(|(socket, runs)| {
+            tokio::spawn(Arc::clone(&runs).keep_views(ended.clone()));
+            tokio::spawn(socket.serve(runs, ended.clone()))
+        });
         let tidying = self.binaries.map(|(worker, age)| tokio::spawn(worker.keep_binaries(age)));
         let renewing = tokio::spawn(self.renewal.run(ended.clone()));
         let certifying = tokio::spawn(self.signing.keep_certified(ended.clone()));

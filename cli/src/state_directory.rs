@@ -44,6 +44,12 @@ pub(crate) fn open(path: &Path, layout: u32, named_by: NamedBy) -> Result<StateD
 pub(crate) fn unusable(path: &Path, error: &io::Error, named_by: NamedBy) -> Trouble {
     let place = path.display();
     match error.kind() {
+        io::ErrorKind::AlreadyExists if path.is_symlink() => {
+            Trouble::usage(format_args!("state cannot be kept at {place}: it is a link that leads nowhere"))
+                .hint(format_args!(
+                    "mount or make what it leads to, or name another directory with {named_by}"
+                ))
+        }
         io::ErrorKind::AlreadyExists => {
             Trouble::usage(format_args!("state cannot be kept at {place}: it is there, and is no directory"))
                 .hint(format_args!("move it away, or name another directory with {named_by}"))

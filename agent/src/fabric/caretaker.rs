@@ -119,8 +119,15 @@ impl Fabric {
     /// # Errors
     /// When the disk refuses; in words for people.
     pub(crate) async fn evict(&self, what: Eviction) -> Result<v1::CacheEvicted, String> {
-        let store = Arc::clone(&self.parts.store);
-        let evicted = tokio::task::spawn_blocking(move || store.evict(&what)).await;
+        let (store, views) = (Arc::clone(&self.parts.store), self.views());
+        let let_go = move || {
+            // A body has room only when its last name goes.
+            if let Some(views) = views {
+                views.let_go();
+            }
+            store.evict(&what)
+        };
+        let evicted = tokio::task::spawn_blocking(let_go).await;
         let evicted = evicted.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
         tracing::warn!(?evicted, "the build cache was told to let go");
         Ok(v1::CacheEvicted {

@@ -3,13 +3,14 @@
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 
 use meridian_cache::{
     disk::CacheStore,
     entry::Entry,
+    local::LastingViews,
     manifest::{Binary, Listed, Manifest, SignedManifest},
     outside::Outside,
     prefetch::{Beyond, FromOutside, Prefetch, PrefetchPlan, Seeking, Supply},
@@ -86,12 +87,24 @@ pub(crate) struct Placed {
 pub(crate) struct Fabric {
     pub(super) parts: Arc<FabricParts>,
     placed: Arc<Mutex<HashMap<TaskId, Placed>>>,
+    /// What go commands beside this agent were given, where there can be any.
+    views: Arc<OnceLock<Arc<LastingViews>>>,
 }
 
 impl Fabric {
     /// A fabric of its parts.
     pub(crate) fn new(parts: FabricParts) -> Self {
-        Self { parts: Arc::new(parts), placed: Arc::default() }
+        Self { parts: Arc::new(parts), placed: Arc::default(), views: Arc::default() }
+    }
+
+    /// Bodies are also given to go commands beside the agent, which see them here.
+    pub(crate) fn shown_in(&self, views: &Arc<LastingViews>) {
+        let _first = self.views.set(Arc::clone(views));
+    }
+
+    /// Where go commands beside the agent see what they were given.
+    pub(super) fn views(&self) -> Option<Arc<LastingViews>> {
+        self.views.get().map(Arc::clone)
     }
 
     /// A task was placed here: begins to bring what it will ask for.

@@ -28,6 +28,7 @@ use meridian_core::{
     id::{AgentId, ProjectId},
 };
 use ring::rand::{SecureRandom as _, SystemRandom};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     goroot::Goroots,
@@ -45,6 +46,8 @@ const LOOK_WITHIN: Duration = BEGIN_WITHIN.saturating_sub(standing::ANSWER_WITHI
 const _: () = assert!(!LOOK_WITHIN.is_zero());
 /// How long the connections of a go command that has ended may take to end.
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
+/// How often it is looked for what nobody asks for any more, where no go command ends.
+const SWEEP_EVERY: Duration = Duration::from_secs(600);
 
 /// Of what [`Runs`] are made.
 pub(crate) struct RunsParts {
@@ -63,7 +66,7 @@ pub(crate) struct Runs {
     daemon: CacheDaemon,
     fabric: Fabric,
     standing: Standing,
-    views: LastingViews,
+    views: Arc<LastingViews>,
     goroots: Arc<Goroots>,
     open: OpenRuns<Arc<Run>>,
 }
@@ -91,7 +94,8 @@ impl Runs {
     pub(crate) fn open(parts: RunsParts) -> io::Result<Self> {
         let RunsParts { settings, agent, daemon, fabric, channel } = parts;
         let beside = fabric.store().dir().join("beside");
-        let views = LastingViews::open(settings.views.as_deref().unwrap_or(&beside))?;
+        let views = Arc::new(LastingViews::open(settings.views.as_deref().unwrap_or(&beside))?);
+        fabric.shown_in(&views);
         let standing = Standing::new(channel, agent.clone());
         let (goroots, open) = (Arc::default(), OpenRuns::new(settings.runs_max));
         Ok(Self { settings, agent, daemon, fabric, standing, views, goroots, open })
@@ -174,6 +178,16 @@ impl Runs {
         // A thread of its own makes it: whoever stops the agent now only loses the head start of the next one.
         tokio::task::spawn_blocking(move || run.leave(&fabric, figures));
         self.views.sweep();
+    }
+
+    /// Takes from time to time what go commands were given and nobody asks for any more, until told to stop.
+    pub(crate) async fn keep_views(self: Arc<Self>, stop: CancellationToken) {
+        let mut tick = tokio::time::interval(SWEEP_EVERY);
+        while stop.run_until_cancelled(tick.tick()).await.is_some() {
+            let views = Arc::clone(&self.views);
+            // It ends with the process at the latest, and has nothing to say.
+            let _ = tokio::task::spawn_blocking(move || views.sweep()).await;
+        }
     }
 
     /// How many run now.

@@ -219,7 +219,7 @@ impl Bodies {
         self.told(self.make_room(size))?;
         let number = self.next_incoming.fetch_add(1, Ordering::Relaxed);
         let path = self.incoming.join(number.to_string());
-        let file = self.told(File::create_new(&path))?;
+        let file = self.told(in_directory(&path, || File::create_new(&path)))?;
         Ok(Incoming { bodies: self, path, file, hasher, size: 0 })
     }
 
@@ -406,7 +406,7 @@ impl Incoming<'_> {
         let path = self.bodies.path(digest);
         // The table is held across the rename, so that two publishers of one body agree on what lies there.
         let mut table = self.bodies.table();
-        self.bodies.told(fs::rename(&self.path, &path))?;
+        self.bodies.told(in_directory(&path, || fs::rename(&self.path, &path)))?;
         let good = stamp(&self.file.metadata()?);
         let pins = table.known.get(digest).map_or(0, |known| known.pins) + 1;
         let used = SystemTime::now();
@@ -448,6 +448,17 @@ fn refresh(path: &Path, found: &fs::Metadata) -> Option<Stamp> {
     let after = file.metadata().ok()?;
     // Another file may have taken the place of the one that was hashed.
     (after.ino() == found.ino() && after.len() == found.len()).then(|| stamp(&after))
+}
+
+/// Makes something at `path`; once more where somebody removed the directory that it belongs in.
+fn in_directory<T>(path: &Path, make: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    match make() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            fs::create_dir_all(path.parent().unwrap_or(path))?;
+            make()
+        }
+        made => made,
+    }
 }
 
 #[cfg(test)]
@@ -504,6 +515,16 @@ mod tests {
         let (digest, path) = put(&bodies, b"object").unwrap();
         fs::write(&path, b"obj").unwrap();
         assert_eq!(bodies.pin(&digest, 6), None);
+    }
+
+    #[test]
+    fn bodies_are_kept_again_after_somebody_removed_their_directories() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = dir.path().join("bodies");
+        let bodies = Bodies::open(&at, 1 << 20).unwrap();
+        fs::remove_dir_all(&at).unwrap();
+        let (digest, _) = put(&bodies, b"object").unwrap();
+        assert!(bodies.pin(&digest, 6).is_some());
     }
 
     #[test]

@@ -205,18 +205,24 @@ impl Index {
 
     fn compact(&mut self) -> io::Result<()> {
         let fresh = self.path.with_extension("new");
-        let mut output = BufWriter::new(File::create(&fresh)?);
-        for (key, known) in &self.entries {
-            output.write_all(&self.secret.encode(key, &known.entry, known.used.get()))?;
-        }
-        output.into_inner().map_err(io::IntoInnerError::into_error)?;
-        fs::rename(&fresh, &self.path)?;
+        self.write_anew(&fresh).and_then(|()| fs::rename(&fresh, &self.path)).inspect_err(|_| {
+            // Where there is no room, half of it must not take what there is.
+            let _ = fs::remove_file(&fresh);
+        })?;
         for known in self.entries.values_mut() {
             known.saved = known.used.get();
         }
         self.log = OpenOptions::new().append(true).open(&self.path)?;
         self.records = self.entries.len();
         Ok(())
+    }
+
+    fn write_anew(&self, path: &Path) -> io::Result<()> {
+        let mut output = BufWriter::new(File::create(path)?);
+        for (key, known) in &self.entries {
+            output.write_all(&self.secret.encode(key, &known.entry, known.used.get()))?;
+        }
+        output.into_inner().map(drop).map_err(io::IntoInnerError::into_error)
     }
 }
 

@@ -24,6 +24,8 @@ use crate::disk::Body;
 
 /// How long a link stays that nobody asks for.
 const LINGER: Duration = Duration::from_secs(3_600);
+/// The same when room is wanted: whoever was given one this long ago, and runs no more, has read it.
+const LINGER_MIN: Duration = Duration::from_secs(60);
 /// How many users have a view.
 const VIEWS_MAX: usize = 64;
 /// Entered by whoever knows the name of what is inside, listed by nobody else.
@@ -65,7 +67,16 @@ impl LastingViews {
         fs::DirBuilder::new().recursive(true).mode(MODE).create(dir)?;
         // The umask may have taken some of it away, and an earlier process may have had other plans.
         fs::set_permissions(dir, fs::Permissions::from_mode(MODE))?;
-        Ok(Self { dir: dir.canonicalize()?, views: Mutex::default() })
+        let dir = dir.canonicalize()?;
+        let mut views = HashMap::new();
+        // Whoever built here before an earlier process ended may not come again, and what he was given goes all the same.
+        for entry in fs::read_dir(&dir)? {
+            let path = entry?.path();
+            if let Some(uid) = user_of(&path).filter(|_| views.len() < VIEWS_MAX) {
+                views.insert(uid, Arc::new(LastingView::open(path)?));
+            }
+        }
+        Ok(Self { dir, views: Mutex::new(views) })
     }
 
     /// The view of a user, as an earlier process left it.
@@ -87,10 +98,19 @@ impl LastingViews {
 
     /// Removes what nobody has asked for in a long time.
     pub fn sweep(&self) {
+        self.sweep_after(LINGER);
+    }
+
+    /// Removes what no go command that runs may have been given, and nobody has asked for in the last minute.
+    pub fn let_go(&self) {
+        self.sweep_after(LINGER_MIN);
+    }
+
+    fn sweep_after(&self, linger: Duration) {
         let views: Vec<_> =
             self.views.lock().unwrap_or_else(PoisonError::into_inner).values().map(Arc::clone).collect();
         for view in views {
-            view.sweep(LINGER);
+            view.sweep(linger);
         }
     }
 
@@ -107,6 +127,11 @@ impl LastingViews {
         let secret: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
         Ok(self.dir.join(prefix + &secret))
     }
+}
+
+/// Whose view a directory is.
+fn user_of(path: &Path) -> Option<u32> {
+    path.file_name()?.to_str()?.split_once('-')?.0.parse().ok()
 }
 
 impl LastingView {
@@ -235,6 +260,9 @@ mod tests {
         fs::remove_file(&body.path).unwrap();
         drop((view, views));
         let views = LastingViews::open(&dir.path().join("views")).unwrap();
+        assert_eq!(views.views.lock().unwrap().len(), 1, "it goes also if that user never comes again");
+        views.let_go();
+        assert!(path.exists(), "it may have been given out a moment ago");
         let view = views.of_user(1_000).unwrap();
         assert_eq!(view.visit().give(&digest, &again).unwrap(), path, "the one that is there is good");
         view.sweep(LINGER);

@@ -95,6 +95,18 @@ async fn what_a_build_in_flight_was_given_stays_until_its_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_let_go_where_the_disk_has_no_room_left_goes_and_is_counted() {
+    let place = Place::new();
+    place.build(&bodies()).await;
+    // The index has no room to be written anew.
+    std::os::unix::fs::symlink("/dev/full", place.dir.path().join("cache/index-3.new")).unwrap();
+    let evicted = place.store.evict(&Eviction::All).unwrap();
+    assert_eq!((evicted.bodies, place.store.held()), (4, ByteCount(0)));
+    // It has now.
+    assert!(place.store.evict(&Eviction::All).is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_manifest_of_which_a_body_went_is_told_as_whole_no_more_until_it_is_again() {
     let (near, far) = (Place::new(), Place::new());
     let signed = near.build(&bodies()).await;

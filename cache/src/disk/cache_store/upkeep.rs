@@ -16,7 +16,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::CacheStore;
 use crate::{
-    disk::{bodies::Found, index::Day, prefix, tally::TallyFigures},
+    disk::{bodies::Found, index::Day, is_full, prefix, tally::TallyFigures},
     entry::Entry,
     frames::layout,
     manifest::{Manifest, Vouching},
@@ -215,7 +215,7 @@ impl CacheStore {
         self.library.save_uses();
         match max_age {
             Some(max_age) => self.evict(&Eviction::Unused(max_age)),
-            None => self.sweep_index(None, true).map(|entries| Evicted { entries, ..Evicted::default() }),
+            None => self.shorten_index(None, true).map(|entries| Evicted { entries, ..Evicted::default() }),
         }
     }
 
@@ -234,7 +234,7 @@ impl CacheStore {
             Eviction::All => {
                 let mut all = self.evict_where(None, |_, _| true, |_, _| true)?;
                 // Nothing says of an empty answer who gave it, and whoever lets go of everything may mean that.
-                all.entries += self.sweep_index(None, false)?;
+                all.entries += self.shorten_index(None, false)?;
                 all
             }
         };
@@ -252,7 +252,7 @@ impl CacheStore {
         let manifests = self.library.evict(&other_goes) as u64;
         let frame_bytes = self.frames.evict(&other_goes);
         let swept = self.bodies.evict(body_goes)?;
-        let entries = self.sweep_index(oldest, true)?;
+        let entries = self.shorten_index(oldest, true)?;
         Ok(Evicted {
             bodies: swept.bodies,
             bytes: swept.bytes,
@@ -278,6 +278,18 @@ impl CacheStore {
             theirs.manifests.contains(name) || theirs.frames.contains(name) && !others.frames.contains(name)
         };
         self.evict_where(None, body_goes, other_goes)
+    }
+
+    /// The same as [`Self::sweep_index`]; where there is no room to write it down shorter, it stays long until there is.
+    /// What it says then of bodies that went is found to be so by whoever asks.
+    fn shorten_index(&self, oldest: Option<Day>, empty_stays: bool) -> io::Result<u64> {
+        match self.sweep_index(oldest, empty_stays) {
+            Err(error) if is_full(&error) => {
+                tracing::warn!(%error, "the build cache's index stays as long as it is for now: there is no room to write it anew");
+                Ok(0)
+            }
+            swept => swept,
+        }
     }
 
     /// Forgets actions that were not used since `oldest`, or whose body is gone; `empty_stays` says what of those that
