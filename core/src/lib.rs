@@ -19,5 +19,6 @@ pub mod machine;
 pub mod quantity;
 pub mod requester;
 pub mod sandbox;
+pub mod schedule;
 pub mod time;
 pub mod trace;

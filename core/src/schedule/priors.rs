@@ -1,0 +1,23 @@
+//! What is assumed of what was never measured.
+//!
+//! A prior must be wrong in the direction that costs least. So an agent that nobody has measured is taken to be far but
+//! not hopeless (it is tried, and then it is measured), and a build that nobody has seen to be an ordinary one.
+
+use crate::quantity::ByteCount;
+
+/// The round trip to an agent of which none was measured: that of another continent.
+pub const RTT_US: u64 = 250_000;
+
+/// What a way carries of which nothing was measured: an ordinary office line, 100 Mbit/s.
+pub const BYTES_PER_S: ByteCount = ByteCount(12_500_000);
+
+/// How long a build takes with an empty cache when none like it was seen: between the 20 s of the small program of
+/// `docs/BENCHMARKS.md` and the three minutes of the large one.
+pub const COLD_RUN_MS: u64 = 60_000;
+
+/// By how much a cache that has everything shortens such a build, in parts per thousand: a little less than for either of
+/// those.
+pub const HIT_BENEFIT_PERMILLE: u32 = 850;
+
+/// How much an agent that holds nothing has to fetch for a build whose manifest is not known, as it goes over the wire.
+pub const MISSING: ByteCount = ByteCount::mib(32);
