@@ -3,7 +3,8 @@
 //! A task's view goes with the task, and the agent knows when that is. Of a foreign go command it does not: a tool may
 //! read the files that `go list -export` named after that has ended, and a build goes on while its agent is stopped or
 //! killed and started again. So here a link stays for an hour after it was last asked for, and for as long as a go
-//! command runs that may have been given it, whoever opened the directory in between.
+//! command runs that may have been given it, whoever opened the directory in between. Where somebody wants room, a minute
+//! is enough: what was evicted takes its place on the disk until its last link goes.
 //!
 //! Each user has a directory whose name nobody can guess and nobody but the agent can list, so knowing the digest of a
 //! body is no way to it, as in a task's view.
