@@ -145,6 +145,7 @@ impl App {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             sandbox,
             cache: Some(assembly.offer.clone()),
+            labels: config.labels.clone(),
         };
         let loop_config = LoopConfig {
             introduction: Introduction::new(control.clone(), offer).map_err(AppError::State)?,

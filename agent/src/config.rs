@@ -1,12 +1,12 @@
 //! The agent's configuration.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, time::Duration};
 
 use meridian_cache::reapi::StockTls;
 use meridian_core::{
     attempt::AttemptLimits,
     cache::peer_address::PeerAddress,
-    id::{FleetName, ProjectId},
+    id::{FleetName, Label, ProjectId},
     quantity::ByteCount,
 };
 use meridian_runtime::{telemetry::Masking, tls::ForeignTls};
@@ -28,6 +28,8 @@ pub struct AgentConfig {
     pub state_dir: PathBuf,
     /// How many tasks run at once.
     pub slots: u32,
+    /// What it has that others have not.
+    pub labels: BTreeSet<Label>,
     /// How much the build cache may hold.
     pub cache_capacity: ByteCount,
     /// How long things stay in the build cache that nobody uses; for ever when not said.
@@ -138,6 +140,7 @@ impl AgentConfig {
             coordinator,
             state_dir,
             slots: cores(),
+            labels: BTreeSet::new(),
             cache_capacity: ByteCount::gib(20),
             cache_max_age: Some(Duration::from_secs(30 * 24 * 3600)),
             source_capacity: ByteCount::gib(5),

@@ -87,7 +87,9 @@ impl Prober {
         self.latest.shard = figures.shard;
         self.latest.sidecars.clone_from(&figures.sidecars);
         self.latest.cache = figures.cache;
-        self.latest.clone()
+        // These are told once, when they are new.
+        let (sketch, peers) = (figures.sketch.clone(), figures.peers.clone());
+        Observation { sketch, peers, ..self.latest.clone() }
     }
 }
 

@@ -5,6 +5,7 @@
 mod check;
 mod flags;
 mod names;
+mod wishes;
 
 use crate::{
     attestation::Attestation,
@@ -16,6 +17,7 @@ use crate::{
 
 pub use flags::LINKER_TEXT_LEN_MAX;
 pub use names::{artifact_name, artifact_name_of, executable_name, version_for_names, version_named};
+pub use wishes::{ConcurrencyGroup, WISHED_MAX, Wishes};
 
 /// Everything that decides what a build produces, and the wishes that only decide where.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -127,15 +129,6 @@ pub struct BuildFlags {
     pub stamps: Vec<(String, String)>,
 }
 
-/// Where the user would like it built.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Wishes {
-    /// Only in this region.
-    pub region: Option<RegionName>,
-    /// Only on this agent.
-    pub agent: Option<AgentId>,
-}
-
 /// A holder's word that it keeps a blob until the build that names it is forgotten.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Receipt {
@@ -231,6 +224,12 @@ pub enum SpecError {
     /// A flag that would take the command line over.
     #[error("linker flag {0:?} is refused: {1}")]
     Flag(String, &'static str),
+    /// A region was wished for in which it may not be built.
+    #[error("region {0} is wished for and is not among the regions that are allowed")]
+    OutOfBounds(RegionName),
+    /// Not even one task may be at work.
+    #[error("at least one task must be allowed to be at work")]
+    NoneAtOnce,
     /// Part of a module source.
     #[error("{0:?} is not a package path and a version query")]
     Module(String),

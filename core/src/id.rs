@@ -112,6 +112,16 @@ name!(
     AgentName,
     "agent"
 );
+name!(
+    /// Something that some agents have and others do not, such as a signing key's hardware.
+    Label,
+    "label"
+);
+name!(
+    /// Builds of a project of which only one runs at a time.
+    GroupName,
+    "concurrency group"
+);
 
 macro_rules! number {
     ($(#[$doc:meta])* $type:ident) => {

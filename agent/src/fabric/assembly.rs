@@ -24,6 +24,7 @@ use super::{
     outside_watch::OutsideWatch,
     peers::Peers,
     placed::{Fabric, FabricParts},
+    told::LastSketch,
     usage::LineageUsage,
     vouching::FleetVouching,
 };
@@ -116,6 +117,7 @@ impl Assembly {
             queue: Arc::new(queue),
             outside: shared,
             left: Left::open(&store.dir().join("beside.json")),
+            sketch: LastSketch::default(),
         });
         Ok(Self { fabric, agent, offer, store, vouching, membership, listener, reapi: None, watch })
     }

@@ -2,7 +2,7 @@
 //!
 //! `peers` dials other agents, `membership` notices when they know more of who shares the cache, [`Fabric`] brings what a
 //! placed task will ask for and tells what this agent made, `vouching` signs and checks in the fleet's name, `caretaker`
-//! looks after what lies here, `usage` counts what it was good for, `listener` answers other agents, and `artifacts`
+//! looks after what lies here, `told` says what the scheduler hears of it, `usage` counts what it was good for, `listener` answers other agents, and `artifacts`
 //! members. The cache itself, and what travels, is `meridian-cache`'s.
 //!
 //! A fabric that is slow, wrong or gone makes builds slower and nothing else: every failure here ends in a log line.
@@ -19,6 +19,7 @@ mod outside_watch;
 mod peers;
 mod placed;
 mod stock;
+mod told;
 mod usage;
 mod vouching;
 #[cfg(test)]

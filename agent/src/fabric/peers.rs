@@ -10,6 +10,8 @@ use meridian_cache::shard::{Holder, Membership};
 use meridian_core::{
     cache::{peer_address::PeerAddress, shards::ShardMember},
     id::{AgentId, FleetName},
+    machine::{PEERS_MAX, input::PeerFigures},
+    quantity::ByteCount,
 };
 use meridian_runtime::{
     identity::{LiveIdentity, SpiffeId},
@@ -93,6 +95,18 @@ impl Peers {
             None => (1, Duration::ZERO),
             Some(None) => (2, Duration::ZERO),
         });
+    }
+
+    /// What was measured of others of late.
+    pub(crate) fn measured(&self) -> Vec<PeerFigures> {
+        let round_trips = lock(&self.round_trips).clone();
+        let ways = lock(&self.ways);
+        let figures = ways.iter().filter_map(|((agent, _), way)| {
+            let rtt_us = u64::try_from(round_trips.get(agent)?.as_ref()?.as_micros()).unwrap_or(u64::MAX);
+            let bytes_per_s = ByteCount(way.holder.bytes_per_s()?);
+            Some(PeerFigures { agent: agent.clone(), rtt_us, bytes_per_s })
+        });
+        figures.take(PEERS_MAX).collect()
     }
 
     /// Measures how far these are, and keeps the ways to them open. Whether all have answered.

@@ -35,6 +35,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     homes::RegionHomes,
     peers::Peers,
+    told::LastSketch,
     usage::LineageUsage,
     vouching::{FleetVouching, wall_now},
 };
@@ -73,6 +74,8 @@ pub(crate) struct FabricParts {
     pub(crate) usage: Arc<LineageUsage>,
     /// How long things stay that nobody uses.
     pub(crate) max_age: Option<Duration>,
+    /// What the scheduler was last told of what is held.
+    pub(crate) sketch: LastSketch,
 }
 
 /// What is on its way for one placed task. The prefetch ends when this is dropped.

@@ -19,6 +19,7 @@ use meridian_core::{
         input::{Failure, FailureKind, Outcome, Progress},
     },
     quantity::Millis,
+    schedule::sketch::HeldSketch,
     time::{Mono, Now, Wall},
 };
 use meridian_proto::convert::{agent::AgentSaid, coordinator::CoordinatorSaid};
@@ -93,6 +94,8 @@ pub(crate) struct AgentLoop {
     made: mpsc::Receiver<MadeManifest>,
     announcements: Announcements,
     questions: CacheQuestions,
+    /// What was last said over this stream of all that the cache holds.
+    told_sketch: Option<Arc<HeldSketch>>,
     link: LinkState,
     backoff: Backoff,
     /// The newest term heard of; orders of an older one are refused.
@@ -124,6 +127,7 @@ impl AgentLoop {
             cache: CacheView::default(),
             made,
             announcements: Announcements::default(),
+            told_sketch: None,
             link: LinkState::Down(Instant::now()),
             backoff: Backoff::default(),
             epoch: Epoch(0),
@@ -191,6 +195,7 @@ impl AgentLoop {
                 tracing::info!("attached to the coordinator");
                 self.backoff.reset();
                 self.link = LinkState::Up(link);
+                self.told_sketch = None;
                 self.step_all(|| AttemptInput::StreamOpened);
                 if self.is_draining {
                     self.say(&AgentSaid::Drain);
@@ -340,11 +345,11 @@ impl AgentLoop {
         }
     }
 
-    fn announce(&self, made: MadeManifest) {
-        let MadeManifest { task, fence, manifest } = made;
+    fn announce(&mut self, made: MadeManifest) {
+        let MadeManifest { task, fence, manifest, sample } = made;
         // That it is all here is known with it: the next build may need it at once.
         self.observe();
-        self.say(&AgentSaid::ManifestMade { task, fence, manifest });
+        self.say(&AgentSaid::ManifestMade { task, fence, manifest, sample });
     }
 
     fn prefetch(&self, task: &TaskId, work: Work) {
@@ -424,8 +429,14 @@ impl AgentLoop {
         self.say(&AgentSaid::Renewal { held });
     }
 
-    fn observe(&self) {
-        self.say(&AgentSaid::Observed(self.worker.observed()));
+    fn observe(&mut self) {
+        let mut observation = self.worker.observed();
+        let sketch = self.worker.sketch();
+        if self.told_sketch.as_ref() != Some(&sketch) {
+            observation.sketch = Some(HeldSketch::clone(&sketch));
+            self.told_sketch = Some(sketch);
+        }
+        self.say(&AgentSaid::Observed(observation));
     }
 
     fn begin_drain(&mut self) {

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use meridian_core::{
     cache::manifest_ref::ManifestRef,
     id::{Fence, TaskId},
+    schedule::sketch::Sample,
 };
 
 /// How many of each are remembered; older ones are given up, and the next build of the lineage makes another.
@@ -18,6 +19,7 @@ pub(crate) struct MadeManifest {
     pub(crate) task: TaskId,
     pub(crate) fence: Fence,
     pub(crate) manifest: ManifestRef,
+    pub(crate) sample: Sample,
 }
 
 /// What is waited for.
@@ -66,7 +68,7 @@ mod tests {
     fn made(task: &str) -> MadeManifest {
         let manifest =
             ManifestRef { digest: Digest::of(b"m"), size: ByteCount(9), entries: 1, bytes: ByteCount(1) };
-        MadeManifest { task: task.parse().unwrap(), fence: Fence(3), manifest }
+        MadeManifest { task: task.parse().unwrap(), fence: Fence(3), manifest, sample: Sample::default() }
     }
 
     #[test]

@@ -18,6 +18,7 @@ use meridian_core::{
         record::TaskKind,
     },
     quantity::ByteCount,
+    schedule::sketch::HeldSketch,
 };
 use meridian_proto::v1;
 use meridian_store::{
@@ -114,7 +115,14 @@ impl Worker {
             cache: Some(self.parts.fabric.figures(&cache)),
             cache_hits: cache.hits,
             cache_lookups: cache.gets,
+            sketch: None,
+            peers: self.parts.fabric.measured(),
         }
+    }
+
+    /// All that the build cache holds, as it was within the last half minute.
+    pub(crate) fn sketch(&self) -> Arc<HeldSketch> {
+        self.parts.fabric.sketch()
     }
 
     /// Removes the binaries that were kept of earlier builds and that are meant.
@@ -225,18 +233,28 @@ impl Worker {
             run: Run { progress: &*progress, log: &sink, fence, cancel: &cancel },
         };
         // It holds all that a build waits for, which is large.
-        let built = Box::pin(steps.build()).await;
+        let mut hit_permille = None;
+        let built = Box::pin(steps.build(&mut hit_permille)).await;
         drop(sink);
         let log = log.finish().await;
         match built {
-            Ok((artifacts, go_version)) => Outcome::Built { artifacts, go_version, log },
+            Ok((artifacts, go_version)) => Outcome::Built { artifacts, go_version, log, hit_permille },
             Err(failure) => Outcome::Failed { failure, log },
         }
     }
 }
 
+/// What part of the bytes that a build asked for was there; all, when it asked for nothing: then what it made before was
+/// found whole.
+fn hits_of(figures: &meridian_cache::local::CacheFigures) -> u32 {
+    let asked = u128::from(figures.hit_bytes) + u128::from(figures.put_bytes);
+    let permille = (u128::from(figures.hit_bytes) * 1_000).checked_div(asked);
+    permille.and_then(|permille| u32::try_from(permille).ok()).unwrap_or(1_000)
+}
+
 impl Steps<'_> {
-    async fn build(&self) -> Result<(Vec<Artifact>, String), Failure> {
+    /// Builds, signs and sends. Tells what part of the bytes that it asked the cache for was there.
+    async fn build(&self, hit_permille: &mut Option<u32>) -> Result<(Vec<Artifact>, String), Failure> {
         let parts = &self.worker.parts;
         let started_ms = wall_ms();
         let (source, toolchain, order) = tokio::join!(
@@ -248,6 +266,7 @@ impl Steps<'_> {
         let order = order.map_err(|error| trouble("the result could not be signed", &error))?;
         // From scratch there is nothing to look up, and nothing that is left for others.
         let is_shared = !self.work.spec.from_scratch;
+        *hit_permille = (!is_shared).then_some(0);
         let placed = if is_shared { self.place() } else { None };
         let cache =
             is_shared.then(|| OpenCache::open(parts, self.work, placed.as_ref(), &toolchain)).flatten();
@@ -258,6 +277,7 @@ impl Steps<'_> {
         if let Some(cache) = &cache {
             let (figures, brought) = cache.close(self.work).await;
             cache_used(&figures, &brought);
+            *hit_permille = Some(hits_of(&figures));
             if let Some((lineage, name)) = placed.as_ref().and_then(|placed| placed.lineage(self.work)) {
                 parts.fabric.note_use(&Counted {
                     lineage: lineage.exact,
@@ -315,7 +335,8 @@ impl Steps<'_> {
             let entries = cache.listed();
             let manifest = fabric.publish(&placed, toolchain, lineage.exact.0, entries, binaries, |_| ())?;
             // When the loop is behind or gone, the next build of the lineage tells it.
-            made.try_send(MadeManifest { task, fence, manifest }).ok()
+            let sample = fabric.sample(&manifest.digest);
+            made.try_send(MadeManifest { task, fence, manifest, sample }).ok()
         });
     }
 

@@ -20,7 +20,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use meridian_core::digest::{Digest, DigestHasher};
+use meridian_core::{
+    digest::{Digest, DigestHasher},
+    schedule::sketch,
+};
 use meridian_store::blob::hash_file;
 
 use super::{
@@ -132,6 +135,11 @@ impl Bodies {
     pub(crate) fn names(&self, max: usize) -> Option<Vec<Digest>> {
         let table = self.table();
         (table.known.len() <= max).then(|| table.known.keys().copied().collect())
+    }
+
+    /// The numbers that the digests of all bodies begin with.
+    pub(crate) fn numbers(&self) -> Vec<u32> {
+        self.table().known.keys().map(sketch::number).collect()
     }
 
     /// Looks up a body, makes sure that it is what its name says, and pins it for the caller.

@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use meridian_core::{digest::Digest, quantity::ByteCount};
+use meridian_core::{digest::Digest, quantity::ByteCount, schedule::sketch::HeldSketch};
 use meridian_store::{blob::hash_file, file_lock::lock_soon};
 
 use super::{
@@ -95,6 +95,12 @@ impl CacheStore {
     #[must_use]
     pub fn held(&self) -> ByteCount {
         ByteCount(self.bodies.total())
+    }
+
+    /// A sketch of all bodies that are here. Some may turn out to be damaged.
+    #[must_use]
+    pub fn sketch(&self) -> HeldSketch {
+        HeldSketch::of(self.bodies.numbers())
     }
 
     /// The manifests that are here.

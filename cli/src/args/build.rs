@@ -37,6 +37,24 @@ pub struct BuilderArgs {
     /// Build only on this agent.
     #[arg(long, value_name = "REGION/NAME", env = "MERIDIAN_AGENT")]
     pub agent: Option<String>,
+    /// Never build outside these regions, because the source may not leave them.
+    #[arg(long, value_name = "REGION", value_delimiter = ',', env = "MERIDIAN_ONLY_IN")]
+    pub only_in: Vec<String>,
+    /// Build only on agents that have all of these labels.
+    #[arg(long, value_name = "LABEL", value_delimiter = ',', env = "MERIDIAN_LABELS")]
+    pub label: Vec<String>,
+    /// Go before what waits (high) or after it (low).
+    #[arg(long, value_name = "PRIORITY", env = "MERIDIAN_PRIORITY")]
+    pub priority: Option<String>,
+    /// Let at most this many platforms be built at once.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub at_once: Option<u32>,
+    /// Run after the project's older builds of this group, and not beside them.
+    #[arg(long, value_name = "GROUP", env = "MERIDIAN_GROUP")]
+    pub group: Option<String>,
+    /// Cancel the older builds of the group rather than wait for them.
+    #[arg(long, requires = "group")]
+    pub cancel_group: bool,
 }
 
 /// Arguments of `meridian build`. Each flag wins over its environment variable, which wins over

@@ -61,7 +61,7 @@ pub async fn run(context: &Context, args: &BuildArgs) -> Result<(), Trouble> {
         () = interrupts.before_submit() => return Err(cancelled("before anything was built")),
     };
     let (mut fleet, plans) = prepared;
-    let submitted = submit::all(&mut fleet, args, plans, &mut report, &mut interrupts).await?;
+    let submitted = Box::pin(submit::all(&mut fleet, args, plans, &mut report, &mut interrupts)).await?;
     if args.detach {
         return print_detached(&submitted, args.fleet.json);
     }

@@ -3,10 +3,10 @@
 //! Every default is written here, and every mistake that can be found without asking anybody is told before
 //! anything is uploaded, all of them at once.
 
-use std::fmt::Display;
+use std::{collections::BTreeSet, fmt::Display};
 
 use meridian_core::{
-    build::{BuildFlags, BuildSpec, Source, Toolchain, Wishes},
+    build::{BuildFlags, BuildSpec, ConcurrencyGroup, Source, Toolchain, Wishes},
     golang::platform::Platform,
     id::{NAME_LEN_MAX, ProjectId},
 };
@@ -135,7 +135,18 @@ impl Mistakes {
         Wishes {
             region: self.parse("--region", args.region.as_deref()),
             agent: self.parse("--agent", args.agent.as_deref()),
+            regions: self.set("--only-in", &args.only_in),
+            labels: self.set("--label", &args.label),
+            priority: self.parse("--priority", args.priority.as_deref()).unwrap_or_default(),
+            at_once: args.at_once,
+            group: self
+                .parse("--group", args.group.as_deref())
+                .map(|name| ConcurrencyGroup { name, cancels: args.cancel_group }),
         }
+    }
+
+    fn set<T: std::str::FromStr<Err: Display> + Ord>(&mut self, flag: &str, texts: &[String]) -> BTreeSet<T> {
+        texts.iter().filter_map(|text| self.parse(flag, Some(text.trim()))).collect()
     }
 
     fn none_or_usage(self) -> Result<(), Trouble> {

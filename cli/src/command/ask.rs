@@ -154,6 +154,9 @@ fn explanation_text(task: &v1::TaskExplanation) -> String {
         };
         lines.push(format!("    {}: {verdict}", candidate.agent));
     }
+    lines.extend(task.refused.iter().map(|refusal| {
+        format!("    {} not eligible: {}", print::count(refusal.agents, "agent"), refusal.why)
+    }));
     let steps = task
         .history
         .iter()
@@ -167,12 +170,26 @@ fn eligible_words(eligible: v1::candidate::Eligible) -> String {
     let round_trip =
         eligible.rtt_us.map_or_else(unknown, |us| format!("{}.{} ms", us / 1_000, us % 1_000 / 100));
     let hits = eligible.hit_rate_permille.map_or_else(unknown, |rate| format!("{} %", rate / 10));
+    let terms = eligible.terms.map(terms_words).unwrap_or_default();
     format!(
-        "expected to finish in {}, round trip {round_trip}, {} of {} busy, cache hits {hits}",
+        "expected to finish in {}{terms}, round trip {round_trip}, {} of {} busy, {hits} of its inputs there",
         Millis(eligible.cost_us / 1_000),
         eligible.busy,
         print::count(eligible.slots, "slot")
     )
+}
+
+/// What an expected finish consists of: ` (wait 12 s, build 8 s)`.
+fn terms_words(terms: v1::candidate::Terms) -> String {
+    let parts = [
+        ("wait", terms.wait_us),
+        ("round trips", terms.rounds_us),
+        ("transfer", terms.transfer_us),
+        ("build", terms.run_us),
+    ];
+    let parts = parts.iter().filter(|(_, us)| *us >= 1_000);
+    let parts: Vec<String> = parts.map(|(what, us)| format!("{what} {}", Millis(us / 1_000))).collect();
+    if parts.is_empty() { String::new() } else { format!(" ({})", parts.join(", ")) }
 }
 
 fn step_words(step: &v1::TaskStep) -> String {
@@ -198,6 +215,12 @@ fn explanation_to_json(task: &v1::TaskExplanation) -> Value {
             "busy": eligible.busy,
             "slots": eligible.slots,
             "hit_rate_permille": eligible.hit_rate_permille,
+            "terms": eligible.terms.map(|terms| json!({
+                "wait_us": terms.wait_us,
+                "rounds_us": terms.rounds_us,
+                "transfer_us": terms.transfer_us,
+                "run_us": terms.run_us,
+            })),
         }),
         Some(Verdict::Refused(why)) => json!({ "agent": candidate.agent, "eligible": false, "why": why }),
         None => json!({ "agent": candidate.agent }),
@@ -207,7 +230,9 @@ fn explanation_to_json(task: &v1::TaskExplanation) -> Value {
         "task": task.ordinal,
         "target": target(task.kind.as_ref()),
         "now": task.now,
+        "waits": Some(&task.waits_code).filter(|code| !code.is_empty()),
         "candidates": candidates.collect::<Vec<_>>(),
+        "refused": task.refused.iter().map(|refusal| json!({ "why": refusal.why, "agents": refusal.agents })).collect::<Vec<_>>(),
         "history": history.collect::<Vec<_>>(),
     })
 }

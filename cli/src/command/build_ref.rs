@@ -59,7 +59,9 @@ fn task_to_json(build: &v1::Build, task: &v1::Task) -> Value {
     let mut value = json!({ "task": task.ordinal, "target": board::label(build, task) });
     let details = match &task.state {
         None => json!({ "state": "unknown" }),
-        Some(State::Queued(_)) => json!({ "state": "queued", "waits_for": task.waits_for }),
+        Some(State::Queued(_)) => {
+            json!({ "state": "queued", "waits_for": task.waits_for, "waits": task.waits_code })
+        }
         Some(State::Placed(placed)) => json!({ "state": "placed", "agent": placed.agent }),
         Some(State::Leased(leased)) => {
             let progress = task.progress.as_ref().map(|progress| {

@@ -118,7 +118,7 @@ impl Release<'_> {
             () = interrupts.before_submit() => return Err(cancelled("before anything was built")),
         };
         let submitting = submit::all(&mut fleet, &build_args, builds, &mut report, interrupts);
-        let submitted = tokio::time::timeout_at(self.deadline.into(), submitting).await;
+        let submitted = tokio::time::timeout_at(self.deadline.into(), Box::pin(submitting)).await;
         let submitted = submitted.map_err(|_| self.too_long("while its builds were submitted"))??;
         let ids: Vec<String> = submitted.iter().map(|one| one.build.clone()).collect();
         let following = follow_all(&mut fleet, submitted, &mut report, interrupts);

@@ -12,7 +12,10 @@ use meridian_agent::{
     secrets::DeclaredSecrets,
 };
 use meridian_cache::reapi::StockTls;
-use meridian_core::{id::FleetName, quantity::ByteCount};
+use meridian_core::{
+    id::{FleetName, Label},
+    quantity::ByteCount,
+};
 use meridian_runtime::{
     clock::Clock,
     config::{ConfigType, HOST_PORT, IP_PORT, Key, Kind, LISTEN, Loader, Problem},
@@ -49,6 +52,7 @@ pub(super) struct AgentFile {
     coordinator: String,
     state: Option<PathBuf>,
     slots: Option<u32>,
+    labels: Vec<String>,
     cache_gib: u64,
     cache_days: u64,
     sources_gib: u64,
@@ -128,12 +132,18 @@ impl RedactionFile {
 const REDACTION: &[Key] =
     &[Key::optional("variables", Kind::List(&Kind::Text)), Key::optional("files", Kind::List(&Kind::Text))];
 
+const LABEL: Kind = Kind::Parsed {
+    expected: "a label",
+    check: |text| Label::new(text).map(|_| ()).map_err(|error| error.to_string()),
+};
+
 impl Default for AgentFile {
     fn default() -> Self {
         Self {
             coordinator: String::new(),
             state: None,
             slots: None,
+            labels: Vec::new(),
             cache_gib: 20,
             cache_days: 30,
             sources_gib: 5,
@@ -155,6 +165,7 @@ impl ConfigType for AgentFile {
         Key::optional("coordinator", HOST_PORT),
         Key::optional("state", Kind::Text),
         Key::optional("slots", Kind::Integer { min: 1, max: 1_024 }),
+        Key::optional("labels", Kind::List(&LABEL)),
         Key::optional("cache_gib", Kind::Integer { min: 1, max: 1_000_000 }),
         Key::optional("cache_days", Kind::Integer { min: 0, max: 100_000 }),
         Key::optional("sources_gib", Kind::Integer { min: 1, max: 1_000_000 }),
@@ -227,6 +238,8 @@ impl AgentFile {
         let config = AgentConfig::new(fleet, self.coordinator, state, shim);
         AgentConfig {
             slots: self.slots.unwrap_or(config.slots),
+            // Each was checked by its form before.
+            labels: self.labels.iter().filter_map(|label| Label::new(label).ok()).collect(),
             cache_capacity: ByteCount::gib(self.cache_gib),
             // None at all, for whoever wants only the size bounded.
             cache_max_age: (self.cache_days > 0).then(|| Duration::from_secs(self.cache_days * 24 * 3600)),

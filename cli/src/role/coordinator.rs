@@ -25,7 +25,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     args::role::CoordinatorArgs,
-    role::set,
+    role::{
+        schedule_table::{self, ScheduleTable},
+        set,
+    },
     state_directory::{self, NamedBy},
     trouble::Trouble,
 };
@@ -47,6 +50,7 @@ pub(super) struct CoordinatorFile {
     sandbox: Demand,
     limits: LimitsTable,
     cache: CacheTable,
+    schedule: ScheduleTable,
 }
 
 /// What must stand around the compilers of an agent that gets work.
@@ -155,6 +159,7 @@ impl Default for CoordinatorFile {
             sandbox: Demand::Any,
             limits: LimitsTable::default(),
             cache: CacheTable::default(),
+            schedule: ScheduleTable::default(),
         }
     }
 }
@@ -172,7 +177,7 @@ const SIDECAR: Kind = Kind::Parsed {
     expected: "an agent, as TEAM/REGION/NAME",
     check: |text| text.parse::<SidecarPattern>().map(|_| ()).map_err(|error| error.to_string()),
 };
-const REGION: Kind = Kind::Parsed {
+pub(super) const REGION: Kind = Kind::Parsed {
     expected: "a region's name",
     check: |text| RegionName::new(text).map(|_| ()).map_err(|error| error.to_string()),
 };
@@ -208,10 +213,11 @@ impl ConfigType for CoordinatorFile {
                 Key::optional("region_replicas", Kind::Map { keys: &REGION, values: &REPLICAS }),
             ]),
         ),
+        Key::optional("schedule", Kind::Table(schedule_table::KEYS)),
     ];
 
     fn check(&self) -> Vec<Problem> {
-        Vec::new()
+        self.schedule.problems()
     }
 }
 
@@ -246,6 +252,7 @@ pub async fn run(args: &CoordinatorArgs) -> Result<(), Trouble> {
             Demand::Required => SandboxDemand::Required,
         },
         cache: file.cache.policy()?,
+        schedule: file.schedule.policy()?,
         ..Limits::default()
     };
     let stop = CancellationToken::new();
@@ -290,6 +297,8 @@ fn load(args: &CoordinatorArgs) -> Result<CoordinatorFile, Trouble> {
 
 #[cfg(test)]
 mod tests {
+    use meridian_core::machine::limits::{PlacementRule, SchedulePolicy};
+
     use super::*;
 
     fn load(text: &str) -> Result<CoordinatorFile, String> {
@@ -297,6 +306,30 @@ mod tests {
         let path = dir.path().join("coordinator.toml");
         std::fs::write(&path, text).unwrap();
         Loader::new().file(&path).load::<CoordinatorFile>().map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn where_tasks_go_is_said_or_left_to_the_defaults() {
+        let policy = |text: &str| load(text).unwrap().schedule.policy().unwrap();
+        assert_eq!(policy(""), SchedulePolicy::default());
+        let said = policy(
+            "[schedule]\npolicy = \"near-and-warm\"\nfallback = \"eu\"\n[schedule.weights]\nacme = 300\n\
+             [schedule.regions]\nacme = [\"eu\", \"sa\"]\n[schedule.egress_gib]\neu = 50\n",
+        );
+        assert_eq!(said.rule, PlacementRule::NearAndWarm { fallback: "eu".parse().ok() });
+        let acme = said.team(&"acme".parse().unwrap());
+        assert_eq!((acme.weight, acme.regions.len()), (300, 2));
+        assert_eq!(said.egress.values().next(), Some(&ByteCount::gib(50)));
+        for (text, told) in [
+            ("[schedule]\nfallback = \"eu\"\n", "near-and-warm"),
+            ("[schedule]\npolicy = \"round-robin\"\nheld_back_ms = 5\n", "least-finish"),
+            ("[schedule]\npolicy = \"fastest\"\n", "round-robin"),
+            ("[schedule.weights]\nacme = 0\n", "weights"),
+            ("[schedule.regions]\nacme = [\"E U\"]\n", "region"),
+        ] {
+            let error = load(text).unwrap_err();
+            assert!(error.contains(told), "{error}");
+        }
     }
 
     #[test]

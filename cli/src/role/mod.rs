@@ -7,6 +7,7 @@ pub mod local;
 #[cfg(test)]
 mod readme_tests;
 mod remote_cache_table;
+mod schedule_table;
 mod set;
 mod sidecar_table;
 mod signer_table;

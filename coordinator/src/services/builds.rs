@@ -8,6 +8,7 @@ use meridian_core::{
     trace::Traceparent,
 };
 use meridian_proto::{
+    convert::placement::refusals,
     limits::{PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX},
     v1,
 };
@@ -43,7 +44,10 @@ fn view(machine: &Machine, build: &BuildId) -> Option<v1::Build> {
     let mut view = v1::Build::from(record);
     for (task, wire) in record.tasks.iter().zip(&mut view.tasks) {
         wire.progress = machine.progress(&task.id).map(v1::Progress::from);
-        wire.waits_for = machine.waits_for(&task.id);
+        if let Some(reason) = machine.wait_reason(&task.id) {
+            wire.waits_for = reason.to_string();
+            wire.waits_code = reason.code().to_owned();
+        }
     }
     Some(view)
 }
@@ -340,6 +344,8 @@ fn explanation(build: &BuildRecord, tasks: &[TaskExplanation]) -> v1::ExplainRes
         now: task.now.clone(),
         candidates: task.candidates.iter().map(Into::into).collect(),
         history: task.history.iter().map(Into::into).collect(),
+        refused: refusals(&task.refused),
+        waits_code: task.waits.as_ref().map_or_else(String::new, |reason| reason.code().to_owned()),
     });
     let rebuild_of = build.spec.rebuild.as_ref().map(|rebuild| rebuild.of.to_string()).unwrap_or_default();
     v1::ExplainResponse { tasks: tasks.collect(), rebuild_of }

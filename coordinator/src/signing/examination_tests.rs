@@ -195,6 +195,7 @@ impl Case {
             version: "0.1.0".to_owned(),
             sandbox: meridian_core::sandbox::Sandbox::default(),
             cache: None,
+            labels: std::collections::BTreeSet::new(),
         };
         Self {
             attempt: Attempt { order, leased: Wall(1_000_000), offer, now: Wall(1_500_000) },

@@ -185,7 +185,8 @@ async fn a_report_cannot_name_another_projects_blob_as_its_log() {
     let scope = v1::Scope { task: work.task.to_string(), fence: fence.0 };
     upload(&agent.channel, "other/thing", Some(scope), &[b"tool"]).await.unwrap();
     let log = vec![Digest::of(b"secret source"), Digest::of(b"tool")];
-    let outcome = Outcome::Built { artifacts: vec![artifact], go_version: "go1.27.3".into(), log };
+    let outcome =
+        Outcome::Built { artifacts: vec![artifact], go_version: "go1.27.3".into(), log, hit_permille: None };
     assert!(agent.report(&work, fence, outcome).await);
     let request = v1::ReadLogRequest { build, ordinal: work.task.ordinal, ..Default::default() };
     let mut log = LogsClient::new(eve).read(request).await.unwrap().into_inner();

@@ -18,6 +18,7 @@ use meridian_core::{
         input::{Observation, ShardFigures},
     },
     quantity::{ByteCount, Millis},
+    schedule::sketch::Sample,
     time::Wall,
 };
 use meridian_proto::{
@@ -52,7 +53,7 @@ fn limits(trusted: TrustedMembers) -> Limits {
 /// Submits a build as a member, for one agent, and takes its compile task up there.
 async fn compile(fleet: &Fixture, agent: &mut FakeAgent, member: &str, key: &str) -> (Work, Fence) {
     let mut request = module_build("web/shop", key, &["linux/amd64"]);
-    let wishes = v1::Wishes { region: None, agent: Some(agent.signer.agent.to_string()) };
+    let wishes = v1::Wishes { agent: Some(agent.signer.agent.to_string()), ..Default::default() };
     request.spec.as_mut().unwrap().wishes = Some(wishes);
     let channel = fleet.channel(&format!("team/web/member/{member}"));
     BuildsClient::new(channel).submit(request).await.unwrap();
@@ -134,7 +135,9 @@ async fn a_manifest_reaches_the_next_agent_with_its_holder() {
     assert!(first.report(&work, fence, outcome).await);
     let (digest, size) = (Digest::of(b"manifest"), ByteCount(900));
     let manifest = ManifestRef { digest, size, entries: 6, bytes: ByteCount::mib(3) };
-    first.say(AgentSaid::ManifestMade { task: work.task.clone(), fence, manifest }).await;
+    first
+        .say(AgentSaid::ManifestMade { task: work.task.clone(), fence, manifest, sample: Sample::default() })
+        .await;
     let shard = Some(ShardFigures { held: ByteCount::mib(40), capacity: ByteCount::gib(20) });
     let figures = Observation { residency: vec![digest], shard, ..Observation::default() };
     first.say(AgentSaid::Observed(figures)).await;

@@ -8,6 +8,7 @@ use meridian_core::{
     digest::Digest,
     machine::input::Observation,
     quantity::ByteCount,
+    schedule::sketch::Sample,
 };
 use meridian_proto::{
     convert::agent::AgentSaid,
@@ -71,7 +72,7 @@ async fn build(fleet: &Fixture, agent: &mut FakeAgent) -> Digest {
     assert!(agent.report(&work, fence, crate::fixture::built(artifact)).await);
     let digest = Digest::of(b"manifest");
     let manifest = ManifestRef { digest, size: ByteCount(900), entries: 6, bytes: ByteCount::mib(3) };
-    agent.say(AgentSaid::ManifestMade { task: work.task, fence, manifest }).await;
+    agent.say(AgentSaid::ManifestMade { task: work.task, fence, manifest, sample: Sample::default() }).await;
     let figures = Observation { residency: vec![digest], ..Observation::default() };
     agent.say(AgentSaid::Observed(figures)).await;
     digest
@@ -237,7 +238,9 @@ async fn an_agent_is_asked_for_one_platform_after_the_other_however_many_there_a
         let digest = Digest::of(format!("manifest {number}").as_bytes());
         held.push(digest);
         let manifest = ManifestRef { digest, size: ByteCount(900), entries: 6, bytes: ByteCount::mib(3) };
-        holder.say(AgentSaid::ManifestMade { task: work.task, fence, manifest }).await;
+        holder
+            .say(AgentSaid::ManifestMade { task: work.task, fence, manifest, sample: Sample::default() })
+            .await;
     }
     let figures = Observation { residency: held, ..Observation::default() };
     holder.say(AgentSaid::Observed(figures)).await;

@@ -159,6 +159,7 @@ impl Fixture {
             version: "0".into(),
             sandbox: Sandbox::default(),
             cache,
+            labels: std::collections::BTreeSet::new(),
         };
         to.send((&AgentSaid::Hello { offer, held: Vec::new(), process: 0 }).into()).await.unwrap();
         let mut client = v1::agents_client::AgentsClient::new(channel.clone());
@@ -334,7 +335,12 @@ impl FakeAgent {
 
 /// A result of one artifact.
 pub(crate) fn built(artifact: Artifact) -> Outcome {
-    Outcome::Built { artifacts: vec![artifact], go_version: "go1.27.3".into(), log: Vec::new() }
+    Outcome::Built {
+        artifacts: vec![artifact],
+        go_version: "go1.27.3".into(),
+        log: Vec::new(),
+        hit_permille: None,
+    }
 }
 
 /// Uploads blobs as one pack.

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use super::{
     BuildFlags, BuildSpec, GitOrigin, PACKAGES_MAX, PLATFORMS_MAX, RECEIPTS_MAX, Rebuild, Source, SpecError,
-    TEXT_LEN_MAX, Toolchain, flags, names::executable_name,
+    TEXT_LEN_MAX, Toolchain, WISHED_MAX, Wishes, flags, names::executable_name,
 };
 use crate::golang::{h1::H1, module_path, platform::Platform};
 
@@ -29,6 +29,7 @@ impl BuildSpec {
         flags::check(&self.flags, &mut found);
         self.check_name(&mut found);
         self.check_rebuild(&mut found);
+        self.check_wishes(&mut found);
         if found.is_empty() { Ok(()) } else { Err(found) }
     }
 
@@ -40,6 +41,22 @@ impl BuildSpec {
         tags.dedup();
         if let Toolchain::Version { pins, .. } = &mut self.toolchain {
             pins.sort_unstable();
+        }
+    }
+
+    fn check_wishes(&self, found: &mut Vec<SpecError>) {
+        let Wishes { region, agent, regions, labels, at_once, .. } = &self.wishes;
+        for (what, count) in [("regions", regions.len()), ("labels", labels.len())] {
+            if count > WISHED_MAX {
+                found.push(SpecError::TooMany { what, max: WISHED_MAX });
+            }
+        }
+        let wished = region.as_ref().or(agent.as_ref().map(|agent| &agent.region));
+        if let Some(region) = wished.filter(|region| !self.wishes.allows(region)) {
+            found.push(SpecError::OutOfBounds(region.clone()));
+        }
+        if *at_once == Some(0) {
+            found.push(SpecError::NoneAtOnce);
         }
     }
 

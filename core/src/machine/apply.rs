@@ -134,7 +134,7 @@ impl Durable {
                 let (failure, log): (Failure, _) = (failure.clone(), log.clone());
                 self.change_task(entry, task, None, TaskState::Failed { at: entry.at, failure, log })
             }
-            EventKind::BuildCancelled { build } => self.apply_cancelled(entry, build),
+            EventKind::BuildCancelled { build, .. } => self.apply_cancelled(entry, build),
             EventKind::BuildForgotten { build } => self.apply_forgotten(build),
             EventKind::TokenCreated { .. }
             | EventKind::TokenRedeemed { .. }
@@ -143,8 +143,8 @@ impl Durable {
             | EventKind::KeyRevoked { .. }
             | EventKind::KeyForgotten { .. } => self.apply_key(kind),
             EventKind::IdentityRevoked { identity, since } => self.apply_identity_revoked(identity, *since),
-            EventKind::ManifestMade { task, fence, lineage, manifest } => {
-                self.apply_manifest_made(entry, task, *fence, *lineage, *manifest)
+            EventKind::ManifestMade { task, fence, lineage, manifest, sample } => {
+                self.apply_manifest_made(entry, task, *fence, *lineage, (*manifest, sample))
             }
             EventKind::ManifestForgotten { lineage } => self.apply_manifest_forgotten(*lineage),
         }
@@ -202,6 +202,9 @@ impl Durable {
                 let agent = placement.agent.clone();
                 let step = TaskStep::Placed { at: entry.at, placement: placement.clone() };
                 let state = TaskState::Placed { agent, placement: placement.number };
+                if let Some((region, bytes)) = &placement.egress {
+                    self.count_egress(region, *bytes, entry.at);
+                }
                 self.change_task(entry, task, Some(step), state)
             }
             EventKind::LeaseGranted { task, agent, fence } => {
@@ -246,12 +249,13 @@ impl Durable {
     ) -> Result<(), Fault> {
         self.expect_lease(task, fence)?;
         let fits = self.task(task).is_some_and(|record| matches!(record.kind, TaskKind::Compile(_)));
-        let Outcome::Built { artifacts, go_version, log } = outcome else {
+        let Outcome::Built { artifacts, go_version, log, hit_permille } = outcome else {
             return Err(Fault::Outcome(task.clone()));
         };
         if !fits {
             return Err(Fault::Outcome(task.clone()));
         }
+        self.learn_run(entry, task, fence, *hit_permille);
         let (artifacts, go_version, log) = (artifacts.clone(), go_version.clone(), log.clone());
         let state = TaskState::Succeeded { fence, at: entry.at, artifacts, go_version, log };
         self.change_task(entry, task, None, state)

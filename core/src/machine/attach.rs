@@ -48,12 +48,13 @@ impl Turn<'_> {
             session,
             offer,
             observation: Observation::default(),
+            sketch: None,
             is_draining: false,
             is_barred: self.durable.is_barred(&agent, self.now.wall),
             since: self.now.mono,
         };
         self.note_shard(&agent);
-        self.observed.insert_agent(agent.clone(), attached);
+        self.observed.insert_agent(&agent, attached, self.durable, self.limits, self.now);
         self.note_shard(&agent);
         let (lease, renew_every) = (self.limits.lease, self.limits.renew_every);
         self.send(session, Order::Welcome { lease, renew_every });
@@ -94,16 +95,32 @@ impl Turn<'_> {
     }
 
     /// Takes fresh measurements in.
-    pub(super) fn observe(&mut self, session: SessionId, observation: Observation) {
+    pub(super) fn observe(&mut self, session: SessionId, mut observation: Observation) {
         let limits = self.limits;
         let Some(agent) = self.observed.agent_of(session).cloned() else { return };
-        self.observed.residency.set(&agent, &observation.residency);
+        let holds_other = self.observed.residency.set(&agent, &observation.residency);
         self.observed.sidecars.set(&agent, &observation.sidecars);
+        observation.peers.truncate(PEERS_MAX);
+        self.observed.ways.observe(&agent, &observation.peers, self.now.mono);
         let Some(attached) = self.observed.agents.get_mut(&agent) else { return };
-        let was_willing = attached.is_willing(limits);
+        let (was_willing, had_rate) = (attached.is_willing(limits), attached.hit_rate_permille());
+        let sketch = observation.sketch.take();
+        let says_new = holds_other || sketch.is_some();
+        if sketch.is_some() {
+            attached.sketch = sketch;
+        }
+        let rtt_us = observation.rtt_us;
         attached.observation = observation;
-        let is_willing = attached.is_willing(limits);
-        self.observed.capacity_changed |= was_willing != is_willing;
+        let is_other = attached.hit_rate_permille() != had_rate;
+        if was_willing != attached.is_willing(limits) {
+            self.observed.tell_roster(&agent, self.durable, limits);
+        }
+        if says_new || is_other {
+            self.observed.note_said(&agent);
+        }
+        if let Some(row) = self.observed.roster.row(&agent) {
+            self.observed.roster.observe_rtt(row, rtt_us, self.now.mono);
+        }
     }
 
     /// Gives an agent no more work. What is placed there it declines or takes up.
@@ -111,7 +128,10 @@ impl Turn<'_> {
         let Some(agent) = self.observed.agent_of(session).cloned() else { return };
         let Some(attached) = self.observed.agents.get_mut(&agent) else { return };
         attached.is_draining = true;
-        self.observed.capacity_changed = true;
+        self.observed.tell_roster(&agent, self.durable, self.limits);
         self.note_shard(&agent);
     }
 }
+
+/// Most agents of which an agent says what it measured.
+pub const PEERS_MAX: usize = 64;

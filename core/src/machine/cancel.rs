@@ -22,6 +22,17 @@ impl Turn<'_> {
             self.reply(request, Reply::Cancelled { changed: false });
             return;
         }
+        self.end_build(id, None);
+        self.reply(request, Reply::Cancelled { changed: true });
+    }
+
+    /// Ends a build that runs, in favour of a later one when there is one.
+    pub(super) fn end_build(&mut self, id: &BuildId, superseded_by: Option<&BuildId>) {
+        let Some(build) = self.durable.build(id) else { return };
+        let why = match superseded_by {
+            Some(later) => format!("build {later} of the same concurrency group takes its place"),
+            None => "the build was cancelled".to_owned(),
+        };
         let mut revokes = Vec::new();
         for task in &build.tasks {
             let (agent, fence) = match &task.state {
@@ -30,12 +41,11 @@ impl Turn<'_> {
                 _ => continue,
             };
             if let Some(session) = self.observed.session_of(agent) {
-                let why = "the build was cancelled".to_owned();
-                revokes.push((session, Order::Revoke { task: task.id.clone(), fence, why }));
+                revokes.push((session, Order::Revoke { task: task.id.clone(), fence, why: why.clone() }));
             }
         }
-        self.emit(EventKind::BuildCancelled { build: id.clone() });
-        self.reply(request, Reply::Cancelled { changed: true });
+        let superseded_by = superseded_by.cloned();
+        self.emit(EventKind::BuildCancelled { build: id.clone(), superseded_by });
         for (session, order) in revokes {
             self.send(session, order);
         }

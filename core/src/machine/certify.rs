@@ -95,8 +95,11 @@ impl Turn<'_> {
         let KeyHolder::Agent(agent) = holder else { return };
         let is_barred = self.durable.is_barred(agent, self.now.wall);
         if let Some(attached) = self.observed.agents.get_mut(agent) {
-            self.observed.capacity_changed |= attached.is_barred != is_barred;
+            let is_other = attached.is_barred != is_barred;
             attached.is_barred = is_barred;
+            if is_other {
+                self.observed.tell_roster(agent, self.durable, self.limits);
+            }
         }
     }
 

@@ -6,7 +6,7 @@ use crate::{
         durable::QueueKey,
         event::EventKind,
         input::{Failure, FailureKind},
-        observed::{Demand, Observed},
+        observed::Observed,
         record::TaskState,
         step::Turn,
     },
@@ -18,14 +18,12 @@ impl Turn<'_> {
     pub(super) fn lead(&mut self, epoch: Epoch) {
         self.emit(EventKind::EpochBegan { epoch });
         *self.observed = Observed::default();
-        let (now, limits) = (self.now.mono, self.limits);
+        let (now, limits) = (self.now, self.limits);
         for task in self.durable.index.assigned.values().flatten() {
             self.observed.follow(self.durable, limits, now, task);
         }
-        for (key, task) in &self.durable.index.queue {
-            if let (Some(build), Some(record)) = (self.durable.build(&task.build), self.durable.task(task)) {
-                self.observed.enqueue(task, Demand::of(build, record), *key);
-            }
+        for task in self.durable.index.queue.values() {
+            self.observed.enqueue(self.durable, limits, now, task);
         }
         self.expire_tokens();
     }
@@ -43,11 +41,12 @@ impl Turn<'_> {
         let (Some(build), Some(task)) = (self.durable.build(&id.build), self.durable.task(id)) else {
             return;
         };
+        let key = QueueKey { submission: build.submission, ordinal: id.ordinal };
         match task.state.clone() {
             TaskState::Queued => {
-                let key = QueueKey { submission: build.submission, ordinal: id.ordinal };
-                let demand = Demand::of(build, task);
-                self.observed.enqueue(id, demand, key);
+                // It was kept back for a better agent, or for a while after it failed.
+                self.release(&key);
+                self.observed.enqueue(self.durable, self.limits, self.now, id);
             }
             TaskState::Placed { agent, placement } => {
                 let why = format!("agent {agent} did not take it up within {}", self.limits.offer);

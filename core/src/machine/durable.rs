@@ -13,15 +13,19 @@ use crate::{
     build::Source,
     cache::lineage::LineageKey,
     digest::Digest,
-    id::{AgentId, BuildId, Epoch, Fence, IdempotencyKey, JournalIndex, ProjectId, TaskId, TeamName},
+    id::{
+        AgentId, BuildId, Epoch, Fence, GroupName, IdempotencyKey, JournalIndex, ProjectId, RegionName,
+        TaskId, TeamName,
+    },
     keyring::{CertifiedKey, KeyHolder, KeyId},
     machine::{
         record::{
-            BuildRecord, BuildState, Counters, ManifestRecord, ProjectRecord, Record, RevokedIdentity,
-            TaskRecord, TaskState, TokenGrant, TokenRecord,
+            BuildRecord, BuildState, Counters, EgressRecord, ManifestRecord, ProjectRecord, Record,
+            RevokedIdentity, TaskRecord, TaskState, TokenGrant, TokenRecord,
         },
         standing::{self, Standing},
     },
+    schedule::run_times::{Learned, RunTimes},
     time::Wall,
 };
 
@@ -45,6 +49,10 @@ pub struct Durable {
     pub(super) revoked: BTreeMap<TokenGrant, Wall>,
     /// The last manifest of each lineage, by the lineage's own name.
     pub(super) manifests: BTreeMap<LineageKey, ManifestRecord>,
+    /// How long builds take, learned from results.
+    pub(super) run_times: RunTimes,
+    /// What left each region, by the day.
+    pub(super) egress: BTreeMap<RegionName, EgressRecord>,
     pub(super) index: Index,
 }
 
@@ -63,6 +71,8 @@ pub(super) struct Index {
     /// Ended builds, in the order in which they ended.
     pub(super) ended: BTreeMap<JournalIndex, BuildId>,
     pub(super) expiries: BTreeSet<(Wall, Digest)>,
+    /// Running builds of each concurrency group, the oldest first.
+    pub(super) groups: BTreeMap<(ProjectId, GroupName), BTreeMap<JournalIndex, BuildId>>,
     /// Lineages of each team that have a manifest, by when it was made.
     pub(super) manifest_ages: BTreeMap<TeamName, BTreeMap<JournalIndex, LineageKey>>,
     /// The same under each key that a lineage has, its own and those that it shares.
@@ -214,7 +224,8 @@ impl Durable {
             .filter(move |key| matches!(&key.claim.holder, KeyHolder::Agent(holder) if holder == agent))
     }
 
-    /// The state as a list: counters, then projects, builds, tokens, keys, revoked identities and manifests, each by id.
+    /// The state as a list: counters, then projects, builds, tokens, keys, revoked identities, manifests, what was learned
+    /// and what left each region, each by id.
     #[must_use]
     pub fn records(&self) -> Vec<Record> {
         let projects = self.projects.iter().map(|(id, last_build)| {
@@ -227,6 +238,8 @@ impl Durable {
             Record::Revoked(RevokedIdentity { identity: identity.clone(), since: *since })
         });
         let manifests = self.manifests.values().map(|manifest| Record::Manifest(manifest.clone()));
+        let learned = self.run_times.records().map(Record::Learned);
+        let egress = self.egress.values().map(|egress| Record::Egress(egress.clone()));
         std::iter::once(Record::Counters(self.counters.clone()))
             .chain(projects)
             .chain(builds)
@@ -234,6 +247,8 @@ impl Durable {
             .chain(keys)
             .chain(revoked)
             .chain(manifests)
+            .chain(learned)
+            .chain(egress)
             .collect()
     }
 
@@ -267,6 +282,11 @@ impl Durable {
                 Record::Manifest(manifest) => {
                     let lineage = manifest.lineage.exact;
                     (format!("manifest {}", lineage.0), state.manifests.insert(lineage, manifest).is_none())
+                }
+                Record::Learned(learned) => (learned_name(&learned), state.run_times.restore(learned)),
+                Record::Egress(egress) => {
+                    let region = egress.region.clone();
+                    (format!("egress of {region}"), state.egress.insert(region, egress).is_none())
                 }
             };
             if !is_new {
@@ -334,12 +354,22 @@ impl Durable {
     }
 }
 
+fn learned_name(learned: &Learned) -> String {
+    match learned {
+        Learned::Lineage { key, .. } => format!("run times of lineage {}", key.0),
+        Learned::Agent { agent, .. } => format!("slowness of agent {agent}"),
+    }
+}
+
 impl Index {
     /// Lists what belongs to the build as a whole. Its tasks are listed one by one.
     pub(super) fn list_build(&mut self, build: &BuildRecord) {
         self.promised += build.promised();
         if build.state == BuildState::Running {
             self.running += 1;
+            if let Some(group) = group_of(build) {
+                self.groups.entry(group).or_default().insert(build.submission, build.id.clone());
+            }
         } else {
             self.ended.insert(build.revision, build.id.clone());
         }
@@ -350,6 +380,14 @@ impl Index {
         self.promised -= build.promised();
         if build.state == BuildState::Running {
             self.running -= 1;
+            if let Some(group) = group_of(build)
+                && let Some(running) = self.groups.get_mut(&group)
+            {
+                running.remove(&build.submission);
+                if running.is_empty() {
+                    self.groups.remove(&group);
+                }
+            }
         } else {
             self.ended.remove(&build.revision);
         }
@@ -400,6 +438,11 @@ impl Index {
     }
 }
 
+fn group_of(build: &BuildRecord) -> Option<(ProjectId, GroupName)> {
+    let group = build.spec.wishes.group.as_ref()?;
+    Some((build.id.project.clone(), group.name.clone()))
+}
+
 impl BuildRecord {
     /// The state that follows from the tasks' states.
     #[must_use]
@@ -428,6 +471,12 @@ impl TaskState {
     #[must_use]
     pub const fn is_ended(&self) -> bool {
         matches!(self, Self::Succeeded { .. } | Self::Failed { .. } | Self::Cancelled { .. })
+    }
+
+    /// Whether an agent has it.
+    #[must_use]
+    pub const fn is_assigned(&self) -> bool {
+        matches!(self, Self::Placed { .. } | Self::Leased { .. })
     }
 
     /// The lease that the state names.

@@ -16,6 +16,7 @@ use crate::{
         record::{Placement, TokenGrant},
     },
     requester::Requester,
+    schedule::sketch::Sample,
     time::Wall,
     trace::Traceparent,
 };
@@ -117,6 +118,8 @@ pub enum EventKind {
     BuildCancelled {
         /// Which.
         build: BuildId,
+        /// The later build of its concurrency group in whose favour, if it was for that.
+        superseded_by: Option<BuildId>,
     },
     /// An ended build leaves the durable state; history still knows it.
     BuildForgotten {
@@ -176,6 +179,8 @@ pub enum EventKind {
         lineage: Lineage,
         /// The manifest.
         manifest: ManifestRef,
+        /// Some of what it lists; empty in events of before this was kept.
+        sample: Sample,
     },
     /// A lineage was not built for longest of all; its manifest leaves the durable state.
     ManifestForgotten {
@@ -190,7 +195,7 @@ impl EventKind {
     pub const fn build(&self) -> Option<&BuildId> {
         match self {
             Self::BuildSubmitted { build, .. }
-            | Self::BuildCancelled { build }
+            | Self::BuildCancelled { build, .. }
             | Self::BuildForgotten { build } => Some(build),
             Self::TaskPlaced { task, .. }
             | Self::PlacementWithdrawn { task, .. }

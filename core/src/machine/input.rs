@@ -1,19 +1,22 @@
 //! What the machine is told.
 
+use std::collections::BTreeSet;
+
 use crate::{
     attestation::Evidence,
     build::{Artifact, BuildSpec, Resolution},
     cache::{manifest_ref::ManifestRef, offer::CacheOffer, sidecar::SidecarManifest},
     digest::Digest,
     id::{
-        AgentId, BuildId, Epoch, Fence, IdempotencyKey, PlacementNumber, ProjectId, RequestId, SessionId,
-        TaskId,
+        AgentId, BuildId, Epoch, Fence, IdempotencyKey, Label, PlacementNumber, ProjectId, RequestId,
+        SessionId, TaskId,
     },
     keyring::{KeyClaim, KeyId},
     machine::record::TokenGrant,
     quantity::{ByteCount, Millis},
     requester::Requester,
     sandbox::Sandbox,
+    schedule::sketch::{HeldSketch, Sample},
     time::Wall,
     trace::Traceparent,
 };
@@ -181,6 +184,8 @@ pub enum Input {
         fence: Fence,
         /// The manifest.
         manifest: ManifestRef,
+        /// Some of what it lists.
+        sample: Sample,
     },
     /// Time has passed; see `Machine::next_deadline`.
     Tick,
@@ -201,6 +206,8 @@ pub struct AgentOffer {
     pub sandbox: Sandbox,
     /// Its part in the build cache that agents share; `None` from one that knows of none.
     pub cache: Option<CacheOffer>,
+    /// What it has that others have not.
+    pub labels: BTreeSet<Label>,
 }
 
 /// What was measured of an agent. Floats never enter; a missing figure is `None`.
@@ -224,6 +231,21 @@ pub struct Observation {
     pub sidecars: Vec<SidecarManifest>,
     /// What its build cache holds and did; `None` from agents that do not tell.
     pub cache: Option<CacheFigures>,
+    /// The lowest of all that its build cache holds; `None` when that has not changed since it was last told.
+    pub sketch: Option<HeldSketch>,
+    /// What it measured of other agents of late; what is beyond 64 is passed over.
+    pub peers: Vec<PeerFigures>,
+}
+
+/// What an agent measured of another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerFigures {
+    /// Which.
+    pub agent: AgentId,
+    /// The smallest recent round trip between them.
+    pub rtt_us: u64,
+    /// What came from there in a second, compressed.
+    pub bytes_per_s: ByteCount,
 }
 
 /// What an agent's build cache holds, and what came and went since the agent's process began. Nothing is decided by it.
@@ -316,6 +338,9 @@ pub enum Outcome {
         go_version: String,
         /// The log's segments, in order.
         log: Vec<Digest>,
+        /// How much of the bytes that it asked its build cache for was there, in parts per thousand; `None` when it asked
+        /// for nothing, or was not told.
+        hit_permille: Option<u32>,
     },
     /// It failed.
     Failed {

@@ -1,12 +1,13 @@
 //! The bounds and spans of time that the machine keeps.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     cache::{scope::TrustedMembers, sidecar::SidecarPolicy},
-    id::RegionName,
-    quantity::Millis,
+    id::{RegionName, TeamName},
+    quantity::{ByteCount, Millis},
     sandbox::SandboxDemand,
+    schedule::{choice::LeastFinish, shares::WEIGHT_USUAL},
 };
 
 /// The bounds and spans of time that the machine keeps. The defaults stand beside the fields.
@@ -54,6 +55,73 @@ pub struct Limits {
     pub sandbox: SandboxDemand,
     /// Who shares the build cache, and with whom.
     pub cache: CachePolicy,
+    /// By which rule tasks are placed, and what each team may have.
+    pub schedule: SchedulePolicy,
+}
+
+/// By which rule tasks are placed, and what each team may have. The defaults stand beside the fields.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SchedulePolicy {
+    /// Which of the agents that may take a task gets it. Default the one that is expected to finish it first.
+    pub rule: PlacementRule,
+    /// What single teams have. Default the usual share, anywhere.
+    pub teams: BTreeMap<TeamName, TeamPolicy>,
+    /// How much may leave a region in a day (UTC) for agents elsewhere that lack it. Default no bound.
+    pub egress: BTreeMap<RegionName, ByteCount>,
+}
+
+/// Which of the agents that may take a task gets it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PlacementRule {
+    /// The one that is expected to finish it first.
+    LeastFinish(LeastFinish),
+    /// Those that are near and warm by turns, then those of the fallback region, then any.
+    NearAndWarm {
+        /// The fallback region.
+        fallback: Option<RegionName>,
+    },
+    /// One after the other, whatever they hold: to compare with.
+    RoundRobin,
+}
+
+/// What a team has of the fleet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TeamPolicy {
+    /// Its share beside those of others that have something waiting. Default 100.
+    pub weight: u32,
+    /// The only regions in which its builds may be. Default all.
+    pub regions: BTreeSet<RegionName>,
+}
+
+impl Default for PlacementRule {
+    fn default() -> Self {
+        Self::LeastFinish(LeastFinish::default())
+    }
+}
+
+impl Default for TeamPolicy {
+    fn default() -> Self {
+        Self { weight: WEIGHT_USUAL, regions: BTreeSet::new() }
+    }
+}
+
+impl PlacementRule {
+    /// The region that is used when no agent is near and warm.
+    #[must_use]
+    pub const fn fallback(&self) -> Option<&RegionName> {
+        match self {
+            Self::NearAndWarm { fallback } => fallback.as_ref(),
+            Self::LeastFinish(_) | Self::RoundRobin => None,
+        }
+    }
+}
+
+impl SchedulePolicy {
+    /// What a team has.
+    #[must_use]
+    pub fn team(&self, team: &TeamName) -> TeamPolicy {
+        self.teams.get(team).cloned().unwrap_or_default()
+    }
 }
 
 /// Who shares the build cache, and with whom. The defaults stand beside the fields.
@@ -111,6 +179,7 @@ impl Default for Limits {
             clock_offset_max: Millis::seconds(5),
             sandbox: SandboxDemand::Any,
             cache: CachePolicy::default(),
+            schedule: SchedulePolicy::default(),
         }
     }
 }

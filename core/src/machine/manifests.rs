@@ -31,6 +31,7 @@ use crate::{
         record::{BuildRecord, ManifestRecord, TaskKind, TaskState, TaskStep},
         step::Turn,
     },
+    schedule::sketch::Sample,
     time::Wall,
 };
 
@@ -45,6 +46,7 @@ impl Turn<'_> {
         task: TaskId,
         fence: Fence,
         manifest: ManifestRef,
+        sample: Sample,
     ) {
         let Some(agent) = self.observed.agent_of(session) else { return };
         let is_maker = self.durable.accepted_from(&task, fence) == Some(agent);
@@ -57,7 +59,7 @@ impl Turn<'_> {
             return;
         }
         let team = task.build.project.team.clone();
-        self.emit(EventKind::ManifestMade { task, fence, lineage, manifest });
+        self.emit(EventKind::ManifestMade { task, fence, lineage, manifest, sample });
         while let Some(lineage) = self.surplus_manifest(&team) {
             self.emit(EventKind::ManifestForgotten { lineage });
         }
@@ -198,7 +200,7 @@ impl Durable {
     /// The manifests that a build of these lineages could use, one lineage for each scope that it reads: nearest first,
     /// of the same distance by the order of the scopes, and then the newest. What was made by an agent whose word counts
     /// no more at `at` is left out.
-    fn manifests_near<'d>(
+    pub(super) fn manifests_near<'d>(
         &'d self,
         lineages: &'d [Lineage],
         at: Wall,
@@ -221,13 +223,14 @@ impl Durable {
         task: &TaskId,
         fence: Fence,
         lineage: Lineage,
-        manifest: ManifestRef,
+        (manifest, sample): (ManifestRef, &Sample),
     ) -> Result<(), Fault> {
         let Some(agent) = self.accepted_from(task, fence).cloned() else {
             return Err(Fault::Outcome(task.clone()));
         };
         let (task, at) = (task.clone(), entry.at);
-        let record = ManifestRecord { lineage, manifest, task, agent, made: entry.index, at };
+        let (sample, made) = (sample.clone(), entry.index);
+        let record = ManifestRecord { lineage, manifest, sample, task, agent, made, at };
         if let Some(old) = self.manifests.get(&lineage.exact) {
             self.index.unlist_manifest(old);
         }

@@ -6,23 +6,38 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    build::Wishes,
-    id::{AgentId, SessionId, TaskId},
+    id::{AgentId, BuildId, RegionName, SessionId, TaskId, TeamName},
     machine::{
         durable::{Durable, QueueKey},
         input::{AgentOffer, Observation, Progress},
-        limits::Limits,
+        limits::{Limits, SchedulePolicy},
         membership::Membership,
-        record::{BuildRecord, TaskKind, TaskRecord, TaskState, TaskStep},
+        placement::{
+            demand::{Demand, Line, Lines},
+            gates::{Gate, Gates},
+            held::Held,
+            needs::{Inputs, Needs},
+            ways::{Ground, Ways},
+        },
+        record::{BuildRecord, BuildState, TaskRecord, TaskState, TaskStep, Verdict},
         residency::Residency,
         sidecars::Sidecars,
         timers::Timers,
     },
-    time::Mono,
+    quantity::Millis,
+    schedule::{
+        choice::NearAndWarm,
+        queue::{LineId, Queue, Urgency, Waiting},
+        roster::{Roster, Told},
+        sketch::HeldSketch,
+    },
+    time::{Mono, Now},
 };
 
 /// Slots beyond this are not believed.
 pub(super) const SLOTS_MAX: u32 = 1_024;
+/// What a task is expected to take whose placement does not say.
+const EXPECTED_USUAL_US: u64 = 60_000_000;
 
 /// An agent whose stream is open.
 #[derive(Debug, Clone)]
@@ -30,22 +45,35 @@ pub(super) struct AttachedAgent {
     pub(super) session: SessionId,
     pub(super) offer: AgentOffer,
     pub(super) observation: Observation,
+    /// What it last said of all that it holds.
+    pub(super) sketch: Option<HeldSketch>,
     pub(super) is_draining: bool,
     /// Whether its signing keys were revoked, so that nothing it makes would be accepted.
     pub(super) is_barred: bool,
     pub(super) since: Mono,
 }
 
-/// What a queued task asks of an agent. Tasks with equal demands wait in one line.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Demand {
-    pub(super) region: Option<crate::id::RegionName>,
-    pub(super) agent: Option<AgentId>,
-    /// Agents that failed the task or did not take it up, and the first builder: used only when no other agent
-    /// could ever do.
-    pub(super) avoided: BTreeSet<AgentId>,
-    /// Who built the same the first time, when the build repeats another.
-    pub(super) first: Option<AgentId>,
+/// What is to be looked at when tasks are placed next.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Wake {
+    /// Lines that gained a task.
+    pub(super) fresh: BTreeSet<LineId>,
+    /// Agents that have a slot more than before.
+    pub(super) rows: BTreeSet<u32>,
+    /// Everything, because agents came, went, or changed their minds.
+    pub(super) all: bool,
+}
+
+/// A task that an agent has.
+#[derive(Debug, Clone)]
+struct AtWork {
+    agent: AgentId,
+    key: QueueKey,
+    team: TeamName,
+    since: Mono,
+    expected_us: u64,
+    /// What its team was charged for it; nothing when an earlier leader had it placed.
+    charged_us: Option<u64>,
 }
 
 /// Everything that is observed.
@@ -59,13 +87,29 @@ pub(super) struct Observed {
     pub(super) residency: Residency,
     pub(super) sidecars: Sidecars,
     pub(super) membership: Membership,
-    /// Queued tasks that may be placed now, by what they ask for.
-    pub(super) lines: BTreeMap<Demand, BTreeMap<QueueKey, TaskId>>,
-    waiting: BTreeMap<TaskId, (Demand, QueueKey)>,
-    /// Demands that gained a task since placement last looked.
-    pub(super) fresh: BTreeSet<Demand>,
-    /// Whether some agent may have become able to take more since placement last looked.
-    pub(super) capacity_changed: bool,
+    pub(super) roster: Roster<QueueKey>,
+    pub(super) ways: Ways,
+    /// Queued tasks that may be placed now.
+    pub(super) queue: Queue<QueueKey, TeamName>,
+    pub(super) held: Held,
+    pub(super) gates: Gates,
+    /// What each task needs that is in the queue, kept back, or at a gate.
+    pub(super) needs: BTreeMap<QueueKey, Needs>,
+    pub(super) wake: Wake,
+    pub(super) near_and_warm: NearAndWarm,
+    /// Where the last task went, for those who go by turns.
+    pub(super) last_row: u32,
+    lines: Lines,
+    /// What the team of the task that is just being placed was charged for it.
+    pub(super) charged_us: Option<u64>,
+    at_work: BTreeMap<TaskId, AtWork>,
+}
+
+impl Wake {
+    /// Whether nothing changed.
+    pub(super) fn is_empty(&self) -> bool {
+        !self.all && self.fresh.is_empty() && self.rows.is_empty()
+    }
 }
 
 impl AttachedAgent {
@@ -88,25 +132,36 @@ impl AttachedAgent {
             && self.clock_off(limits).is_none()
             && self.offer.sandbox.meets(limits.sandbox)
     }
-}
 
-impl Demand {
-    /// What a task of a build asks for.
-    pub(super) fn of(build: &BuildRecord, task: &TaskRecord) -> Self {
-        let Wishes { region, agent } = build.spec.wishes.clone();
-        let first = match (&build.spec.rebuild, &task.kind) {
-            (Some(rebuild), TaskKind::Compile(platform)) => rebuild.builder(platform).cloned(),
-            _ => None,
-        };
-        let mut avoided = avoided(task);
-        avoided.extend(first.clone());
-        Self { region, agent, avoided, first }
+    /// Why it may get no work at all; `None` when it may.
+    pub(super) fn unwilling(&self, limits: &Limits) -> Option<String> {
+        if let Some(off) = self.clock_off(limits) {
+            return Some(format!("clock off by {} s", off / 1_000));
+        }
+        if !self.offer.sandbox.meets(limits.sandbox) {
+            return Some("it has no sandbox, and this fleet demands one".to_owned());
+        }
+        if self.is_barred {
+            return Some("its signing keys were revoked".to_owned());
+        }
+        if self.is_draining {
+            return Some("draining".to_owned());
+        }
+        (self.slots() == 0).then(|| "it offers no slots".to_owned())
     }
 
-    /// Whether an agent is one that the user wished for.
-    pub(super) fn is_wished(&self, agent: &AgentId) -> bool {
-        self.region.as_ref().is_none_or(|region| *region == agent.region)
-            && self.agent.as_ref().is_none_or(|wished| wished == agent)
+    /// Whether other agents can fetch from it.
+    pub(super) fn is_reachable(&self) -> bool {
+        self.offer.cache.as_ref().is_some_and(|cache| cache.address.is_some())
+    }
+
+    /// How much of what it looked up its cache had, in parts per thousand; `None` before it looked anything up.
+    pub(super) fn hit_rate_permille(&self) -> Option<u32> {
+        let (hits, lookups) = (self.observation.cache_hits, self.observation.cache_lookups);
+        if lookups == 0 {
+            return None;
+        }
+        u32::try_from(u128::from(hits.min(lookups)) * 1_000 / u128::from(lookups)).ok()
     }
 }
 
@@ -122,77 +177,247 @@ impl Observed {
     }
 
     /// Takes an agent in, in place of what its earlier stream said.
-    pub(super) fn insert_agent(&mut self, id: AgentId, attached: AttachedAgent) {
-        self.residency.set(&id, &attached.observation.residency);
-        self.sidecars.set(&id, &attached.observation.sidecars);
-        self.agents.insert(id, attached);
-        self.capacity_changed = true;
+    pub(super) fn insert_agent(
+        &mut self,
+        id: &AgentId,
+        attached: AttachedAgent,
+        durable: &Durable,
+        limits: &Limits,
+        now: Now,
+    ) {
+        self.residency.set(id, &attached.observation.residency);
+        self.sidecars.set(id, &attached.observation.sidecars);
+        self.agents.insert(id.clone(), attached);
+        self.tell_roster(id, durable, limits);
+        self.note_said(id);
+        for task in durable.assigned(id) {
+            self.begin(durable, now.mono, task, id);
+        }
     }
 
-    /// Forgets an agent whose stream is gone.
+    /// Forgets an agent whose stream is gone. What it has stays at work: it is probably about to attach again.
     pub(super) fn remove_agent(&mut self, id: &AgentId) {
         self.residency.clear(id);
         self.sidecars.clear(id);
         self.agents.remove(id);
-        self.capacity_changed = true;
+        self.roster.remove(id);
+        self.agents_changed();
+    }
+
+    /// Tells the roster what an agent is now, when it came or may have changed its mind.
+    pub(super) fn tell_roster(&mut self, id: &AgentId, durable: &Durable, limits: &Limits) {
+        let Some(agent) = self.agents.get(id) else { return };
+        let slowness_permille = durable.run_times.slowness(id);
+        let told = Told { slots: agent.slots(), is_willing: agent.is_willing(limits), slowness_permille };
+        self.roster.set(id, told);
+        self.agents_changed();
+    }
+
+    /// An agent came, went, or changed its mind: every line is looked at anew.
+    pub(super) const fn agents_changed(&mut self) {
+        self.lines.agents_changed();
+        self.wake.all = true;
+    }
+
+    /// An agent said something new of what it holds.
+    pub(super) fn note_said(&mut self, id: &AgentId) {
+        if let (Some(row), Some(agent)) = (self.roster.row(id), self.agents.get(id)) {
+            self.ways.said(row, agent);
+        }
     }
 
     /// Follows a task's durable state: its timer, its progress and its place in line.
-    pub(super) fn follow(&mut self, durable: &Durable, limits: &Limits, now: Mono, id: &TaskId) {
+    pub(super) fn follow(&mut self, durable: &Durable, limits: &Limits, now: Now, id: &TaskId) {
         let (Some(build), Some(task)) = (durable.build(&id.build), durable.task(id)) else {
-            self.drop_task(id);
+            self.drop_task(id, None, now, false, &limits.schedule);
             return;
         };
-        match &task.state {
-            TaskState::Queued => {
-                self.drop_task(id);
-                let demand = Demand::of(build, task);
-                // Who only built the same before has not failed it, so there is nothing to wait for.
-                if returns(task) == 0 || self.has_alternative(&demand, limits) {
-                    let key = QueueKey { submission: build.submission, ordinal: id.ordinal };
-                    self.enqueue(id, demand, key);
-                } else {
-                    self.timers.set(id, now.after(limits.retry_after(returns(task))));
+        let key = QueueKey { submission: build.submission, ordinal: id.ordinal };
+        let (agent, timer) = match &task.state {
+            TaskState::Placed { agent, .. } => (agent, limits.offer),
+            TaskState::Leased { agent, .. } => (agent, limits.lease),
+            state => {
+                let is_done = matches!(state, TaskState::Succeeded { .. });
+                if let Some(work) = self.at_work.get(id).filter(|_| is_done) {
+                    // Its result was learned from.
+                    self.roster.set_slowness(&work.agent, durable.run_times.slowness(&work.agent));
                 }
+                let waited = self.drop_task(id, Some(key), now, is_done, &limits.schedule);
+                if *state == TaskState::Queued {
+                    self.queue_again(durable, limits, now, (build, task));
+                }
+                self.look_again(durable, limits, now, waited);
+                return;
             }
-            TaskState::Placed { .. } => {
-                self.drop_task(id);
-                self.timers.set(id, now.after(limits.offer));
-            }
-            TaskState::Leased { .. } => {
-                self.drop_task(id);
-                self.timers.set(id, now.after(limits.lease));
-            }
-            TaskState::Succeeded { .. } | TaskState::Failed { .. } | TaskState::Cancelled { .. } => {
-                self.drop_task(id);
-            }
+        };
+        let needs = self.needs.remove(&key).unwrap_or_else(|| Needs::of(build, task, limits));
+        self.unqueue(&key);
+        self.gates.begin(id, needs.work);
+        self.progress.remove(id);
+        self.timers.set(id, now.mono.after(timer));
+        self.begin(durable, now.mono, id, agent);
+    }
+
+    /// Opens the gate of a build that has ended.
+    pub(super) fn build_ended(&mut self, durable: &Durable, limits: &Limits, now: Now, build: &BuildId) {
+        if durable.build(build).is_none_or(|build| build.state != BuildState::Running) {
+            let waited = self.gates.open(&Gate::Group(build.clone()));
+            self.look_again(durable, limits, now, waited);
         }
     }
 
     /// Puts a queued task in line.
-    pub(super) fn enqueue(&mut self, id: &TaskId, demand: Demand, key: QueueKey) {
-        self.lines.entry(demand.clone()).or_default().insert(key, id.clone());
-        self.waiting.insert(id.clone(), (demand.clone(), key));
-        self.fresh.insert(demand);
+    pub(super) fn enqueue(&mut self, durable: &Durable, limits: &Limits, now: Now, id: &TaskId) {
+        let (Some(build), Some(task)) = (durable.build(&id.build), durable.task(id)) else { return };
+        let key = QueueKey { submission: build.submission, ordinal: id.ordinal };
+        let needs = self.needs.remove(&key).unwrap_or_else(|| Needs::of(build, task, limits));
+        let inputs = needs.inputs(durable, self, now.wall);
+        let expected_us = needs.expected_us(durable, inputs);
+        self.needs.insert(key, needs);
+        let line = self.lines.line_of(Demand::of(build, task, limits));
+        let priority = build.spec.wishes.priority;
+        let urgency = Urgency { submitted: build.submitted, priority, expected_us };
+        let before = self.queue.get(&key).map(|waiting| waiting.line);
+        self.queue.insert(key, Waiting { line, team: id.build.project.team.clone(), urgency });
+        before.into_iter().for_each(|before| self.forget_if_over(before));
+        self.wake.fresh.insert(line);
     }
 
-    /// Whether a willing agent is attached that meets the demand and is not one to avoid.
-    pub(super) fn has_alternative(&self, demand: &Demand, limits: &Limits) -> bool {
-        self.agents.iter().any(|(id, agent)| {
-            agent.is_willing(limits) && demand.is_wished(id) && !demand.avoided.contains(id)
-        })
+    /// A line with who may take its tasks now.
+    pub(super) fn line(&mut self, id: LineId, limits: &Limits) -> Option<&Line> {
+        self.lines.current(id, &self.agents, &self.roster, limits)
     }
 
-    fn drop_task(&mut self, id: &TaskId) {
-        self.timers.clear(id);
-        self.progress.remove(id);
-        let Some((demand, key)) = self.waiting.remove(id) else { return };
-        if let Some(line) = self.lines.get_mut(&demand) {
-            line.remove(&key);
-            if line.is_empty() {
-                self.lines.remove(&demand);
+    /// The same, out of its place until it is put back.
+    pub(super) fn take_line(&mut self, id: LineId, limits: &Limits) -> Option<Line> {
+        self.lines.current(id, &self.agents, &self.roster, limits)?;
+        self.lines.take(id)
+    }
+
+    /// Puts a line back that was taken.
+    pub(super) fn put_line(&mut self, id: LineId, line: Line) {
+        self.lines.put(id, line);
+    }
+
+    /// A line as it was when it was looked at last.
+    pub(super) fn known_line(&self, id: LineId) -> Option<&Line> {
+        self.lines.get(id)
+    }
+
+    /// The region from which a task's inputs come to an agent elsewhere, and what part is there already.
+    pub(super) fn crossing_way(
+        &mut self,
+        row: u32,
+        inputs: Option<Inputs<'_>>,
+    ) -> Option<(RegionName, Option<u32>)> {
+        let ground = Ground { residency: &self.residency, agents: &self.agents, roster: &self.roster };
+        let way = self.ways.way(row, inputs, ground);
+        Some((way.from.clone()?, way.figures.held_permille))
+    }
+
+    fn queue_again(
+        &mut self,
+        durable: &Durable,
+        limits: &Limits,
+        now: Now,
+        (build, task): (&BuildRecord, &TaskRecord),
+    ) {
+        // Who only built the same before has not failed it, so there is nothing to wait for.
+        let times = returns(task);
+        if times == 0 || Demand::of(build, task, limits).has_alternative(&self.agents, limits) {
+            self.enqueue(durable, limits, now, &task.id);
+        } else {
+            self.timers.set(&task.id, now.mono.after(limits.retry_after(times)));
+        }
+    }
+
+    fn look_again(&mut self, durable: &Durable, limits: &Limits, now: Now, waited: BTreeSet<QueueKey>) {
+        for key in waited {
+            if let Some(task) = durable.index.queue.get(&key) {
+                self.enqueue(durable, limits, now, task);
             }
         }
+    }
+
+    /// A task is with an agent.
+    fn begin(&mut self, durable: &Durable, now: Mono, id: &TaskId, agent: &AgentId) {
+        let (Some(build), Some(task)) = (durable.build(&id.build), durable.task(id)) else { return };
+        let key = QueueKey { submission: build.submission, ordinal: id.ordinal };
+        if self.at_work.get(id).is_none_or(|work| work.agent != *agent) {
+            let expected_us = expected_us(task, agent);
+            let team = id.build.project.team.clone();
+            let charged_us = self.charged_us.take();
+            let work = AtWork { agent: agent.clone(), key, team, since: now, expected_us, charged_us };
+            self.at_work.insert(id.clone(), work);
+        }
+        let Some(work) = self.at_work.get(id) else { return };
+        if let Some(row) = self.roster.row(agent) {
+            let ends = work.since.after(Millis(work.expected_us / 1_000));
+            self.roster.begin(row, key, work.since, ends);
+        }
+    }
+
+    /// A task is in no queue and with nobody; who waited for it.
+    fn drop_task(
+        &mut self,
+        id: &TaskId,
+        key: Option<QueueKey>,
+        now: Now,
+        is_done: bool,
+        policy: &SchedulePolicy,
+    ) -> BTreeSet<QueueKey> {
+        self.timers.clear(id);
+        self.progress.remove(id);
+        let Some(work) = self.at_work.remove(id) else {
+            key.iter().for_each(|key| self.unqueue(key));
+            return BTreeSet::new();
+        };
+        self.unqueue(&work.key);
+        let mut waited = self.gates.end(id, is_done);
+        waited.extend(self.gates.open(&Gate::AtOnce(id.build.clone())));
+        if let Some(row) = self.roster.row(&work.agent)
+            && self.roster.end(row, &work.key)
+        {
+            self.wake.rows.insert(row);
+        }
+        if let Some(charged_us) = work.charged_us {
+            let real_us = now.mono.since(work.since).0.saturating_mul(1_000);
+            let weight = policy.team(&work.team).weight;
+            self.queue.correct(&work.team, charged_us, real_us, weight);
+        }
+        waited
+    }
+
+    /// Takes a task out of the queue, from its gate, or from where it is kept back.
+    fn unqueue(&mut self, key: &QueueKey) {
+        self.needs.remove(key);
+        self.gates.forget(key);
+        if let Some(row) = self.held.forget(key) {
+            self.roster.await_no_more(row);
+        }
+        if let Some(waiting) = self.queue.remove(key) {
+            self.forget_if_over(waiting.line);
+        }
+    }
+
+    fn forget_if_over(&mut self, line: LineId) {
+        if self.queue.is_over(line) {
+            self.lines.forget(line);
+        }
+    }
+}
+
+/// What a task was expected to take when it was placed.
+fn expected_us(task: &TaskRecord, agent: &AgentId) -> u64 {
+    let placed = task.history.iter().rev().find_map(|step| match step {
+        TaskStep::Placed { placement, .. } => Some(placement),
+        _ => None,
+    });
+    let mut candidates = placed.into_iter().flat_map(|placement| &placement.candidates);
+    let chosen = candidates.find(|candidate| candidate.agent == *agent);
+    match chosen.map(|candidate| &candidate.verdict) {
+        Some(Verdict::Eligible { terms: Some(terms), .. }) => terms.finish_us(),
+        _ => EXPECTED_USUAL_US,
     }
 }
 
@@ -237,18 +462,24 @@ mod tests {
                 version: String::new(),
                 sandbox: crate::sandbox::Sandbox::default(),
                 cache: None,
+                labels: BTreeSet::new(),
             },
+            sketch: None,
             observation: Observation { residency, ..Observation::default() },
             is_draining: false,
             is_barred: false,
             since: Mono(0),
         };
         let mut observed = Observed::default();
-        observed.insert_agent(agent.clone(), attached(vec![manifest]));
+        let (durable, limits, now) = (Durable::default(), Limits::default(), Now::default());
+        let insert = |observed: &mut Observed, attached| {
+            observed.insert_agent(&agent, attached, &durable, &limits, now);
+        };
+        insert(&mut observed, attached(vec![manifest]));
         assert!(observed.residency.holds(&agent, &manifest));
-        observed.insert_agent(agent.clone(), attached(Vec::new()));
+        insert(&mut observed, attached(Vec::new()));
         assert!(!observed.residency.holds(&agent, &manifest), "a new stream says anew what it holds");
-        observed.insert_agent(agent.clone(), attached(vec![manifest]));
+        insert(&mut observed, attached(vec![manifest]));
         observed.remove_agent(&agent);
         assert_eq!(observed.residency.holders(&manifest).count(), 0);
     }

@@ -94,6 +94,7 @@ impl BuildRecord {
             Source::Tree { .. } => None,
         };
         let done = self.done(platforms)?;
+        let wishes = self.within_bounds(wishes);
         let builders = done.iter().map(|task| (task.platform.clone(), task.agent.clone())).collect();
         Ok(BuildSpec {
             platforms: done.iter().map(|task| task.platform.clone()).collect(),
@@ -103,6 +104,17 @@ impl BuildRecord {
             rebuild: Some(Rebuild { of: build(), resolution, builders }),
             ..self.spec.clone()
         })
+    }
+
+    /// What the one who repeats wishes, within what the first one demanded: what may not leave a region still may not.
+    fn within_bounds(&self, mut wishes: Wishes) -> Wishes {
+        let Wishes { regions, labels, .. } = &self.spec.wishes;
+        let both = regions & &wishes.regions;
+        if !regions.is_empty() {
+            wishes.regions = if both.is_empty() { regions.clone() } else { both };
+        }
+        wishes.labels.extend(labels.iter().cloned());
+        wishes
     }
 
     /// The tasks to repeat, in the order in which they are wanted.

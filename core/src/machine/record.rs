@@ -10,12 +10,14 @@ use crate::{
     digest::Digest,
     golang::platform::Platform,
     id::{
-        AgentId, BuildId, Epoch, Fence, IdempotencyKey, JournalIndex, PlacementNumber, ProjectId, TaskId,
-        TeamName,
+        AgentId, BuildId, Epoch, Fence, IdempotencyKey, JournalIndex, PlacementNumber, ProjectId, RegionName,
+        TaskId, TeamName,
     },
     keyring::CertifiedKey,
     machine::input::Failure,
+    quantity::ByteCount,
     requester::Requester,
+    schedule::{cost::Terms, run_times::Learned, sketch::Sample},
     time::Wall,
     trace::Traceparent,
 };
@@ -37,6 +39,10 @@ pub enum Record {
     Revoked(RevokedIdentity),
     /// The last manifest of a lineage.
     Manifest(ManifestRecord),
+    /// What was learned from results.
+    Learned(Learned),
+    /// What a region sent elsewhere.
+    Egress(EgressRecord),
 }
 
 /// What is counted across the fleet.
@@ -223,8 +229,13 @@ pub struct Placement {
     pub agent: AgentId,
     /// One sentence for people.
     pub because: String,
-    /// Every agent that was considered, best first, with the numbers that were used (at most 16).
+    /// The best of the agents that could take it, the chosen one first, with the numbers that were used (at most 8; 16 in
+    /// events of before there were terms).
     pub candidates: Vec<Candidate>,
+    /// Why others could not, and how many each time. Events of before this was kept have them among the candidates.
+    pub refused: Vec<(String, u32)>,
+    /// Another region from which its inputs are expected to come, and how much of them.
+    pub egress: Option<(RegionName, ByteCount)>,
 }
 
 /// An agent that was considered for a placement.
@@ -249,8 +260,10 @@ pub enum Verdict {
         busy: u32,
         /// Tasks that it can run at once.
         slots: u32,
-        /// Its cache hit rate in parts per thousand, when it was known.
+        /// What part of the task's inputs it held, in parts per thousand, as far as that was known.
         hit_rate_permille: Option<u32>,
+        /// What the cost consists of; events of before this was kept do not say.
+        terms: Option<Terms>,
     },
     /// It was ruled out.
     Refused {
@@ -298,6 +311,9 @@ pub struct ManifestRecord {
     pub lineage: Lineage,
     /// The manifest.
     pub manifest: ManifestRef,
+    /// Some of the blobs that it lists, by which what others hold of it is estimated; empty in what was made before this was
+    /// kept.
+    pub sample: Sample,
     /// The task whose build used what it lists.
     pub task: TaskId,
     /// Who built it.
@@ -306,6 +322,17 @@ pub struct ManifestRecord {
     pub made: JournalIndex,
     /// When.
     pub at: Wall,
+}
+
+/// What left a region on the last day on which anything did, as far as placements expected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EgressRecord {
+    /// Which region.
+    pub region: RegionName,
+    /// The day, counted from the Unix epoch in UTC.
+    pub day: u64,
+    /// How much.
+    pub bytes: ByteCount,
 }
 
 /// A one-time token that is neither redeemed nor expired.

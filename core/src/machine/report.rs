@@ -70,9 +70,11 @@ impl Turn<'_> {
         let task = task.clone();
         match outcome {
             Outcome::Resolved(resolution) => self.emit(EventKind::SourceResolved { task, fence, resolution }),
-            Outcome::Built { artifacts, go_version, log } => {
+            Outcome::Built { artifacts, go_version, log, hit_permille } => {
                 // A log that is too long costs its end, not the result.
-                let outcome = Outcome::Built { artifacts, go_version, log: bounded_log(log) };
+                let log = bounded_log(log);
+                let hit_permille = hit_permille.map(|hits| hits.min(1_000));
+                let outcome = Outcome::Built { artifacts, go_version, log, hit_permille };
                 self.emit(EventKind::TaskSucceeded { task, fence, outcome: Box::new(outcome) });
             }
             Outcome::Failed { failure, log } => {

@@ -5,9 +5,12 @@
 //! journal, so it may only be extended in ways that leave the digest of an old request as it was.
 
 use crate::{
-    build::{BuildFlags, BuildSpec, GitOrigin, Rebuild, Resolution, Source, Toolchain, Wishes},
+    build::{
+        BuildFlags, BuildSpec, ConcurrencyGroup, GitOrigin, Rebuild, Resolution, Source, Toolchain, Wishes,
+    },
     digest::{Digest, DigestHasher},
     golang::platform::Platform,
+    schedule::priority::Priority,
 };
 
 /// The digest of what is asked.
@@ -38,7 +41,7 @@ pub fn request_digest(spec: &BuildSpec) -> Digest {
     hash.pairs(stamps);
     hash.option(name.as_deref());
     hash.text(version);
-    let Wishes { region, agent } = wishes;
+    let Wishes { region, agent, .. } = wishes;
     hash.option(region.as_ref().map(|region| region.as_str()));
     hash.option(agent.as_ref().map(ToString::to_string).as_deref());
     // What came later is hashed only where it is set, with a word before it, so that it is no older request's.
@@ -48,6 +51,34 @@ pub fn request_digest(spec: &BuildSpec) -> Digest {
     if let Some(rebuild) = rebuild {
         hash.rebuild(rebuild);
     }
+    hash.later_wishes(wishes);
+    hash.0.finish()
+}
+
+/// The digest of what is made on each platform: equal for two requests of which one makes what the other does.
+#[must_use]
+pub(super) fn content_digest(spec: &BuildSpec, resolution: Option<&Resolution>) -> Digest {
+    let mut hash = Fields(DigestHasher::new());
+    hash.text("content").source(&spec.source);
+    if let Some(Resolution { module, version, sum }) = resolution {
+        hash.text(module).text(version).text(sum);
+    }
+    hash.list(&spec.packages);
+    hash.toolchain(&spec.toolchain);
+    let BuildFlags { cgo, tags, ldflags, stamps } = &spec.flags;
+    hash.count(usize::from(*cgo));
+    hash.list(tags);
+    hash.list(ldflags);
+    hash.pairs(stamps);
+    hash.text(&spec.version);
+    hash.0.finish()
+}
+
+/// The digest of a platform.
+#[must_use]
+pub(super) fn of_platform(platform: &Platform) -> Digest {
+    let mut hash = Fields(DigestHasher::new());
+    hash.platform(platform);
     hash.0.finish()
 }
 
@@ -102,7 +133,32 @@ impl Fields {
         }
     }
 
-    fn source(&mut self, source: &Source) {
+    fn later_wishes(&mut self, wishes: &Wishes) {
+        let Wishes { region: _, agent: _, regions, labels, priority, at_once, group } = wishes;
+        if !regions.is_empty() {
+            self.text("regions").count(regions.len());
+            for region in regions {
+                self.text(region.as_str());
+            }
+        }
+        if !labels.is_empty() {
+            self.text("labels").count(labels.len());
+            for label in labels {
+                self.text(label.as_str());
+            }
+        }
+        if *priority != Priority::default() {
+            self.text("priority").text(priority.as_str());
+        }
+        if let Some(at_once) = at_once {
+            self.text("at once").count(usize::try_from(*at_once).unwrap_or(usize::MAX));
+        }
+        if let Some(ConcurrencyGroup { name, cancels }) = group {
+            self.text("group").text(name.as_str()).count(usize::from(*cancels));
+        }
+    }
+
+    fn source(&mut self, source: &Source) -> &mut Self {
         match source {
             Source::Module { package, query } => {
                 self.text("module").text(package).text(query);
@@ -116,6 +172,7 @@ impl Fields {
                 }
             }
         }
+        self
     }
 
     fn toolchain(&mut self, toolchain: &Toolchain) {

@@ -10,35 +10,44 @@ pub const RESIDENCY_MAX: usize = 256;
 /// Which attached agent holds which manifest, both ways, so that neither question needs a scan.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Residency {
-    holders: BTreeMap<Digest, BTreeSet<AgentId>>,
+    holders: BTreeMap<Digest, Holders>,
     held: BTreeMap<AgentId, BTreeSet<Digest>>,
+    last_version: u64,
+}
+
+/// Who holds one manifest.
+#[derive(Debug, Clone, Default)]
+struct Holders {
+    agents: BTreeSet<AgentId>,
+    /// Another one after every change, and never one that was given before.
+    version: u64,
 }
 
 impl Residency {
-    /// Takes in what an agent says that it holds, in place of what it said before.
-    pub(super) fn set(&mut self, agent: &AgentId, manifests: &[Digest]) {
+    /// Takes in what an agent says that it holds, in place of what it said before. Whether that is something new.
+    pub(super) fn set(&mut self, agent: &AgentId, manifests: &[Digest]) -> bool {
         let manifests: BTreeSet<Digest> = manifests.iter().take(RESIDENCY_MAX).copied().collect();
-        if self.held.get(agent).is_some_and(|held| *held == manifests) {
-            return;
+        let before = self.held.remove(agent).unwrap_or_default();
+        for gone in before.difference(&manifests) {
+            self.let_go(agent, gone);
         }
-        self.clear(agent);
-        for manifest in &manifests {
-            self.holders.entry(*manifest).or_default().insert(agent.clone());
+        for new in manifests.difference(&before) {
+            self.last_version += 1;
+            let holders = self.holders.entry(*new).or_default();
+            holders.agents.insert(agent.clone());
+            holders.version = self.last_version;
         }
+        let is_new = before != manifests;
         if !manifests.is_empty() {
             self.held.insert(agent.clone(), manifests);
         }
+        is_new
     }
 
     /// Forgets what an agent holds.
     pub(super) fn clear(&mut self, agent: &AgentId) {
         for manifest in self.held.remove(agent).into_iter().flatten() {
-            if let Some(holders) = self.holders.get_mut(&manifest) {
-                holders.remove(agent);
-                if holders.is_empty() {
-                    self.holders.remove(&manifest);
-                }
-            }
+            self.let_go(agent, &manifest);
         }
     }
 
@@ -49,7 +58,27 @@ impl Residency {
 
     /// Who holds a manifest.
     pub(super) fn holders(&self, manifest: &Digest) -> impl Iterator<Item = &AgentId> {
-        self.holders.get(manifest).into_iter().flatten()
+        self.holders.get(manifest).into_iter().flat_map(|holders| &holders.agents)
+    }
+
+    /// Whether anybody holds a manifest.
+    pub(super) fn is_held(&self, manifest: &Digest) -> bool {
+        self.holders.contains_key(manifest)
+    }
+
+    /// Something that changes whenever the holders of a manifest do.
+    pub(super) fn version(&self, manifest: &Digest) -> u64 {
+        self.holders.get(manifest).map_or(0, |holders| holders.version)
+    }
+
+    fn let_go(&mut self, agent: &AgentId, manifest: &Digest) {
+        let Some(holders) = self.holders.get_mut(manifest) else { return };
+        self.last_version += 1;
+        holders.agents.remove(agent);
+        holders.version = self.last_version;
+        if holders.agents.is_empty() {
+            self.holders.remove(manifest);
+        }
     }
 }
 
@@ -67,8 +96,10 @@ mod tests {
         residency.set(&a, &[one, two, one]);
         residency.set(&b, &[two]);
         assert_eq!(holders(&residency, two), [a.clone(), b.clone()]);
-        residency.set(&a, &[one]);
+        let version = residency.version(&two);
+        assert!(residency.set(&a, &[one]) && !residency.set(&a, &[one, one]));
         assert_eq!(holders(&residency, two), std::slice::from_ref(&b));
+        assert_ne!(residency.version(&two), version);
         assert!(residency.holds(&a, &one) && !residency.holds(&a, &two));
         residency.set(&b, &[]);
         residency.clear(&a);

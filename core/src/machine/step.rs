@@ -28,6 +28,8 @@ pub struct Machine {
     pub(super) limits: Limits,
     is_leading: bool,
     sequence: u64,
+    /// The time of the last step.
+    pub(super) now: Now,
 }
 
 /// What one input led to.
@@ -54,7 +56,8 @@ impl Machine {
     /// A machine that continues from a state. It decides nothing before [`Input::Lead`].
     #[must_use]
     pub fn new(durable: Durable, limits: Limits) -> Self {
-        Self { durable, observed: Observed::default(), limits, is_leading: false, sequence: 0 }
+        let (observed, now) = (Observed::default(), Now::default());
+        Self { durable, observed, limits, is_leading: false, sequence: 0, now }
     }
 
     /// Decides what follows from an input.
@@ -72,6 +75,7 @@ impl Machine {
             return Step::default();
         }
         self.is_leading = true;
+        self.now = now;
         let mut turn = Turn {
             durable: &mut self.durable,
             observed: &mut self.observed,
@@ -155,8 +159,8 @@ impl Turn<'_> {
             Input::Report { session, task, fence, outcome, evidence } => {
                 self.report(session, task, fence, *outcome, evidence);
             }
-            Input::ManifestMade { session, task, fence, manifest } => {
-                self.manifest_made(session, task, fence, manifest);
+            Input::ManifestMade { session, task, fence, manifest, sample } => {
+                self.manifest_made(session, task, fence, manifest, sample);
             }
             Input::Tick => self.tick(),
         }
@@ -177,24 +181,22 @@ impl Turn<'_> {
     fn follow(&mut self, kind: &EventKind) {
         let Some(build) = kind.build() else { return };
         self.changed.insert(build.clone());
-        let (tasks, frees_capacity): (Vec<TaskId>, bool) = match kind {
-            EventKind::TaskPlaced { task, .. } | EventKind::LeaseGranted { task, .. } => {
-                (vec![task.clone()], false)
-            }
-            EventKind::PlacementWithdrawn { task, .. }
+        let tasks: Vec<TaskId> = match kind {
+            EventKind::TaskPlaced { task, .. }
+            | EventKind::LeaseGranted { task, .. }
+            | EventKind::PlacementWithdrawn { task, .. }
             | EventKind::AttemptFailed { task, .. }
             | EventKind::TaskSucceeded { task, .. }
-            | EventKind::TaskFailed { task, .. } => (vec![task.clone()], true),
-            EventKind::BuildSubmitted { .. } => (self.task_ids(build), false),
-            EventKind::SourceResolved { .. } | EventKind::BuildCancelled { .. } => {
-                (self.task_ids(build), true)
-            }
+            | EventKind::TaskFailed { task, .. } => vec![task.clone()],
+            EventKind::BuildSubmitted { .. }
+            | EventKind::SourceResolved { .. }
+            | EventKind::BuildCancelled { .. } => self.task_ids(build),
             _ => return,
         };
-        self.observed.capacity_changed |= frees_capacity;
         for task in tasks {
-            self.observed.follow(self.durable, self.limits, self.now.mono, &task);
+            self.observed.follow(self.durable, self.limits, self.now, &task);
         }
+        self.observed.build_ended(self.durable, self.limits, self.now, build);
     }
 
     fn task_ids(&self, build: &BuildId) -> Vec<TaskId> {

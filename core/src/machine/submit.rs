@@ -33,6 +33,7 @@ impl Turn<'_> {
                 Ok(()) => {
                     let number = self.durable.projects.get(project).copied().unwrap_or(0).saturating_add(1);
                     let build = BuildId { project: project.clone(), number };
+                    let superseded = self.superseded(project, &spec);
                     self.emit(EventKind::BuildSubmitted {
                         build: build.clone(),
                         key,
@@ -41,11 +42,21 @@ impl Turn<'_> {
                         traceparent,
                         requester: Some(requester),
                     });
+                    for older in superseded {
+                        self.end_build(&older, Some(&build));
+                    }
                     Reply::Submitted { build }
                 }
             },
         };
         self.reply(request, reply);
+    }
+
+    /// The builds that a new one of their concurrency group ends.
+    fn superseded(&self, project: &ProjectId, spec: &BuildSpec) -> Vec<BuildId> {
+        let Some(group) = spec.wishes.group.as_ref().filter(|group| group.cancels) else { return Vec::new() };
+        let running = self.durable.index.groups.get(&(project.clone(), group.name.clone()));
+        running.into_iter().flat_map(|running| running.values().cloned()).collect()
     }
 
     fn known_build(

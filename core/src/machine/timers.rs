@@ -30,11 +30,6 @@ impl Timers {
         }
     }
 
-    /// When the task's timer fires.
-    pub(super) fn get(&self, task: &TaskId) -> Option<Mono> {
-        self.by_task.get(task).copied()
-    }
-
     /// When the next timer fires.
     pub(super) fn next(&self) -> Option<Mono> {
         self.by_time.first().map(|(at, _)| *at)

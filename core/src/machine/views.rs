@@ -7,8 +7,7 @@ use crate::{
     id::{AgentId, BuildId, Fence, ProjectId, SessionId, TaskId},
     machine::{
         input::{AgentOffer, Observation, Progress},
-        observed::{AttachedAgent, Demand},
-        placement,
+        placement::reasons::{Question, WaitReason},
         record::{BuildRecord, Candidate, TaskKind, TaskRecord, TaskState, TaskStep, TokenRecord},
         step::Machine,
     },
@@ -26,6 +25,10 @@ pub struct TaskExplanation {
     pub now: String,
     /// As of this moment for a queued task, else of the last placement.
     pub candidates: Vec<Candidate>,
+    /// Why others could not take it when it was placed last, and how many each time.
+    pub refused: Vec<(String, u32)>,
+    /// Why it is queued, when it is.
+    pub waits: Option<WaitReason>,
     /// Everything that happened to it, oldest first.
     pub history: Vec<TaskStep>,
 }
@@ -162,73 +165,22 @@ impl Machine {
         self.durable.index.running == 0
     }
 
+    /// Why a task is queued; `None` when it is not.
+    #[must_use]
+    pub fn wait_reason(&self, id: &TaskId) -> Option<WaitReason> {
+        let (build, task) = (self.build(&id.build)?, self.task(id)?);
+        (task.state == TaskState::Queued).then(|| self.question(build, task).reason())
+    }
+
     /// Why a task is queued, in a few words; empty when it is not.
     #[must_use]
     pub fn waits_for(&self, id: &TaskId) -> String {
-        let (Some(build), Some(task)) = (self.build(&id.build), self.task(id)) else { return String::new() };
-        if task.state != TaskState::Queued {
-            return String::new();
-        }
-        let demand = Demand::of(build, task);
-        if self.observed.agents.is_empty() {
-            return "no agent attached".to_owned();
-        }
-        let wished = |(id, _): &(&AgentId, &AttachedAgent)| demand.is_wished(id);
-        let matching: Vec<_> = self.observed.agents.iter().filter(wished).collect();
-        if matching.is_empty() {
-            let wish = match (&demand.agent, &demand.region) {
-                (Some(agent), _) => format!("agent {agent} is wanted and not attached"),
-                (None, Some(region)) => format!("region {region} is wanted and has no agent attached"),
-                (None, None) => String::new(),
-            };
-            return format!("no attached agent can ever match: {wish}");
-        }
-        let willing = matching.iter().filter(|(_, agent)| agent.is_willing(&self.limits)).count();
-        if willing == 0 {
-            return self.why_none_is_willing(&matching);
-        }
-        if self.observed.timers.get(id).is_some() {
-            return "waits before another attempt on an agent that failed it".to_owned();
-        }
-        let is_other = |(id, agent): &&(&AgentId, &AttachedAgent)| {
-            agent.is_willing(&self.limits) && !demand.avoided.contains(*id)
-        };
-        match (matching.iter().filter(is_other).count(), willing) {
-            (0 | 1, 1) => "the only agent is busy".to_owned(),
-            (0, all) => format!("all {all} agents busy"),
-            (others, all) if others == all => format!("all {all} agents busy"),
-            (1, _) if demand.first.is_some() => {
-                "the only agent that did not build it before is busy".to_owned()
-            }
-            (1, _) => "the only agent that has not failed it is busy".to_owned(),
-            (others, _) if demand.first.is_some() => {
-                format!("all {others} agents that did not build it before are busy")
-            }
-            (others, _) => format!("all {others} agents that have not failed it are busy"),
-        }
+        self.wait_reason(id).map_or_else(String::new, |reason| reason.to_string())
     }
 
-    fn why_none_is_willing(&self, matching: &[(&AgentId, &AttachedAgent)]) -> String {
-        let off = matching.iter().find_map(|(id, agent)| Some((id, agent.clock_off(&self.limits)?)));
-        if let Some((id, off)) = off {
-            return format!("no agent is fit: the clock of {id} is off by {} s", off / 1_000);
-        }
-        if let Some((id, _)) = matching.iter().find(|(_, agent)| agent.is_barred) {
-            return format!("no agent is fit: the signing keys of {id} were revoked");
-        }
-        let demand = self.limits.sandbox;
-        if matching.iter().all(|(_, agent)| !agent.offer.sandbox.meets(demand)) {
-            return "no agent is fit: this fleet demands a sandbox, and none of them has one; run `meridian doctor` \
-                    there"
-                .to_owned();
-        }
-        if matching.iter().all(|(_, agent)| agent.is_draining) {
-            return match matching.len() {
-                1 => "the only agent is draining".to_owned(),
-                all => format!("all {all} agents are draining"),
-            };
-        }
-        "no agent offers a slot".to_owned()
+    fn question<'m>(&'m self, build: &'m BuildRecord, task: &'m TaskRecord) -> Question<'m> {
+        let (durable, observed, limits) = (&self.durable, &self.observed, &self.limits);
+        Question { durable, observed, limits, now: self.now, build, task }
     }
 
     /// Why each task of a build is where it is.
@@ -243,10 +195,13 @@ impl Machine {
         if task.state != TaskState::Queued {
             return recorded;
         }
-        let demand = Demand::of(build, task);
+        let question = self.question(build, task);
+        let reason = question.reason();
         TaskExplanation {
-            now: format!("queued: {}", self.waits_for(&task.id)),
-            candidates: placement::candidates(&self.durable, &self.observed, &self.limits, &demand),
+            now: format!("queued: {reason}"),
+            candidates: question.candidates(),
+            refused: Vec::new(),
+            waits: Some(reason),
             ..recorded
         }
     }
@@ -274,6 +229,8 @@ impl TaskExplanation {
             kind: task.kind.clone(),
             now,
             candidates: last.map_or_else(Vec::new, |placement| placement.candidates.clone()),
+            refused: last.map_or_else(Vec::new, |placement| placement.refused.clone()),
+            waits: None,
             history: task.history.clone(),
         }
     }

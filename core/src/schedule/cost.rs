@@ -67,6 +67,12 @@ pub struct Terms {
     pub run_us: u64,
 }
 
+impl WayFigures {
+    /// Nothing is known, and nobody holds anything.
+    pub const NOTHING: Self =
+        Self { held_permille: None, holder_rtt_us: None, bytes_per_s: None, has_holder: false };
+}
+
 impl Terms {
     /// What a task is expected to take on an agent.
     #[must_use]

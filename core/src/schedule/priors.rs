@@ -21,3 +21,11 @@ pub const HIT_BENEFIT_PERMILLE: u32 = 850;
 
 /// How much an agent that holds nothing has to fetch for a build whose manifest is not known, as it goes over the wire.
 pub const MISSING: ByteCount = ByteCount::mib(32);
+/// The round trip between two agents of one region.
+pub const LAN_RTT_US: u64 = 1_000;
+/// What a way within a region carries: an ordinary switch, 1 Gbit/s.
+pub const LAN_BYTES_PER_S: ByteCount = ByteCount(125_000_000);
+/// What is left of a compiler's output when it is compressed for the wire, in parts per thousand.
+pub const WIRE_PERMILLE: u64 = 350;
+/// How long it takes to find out what `package@query` means.
+pub const RESOLVE_RUN_MS: u64 = 3_000;

@@ -38,10 +38,28 @@ impl<K: Ord + Clone> Shares<K> {
         self.tags.get(sharer).copied().unwrap_or(0).max(self.now)
     }
 
+    /// Somebody who had nothing waiting has something again.
+    pub fn arrive(&mut self, sharer: &K) {
+        let tag = self.tag(sharer);
+        self.tags.insert(sharer.clone(), tag);
+    }
+
+    /// The tag of somebody who has had something waiting since he arrived: it stays while he is passed over.
+    #[must_use]
+    pub fn waiting_tag(&self, sharer: &K) -> Tag {
+        self.tags.get(sharer).copied().unwrap_or(self.now)
+    }
+
     /// Somebody starts work that is expected to take this long.
     pub fn start(&mut self, sharer: &K, work_us: u64, weight: u32) {
-        let tag = self.tag(sharer);
-        self.now = tag;
+        self.arrive(sharer);
+        self.start_before(sharer, work_us, weight, 0);
+    }
+
+    /// The same of somebody who waited, and was next because this much was taken off his tag.
+    pub fn start_before(&mut self, sharer: &K, work_us: u64, weight: u32, head_start: Tag) {
+        let tag = self.waiting_tag(sharer);
+        self.now = self.now.max(tag.saturating_sub(head_start));
         self.tags.insert(sharer.clone(), tag.saturating_add(by_weight(work_us, weight)));
         // Who is behind the present time is as if he had never been here.
         if self.tags.len() > 4_096 {

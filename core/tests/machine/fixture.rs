@@ -115,7 +115,12 @@ pub(crate) fn built() -> Outcome {
         receipts: vec![receipt],
         attestation: None,
     };
-    Outcome::Built { artifacts: vec![artifact], go_version: "go1.27.3".to_owned(), log: Vec::new() }
+    Outcome::Built {
+        artifacts: vec![artifact],
+        go_version: "go1.27.3".to_owned(),
+        log: Vec::new(),
+        hit_permille: None,
+    }
 }
 
 /// The signing key of an agent's signer.
@@ -172,6 +177,7 @@ pub(crate) fn offer(slots: u32) -> AgentOffer {
         version: "0.1.0".to_owned(),
         sandbox: Sandbox::default(),
         cache: None,
+        labels: Default::default(),
     }
 }
 
@@ -230,7 +236,7 @@ impl Audit {
                 self.leases.remove(task);
                 assert!(self.ended.insert(task.clone()), "task {task} has two results");
             }
-            EventKind::BuildCancelled { build } => self.leases.retain(|task, _| task.build != *build),
+            EventKind::BuildCancelled { build, .. } => self.leases.retain(|task, _| task.build != *build),
             _ => {}
         }
     }
@@ -360,8 +366,12 @@ impl Fleet {
         })
     }
 
-    pub(crate) fn submit(&mut self, spec: BuildSpec) -> BuildId {
+    /// Submits what nobody else submits: two that ask for the very same would wait for each other.
+    pub(crate) fn submit(&mut self, mut spec: BuildSpec) -> BuildId {
         let text = format!("auto-{}", self.requests);
+        if spec.version.is_empty() {
+            spec.version.clone_from(&text);
+        }
         match self.submit_as(&text, spec) {
             Reply::Submitted { build } => build,
             other => panic!("{other:?}"),

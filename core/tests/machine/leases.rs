@@ -233,7 +233,7 @@ fn a_result_with_a_log_that_is_too_long_counts_without_the_logs_end() {
     let (id, fence) = fleet.lease_next(1);
     let Outcome::Built { artifacts, go_version, .. } = built() else { panic!("a result") };
     let log = vec![Digest::of(b"segment"); 5_000];
-    assert!(fleet.report(1, &id, fence, Outcome::Built { artifacts, go_version, log }));
+    assert!(fleet.report(1, &id, fence, Outcome::Built { artifacts, go_version, log, hit_permille: None }));
     assert!(matches!(fleet.state(&task(&build, 0)), TaskState::Succeeded { log, .. } if log.len() == 4_096));
 }
 

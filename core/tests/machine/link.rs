@@ -17,6 +17,7 @@ use meridian_core::{
         record::TaskKind,
     },
     quantity::ByteCount,
+    schedule::sketch::Sample,
     time::{Mono, Now, Wall},
 };
 
@@ -247,7 +248,13 @@ impl Fleet {
             let (task, fence) = (task.clone(), *fence);
             let digest = Digest::of(task.to_string().as_bytes());
             let manifest = ManifestRef { digest, size: ByteCount(50), entries: 1, bytes: ByteCount(9) };
-            self.send(number, |session| Input::ManifestMade { session, task, fence, manifest });
+            self.send(number, |session| Input::ManifestMade {
+                session,
+                task,
+                fence,
+                manifest,
+                sample: Sample::default(),
+            });
         }
         let Some((task, input)) = AttemptInput::of_order(order) else { return };
         if matches!(input, AttemptInput::Offered { .. }) {

@@ -12,6 +12,8 @@ mod manifests;
 mod placements;
 mod rebuilds;
 mod requests;
+mod schedule;
+mod schedule_gates;
 mod sequences;
 mod shards;
 mod sidecars;

@@ -14,6 +14,7 @@ use meridian_core::{
         record::{Record, TokenGrant},
     },
     quantity::{ByteCount, Millis},
+    schedule::sketch::Sample,
 };
 
 use crate::fixture::{
@@ -52,7 +53,7 @@ fn observe(fleet: &mut Fleet, session: u64, rtt_us: u64, held: &[&str]) {
 
 pub(super) fn announce(fleet: &mut Fleet, session: u64, task: &TaskId, fence: Fence, manifest: ManifestRef) {
     let (session, task) = (SessionId(session), task.clone());
-    fleet.step(Input::ManifestMade { session, task, fence, manifest });
+    fleet.step(Input::ManifestMade { session, task, fence, manifest, sample: Sample::default() });
 }
 
 /// A build that wishes for an agent, so that it is known who gets it.
@@ -411,6 +412,7 @@ fn an_edited_journal_cannot_announce_what_nobody_built_or_forget_what_is_not_the
         fence,
         lineage,
         manifest: manifest("m"),
+        sample: Sample::default(),
     };
     let mut fault = |kind| durable.apply(next, &Event { at, kind }).map_err(|error| error.fault);
     assert_eq!(fault(made(&running, running_fence)), Err(Fault::Outcome(running)));

@@ -74,10 +74,17 @@ fn a_placement_records_the_numbers_it_was_made_by() {
     );
     assert!(matches!(
         placement.candidates[0].verdict,
-        Verdict::Eligible { rtt_us: Some(5_000), busy: 0, slots: 2, hit_rate_permille: Some(500), .. }
+        Verdict::Eligible {
+            rtt_us: Some(5_000),
+            busy: 0,
+            slots: 2,
+            hit_rate_permille: Some(500),
+            terms: Some(_),
+            ..
+        }
     ));
-    assert!(matches!(&placement.candidates[1].verdict,
-        Verdict::Refused { why } if why == "region eu wanted"));
+    assert_eq!(placement.candidates.len(), 1);
+    assert_eq!(placement.refused, [("region eu wanted".to_owned(), 1)]);
 }
 
 #[test]
@@ -103,15 +110,17 @@ fn a_queued_task_says_what_it_waits_for() {
     let waits = |fleet: &Fleet, ordinal| fleet.machine.waits_for(&task(&build, ordinal));
     assert_eq!(waits(&fleet, 0), "no agent attached");
     fleet.attach(1, "eu/a", 1);
-    assert_eq!(waits(&fleet, 1), "the only agent is busy");
+    assert_eq!(waits(&fleet, 1), "the only agent is busy: next, about 62 s");
     assert_eq!(waits(&fleet, 0), "");
     fleet.attach(2, "eu/b", 1);
-    assert_eq!(waits(&fleet, 2), "all 2 agents busy");
+    assert_eq!(waits(&fleet, 2), "all 2 agents busy: next, about 62 s");
     let explained = fleet.machine.explain(&build).unwrap();
-    assert_eq!(explained[2].now, "queued: all 2 agents busy");
-    assert!(explained[2].candidates.iter().all(
-        |candidate| matches!(&candidate.verdict, Verdict::Refused { why } if why == "its only slot busy")
-    ));
+    assert_eq!(explained[2].now, "queued: all 2 agents busy: next, about 62 s");
+    let waits_us = explained[2].candidates.iter().map(|candidate| match &candidate.verdict {
+        Verdict::Eligible { terms: Some(terms), .. } => terms.wait_us,
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(waits_us.collect::<Vec<_>>(), [62_000_000; 2]);
     assert!(explained[0].now.starts_with("offered to eu/a: "), "{}", explained[0].now);
     assert!(explained[0].now.contains(" of 1 slot busy"), "{}", explained[0].now);
     fleet.step(Input::Drain { session: SessionId(1) });
@@ -170,7 +179,8 @@ fn a_task_that_failed_on_an_agent_goes_to_another_even_if_that_one_is_busy_now()
     fleet.report(1, &id, fence, failed(FailureKind::DiskFull));
     fleet.wait(Millis::seconds(20));
     assert!(fleet.offers(1).is_empty(), "it waits for the other agent rather than fail again");
-    assert_eq!(fleet.machine.waits_for(&id), "the only agent that has not failed it is busy");
+    let waits = fleet.machine.waits_for(&id);
+    assert!(waits.starts_with("the only agent that has not failed it is busy: next"), "{waits}");
     fleet.step(Input::Renew { session: SessionId(2), held: good.clone() });
     assert!(fleet.report(2, &good[0].0, good[0].1, built()));
     assert_eq!(fleet.lease_all(2)[0].0, id);

@@ -245,7 +245,7 @@ fn an_event_that_does_not_fit_is_named_and_leaves_the_state_alone() {
             },
         },
         EventKind::TokenExpired { hash: Digest::of(b"none") },
-        EventKind::BuildCancelled { build: "acme/web/77".parse().unwrap() },
+        EventKind::BuildCancelled { build: "acme/web/77".parse().unwrap(), superseded_by: None },
     ];
     for kind in cases {
         let error = state.apply(next, &event(kind)).unwrap_err();
@@ -254,7 +254,10 @@ fn an_event_that_does_not_fit_is_named_and_leaves_the_state_alone() {
     }
     let skipped = JournalIndex(next.0 + 1);
     let expected = ApplyError { index: skipped, fault: Fault::Order { expected: next } };
-    assert_eq!(state.apply(skipped, &event(EventKind::BuildCancelled { build })), Err(expected));
+    assert_eq!(
+        state.apply(skipped, &event(EventKind::BuildCancelled { build, superseded_by: None })),
+        Err(expected)
+    );
 }
 
 #[test]

@@ -16,6 +16,7 @@ use meridian_core::{
         record::{BuildState, TaskState, TaskStep, TokenGrant},
     },
     quantity::{ByteCount, Millis},
+    schedule::sketch::Sample,
     time::Wall,
 };
 use proptest::prelude::*;
@@ -188,7 +189,13 @@ fn input(fleet: &mut Fleet, op: Op) -> Option<Input> {
         }
         Op::ManifestMade { session, task, miss, manifest: number } => {
             let (task, fence) = held(fleet, &[(task, miss)]).remove(0);
-            Input::ManifestMade { session: SessionId(session), task, fence, manifest: manifest(number) }
+            Input::ManifestMade {
+                session: SessionId(session),
+                task,
+                fence,
+                manifest: manifest(number),
+                sample: Sample::default(),
+            }
         }
         _ => return None,
     })

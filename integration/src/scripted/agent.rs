@@ -214,7 +214,8 @@ async fn open(
 ) -> anyhow::Result<(mpsc::Sender<v1::AgentMessage>, Streaming<v1::CoordinatorMessage>)> {
     let (to, messages) = mpsc::channel(QUEUED_MAX);
     let (host, version, sandbox) = (HOST.into(), VERSION.into(), Sandbox::default());
-    let offer = AgentOffer { host, slots, cores: 1, version, sandbox, cache: None };
+    let offer =
+        AgentOffer { host, slots, cores: 1, version, sandbox, cache: None, labels: Default::default() };
     to.send((&AgentSaid::Hello { offer, held: Vec::new(), process: 0 }).into()).await?;
     let from = AgentsClient::new(channel.clone()).attach(ReceiverStream::new(messages)).await?;
     Ok((to, from.into_inner()))
@@ -224,5 +225,5 @@ async fn open(
 #[must_use]
 pub fn built(artifact: Artifact) -> Outcome {
     let go_version = format!("go{}", meridian_core::golang::toolchain_pins::DEFAULT_VERSION);
-    Outcome::Built { artifacts: vec![artifact], go_version, log: Vec::new() }
+    Outcome::Built { artifacts: vec![artifact], go_version, log: Vec::new(), hit_permille: None }
 }

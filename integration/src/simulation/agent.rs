@@ -18,6 +18,7 @@ use meridian_core::{
     },
     quantity::{ByteCount, Millis},
     sandbox::Sandbox,
+    schedule::sketch::Sample,
     time::{Mono, Now},
 };
 
@@ -89,6 +90,7 @@ impl Agent {
             version: "simulated".to_owned(),
             sandbox: Sandbox::default(),
             cache: Some(cache_offer(&self.id)),
+            labels: std::collections::BTreeSet::new(),
         };
         let held = self.held();
         self.outbox.push_back(Input::Attach { session, agent: self.id.clone(), offer, held });
@@ -151,7 +153,13 @@ impl Agent {
         {
             // Resolve tasks too: what cannot be is passed over.
             let (task, fence, manifest) = (task.clone(), *fence, manifest_of(task, *fence));
-            self.outbox.push_back(Input::ManifestMade { session, task, fence, manifest });
+            self.outbox.push_back(Input::ManifestMade {
+                session,
+                task,
+                fence,
+                manifest,
+                sample: Sample::default(),
+            });
             self.residency.push(manifest.digest);
             let residency = self.residency.clone();
             let observation = Observation { residency, ..Observation::default() };
@@ -278,7 +286,12 @@ fn outcome(work: &Work, fence: Fence, draws: &mut Draws) -> Outcome {
                 receipts: vec![receipt],
                 attestation: None,
             };
-            Outcome::Built { artifacts: vec![artifact], go_version: "go1.27.3".to_owned(), log: Vec::new() }
+            Outcome::Built {
+                artifacts: vec![artifact],
+                go_version: "go1.27.3".to_owned(),
+                log: Vec::new(),
+                hit_permille: None,
+            }
         }
     }
 }

@@ -1,18 +1,28 @@
 //! What an agent says on its stream.
 
+use std::collections::BTreeSet;
+
 use meridian_core::{
+    build::WISHED_MAX,
     cache::{manifest_ref::ManifestRef, sidecar::SIDECAR_MANIFESTS_MAX},
-    id::{Fence, PlacementNumber, SessionId, TaskId},
+    id::{Fence, Label, PlacementNumber, SessionId, TaskId},
     machine::{
-        RESIDENCY_MAX,
-        input::{AgentOffer, Input, Observation, Outcome, Progress},
+        PEERS_MAX, RESIDENCY_MAX,
+        input::{AgentOffer, Input, Observation, Outcome, PeerFigures, Progress},
     },
     quantity::ByteCount,
     sandbox::Sandbox,
+    schedule::sketch::{HeldSketch, Sample},
 };
 
-use super::field::{ConvertError, digests, digests_bytes, list, message, messages, optional, required, text};
+use super::field::{
+    ConvertError, digests, digests_bytes, list, message, messages, optional, required, sample,
+    sample_message, text, texts,
+};
 use crate::v1;
+
+/// Most labels of one agent: several times what one request may ask for.
+const LABELS_MAX: usize = 4 * WISHED_MAX;
 
 /// What an agent said, checked for its shape. Whose stream it came on is the listener's knowledge.
 #[derive(Debug, Clone, PartialEq)]
@@ -75,6 +85,8 @@ pub enum AgentSaid {
         fence: Fence,
         /// The manifest.
         manifest: ManifestRef,
+        /// Some of what it lists.
+        sample: Sample,
     },
     /// It takes no new work.
     Drain,
@@ -104,8 +116,8 @@ impl AgentSaid {
             Self::Decline { task, placement, why } => Input::Decline { session, task, placement, why },
             Self::Renewal { held } => Input::Renew { session, held },
             Self::Progressed { task, fence, progress } => Input::Progress { session, task, fence, progress },
-            Self::ManifestMade { task, fence, manifest } => {
-                Input::ManifestMade { session, task, fence, manifest }
+            Self::ManifestMade { task, fence, manifest, sample } => {
+                Input::ManifestMade { session, task, fence, manifest, sample }
             }
             Self::Drain => Input::Drain { session },
             other @ (Self::Hello { .. }
@@ -146,10 +158,13 @@ impl From<&AgentSaid> for v1::AgentMessage {
                 lease: Some(lease_message(task, *fence)),
                 outcome: Some(outcome.as_ref().into()),
             }),
-            AgentSaid::ManifestMade { task, fence, manifest } => Message::ManifestMade(v1::ManifestMade {
-                lease: Some(lease_message(task, *fence)),
-                manifest: Some(manifest.into()),
-            }),
+            AgentSaid::ManifestMade { task, fence, manifest, sample } => {
+                Message::ManifestMade(v1::ManifestMade {
+                    lease: Some(lease_message(task, *fence)),
+                    manifest: Some(manifest.into()),
+                    sample: sample_message(sample),
+                })
+            }
             AgentSaid::Drain => Message::Drain(v1::Drain {}),
             AgentSaid::CacheAnswer(answer) => Message::CacheAnswer(answer.as_ref().clone()),
             AgentSaid::Echo { number, received_wall_us, sent_wall_us } => Message::Echo(v1::Echo {
@@ -198,7 +213,7 @@ impl TryFrom<v1::AgentMessage> for AgentSaid {
                 let lease_made = required(made.lease, "manifest_made.lease")?;
                 let (task, fence) = lease(lease_made, "manifest_made.lease.task")?;
                 let manifest = message(made.manifest, "manifest_made.manifest")?;
-                Self::ManifestMade { task, fence, manifest }
+                Self::ManifestMade { task, fence, manifest, sample: sample(made.sample) }
             }
             Message::Drain(_) => Self::Drain,
             Message::CacheAnswer(answer) => Self::CacheAnswer(Box::new(answer)),
@@ -236,6 +251,11 @@ impl From<&Observation> for v1::Observation {
             shard: observation.shard.as_ref().map(Into::into),
             sidecars: messages(&observation.sidecars),
             cache: observation.cache.as_ref().map(Into::into),
+            sketch: observation.sketch.as_ref().map(|sketch| v1::Sketch {
+                numbers: sketch.numbers().to_vec(),
+                complete_to: sketch.complete_to(),
+            }),
+            peers: messages(&observation.peers),
         }
     }
 }
@@ -246,6 +266,7 @@ impl TryFrom<v1::Observation> for Observation {
     fn try_from(mut wire: v1::Observation) -> Result<Self, ConvertError> {
         wire.residency.truncate(RESIDENCY_MAX);
         wire.sidecars.truncate(SIDECAR_MANIFESTS_MAX);
+        wire.peers.truncate(PEERS_MAX);
         Ok(Self {
             rtt_us: None,
             clock_offset_us: None,
@@ -256,7 +277,24 @@ impl TryFrom<v1::Observation> for Observation {
             shard: wire.shard.map(Into::into),
             sidecars: list(wire.sidecars, "sidecars")?,
             cache: wire.cache.map(Into::into),
+            sketch: wire.sketch.map(|sketch| HeldSketch::received(&sketch.numbers, sketch.complete_to)),
+            peers: list(wire.peers, "peers")?,
         })
+    }
+}
+
+impl From<&PeerFigures> for v1::PeerFigures {
+    fn from(peer: &PeerFigures) -> Self {
+        Self { agent: peer.agent.to_string(), rtt_us: peer.rtt_us, bytes_per_s: peer.bytes_per_s.0 }
+    }
+}
+
+impl TryFrom<v1::PeerFigures> for PeerFigures {
+    type Error = ConvertError;
+
+    fn try_from(wire: v1::PeerFigures) -> Result<Self, ConvertError> {
+        let v1::PeerFigures { agent, rtt_us, bytes_per_s } = wire;
+        Ok(Self { agent: text(&agent, "agent")?, rtt_us, bytes_per_s: ByteCount(bytes_per_s) })
     }
 }
 
@@ -272,6 +310,7 @@ impl From<&AgentOffer> for v1::AgentOffer {
                 features: offer.sandbox.features.clone(),
             }),
             cache: offer.cache.as_ref().map(Into::into),
+            labels: offer.labels.iter().map(ToString::to_string).collect(),
         }
     }
 }
@@ -293,7 +332,11 @@ impl TryFrom<v1::AgentOffer> for AgentOffer {
             return Err(ConvertError::new("sandbox", "is not a kind and a sorted list of features"));
         }
         let cache = optional(wire.cache, "cache")?;
+        let labels: BTreeSet<Label> = texts(&wire.labels, "labels")?;
+        if labels.len() > LABELS_MAX {
+            return Err(ConvertError::new("labels", format_args!("more than {LABELS_MAX} labels")));
+        }
         let v1::AgentOffer { host, slots, cores, version, .. } = wire;
-        Ok(Self { host, slots, cores, version, sandbox, cache })
+        Ok(Self { host, slots, cores, version, sandbox, cache, labels })
     }
 }

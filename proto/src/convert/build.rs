@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use meridian_core::{
     build::{
-        Artifact, BuildFlags, BuildSpec, GitOrigin, Rebuild, Receipt, Resolution, Source, Toolchain, Wishes,
+        Artifact, BuildFlags, BuildSpec, ConcurrencyGroup, GitOrigin, Rebuild, Receipt, Resolution, Source,
+        Toolchain, Wishes,
     },
     golang::platform::Platform,
     id::AgentId,
@@ -12,11 +13,12 @@ use meridian_core::{
         record::TaskKind,
     },
     quantity::ByteCount,
+    schedule::priority::Priority,
 };
 
 use super::field::{
     ConvertError, digest, digest_bytes, digests, digests_bytes, list, message, messages, optional, required,
-    text, unknown,
+    text, texts, unknown,
 };
 use crate::v1;
 
@@ -216,7 +218,42 @@ impl From<&Wishes> for v1::Wishes {
         Self {
             region: wishes.region.as_ref().map(ToString::to_string),
             agent: wishes.agent.as_ref().map(ToString::to_string),
+            regions: wishes.regions.iter().map(ToString::to_string).collect(),
+            labels: wishes.labels.iter().map(ToString::to_string).collect(),
+            priority: v1::Priority::from(wishes.priority).into(),
+            at_once: wishes.at_once,
+            group: wishes
+                .group
+                .as_ref()
+                .map(|group| v1::ConcurrencyGroup { name: group.name.to_string(), cancels: group.cancels }),
         }
+    }
+}
+
+impl From<Priority> for v1::Priority {
+    fn from(priority: Priority) -> Self {
+        match priority {
+            Priority::Low => Self::Low,
+            Priority::Normal => Self::Normal,
+            Priority::High => Self::High,
+        }
+    }
+}
+
+fn priority(value: i32) -> Result<Priority, ConvertError> {
+    Ok(match v1::Priority::try_from(value) {
+        Ok(v1::Priority::Low) => Priority::Low,
+        Ok(v1::Priority::Normal) => Priority::Normal,
+        Ok(v1::Priority::High) => Priority::High,
+        Err(_) => return Err(unknown("priority", value)),
+    })
+}
+
+impl TryFrom<v1::ConcurrencyGroup> for ConcurrencyGroup {
+    type Error = ConvertError;
+
+    fn try_from(wire: v1::ConcurrencyGroup) -> Result<Self, ConvertError> {
+        Ok(Self { name: text(&wire.name, "name")?, cancels: wire.cancels })
     }
 }
 
@@ -227,6 +264,11 @@ impl TryFrom<v1::Wishes> for Wishes {
         Ok(Self {
             region: wire.region.map(|region| text(&region, "region")).transpose()?,
             agent: wire.agent.map(|agent| text(&agent, "agent")).transpose()?,
+            regions: texts(&wire.regions, "regions")?,
+            labels: texts(&wire.labels, "labels")?,
+            priority: priority(wire.priority)?,
+            at_once: wire.at_once,
+            group: optional(wire.group, "group")?,
         })
     }
 }
@@ -351,11 +393,14 @@ impl From<&Outcome> for v1::Outcome {
         use v1::outcome as wire;
         let outcome = match outcome {
             Outcome::Resolved(resolution) => wire::Outcome::Resolved(resolution.into()),
-            Outcome::Built { artifacts, go_version, log } => wire::Outcome::Built(wire::Built {
-                artifacts: messages(artifacts),
-                go_version: go_version.clone(),
-                log: digests_bytes(log),
-            }),
+            Outcome::Built { artifacts, go_version, log, hit_permille } => {
+                wire::Outcome::Built(wire::Built {
+                    artifacts: messages(artifacts),
+                    go_version: go_version.clone(),
+                    log: digests_bytes(log),
+                    hit_permille: *hit_permille,
+                })
+            }
             Outcome::Failed { failure, log } => {
                 wire::Outcome::Failed(wire::Failed { failure: Some(failure.into()), log: digests_bytes(log) })
             }
@@ -377,6 +422,7 @@ impl TryFrom<v1::Outcome> for Outcome {
                 artifacts: list(built.artifacts, "built.artifacts")?,
                 go_version: built.go_version,
                 log: digests(&built.log, "built.log")?,
+                hit_permille: built.hit_permille,
             },
             Wire::Failed(failed) => Self::Failed {
                 failure: message(failed.failure, "failed.failure")?,

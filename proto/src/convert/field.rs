@@ -1,9 +1,13 @@
 //! What every conversion does with a field, and what it says when the field is wrong.
 
-use std::{fmt::Display, str::FromStr};
+use std::{collections::BTreeSet, fmt::Display, str::FromStr};
 
 use bytes::Bytes;
-use meridian_core::{digest::Digest, requester::Requester, trace::Traceparent};
+use meridian_core::{
+    digest::Digest, quantity::ByteCount, requester::Requester, schedule::sketch::Sample, trace::Traceparent,
+};
+
+use crate::v1;
 
 /// A message from outside did not have the shape that it must have.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -66,6 +70,25 @@ where
     T: FromStr<Err: Display>,
 {
     value.parse().map_err(|error| ConvertError::new(field, error))
+}
+
+/// A set of ids. One that is too large is left to whoever checks what it is for.
+pub(crate) fn texts<T>(values: &[String], field: &'static str) -> Result<BTreeSet<T>, ConvertError>
+where
+    T: FromStr<Err: Display> + Ord,
+{
+    values.iter().map(|value| text(value, field)).collect()
+}
+
+/// A sample of a manifest as it stands in a message.
+pub(crate) fn sample_message(sample: &Sample) -> Vec<v1::SampledBlob> {
+    let drawn = sample.drawn().iter();
+    drawn.map(|(number, size)| v1::SampledBlob { number: *number, size: size.0 }).collect()
+}
+
+/// A sample of a manifest. What is out of order is put in order, and what is too much left out.
+pub(crate) fn sample(wire: Vec<v1::SampledBlob>) -> Sample {
+    Sample::of(wire.into_iter().map(|blob| (blob.number, ByteCount(blob.size))))
 }
 
 /// A digest of 32 bytes.

@@ -19,14 +19,15 @@ use meridian_core::{
         record::{Record, TokenGrant},
     },
     requester::Requester,
+    schedule::sketch::Sample,
     time::Wall,
     trace::Traceparent,
 };
 use prost::Message;
 
 use super::field::{
-    ConvertError, digest, digest_bytes, digests, digests_bytes, message, requester, required, text, trace,
-    trace_text,
+    ConvertError, digest, digest_bytes, digests, digests_bytes, message, requester, required, sample,
+    sample_message, text, trace, trace_text,
 };
 use crate::v1::{self, event as wire};
 
@@ -172,9 +173,10 @@ fn manifest_made(
     fence: Fence,
     lineage: &Lineage,
     manifest: &ManifestRef,
+    sample: &Sample,
 ) -> wire::ManifestMade {
-    let (lineage, manifest) = (Some(lineage.into()), Some(manifest.into()));
-    wire::ManifestMade { task: task.to_string(), fence: fence.0, lineage, manifest }
+    let (lineage, manifest, sample) = (Some(lineage.into()), Some(manifest.into()), sample_message(sample));
+    wire::ManifestMade { task: task.to_string(), fence: fence.0, lineage, manifest, sample }
 }
 
 fn made_manifest(event: wire::ManifestMade) -> Result<EventKind, ConvertError> {
@@ -183,6 +185,7 @@ fn made_manifest(event: wire::ManifestMade) -> Result<EventKind, ConvertError> {
         fence: Fence(event.fence),
         lineage: message(event.lineage, "manifest_made.lineage")?,
         manifest: message(event.manifest, "manifest_made.manifest")?,
+        sample: sample(event.sample),
     })
 }
 
@@ -240,8 +243,9 @@ impl From<&EventKind> for v1::event::Kind {
                 outcome: Some(outcome.as_ref().into()),
             }),
             EventKind::TaskFailed { task, failure, log } => Self::TaskFailed(task_failed(task, failure, log)),
-            EventKind::BuildCancelled { build } => {
-                Self::BuildCancelled(wire::BuildCancelled { build: build.to_string() })
+            EventKind::BuildCancelled { build, superseded_by } => {
+                let superseded_by = superseded_by.as_ref().map(ToString::to_string);
+                Self::BuildCancelled(wire::BuildCancelled { build: build.to_string(), superseded_by })
             }
             EventKind::BuildForgotten { build } => {
                 Self::BuildForgotten(wire::BuildForgotten { build: build.to_string() })
@@ -265,8 +269,8 @@ impl From<&EventKind> for v1::event::Kind {
             EventKind::IdentityRevoked { identity, since } => {
                 Self::IdentityRevoked(identity_revoked(identity, *since))
             }
-            EventKind::ManifestMade { task, fence, lineage, manifest } => {
-                Self::ManifestMade(manifest_made(task, *fence, lineage, manifest))
+            EventKind::ManifestMade { task, fence, lineage, manifest, sample } => {
+                Self::ManifestMade(manifest_made(task, *fence, lineage, manifest, sample))
             }
             EventKind::ManifestForgotten { lineage } => {
                 Self::ManifestForgotten(wire::ManifestForgotten { lineage: digest_bytes(&lineage.0) })
@@ -318,7 +322,10 @@ impl TryFrom<v1::event::Kind> for EventKind {
                 log: digests(&e.log, "task_failed.log")?,
             },
             Wire::BuildCancelled(e) => {
-                Self::BuildCancelled { build: text(&e.build, "build_cancelled.build")? }
+                let superseded_by = e.superseded_by.as_deref();
+                let superseded_by =
+                    superseded_by.map(|later| text(later, "build_cancelled.superseded_by")).transpose()?;
+                Self::BuildCancelled { build: text(&e.build, "build_cancelled.build")?, superseded_by }
             }
             Wire::BuildForgotten(e) => {
                 Self::BuildForgotten { build: text(&e.build, "build_forgotten.build")? }

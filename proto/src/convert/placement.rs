@@ -1,11 +1,13 @@
 //! Placements and how far an attempt is.
 
 use meridian_core::{
-    id::PlacementNumber,
+    id::{PlacementNumber, RegionName},
     machine::{
         input::{Phase, Progress},
         record::{Candidate, Placement, Verdict},
     },
+    quantity::ByteCount,
+    schedule::cost::Terms,
 };
 
 use super::field::{ConvertError, list, messages, required, text, unknown};
@@ -18,6 +20,11 @@ impl From<&Placement> for v1::Placement {
             agent: placement.agent.to_string(),
             because: placement.because.clone(),
             candidates: messages(&placement.candidates),
+            refused: refusals(&placement.refused),
+            egress: placement
+                .egress
+                .as_ref()
+                .map(|(region, bytes)| v1::placement::Egress { region: region.to_string(), bytes: bytes.0 }),
         }
     }
 }
@@ -31,21 +38,39 @@ impl TryFrom<v1::Placement> for Placement {
             agent: text(&wire.agent, "agent")?,
             because: wire.because,
             candidates: list(wire.candidates, "candidates")?,
+            refused: wire.refused.into_iter().map(|refusal| (refusal.why, refusal.agents)).collect(),
+            egress: wire.egress.map(egress).transpose()?,
         })
     }
+}
+
+/// Why agents could not take a task, and how many each time.
+#[must_use]
+pub fn refusals(refused: &[(String, u32)]) -> Vec<v1::placement::Refusal> {
+    refused.iter().map(|(why, agents)| v1::placement::Refusal { why: why.clone(), agents: *agents }).collect()
+}
+
+fn egress(wire: v1::placement::Egress) -> Result<(RegionName, ByteCount), ConvertError> {
+    Ok((text(&wire.region, "egress.region")?, ByteCount(wire.bytes)))
 }
 
 impl From<&Candidate> for v1::Candidate {
     fn from(candidate: &Candidate) -> Self {
         use v1::candidate as wire;
         let verdict = match &candidate.verdict {
-            Verdict::Eligible { cost_us, rtt_us, busy, slots, hit_rate_permille } => {
+            Verdict::Eligible { cost_us, rtt_us, busy, slots, hit_rate_permille, terms } => {
                 wire::Verdict::Eligible(wire::Eligible {
                     cost_us: *cost_us,
                     rtt_us: *rtt_us,
                     busy: *busy,
                     slots: *slots,
                     hit_rate_permille: *hit_rate_permille,
+                    terms: terms.as_ref().map(|terms| wire::Terms {
+                        wait_us: terms.wait_us,
+                        rounds_us: terms.rounds_us,
+                        transfer_us: terms.transfer_us,
+                        run_us: terms.run_us,
+                    }),
                 })
             }
             Verdict::Refused { why } => wire::Verdict::Refused(why.clone()),
@@ -66,6 +91,12 @@ impl TryFrom<v1::Candidate> for Candidate {
                 busy: eligible.busy,
                 slots: eligible.slots,
                 hit_rate_permille: eligible.hit_rate_permille,
+                terms: eligible.terms.map(|terms| Terms {
+                    wait_us: terms.wait_us,
+                    rounds_us: terms.rounds_us,
+                    transfer_us: terms.transfer_us,
+                    run_us: terms.run_us,
+                }),
             },
             Wire::Refused(why) => Verdict::Refused { why },
         };

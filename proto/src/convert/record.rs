@@ -1,17 +1,20 @@
 //! The records of a snapshot.
 
 use meridian_core::{
+    cache::lineage::LineageKey,
     id::{BuildId, Epoch, Fence, IdempotencyKey, JournalIndex, PlacementNumber, TaskId},
     machine::record::{
-        BuildRecord, BuildState, Counters, ManifestRecord, ProjectRecord, Record, RevokedIdentity,
-        TaskRecord, TaskState, TaskStep, TokenGrant, TokenRecord,
+        BuildRecord, BuildState, Counters, EgressRecord, ManifestRecord, ProjectRecord, Record,
+        RevokedIdentity, TaskRecord, TaskState, TaskStep, TokenGrant, TokenRecord,
     },
+    quantity::ByteCount,
+    schedule::run_times::{Learned, RunSums},
     time::Wall,
 };
 
 use super::field::{
     ConvertError, digest, digest_bytes, digests, digests_bytes, list, message, messages, optional, requester,
-    required, text, trace, trace_text, unknown,
+    required, sample, sample_message, text, trace, trace_text, unknown,
 };
 use crate::v1;
 
@@ -41,6 +44,12 @@ impl From<&Record> for v1::Record {
                 wire::Record::Revoked(wire::RevokedIdentity { identity, since_ms: since.0 })
             }
             Record::Manifest(manifest) => wire::Record::Manifest(manifest.into()),
+            Record::Learned(learned) => wire::Record::Learned(learned_message(learned)),
+            Record::Egress(egress) => wire::Record::Egress(wire::Egress {
+                region: egress.region.to_string(),
+                day: egress.day,
+                bytes: egress.bytes.0,
+            }),
         };
         Self { record: Some(record) }
     }
@@ -81,8 +90,52 @@ impl TryFrom<v1::Record> for Record {
                     ManifestRecord::try_from(manifest).map_err(|error| error.within("manifest"))?;
                 Self::Manifest(manifest)
             }
+            Wire::Learned(learned) => Self::Learned(learned_value(learned)?),
+            Wire::Egress(egress) => Self::Egress(EgressRecord {
+                region: text(&egress.region, "egress.region")?,
+                day: egress.day,
+                bytes: ByteCount(egress.bytes),
+            }),
         })
     }
+}
+
+fn learned_message(learned: &Learned) -> v1::record::Learned {
+    use v1::record::{RunSums as Sums, Slowness, learned::Of};
+    let (heard, of) = match learned {
+        Learned::Lineage { key, sums, heard } => {
+            let RunSums { weight, hits, hits_squared, run_ms, hits_by_run } = *sums;
+            let key = digest_bytes(&key.0);
+            (heard, Of::Lineage(Sums { key, weight, hits, hits_squared, run_ms, hits_by_run }))
+        }
+        Learned::Agent { agent, slowness_permille, heard } => {
+            (heard, Of::Agent(Slowness { agent: agent.to_string(), permille: *slowness_permille }))
+        }
+    };
+    v1::record::Learned { heard: heard.0, of: Some(of) }
+}
+
+fn learned_value(wire: v1::record::Learned) -> Result<Learned, ConvertError> {
+    use v1::record::learned::Of;
+    let heard = JournalIndex(wire.heard);
+    Ok(match required(wire.of, "learned.of")? {
+        Of::Lineage(sums) => Learned::Lineage {
+            key: LineageKey(digest(&sums.key, "learned.lineage.key")?),
+            sums: RunSums {
+                weight: sums.weight,
+                hits: sums.hits,
+                hits_squared: sums.hits_squared,
+                run_ms: sums.run_ms,
+                hits_by_run: sums.hits_by_run,
+            },
+            heard,
+        },
+        Of::Agent(slowness) => Learned::Agent {
+            agent: text(&slowness.agent, "learned.agent.agent")?,
+            slowness_permille: slowness.permille,
+            heard,
+        },
+    })
 }
 
 impl From<&ManifestRecord> for v1::record::Manifest {
@@ -94,6 +147,7 @@ impl From<&ManifestRecord> for v1::record::Manifest {
             agent: record.agent.to_string(),
             made: record.made.0,
             at_ms: record.at.0,
+            sample: sample_message(&record.sample),
         }
     }
 }
@@ -109,6 +163,7 @@ impl TryFrom<v1::record::Manifest> for ManifestRecord {
             agent: text(&wire.agent, "agent")?,
             made: JournalIndex(wire.made),
             at: Wall(wire.at_ms),
+            sample: sample(wire.sample),
         })
     }
 }
@@ -219,6 +274,7 @@ impl From<&TaskRecord> for v1::Task {
             history: messages(&task.history),
             progress: None,
             waits_for: String::new(),
+            waits_code: String::new(),
         }
     }
 }

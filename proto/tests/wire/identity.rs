@@ -14,10 +14,13 @@ use meridian_core::{
     id::{AgentId, Epoch},
     machine::{
         effect::{Order, Work},
-        input::{AgentOffer, CacheFigures, CacheTraffic, Observation, Phase, Progress, ShardFigures},
+        input::{
+            AgentOffer, CacheFigures, CacheTraffic, Observation, PeerFigures, Phase, Progress, ShardFigures,
+        },
     },
     quantity::{ByteCount, Millis},
     sandbox::Sandbox,
+    schedule::sketch::HeldSketch,
     time::Wall,
 };
 use meridian_proto::{
@@ -32,8 +35,8 @@ use proptest::{collection::vec, option, prelude::*};
 use prost::Message;
 
 use crate::strategies::{
-    agent, digest, event, fence, lineage, manifest, number, outcome, record, requester, resolution, spec,
-    task, task_kind, traceparent,
+    agent, digest, event, fence, lineage, manifest, number, outcome, record, requester, resolution, sample,
+    spec, task, task_kind, traceparent,
 };
 
 fn address() -> BoxedStrategy<PeerAddress> {
@@ -151,14 +154,16 @@ fn agent_offer() -> impl Strategy<Value = AgentOffer> {
     let sandbox = ("[a-z]{1,9}", vec("[a-z0-9-]{1,9}", 0..4))
         .prop_map(|(kind, features)| Sandbox::new(&kind, features));
     let machine = ("[a-z]{1,9}/[a-z0-9]{1,9}", any::<u32>(), any::<u32>(), "[ -~]{0,9}");
-    (machine, sandbox, option::of(cache_offer())).prop_map(
-        |((host, slots, cores, version), sandbox, cache)| AgentOffer {
+    let labels = vec("[a-z0-9]{1,9}", 0..3);
+    (machine, sandbox, option::of(cache_offer()), labels).prop_map(
+        |((host, slots, cores, version), sandbox, cache, labels)| AgentOffer {
             host,
             slots,
             cores,
             version,
             sandbox,
             cache,
+            labels: labels.iter().map(|label| label.parse().unwrap()).collect(),
         },
     )
 }
@@ -169,8 +174,14 @@ fn observation() -> impl Strategy<Value = AgentSaid> {
     let figures = (option::of(any::<u64>()), any::<u64>(), any::<u64>());
     let sidecars = vec(sidecar_manifest(), 0..3);
     let told = (option::of(shard), option::of(cache_figures()), sidecars);
-    (figures, vec(digest(), 0..4), told).prop_map(
-        |((free, hits, lookups), residency, (shard, cache, sidecars))| {
+    let sketch = option::of(vec(any::<u32>(), 0..9).prop_map(HeldSketch::of));
+    let peer = (agent(), any::<u64>(), any::<u64>()).prop_map(|(agent, rtt_us, bytes)| PeerFigures {
+        agent,
+        rtt_us,
+        bytes_per_s: ByteCount(bytes),
+    });
+    (figures, vec(digest(), 0..4), told, (sketch, vec(peer, 0..3))).prop_map(
+        |((free, hits, lookups), residency, (shard, cache, sidecars), (sketch, peers))| {
             AgentSaid::Observed(Observation {
                 rtt_us: None,
                 clock_offset_us: None,
@@ -181,6 +192,8 @@ fn observation() -> impl Strategy<Value = AgentSaid> {
                 shard,
                 sidecars,
                 cache,
+                sketch,
+                peers,
             })
         },
     )
@@ -209,10 +222,8 @@ fn agent_said() -> BoxedStrategy<AgentSaid> {
         }),
         (task(), fence(), outcome().prop_map(Box::new))
             .prop_map(|(task, fence, outcome)| AgentSaid::Report { task, fence, outcome }),
-        (task(), fence(), manifest()).prop_map(|(task, fence, manifest)| AgentSaid::ManifestMade {
-            task,
-            fence,
-            manifest
+        (task(), fence(), manifest(), sample()).prop_map(|(task, fence, manifest, sample)| {
+            AgentSaid::ManifestMade { task, fence, manifest, sample }
         }),
         Just(AgentSaid::Drain),
         (any::<u64>(), ".{0,9}").prop_map(|(number, why)| {

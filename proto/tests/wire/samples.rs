@@ -23,8 +23,12 @@ use meridian_core::{
         },
     },
     quantity::ByteCount,
+    schedule::sketch::Sample,
     time::Wall,
 };
+
+#[path = "samples_scheduled.rs"]
+mod scheduled;
 
 const REQUESTER: &str = "spiffe://acme/team/acme/member/ci";
 const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
@@ -99,6 +103,7 @@ fn tree_spec() -> BuildSpec {
         wishes: Wishes {
             region: Some("eu-central".parse().unwrap()),
             agent: Some("eu-central/a1".parse().unwrap()),
+            ..Wishes::default()
         },
         from_scratch: false,
         rebuild: None,
@@ -122,6 +127,8 @@ fn placement() -> Placement {
         number: PlacementNumber(41),
         agent: "eu-central/a1".parse().unwrap(),
         because: "least expected cost of 2 agents".to_owned(),
+        refused: Vec::new(),
+        egress: None,
         candidates: vec![
             Candidate {
                 agent: "eu-central/a1".parse().unwrap(),
@@ -131,6 +138,7 @@ fn placement() -> Placement {
                     busy: 1,
                     slots: 2,
                     hit_rate_permille: Some(910),
+                    terms: None,
                 },
             },
             Candidate {
@@ -141,6 +149,7 @@ fn placement() -> Placement {
                     busy: 0,
                     slots: 1,
                     hit_rate_permille: None,
+                    terms: None,
                 },
             },
             Candidate {
@@ -213,9 +222,18 @@ pub(crate) fn events() -> Vec<(&'static str, Event)> {
     let hash = Digest::of(b"secret");
     let member = TokenGrant::Member { team: "acme".parse().unwrap(), name: "ana".parse().unwrap() };
     let agent = TokenGrant::Agent("eu-central/a1".parse().unwrap());
-    let built = Outcome::Built { artifacts: vec![artifact()], go_version: "go1.27.3".to_owned(), log: log() };
-    let signed =
-        Outcome::Built { artifacts: vec![attested()], go_version: "go1.27.3".to_owned(), log: log() };
+    let built = Outcome::Built {
+        artifacts: vec![artifact()],
+        go_version: "go1.27.3".to_owned(),
+        log: log(),
+        hit_permille: None,
+    };
+    let signed = Outcome::Built {
+        artifacts: vec![attested()],
+        go_version: "go1.27.3".to_owned(),
+        log: log(),
+        hit_permille: None,
+    };
     let created = |grant| EventKind::TokenCreated { hash, grant, expires: Wall(AT.0 + 3_600_000) };
     let revoked = |identity| EventKind::IdentityRevoked { identity, since: AT };
     let failed = |kind| EventKind::AttemptFailed { task: task(), fence: Fence(9), failure: failure(kind) };
@@ -243,7 +261,7 @@ pub(crate) fn events() -> Vec<(&'static str, Event)> {
         ("task_failed_modules", task_failed(FailureKind::Modules)),
         ("task_failed_request", task_failed(FailureKind::Request)),
         ("task_failed_timed_out", task_failed(FailureKind::TimedOut)),
-        ("build_cancelled", EventKind::BuildCancelled { build: build() }),
+        ("build_cancelled", EventKind::BuildCancelled { build: build(), superseded_by: None }),
         ("build_forgotten", EventKind::BuildForgotten { build: build() }),
         ("token_created_agent", created(agent.clone())),
         ("token_created_member", created(member.clone())),
@@ -255,25 +273,30 @@ pub(crate) fn events() -> Vec<(&'static str, Event)> {
         ("key_forgotten", EventKind::KeyForgotten { key: KeyId::of(b"spki") }),
         ("identity_revoked_agent", revoked(agent.clone())),
         ("identity_revoked_member", revoked(member)),
-        (
-            "manifest_made",
-            EventKind::ManifestMade { task: task(), fence, lineage: lineage(), manifest: manifest() },
-        ),
+        ("manifest_made", manifest_made(Sample::default())),
         ("manifest_forgotten", EventKind::ManifestForgotten { lineage: lineage().exact }),
     ];
-    let kinds = kinds.into_iter().chain(submissions());
+    let kinds = kinds.into_iter().chain(submissions()).chain(scheduled::events());
     kinds.map(|(name, kind)| (name, Event { at: AT, kind })).collect()
 }
 
-fn submissions() -> Vec<(&'static str, EventKind)> {
-    let submitted = |spec| EventKind::BuildSubmitted {
+fn manifest_made(sample: Sample) -> EventKind {
+    let (task, fence) = (task(), Fence(9));
+    EventKind::ManifestMade { task, fence, lineage: lineage(), manifest: manifest(), sample }
+}
+
+fn submitted(spec: BuildSpec) -> EventKind {
+    EventKind::BuildSubmitted {
         build: "acme/web/17".parse().unwrap(),
         key: IdempotencyKey::new("key-1").unwrap(),
         request_digest: Digest::of(b"request"),
         spec: Box::new(spec),
         traceparent: None,
         requester: None,
-    };
+    }
+}
+
+fn submissions() -> Vec<(&'static str, EventKind)> {
     let mut requested = submitted(tree_spec());
     if let EventKind::BuildSubmitted { requester, .. } = &mut requested {
         *requester = REQUESTER.parse().ok();
@@ -316,6 +339,15 @@ fn certified_coordinator() -> EventKind {
     key.claim.usage = KeyUse::Order;
     key.claim.grade = Grade::Dev;
     EventKind::KeyCertified { key: Box::new(key) }
+}
+
+/// A build that runs, with something more.
+fn changed(change: impl FnOnce(&mut BuildRecord)) -> Record {
+    let mut record = build_record(tree_spec(), BuildState::Running, vec![TaskState::Queued]);
+    if let Record::Build(build) = &mut record {
+        change(build);
+    }
+    record
 }
 
 fn task_failed(kind: FailureKind) -> EventKind {
@@ -383,14 +415,8 @@ pub(crate) fn records() -> Vec<(&'static str, Record)> {
         go_version: "go1.27.3".to_owned(),
         log: log(),
     };
-    let mut traced = build_record(tree_spec(), BuildState::Running, vec![TaskState::Queued]);
-    if let Record::Build(build) = &mut traced {
-        build.traceparent = TRACE.parse().ok();
-    }
-    let mut requested = build_record(tree_spec(), BuildState::Running, vec![TaskState::Queued]);
-    if let Record::Build(build) = &mut requested {
-        build.requester = REQUESTER.parse().ok();
-    }
+    let traced = changed(|build| build.traceparent = TRACE.parse().ok());
+    let requested = changed(|build| build.requester = REQUESTER.parse().ok());
     let failed = TaskState::Failed { at: AT, failure: failure(FailureKind::Compile), log: log() };
     let member = TokenGrant::Member { team: "acme".parse().unwrap(), name: "ana".parse().unwrap() };
     let token = |grant| Record::Token(TokenRecord { hash: Digest::of(b"secret"), grant, expires: AT });
@@ -398,6 +424,7 @@ pub(crate) fn records() -> Vec<(&'static str, Record)> {
     let made = ManifestRecord {
         lineage: lineage(),
         manifest: manifest(),
+        sample: Sample::default(),
         task: task(),
         agent: agent(),
         made: JournalIndex(124),
@@ -409,7 +436,7 @@ pub(crate) fn records() -> Vec<(&'static str, Record)> {
         fence: Fence(10),
         placement: PlacementNumber(42),
     };
-    vec![
+    let records = vec![
         ("counters", Record::Counters(counters)),
         ("project", Record::Project(ProjectRecord { id: "acme/web".parse().unwrap(), last_build: 17 })),
         ("build_requested", requested),
@@ -429,6 +456,7 @@ pub(crate) fn records() -> Vec<(&'static str, Record)> {
         ("key_revoked", Record::Key(key(KeyHolder::Coordinator, Some(AT)))),
         ("revoked_agent", revoked(TokenGrant::Agent(agent()))),
         ("revoked_member", revoked(member)),
-        ("manifest", Record::Manifest(made)),
-    ]
+        ("manifest", Record::Manifest(made.clone())),
+    ];
+    records.into_iter().chain(scheduled::records(made)).collect()
 }

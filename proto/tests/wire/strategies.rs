@@ -2,9 +2,7 @@
 
 use meridian_core::{
     attestation::{Attestation, Document},
-    build::{
-        Artifact, BuildFlags, BuildSpec, GitOrigin, Rebuild, Receipt, Resolution, Source, Toolchain, Wishes,
-    },
+    build::{Artifact, BuildFlags, BuildSpec, GitOrigin, Rebuild, Receipt, Resolution, Source, Toolchain},
     cache::{
         lineage::{Lineage, LineageKey},
         manifest_ref::ManifestRef,
@@ -17,8 +15,8 @@ use meridian_core::{
         event::{Event, EventKind},
         input::{Failure, FailureKind, Outcome},
         record::{
-            BuildRecord, BuildState, Candidate, Counters, ManifestRecord, Placement, ProjectRecord, Record,
-            RevokedIdentity, TaskKind, TaskRecord, TaskState, TaskStep, TokenGrant, TokenRecord, Verdict,
+            BuildRecord, BuildState, Counters, EgressRecord, ManifestRecord, ProjectRecord, Record,
+            RevokedIdentity, TaskKind, TaskRecord, TaskState, TaskStep, TokenGrant, TokenRecord,
         },
     },
     quantity::ByteCount,
@@ -27,6 +25,12 @@ use meridian_core::{
     trace::Traceparent,
 };
 use proptest::{collection::vec, option, prelude::*};
+
+#[path = "strategies_schedule.rs"]
+mod schedule;
+
+pub(crate) use schedule::sample;
+use schedule::{learned, placement, wishes};
 
 const NAME: &str = "[a-z0-9][a-z0-9._-]{0,8}";
 
@@ -129,8 +133,7 @@ fn flags() -> BoxedStrategy<BuildFlags> {
 }
 
 pub(crate) fn spec() -> BoxedStrategy<BuildSpec> {
-    let wishes = (option::of(NAME), option::of(agent()))
-        .prop_map(|(region, agent)| Wishes { region: region.map(|name| name.parse().unwrap()), agent });
+    let wishes = wishes();
     let what = (source(), texts(), vec(platform(), 0..3), toolchain(), flags());
     let rest = (option::of(".{0,9}"), ".{0,9}", wishes, any::<bool>(), option::of(rebuild()));
     (what, rest)
@@ -205,8 +208,14 @@ fn failure() -> BoxedStrategy<Failure> {
 pub(crate) fn outcome() -> BoxedStrategy<Outcome> {
     prop_oneof![
         resolution().prop_map(Outcome::Resolved),
-        (vec(artifact(), 0..3), ".{0,9}", digests())
-            .prop_map(|(artifacts, go_version, log)| Outcome::Built { artifacts, go_version, log }),
+        (vec(artifact(), 0..3), ".{0,9}", digests(), option::of(any::<u32>())).prop_map(
+            |(artifacts, go_version, log, hit_permille)| Outcome::Built {
+                artifacts,
+                go_version,
+                log,
+                hit_permille,
+            },
+        ),
         (failure(), digests()).prop_map(|(failure, log)| Outcome::Failed { failure, log }),
     ]
     .boxed()
@@ -214,23 +223,6 @@ pub(crate) fn outcome() -> BoxedStrategy<Outcome> {
 
 pub(crate) fn task_kind() -> BoxedStrategy<TaskKind> {
     prop_oneof![Just(TaskKind::Resolve), platform().prop_map(TaskKind::Compile)].boxed()
-}
-
-fn placement() -> BoxedStrategy<Placement> {
-    let eligible =
-        (any::<u64>(), option::of(any::<u64>()), any::<u32>(), any::<u32>(), option::of(any::<u32>()))
-            .prop_map(|(cost_us, rtt_us, busy, slots, hit_rate_permille)| Verdict::Eligible {
-                cost_us,
-                rtt_us,
-                busy,
-                slots,
-                hit_rate_permille,
-            });
-    let verdict = prop_oneof![eligible, ".{0,9}".prop_map(|why| Verdict::Refused { why })];
-    let candidate = (agent(), verdict).prop_map(|(agent, verdict)| Candidate { agent, verdict });
-    (number(), agent(), ".{0,9}", vec(candidate, 0..3))
-        .prop_map(|(number, agent, because, candidates)| Placement { number, agent, because, candidates })
-        .boxed()
 }
 
 fn grant() -> BoxedStrategy<TokenGrant> {
@@ -278,10 +270,11 @@ pub(crate) fn manifest() -> BoxedStrategy<ManifestRef> {
 }
 
 fn manifest_record() -> BoxedStrategy<ManifestRecord> {
-    (lineage(), manifest(), task(), agent(), any::<u64>(), wall())
-        .prop_map(|(lineage, manifest, task, agent, made, at)| ManifestRecord {
+    (lineage(), (manifest(), sample()), task(), agent(), any::<u64>(), wall())
+        .prop_map(|(lineage, (manifest, sample), task, agent, made, at)| ManifestRecord {
             lineage,
             manifest,
+            sample,
             task,
             agent,
             made: JournalIndex(made),
@@ -331,7 +324,8 @@ pub(crate) fn event() -> BoxedStrategy<Event> {
             failure,
             log
         }),
-        build().prop_map(|build| EventKind::BuildCancelled { build }),
+        (build(), option::of(build()))
+            .prop_map(|(build, superseded_by)| EventKind::BuildCancelled { build, superseded_by }),
         build().prop_map(|build| EventKind::BuildForgotten { build }),
         (digest(), grant(), wall()).prop_map(|(hash, grant, expires)| EventKind::TokenCreated {
             hash,
@@ -344,9 +338,11 @@ pub(crate) fn event() -> BoxedStrategy<Event> {
         (digest(), wall()).prop_map(|(key, since)| EventKind::KeyRevoked { key: KeyId(key), since }),
         digest().prop_map(|key| EventKind::KeyForgotten { key: KeyId(key) }),
         (grant(), wall()).prop_map(|(identity, since)| EventKind::IdentityRevoked { identity, since }),
-        (task(), fence(), lineage(), manifest()).prop_map(|(task, fence, lineage, manifest)| {
-            EventKind::ManifestMade { task, fence, lineage, manifest }
-        }),
+        (task(), fence(), lineage(), manifest(), sample()).prop_map(
+            |(task, fence, lineage, manifest, sample)| {
+                EventKind::ManifestMade { task, fence, lineage, manifest, sample }
+            }
+        ),
         digest().prop_map(|key| EventKind::ManifestForgotten { lineage: LineageKey(key) }),
     ];
     (wall(), kind).prop_map(|(at, kind)| Event { at, kind }).boxed()
@@ -445,6 +441,10 @@ pub(crate) fn record() -> BoxedStrategy<Record> {
         })),
         certified_key().prop_map(Record::Key),
         (grant(), wall()).prop_map(|(identity, since)| Record::Revoked(RevokedIdentity { identity, since })),
+        learned().prop_map(Record::Learned),
+        (NAME, any::<u64>(), any::<u64>()).prop_map(|(region, day, bytes)| {
+            Record::Egress(EgressRecord { region: region.parse().unwrap(), day, bytes: ByteCount(bytes) })
+        }),
         manifest_record().prop_map(Record::Manifest),
     ]
     .boxed()

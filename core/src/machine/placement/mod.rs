@@ -1,0 +1,16 @@
+//! Where each queued task goes, when, and because of what.
+//!
+//! The numbers and the order are `crate::schedule`'s; here is what they are asked of: the tasks of this fleet, what each
+//! demands ([`demand`]), what holds it back whoever is free ([`gates`]), what its inputs are ([`needs`]) and how they get to
+//! an agent ([`ways`]). One look through the queue is [`place`]; what a waiting task is told is [`reasons`].
+//!
+//! All of it is observed: a new leader derives it from the durable state and from what agents say when they attach.
+
+pub(super) mod choose;
+pub(super) mod demand;
+pub(super) mod gates;
+pub(super) mod held;
+pub(super) mod needs;
+mod place;
+pub mod reasons;
+pub(super) mod ways;

@@ -1,0 +1,275 @@
+//! One look through the queue: each task that may begin goes where it is expected to be finished first.
+//!
+//! Only lines are looked at in which something changed: a task came, or somebody is free who may take one. So a step that
+//! changes nothing costs nothing, however many wait.
+
+use std::collections::BTreeSet;
+
+use crate::{
+    id::{PlacementNumber, RegionName, TeamName},
+    machine::{
+        durable::QueueKey,
+        event::EventKind,
+        placement::{
+            choose::{CANDIDATES_MAX, Found, Sought},
+            held::HELD_MAX,
+            needs::Needs,
+        },
+        record::{Candidate, Placement, Verdict},
+        step::Turn,
+    },
+    quantity::{ByteCount, Millis},
+    schedule::{
+        choice::{Choice, Prospect},
+        cost::Terms,
+        queue::{LineId, Pass},
+    },
+};
+
+/// Most tasks that are kept back in one look, so that a step stays short. Those after them take what is free.
+const HELD_AT_ONCE_MAX: usize = 32;
+
+/// What was decided of the task that was looked at.
+enum Look {
+    /// It goes to the agent of this row.
+    Place(u32),
+    /// It is kept back for the agent of this row, for so long.
+    Hold(u32, Millis),
+    /// Nobody of its line is free.
+    Close,
+    /// It is out of the queue.
+    Gone,
+}
+
+impl Turn<'_> {
+    /// Places whatever can be placed.
+    pub(in crate::machine) fn place_tasks(&mut self) {
+        let lines = self.woken_lines();
+        if lines.is_empty() {
+            return;
+        }
+        let mut pass = self.observed.queue.pass(lines, self.observed.roster.slots());
+        let mut found = Found::default();
+        let mut held = 0;
+        while let Some(key) = self.observed.queue.next(&mut pass) {
+            if self.observed.roster.free().is_empty() {
+                return;
+            }
+            let may_hold = held < HELD_AT_ONCE_MAX && self.observed.held.len() < HELD_MAX;
+            match self.look_at(&key, &mut found, may_hold) {
+                Look::Place(row) => self.place(&key, row, &found, &pass),
+                Look::Hold(row, limit) => {
+                    held += 1;
+                    self.hold(key, row, limit, &found);
+                }
+                Look::Close => {
+                    let line = self.observed.queue.get(&key).map(|waiting| waiting.line);
+                    line.into_iter().for_each(|line| pass.close(line));
+                }
+                Look::Gone => {
+                    self.observed.queue.remove(&key);
+                }
+            }
+        }
+    }
+
+    /// The lines in which something may have changed since they were looked at last, when anybody is free at all.
+    fn woken_lines(&mut self) -> BTreeSet<LineId> {
+        let wake = std::mem::take(&mut self.observed.wake);
+        if self.observed.roster.free().is_empty() || wake.is_empty() {
+            return BTreeSet::new();
+        }
+        let kept_back =
+            if wake.all { self.observed.held.all() } else { self.observed.held.woken_by(&wake.rows) };
+        for key in kept_back {
+            self.release(&key);
+        }
+        // What was kept back is fresh again.
+        let fresh = std::mem::take(&mut self.observed.wake).fresh;
+        let mut lines = wake.fresh;
+        lines.extend(fresh);
+        if wake.all {
+            lines.extend(self.observed.queue.lines());
+        } else if !wake.rows.is_empty() {
+            let all: Vec<LineId> = self.observed.queue.lines().filter(|line| !lines.contains(line)).collect();
+            for line in all {
+                let Some(current) = self.observed.line(line, self.limits) else { continue };
+                if wake.rows.iter().any(|row| current.rows.binary_search(row).is_ok()) {
+                    lines.insert(line);
+                }
+            }
+        }
+        lines
+    }
+
+    fn look_at(&mut self, key: &QueueKey, found: &mut Found, may_hold: bool) -> Look {
+        let Some(task) = self.durable.index.queue.get(key) else { return Look::Gone };
+        let Some(waiting) = self.observed.queue.get(key) else { return Look::Gone };
+        let line = waiting.line;
+        let work = self.observed.needs.get(key).and_then(|needs| needs.work);
+        if let Some(gate) = self.observed.gates.gate(self.durable, task, key, work) {
+            self.observed.gates.shut(*key, gate);
+            return Look::Gone;
+        }
+        let Some(needs) = self.observed.needs.remove(key) else { return Look::Gone };
+        let look = self.choose(key, &needs, line, found, may_hold);
+        self.observed.needs.insert(*key, needs);
+        look
+    }
+
+    fn choose(
+        &mut self,
+        key: &QueueKey,
+        needs: &Needs,
+        line: LineId,
+        found: &mut Found,
+        may_hold: bool,
+    ) -> Look {
+        // The line is taken out while it is used, because all else of what is observed is used beside it.
+        let Some(taken) = self.observed.take_line(line, self.limits) else { return Look::Gone };
+        let look = if has_free(&taken.rows, self.observed.roster.free()) {
+            let held_back = match self.observed.held.since(key) {
+                _ if !may_hold => Millis(u64::MAX),
+                Some(since) => self.now.mono.since(since),
+                None => Millis(0),
+            };
+            let (durable, limits) = (&*self.durable, self.limits);
+            let sought = Sought { durable, limits, now: self.now, needs, line: &taken, held_back };
+            let mut ways = std::mem::take(&mut self.observed.ways);
+            sought.look(self.observed, &mut ways, found);
+            self.observed.ways = ways;
+            match sought.choose(self.observed, found) {
+                Choice::Place(row) => Look::Place(row),
+                Choice::Await(row, limit) => Look::Hold(row, limit),
+                Choice::Nobody => Look::Close,
+            }
+        } else {
+            Look::Close
+        };
+        self.observed.put_line(line, taken);
+        look
+    }
+
+    fn place(&mut self, key: &QueueKey, row: u32, found: &Found, pass: &Pass<TeamName>) {
+        let Some(task) = self.durable.index.queue.get(key).cloned() else { return };
+        let Some(agent) = self.observed.roster.agent(row).cloned() else { return };
+        let Some(session) = self.observed.session_of(&agent) else { return };
+        let number = PlacementNumber(self.durable.counters.placement.0.saturating_add(1));
+        let candidates = found.candidates(self.observed, Some(row), CANDIDATES_MAX);
+        let refused = self.refused(key, found);
+        let egress = self.egress(key, row);
+        let because = because(&candidates);
+        let weight = self.limits.schedule.team(&task.build.project.team).weight;
+        let started = self.observed.queue.start(key, pass, weight);
+        self.observed.charged_us = started.map(|waiting| waiting.urgency.expected_us);
+        let placement = Placement { number, agent, because, candidates, refused, egress };
+        self.emit(EventKind::TaskPlaced { task: task.clone(), placement });
+        self.offer(session, &task, number);
+    }
+
+    /// How many agents were not eligible, by the reason.
+    fn refused(&self, key: &QueueKey, found: &Found) -> Vec<(String, u32)> {
+        let line = self.observed.queue.get(key).and_then(|waiting| self.observed.known_line(waiting.line));
+        let lasting =
+            line.into_iter().flat_map(|line| &line.refused).map(|(why, count)| (why.clone(), *count));
+        let over = found.over_budget.iter();
+        let over = over.map(|(region, count)| (format!("region {region} may send no more today"), *count));
+        lasting.chain(over).take(REFUSALS_MAX).collect()
+    }
+
+    /// What the task's inputs are expected to cost another region.
+    fn egress(&mut self, key: &QueueKey, row: u32) -> Option<(RegionName, ByteCount)> {
+        let needs = self.observed.needs.get(key)?.clone();
+        let inputs = needs.inputs(self.durable, self.observed, self.now.wall);
+        let task = needs.figures(self.durable, inputs);
+        let (region, held) = self.observed.crossing_way(row, inputs)?;
+        let bytes = Sought::crossing(&task, held);
+        (bytes > 0).then_some((region, ByteCount(bytes)))
+    }
+
+    /// Keeps a task back for a better agent.
+    fn hold(&mut self, key: QueueKey, row: u32, limit: Millis, found: &Found) {
+        let finish = |wanted: &dyn Fn(&Prospect) -> bool| {
+            let matching = found.prospects.iter().filter(|prospect| wanted(prospect));
+            matching.map(|prospect| prospect.terms.finish_us()).min().unwrap_or(0)
+        };
+        let gain_us = finish(&|prospect| prospect.is_free).saturating_sub(finish(&|p| p.row == row));
+        let Some(task) = self.durable.index.queue.get(&key) else { return };
+        self.observed.queue.remove(&key);
+        self.observed.held.insert(key, row, self.now.mono, gain_us / 1_000);
+        self.observed.roster.await_row(row);
+        let since = self.observed.held.since(&key).unwrap_or(self.now.mono);
+        self.observed.timers.set(task, since.after(limit).max(self.now.mono.after(Millis(1))));
+    }
+
+    /// Lets a task that was kept back into the queue again.
+    pub(in crate::machine) fn release(&mut self, key: &QueueKey) {
+        let Some(row) = self.observed.held.release(key) else { return };
+        self.observed.roster.await_no_more(row);
+        if let Some(task) = self.durable.index.queue.get(key) {
+            self.observed.timers.clear(task);
+            self.observed.enqueue(self.durable, self.limits, self.now, task);
+        }
+    }
+}
+
+/// Most reasons of refusal that a placement records.
+const REFUSALS_MAX: usize = 16;
+
+fn has_free(rows: &[u32], free: &BTreeSet<u32>) -> bool {
+    if free.len() < rows.len() {
+        free.iter().any(|row| rows.binary_search(row).is_ok())
+    } else {
+        rows.iter().any(|row| free.contains(row))
+    }
+}
+
+/// One sentence for people.
+fn because(candidates: &[Candidate]) -> String {
+    let mut eligible = candidates.iter().filter_map(|candidate| match &candidate.verdict {
+        Verdict::Eligible { cost_us, rtt_us, busy, slots, hit_rate_permille, terms } => {
+            Some((&candidate.agent, *cost_us, *rtt_us, (*busy, *slots), *hit_rate_permille, *terms))
+        }
+        Verdict::Refused { .. } => None,
+    });
+    let Some((agent, cost_us, rtt_us, (busy, slots), held, terms)) = eligible.next() else {
+        return String::new();
+    };
+    let rtt = rtt_us
+        .map_or_else(|| "not measured".to_owned(), |us| format!("{}.{} ms", us / 1_000, us % 1_000 / 100));
+    let held = held.map_or_else(|| "unknown".to_owned(), |permille| format!("{} %", permille / 10));
+    let noun = if slots == 1 { "slot" } else { "slots" };
+    let terms = terms.map(words).unwrap_or_default();
+    let figures = format!("round trip {rtt}, {busy} of {slots} {noun} busy, {held} of its inputs there");
+    match eligible.next() {
+        None => format!("{agent} is the only agent that can take it: {}{terms}; {figures}", seconds(cost_us)),
+        Some((next, next_cost, ..)) => {
+            format!(
+                "{agent} is expected to take {}{terms}, {next} {}; {figures}",
+                seconds(cost_us),
+                seconds(next_cost)
+            )
+        }
+    }
+}
+
+/// The terms of an expected finish, for people.
+fn words(terms: Terms) -> String {
+    let parts = [
+        ("wait", terms.wait_us),
+        ("round trips", terms.rounds_us),
+        ("transfer", terms.transfer_us),
+        ("build", terms.run_us),
+    ];
+    let shown = parts.iter().filter(|(_, us)| *us > 0).map(|(what, us)| format!("{what} {}", seconds(*us)));
+    format!(" ({})", shown.collect::<Vec<_>>().join(", "))
+}
+
+/// `0.04 s`, `12.3 s`.
+fn seconds(us: u64) -> String {
+    let hundredths = us / 10_000;
+    if hundredths >= 1_000 {
+        return format!("{}.{} s", hundredths / 100, hundredths % 100 / 10);
+    }
+    format!("{}.{:02} s", hundredths / 100, hundredths % 100)
+}

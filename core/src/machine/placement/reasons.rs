@@ -1,0 +1,330 @@
+//! What a waiting task waits for, in a form that can be counted and in words.
+//!
+//! A reason is worked out when somebody asks, from what is true at that moment: it is never stored, and so never stale.
+
+use std::{collections::BTreeSet, fmt};
+
+use crate::{
+    id::{AgentId, BuildId, RegionName, TaskId},
+    machine::{
+        durable::{Durable, QueueKey},
+        limits::Limits,
+        observed::{AttachedAgent, Observed},
+        placement::{
+            choose::{Found, Sought},
+            demand::{Demand, Line, listed},
+            gates::Gate,
+            needs::Needs,
+        },
+        record::{BuildRecord, Candidate, TaskRecord, Verdict},
+    },
+    quantity::Millis,
+    time::Now,
+};
+
+/// What a waiting task waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WaitReason {
+    /// No agent is attached at all.
+    NoAgent,
+    /// Agents are attached, and none of them could ever take it.
+    NeverMatches {
+        /// What it asks for that nobody has.
+        why: String,
+    },
+    /// Agents could take it but for something that somebody has to mend.
+    NoneFit {
+        /// What.
+        why: String,
+    },
+    /// It failed, there is no other agent, and it is not tried again at once.
+    BackOff,
+    /// All agents that could take it are busy.
+    Busy {
+        /// Which ones those are.
+        who: String,
+        /// How many tasks come before it.
+        ahead: u64,
+        /// Until its turn, as far as that can be told.
+        about: Option<Millis>,
+    },
+    /// An agent is free, and another one is expected to finish it sooner although it is busy now.
+    KeptBack {
+        /// For whom.
+        agent: AgentId,
+        /// By how much sooner.
+        gain: Millis,
+    },
+    /// An older build of its concurrency group has not ended.
+    Group {
+        /// Which.
+        build: BuildId,
+    },
+    /// As many tasks of its build are at work as the build allows.
+    AtOnce {
+        /// How many.
+        at_once: u32,
+    },
+    /// The very same is made just now; it then finds all of it in the cache.
+    Same {
+        /// By whom.
+        task: TaskId,
+    },
+    /// What it needs would have to leave a region that may send no more today.
+    Budget {
+        /// Which.
+        region: RegionName,
+    },
+    /// An agent is free and it is about to be placed.
+    Next,
+}
+
+impl WaitReason {
+    /// A word for programs.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::NoAgent => "no_agent",
+            Self::NeverMatches { .. } => "never_matches",
+            Self::NoneFit { .. } => "none_fit",
+            Self::BackOff => "back_off",
+            Self::Busy { .. } => "busy",
+            Self::KeptBack { .. } => "kept_back",
+            Self::Group { .. } => "group",
+            Self::AtOnce { .. } => "at_once",
+            Self::Same { .. } => "same",
+            Self::Budget { .. } => "budget",
+            Self::Next => "next",
+        }
+    }
+}
+
+impl fmt::Display for WaitReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoAgent => f.write_str("no agent attached"),
+            Self::NeverMatches { why } => write!(f, "no attached agent can ever match: {why}"),
+            Self::NoneFit { why } => f.write_str(why),
+            Self::BackOff => f.write_str("waits before another attempt on an agent that failed it"),
+            Self::Busy { who, ahead, about } => {
+                f.write_str(who)?;
+                match ahead {
+                    0 => f.write_str(": next")?,
+                    ahead => write!(f, ": {ahead} ahead")?,
+                }
+                about.map_or(Ok(()), |about| write!(f, ", about {}", seconds(about)))
+            }
+            Self::KeptBack { agent, gain } => {
+                write!(
+                    f,
+                    "kept back for {agent}, which is busy and would still finish it about {} sooner",
+                    seconds(*gain)
+                )
+            }
+            Self::Group { build } => write!(f, "build {build} of the same concurrency group has not ended"),
+            Self::AtOnce { at_once } => {
+                write!(f, "its build lets at most {at_once} of its tasks run at once")
+            }
+            Self::Same { task } => {
+                write!(f, "task {task} makes the same just now, and leaves it in the cache")
+            }
+            Self::Budget { region } => {
+                write!(f, "what it needs would leave region {region}, which may send no more today")
+            }
+            Self::Next => f.write_str("about to be placed"),
+        }
+    }
+}
+
+fn seconds(span: Millis) -> String {
+    match span.0 {
+        0..1_000 => "1 s".to_owned(),
+        1_000..120_000 => format!("{} s", span.0.div_ceil(1_000)),
+        ms => format!("{} min", ms.div_ceil(60_000)),
+    }
+}
+
+/// Most agents that an explanation lists.
+const EXPLAINED_MAX: usize = 1_024;
+
+/// Somebody who asks about a task that waits.
+#[derive(Clone, Copy)]
+pub(in crate::machine) struct Question<'a> {
+    pub(in crate::machine) durable: &'a Durable,
+    pub(in crate::machine) observed: &'a Observed,
+    pub(in crate::machine) limits: &'a Limits,
+    pub(in crate::machine) now: Now,
+    pub(in crate::machine) build: &'a BuildRecord,
+    pub(in crate::machine) task: &'a TaskRecord,
+}
+
+impl Question<'_> {
+    /// Why the task waits. The task is queued.
+    pub(in crate::machine) fn reason(self) -> WaitReason {
+        let key = QueueKey { submission: self.build.submission, ordinal: self.task.id.ordinal };
+        if let Some(gated) = self.gated(&key) {
+            return gated;
+        }
+        if self.observed.agents.is_empty() {
+            return WaitReason::NoAgent;
+        }
+        let demand = Demand::of(self.build, self.task, self.limits);
+        let matching = self.matching(&demand);
+        if matching.is_empty() {
+            return WaitReason::NeverMatches { why: self.mismatch(&demand) };
+        }
+        let willing = matching.iter().filter(|(_, agent)| agent.is_willing(self.limits)).count();
+        if willing == 0 {
+            return WaitReason::NoneFit { why: self.why_none_is_willing(&matching) };
+        }
+        if let Some(wait) = self.observed.held.get(&key)
+            && let Some(agent) = self.observed.roster.agent(wait.row)
+        {
+            return WaitReason::KeptBack { agent: agent.clone(), gain: Millis(wait.gain_ms) };
+        }
+        if self.observed.queue.get(&key).is_none() {
+            return WaitReason::BackOff;
+        }
+        let line = self.line(&demand);
+        let found = self.found(&line);
+        if found.prospects.is_empty()
+            && let Some((region, _)) = found.over_budget.first()
+        {
+            return WaitReason::Budget { region: region.clone() };
+        }
+        if found.prospects.iter().any(|prospect| prospect.is_free) {
+            return WaitReason::Next;
+        }
+        let ahead = self.observed.queue.ahead(&key);
+        let about = self.about(&key, &line.rows, ahead);
+        WaitReason::Busy { who: who_is_busy(&demand, &matching, self.limits), ahead: ahead as u64, about }
+    }
+
+    /// What was found of the agents that may take it, with those that may not.
+    pub(in crate::machine) fn found(&self, line: &Line) -> Found {
+        let needs = Needs::of(self.build, self.task, self.limits);
+        let mut found = Found::default();
+        let sought = Sought {
+            durable: self.durable,
+            limits: self.limits,
+            now: self.now,
+            needs: &needs,
+            line,
+            held_back: Millis(0),
+        };
+        sought.look(self.observed, &mut self.observed.ways.without_tables(), &mut found);
+        found
+    }
+
+    /// Every attached agent with what speaks for or against it, best first.
+    pub(in crate::machine) fn candidates(self) -> Vec<Candidate> {
+        let demand = Demand::of(self.build, self.task, self.limits);
+        let line = self.line(&demand);
+        let mut candidates = self.found(&line).candidates(self.observed, None, EXPLAINED_MAX);
+        let may_use_avoided =
+            demand.avoided.is_empty() || !demand.has_alternative(&self.observed.agents, self.limits);
+        for (id, agent) in &self.observed.agents {
+            if let Some(why) = demand.refusal(id, agent, self.limits, may_use_avoided)
+                && candidates.len() < EXPLAINED_MAX
+            {
+                candidates.push(Candidate { agent: id.clone(), verdict: Verdict::Refused { why } });
+            }
+        }
+        candidates
+    }
+
+    /// The task's line as it would be made now.
+    pub(in crate::machine) fn line(&self, demand: &Demand) -> Line {
+        Line::of(demand.clone(), &self.observed.agents, &self.observed.roster, self.limits)
+    }
+
+    fn gated(&self, key: &QueueKey) -> Option<WaitReason> {
+        Some(match self.observed.gates.of(key)? {
+            Gate::Group(build) => WaitReason::Group { build: build.clone() },
+            Gate::AtOnce(_) => WaitReason::AtOnce { at_once: self.build.spec.wishes.at_once.unwrap_or(1) },
+            Gate::Same(work) => WaitReason::Same { task: self.observed.gates.maker(work)?.clone() },
+        })
+    }
+
+    fn matching(&self, demand: &Demand) -> Vec<(&AgentId, &AttachedAgent)> {
+        self.observed.agents.iter().filter(|(id, agent)| demand.fits(id, agent)).collect()
+    }
+
+    /// Until its turn: when the slots before it will be free, and beyond those as fast as they come round.
+    fn about(&self, key: &QueueKey, rows: &[u32], ahead: usize) -> Option<Millis> {
+        let frees = self.observed.roster.frees_in(rows, self.now.mono, ahead + 1);
+        let expected_ms = self.observed.queue.get(key)?.urgency.expected_us / 1_000;
+        match frees.get(ahead) {
+            Some(ms) => Some(Millis(*ms)),
+            None => {
+                let rounds = (ahead as u64 + 1).checked_div(frees.len() as u64)?;
+                Some(Millis(frees.first()?.saturating_add(rounds.saturating_mul(expected_ms))))
+            }
+        }
+    }
+
+    fn mismatch(&self, demand: &Demand) -> String {
+        let agents = &self.observed.agents;
+        if let Some(agent) = demand.agent.as_ref().filter(|agent| !agents.contains_key(*agent)) {
+            return format!("agent {agent} is wanted and not attached");
+        }
+        let regions: BTreeSet<&RegionName> = agents.keys().map(|agent| &agent.region).collect();
+        if let Some(region) = demand.region.as_ref().filter(|region| !regions.contains(region)) {
+            return format!("region {region} is wanted and has no agent attached");
+        }
+        if let Some(allowed) = &demand.allowed
+            && allowed.iter().all(|region| !regions.contains(region))
+        {
+            return format!("it may not leave {}, and no agent is attached there", listed(allowed));
+        }
+        let unknown: BTreeSet<_> = demand
+            .labels
+            .iter()
+            .filter(|label| !agents.values().any(|agent| agent.offer.labels.contains(label)))
+            .collect();
+        if !unknown.is_empty() {
+            return format!("no attached agent has {}", listed(&unknown));
+        }
+        "no attached agent has all that is wanted: the labels, the region and the agent".to_owned()
+    }
+
+    fn why_none_is_willing(&self, matching: &[(&AgentId, &AttachedAgent)]) -> String {
+        let off = matching.iter().find_map(|(id, agent)| Some((id, agent.clock_off(self.limits)?)));
+        if let Some((id, off)) = off {
+            return format!("no agent is fit: the clock of {id} is off by {} s", off / 1_000);
+        }
+        if let Some((id, _)) = matching.iter().find(|(_, agent)| agent.is_barred) {
+            return format!("no agent is fit: the signing keys of {id} were revoked");
+        }
+        let demand = self.limits.sandbox;
+        if matching.iter().all(|(_, agent)| !agent.offer.sandbox.meets(demand)) {
+            return "no agent is fit: this fleet demands a sandbox, and none of them has one; run `meridian doctor` \
+                    there"
+                .to_owned();
+        }
+        if matching.iter().all(|(_, agent)| agent.is_draining) {
+            return match matching.len() {
+                1 => "the only agent is draining".to_owned(),
+                all => format!("all {all} agents are draining"),
+            };
+        }
+        "no agent offers a slot".to_owned()
+    }
+}
+
+fn who_is_busy(demand: &Demand, matching: &[(&AgentId, &AttachedAgent)], limits: &Limits) -> String {
+    let willing = || matching.iter().filter(|(_, agent)| agent.is_willing(limits));
+    let all = willing().count();
+    let others = willing().filter(|(id, _)| !demand.avoided.contains(*id)).count();
+    match (others, all) {
+        (0 | 1, 1) => "the only agent is busy".to_owned(),
+        (0, all) => format!("all {all} agents busy"),
+        (others, all) if others == all => format!("all {all} agents busy"),
+        (1, _) if demand.first.is_some() => "the only agent that did not build it before is busy".to_owned(),
+        (1, _) => "the only agent that has not failed it is busy".to_owned(),
+        (others, _) if demand.first.is_some() => {
+            format!("all {others} agents that did not build it before are busy")
+        }
+        (others, _) => format!("all {others} agents that have not failed it are busy"),
+    }
+}
