@@ -51,6 +51,7 @@ use crate::{
     },
     signing::{Results, Signing},
     step_loop::{Outlets, StepLoop, StepLoopError},
+    wait_log,
     watchers::Watchers,
 };
 
@@ -154,6 +155,7 @@ impl App {
         tokio::spawn(history.clone().follow(stop.clone()));
         retention::apply(&handle, &holder).await;
         tokio::spawn(retention::run(handle.clone(), holder.clone(), stop.clone()));
+        tokio::spawn(wait_log::run(handle.clone(), stop.clone()));
         tokio::spawn(own.keep_fresh(stop.clone()));
         if let Some(listener) = ports.http {
             tokio::spawn(http::serve(listener, handle.clone(), metrics, stop.clone()));

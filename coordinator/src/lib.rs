@@ -28,6 +28,7 @@ mod services;
 mod signing;
 mod status;
 mod step_loop;
+mod wait_log;
 mod watchers;
 
 pub use app::{App, AppError, Running};

@@ -1,5 +1,7 @@
 //! The `Builds` service: submit, rebuild, watch, get, list, cancel, explain.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use meridian_core::{
     build::{BuildSpec, Source},
@@ -28,6 +30,9 @@ use crate::{
     status::{from_command, from_convert, from_holder, from_reply, internal, invalid},
     watchers::Watchers,
 };
+
+/// How often a watcher's build is looked at while tasks of it wait.
+const WAITS_LOOKED_AT_EVERY: Duration = Duration::from_millis(1_500);
 
 /// The `Builds` service.
 pub(crate) struct BuildsService {
@@ -169,22 +174,29 @@ impl v1::builds_server::Builds for BuildsService {
         let handle = self.handle.clone();
         let seen = message.after_revision;
         tokio::spawn(async move {
+            let mut waits = waits_of(&first);
             let mut next = Some(first).filter(|first| first.revision != seen || has_ended(first));
             loop {
                 if let Some(build) = next.take() {
                     let ended = has_ended(&build);
+                    waits = waits_of(&build);
                     let sent = sender.send(Ok(v1::WatchResponse { build: Some(build) })).await;
                     if ended || sent.is_err() {
                         return;
                     }
                 }
+                let mut is_look = false;
                 tokio::select! {
                     () = sender.closed() => return,
                     changed = changes.changed() => if changed.is_err() { return },
+                    // What a task waits for changes with the agents and with others' tasks, and not with its build.
+                    () = tokio::time::sleep(WAITS_LOOKED_AT_EVERY), if !waits.is_empty() => is_look = true,
                 }
                 let asked = build.clone();
                 match handle.read(move |machine| view(machine, &asked)).await {
-                    Ok(Some(build)) => next = Some(build),
+                    Ok(Some(build)) => {
+                        next = Some(build).filter(|build| !is_look || waits_of(build) != waits)
+                    }
                     // Forgotten meanwhile: it ended long ago, and get still knows it.
                     Ok(None) => return,
                     Err(error) => {
@@ -331,6 +343,12 @@ fn trace_of(metadata: &MetadataMap) -> Option<Traceparent> {
     propagation::traceparent(metadata)
         .and_then(|text| text.parse().ok())
         .or_else(|| propagation::current_traceparent()?.parse().ok())
+}
+
+/// What the tasks of a build wait for.
+fn waits_of(build: &v1::Build) -> Vec<(u32, String)> {
+    let waiting = build.tasks.iter().filter(|task| !task.waits_for.is_empty());
+    waiting.map(|task| (task.ordinal, task.waits_for.clone())).collect()
 }
 
 fn has_ended(build: &v1::Build) -> bool {

@@ -180,7 +180,7 @@ async fn expect_refused(
     assert_eq!(build.state(), v1::BuildState::Running, "{word}");
     // The task may be placed again already.
     let mut steps = build.tasks[1].history.iter().rev().map(|step| format!("{step:?}"));
-    let told = steps.find(|step| step.contains("refused")).unwrap_or_default();
+    let told = steps.find(|step| step.contains("report was refused")).unwrap_or_default();
     assert!(told.contains("report was refused") && told.contains(word), "{word}: {told}");
 }
 

@@ -17,6 +17,7 @@ use crate::{
             gates::{Gate, Gates},
             held::Held,
             needs::{Inputs, Needs},
+            shortlists::{Asked, Shortlists},
             ways::{Ground, Ways},
         },
         record::{BuildRecord, BuildState, TaskRecord, TaskState, TaskStep, Verdict},
@@ -24,7 +25,7 @@ use crate::{
         sidecars::Sidecars,
         timers::Timers,
     },
-    quantity::Millis,
+    quantity::{ByteCount, Millis},
     schedule::{
         choice::NearAndWarm,
         queue::{LineId, Queue, Urgency, Waiting},
@@ -89,6 +90,7 @@ pub(super) struct Observed {
     pub(super) membership: Membership,
     pub(super) roster: Roster<QueueKey>,
     pub(super) ways: Ways,
+    pub(super) shortlists: Shortlists,
     /// Queued tasks that may be placed now.
     pub(super) queue: Queue<QueueKey, TeamName>,
     pub(super) held: Held,
@@ -299,6 +301,11 @@ impl Observed {
         self.lines.put(id, line);
     }
 
+    /// Whose agents are looked at.
+    pub(super) fn asked(&self, line: LineId, needs: &Needs, now: Mono) -> Asked {
+        Asked { line, lineage: needs.lineage(), generation: self.lines.generation(), now }
+    }
+
     /// A line as it was when it was looked at last.
     pub(super) fn known_line(&self, id: LineId) -> Option<&Line> {
         self.lines.get(id)
@@ -308,11 +315,12 @@ impl Observed {
     pub(super) fn crossing_way(
         &mut self,
         row: u32,
-        inputs: Option<Inputs<'_>>,
+        inputs: Option<(Inputs<'_>, ByteCount)>,
     ) -> Option<(RegionName, Option<u32>)> {
         let ground = Ground { residency: &self.residency, agents: &self.agents, roster: &self.roster };
-        let way = self.ways.way(row, inputs, ground);
-        Some((way.from.clone()?, way.figures.held_permille))
+        let mut ways = self.ways.of(inputs, ground);
+        let way = ways.to(row);
+        Some((way.from.clone()?, way.held_permille))
     }
 
     fn queue_again(

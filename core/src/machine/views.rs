@@ -8,7 +8,9 @@ use crate::{
     machine::{
         input::{AgentOffer, Observation, Progress},
         placement::reasons::{Question, WaitReason},
-        record::{BuildRecord, Candidate, TaskKind, TaskRecord, TaskState, TaskStep, TokenRecord},
+        record::{
+            BuildRecord, BuildState, Candidate, TaskKind, TaskRecord, TaskState, TaskStep, TokenRecord,
+        },
         step::Machine,
     },
     time::Mono,
@@ -170,6 +172,19 @@ impl Machine {
     pub fn wait_reason(&self, id: &TaskId) -> Option<WaitReason> {
         let (build, task) = (self.build(&id.build)?, self.task(id)?);
         (task.state == TaskState::Queued).then(|| self.question(build, task).reason())
+    }
+
+    /// Tasks that wait, by their ids from after `after` on, at most so many, each with why.
+    #[must_use]
+    pub fn waiting(&self, after: Option<&TaskId>, max: usize) -> Vec<(TaskId, WaitReason)> {
+        use std::ops::Bound::{Included, Unbounded};
+        let first = after.map_or(Unbounded, |after| Included(&after.build));
+        let builds = self.durable.builds.range::<BuildId, _>((first, Unbounded)).map(|(_, build)| build);
+        let running = builds.filter(|build| build.state == BuildState::Running);
+        let tasks = running.flat_map(|build| build.tasks.iter().map(move |task| (build, task)));
+        let queued = tasks.filter(|(_, task)| task.state == TaskState::Queued);
+        let from = queued.filter(|(_, task)| after.is_none_or(|after| task.id > *after));
+        from.take(max).map(|(build, task)| (task.id.clone(), self.question(build, task).reason())).collect()
     }
 
     /// Why a task is queued, in a few words; empty when it is not.

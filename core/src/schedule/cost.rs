@@ -73,26 +73,58 @@ impl WayFigures {
         Self { held_permille: None, holder_rtt_us: None, bytes_per_s: None, has_holder: false };
 }
 
+/// What a way to one agent costs a task, worked out once for all tasks with the same inputs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct WayTerms {
+    /// Round trips to the holders of what is missing.
+    pub rounds_us: u64,
+    /// Until what is missing has come.
+    pub transfer_us: u64,
+    /// What part of what it asks for the build then finds, in parts per thousand.
+    pub hit_permille: u64,
+}
+
+impl WayTerms {
+    /// What the way costs a task that needs this much, when that is known.
+    #[must_use]
+    pub fn of(inputs: Option<ByteCount>, way: &WayFigures) -> Self {
+        let held = u64::from(way.held_permille.unwrap_or(0).min(1_000));
+        // Nobody fetches what nobody has: it is made, and that is in the run.
+        if !way.has_holder {
+            return Self { rounds_us: 0, transfer_us: 0, hit_permille: held };
+        }
+        let inputs = inputs.unwrap_or(priors::MISSING).0;
+        let missing = inputs - inputs / 1_000 * held;
+        if missing == 0 || held == 1_000 {
+            return Self { rounds_us: 0, transfer_us: 0, hit_permille: 1_000 };
+        }
+        let rtt_us = way.holder_rtt_us.unwrap_or(priors::RTT_US);
+        let bytes_per_s = way.bytes_per_s.unwrap_or(priors::BYTES_PER_S).0.max(1);
+        let transfer_us = u128::from(missing) * u128::from(SECOND_US) / u128::from(bytes_per_s);
+        Self {
+            rounds_us: rtt_us.saturating_mul(FETCH_ROUNDS),
+            transfer_us: u64::try_from(transfer_us).unwrap_or(u64::MAX),
+            hit_permille: 1_000,
+        }
+    }
+}
+
 impl Terms {
     /// What a task is expected to take on an agent.
     #[must_use]
     pub fn expect(agent: &AgentFigures, task: &TaskFigures, way: &WayFigures) -> Self {
-        let held = u64::from(way.held_permille.unwrap_or(0).min(1_000));
-        let inputs = task.inputs.unwrap_or(priors::MISSING).0;
-        // Nobody fetches what nobody has: it is made, and that is in the run.
-        let missing = if way.has_holder { inputs - inputs / 1_000 * held } else { 0 };
-        let is_fetched = missing > 0 && held < 1_000;
-        let hits = if way.has_holder { 1_000 } else { held };
+        Self::on(agent, task.line, &WayTerms::of(task.inputs, way))
+    }
+
+    /// The same, of a way whose cost was worked out before.
+    #[must_use]
+    pub fn on(agent: &AgentFigures, line: RunLine, way: &WayTerms) -> Self {
         let rtt_us = agent.rtt_us.unwrap_or(priors::RTT_US);
-        let fetch_rtt_us = if is_fetched { way.holder_rtt_us.unwrap_or(priors::RTT_US) } else { 0 };
-        let rounds = rtt_us.saturating_mul(ROUNDS);
-        let bytes_per_s = way.bytes_per_s.unwrap_or(priors::BYTES_PER_S).0.max(1);
-        let transfer_us = u128::from(if is_fetched { missing } else { 0 }) * u128::from(SECOND_US);
         Self {
             wait_us: agent.wait_us,
-            rounds_us: rounds.saturating_add(fetch_rtt_us.saturating_mul(FETCH_ROUNDS)),
-            transfer_us: u64::try_from(transfer_us / u128::from(bytes_per_s)).unwrap_or(u64::MAX),
-            run_us: task.line.at(hits).saturating_mul(agent.slowness_permille),
+            rounds_us: rtt_us.saturating_mul(ROUNDS).saturating_add(way.rounds_us),
+            transfer_us: way.transfer_us,
+            run_us: line.at(way.hit_permille).saturating_mul(agent.slowness_permille),
         }
     }
 

@@ -9,7 +9,6 @@ use crate::{
         limits::{Limits, PlacementRule},
         observed::Observed,
         placement::{
-            demand::Line,
             needs::Needs,
             ways::{Ground, Ways},
         },
@@ -33,7 +32,8 @@ pub(in crate::machine) struct Sought<'a> {
     pub(in crate::machine) limits: &'a Limits,
     pub(in crate::machine) now: Now,
     pub(in crate::machine) needs: &'a Needs,
-    pub(in crate::machine) line: &'a Line,
+    /// Those of the line that are looked at.
+    pub(in crate::machine) rows: &'a [u32],
     /// For how long it has been kept back though somebody was free.
     pub(in crate::machine) held_back: Millis,
 }
@@ -47,21 +47,23 @@ pub(in crate::machine) struct Found {
 }
 
 impl Sought<'_> {
-    /// Looks at every agent of the task's line.
+    /// Looks at agents of the task's line.
     pub(in crate::machine) fn look(&self, observed: &Observed, ways: &mut Ways, found: &mut Found) {
         found.prospects.clear();
         found.over_budget.clear();
         let inputs = self.needs.inputs(self.durable, observed, self.now.wall);
         let task = self.needs.figures(self.durable, inputs);
         let (fallback, budgets) = (self.limits.schedule.rule.fallback(), &self.limits.schedule.egress);
-        for row in &self.line.rows {
+        let ground =
+            Ground { residency: &observed.residency, agents: &observed.agents, roster: &observed.roster };
+        let known = inputs.and_then(|inputs| Some((inputs, task.inputs?)));
+        let mut ways = ways.of(known, ground);
+        for row in self.rows {
             let Some(agent) = observed.roster.figures(*row, self.now.mono) else { continue };
-            let ground =
-                Ground { residency: &observed.residency, agents: &observed.agents, roster: &observed.roster };
-            let way = ways.way(*row, inputs, ground);
+            let way = ways.to(*row);
             if !budgets.is_empty()
                 && let Some(region) = &way.from
-                && self.is_over_budget(region, &task, way.figures.held_permille)
+                && self.is_over_budget(region, &task, way.held_permille)
             {
                 match found.over_budget.iter_mut().find(|(known, _)| known == region) {
                     Some((_, agents)) => *agents += 1,
@@ -75,11 +77,11 @@ impl Sought<'_> {
             });
             found.prospects.push(Prospect {
                 row: *row,
-                terms: Terms::expect(&agent, &task, &way.figures),
+                terms: Terms::on(&agent, task.line, &way.terms),
                 is_free: busy < slots,
                 slots,
                 rtt_us: agent.rtt_us,
-                held_permille: way.figures.held_permille,
+                held_permille: way.held_permille,
                 is_fallback,
             });
         }

@@ -191,6 +191,11 @@ impl Lines {
         }
     }
 
+    /// Another number after every such change.
+    pub(in crate::machine) const fn generation(&self) -> u64 {
+        self.generation
+    }
+
     /// An agent came, went, or changed its mind.
     pub(in crate::machine) const fn agents_changed(&mut self) {
         self.generation += 1;

@@ -13,4 +13,5 @@ pub(super) mod held;
 pub(super) mod needs;
 mod place;
 pub mod reasons;
+pub(super) mod shortlists;
 pub(super) mod ways;

@@ -57,6 +57,11 @@ impl Needs {
         Self { lineages, reads_cache, work }
     }
 
+    /// Its team's own lineage, by name; the same for all that compiles nothing.
+    pub(in crate::machine) fn lineage(&self) -> Digest {
+        self.lineages.last().map_or(Digest::of(b""), |lineage| lineage.exact.0)
+    }
+
     /// How long it takes, by what its like took.
     pub(in crate::machine) fn run_line(&self, durable: &Durable) -> RunLine {
         match self.lineages.last() {

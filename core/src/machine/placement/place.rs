@@ -14,6 +14,7 @@ use crate::{
             choose::{CANDIDATES_MAX, Found, Sought},
             held::HELD_MAX,
             needs::Needs,
+            shortlists::Look as Shortlist,
         },
         record::{Candidate, Placement, Verdict},
         step::Turn,
@@ -133,11 +134,20 @@ impl Turn<'_> {
                 Some(since) => self.now.mono.since(since),
                 None => Millis(0),
             };
+            let asked = self.observed.asked(line, needs, self.now.mono);
             let (durable, limits) = (&*self.durable, self.limits);
-            let sought = Sought { durable, limits, now: self.now, needs, line: &taken, held_back };
+            let shortlist = self.observed.shortlists.look(asked, &taken.rows, self.observed.roster.free());
+            let rows = match &shortlist {
+                Shortlist::All | Shortlist::AllAndKeep => &taken.rows,
+                Shortlist::These(rows) => rows,
+            };
+            let sought = Sought { durable, limits, now: self.now, needs, rows, held_back };
             let mut ways = std::mem::take(&mut self.observed.ways);
             sought.look(self.observed, &mut ways, found);
             self.observed.ways = ways;
+            if shortlist == Shortlist::AllAndKeep {
+                self.observed.shortlists.keep(asked, &found.prospects);
+            }
             match sought.choose(self.observed, found) {
                 Choice::Place(row) => Look::Place(row),
                 Choice::Await(row, limit) => Look::Hold(row, limit),
@@ -182,7 +192,8 @@ impl Turn<'_> {
         let needs = self.observed.needs.get(key)?.clone();
         let inputs = needs.inputs(self.durable, self.observed, self.now.wall);
         let task = needs.figures(self.durable, inputs);
-        let (region, held) = self.observed.crossing_way(row, inputs)?;
+        let known = inputs.and_then(|inputs| Some((inputs, task.inputs?)));
+        let (region, held) = self.observed.crossing_way(row, known)?;
         let bytes = Sought::crossing(&task, held);
         (bytes > 0).then_some((region, ByteCount(bytes)))
     }

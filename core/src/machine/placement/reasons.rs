@@ -209,7 +209,7 @@ impl Question<'_> {
             limits: self.limits,
             now: self.now,
             needs: &needs,
-            line,
+            rows: &line.rows,
             held_back: Millis(0),
         };
         sought.look(self.observed, &mut self.observed.ways.without_tables(), &mut found);

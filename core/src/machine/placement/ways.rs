@@ -17,7 +17,13 @@ use crate::{
         residency::Residency,
     },
     quantity::ByteCount,
-    schedule::{cost::WayFigures, peak_ewma::PeakEwma, priors, roster::Roster, sketch::HeldSketch},
+    schedule::{
+        cost::{WayFigures, WayTerms},
+        peak_ewma::PeakEwma,
+        priors,
+        roster::Roster,
+        sketch::HeldSketch,
+    },
     time::Mono,
 };
 
@@ -50,9 +56,11 @@ struct Table {
 }
 
 /// How a task's inputs come to an agent.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::machine) struct Way {
-    pub(in crate::machine) figures: WayFigures,
+    pub(in crate::machine) terms: WayTerms,
+    /// What part of them is there, as far as that is known.
+    pub(in crate::machine) held_permille: Option<u32>,
     /// Where the rest comes from, when that is another region.
     pub(in crate::machine) from: Option<RegionName>,
 }
@@ -69,6 +77,18 @@ pub(in crate::machine) struct Ground<'o> {
     pub(in crate::machine) residency: &'o Residency,
     pub(in crate::machine) agents: &'o BTreeMap<AgentId, AttachedAgent>,
     pub(in crate::machine) roster: &'o Roster<QueueKey>,
+}
+
+impl Way {
+    const NOTHING: Self = Self {
+        terms: WayTerms { rounds_us: 0, transfer_us: 0, hit_permille: 0 },
+        held_permille: None,
+        from: None,
+    };
+
+    fn of(figures: &WayFigures, wire: ByteCount, from: Option<RegionName>) -> Self {
+        Self { terms: WayTerms::of(Some(wire), figures), held_permille: figures.held_permille, from }
+    }
 }
 
 impl Ways {
@@ -106,49 +126,75 @@ impl Ways {
     pub(in crate::machine) fn said(&mut self, row: u32, agent: &AttachedAgent) {
         let index = row as usize;
         if self.agents.len() <= index {
-            self.agents.resize(index + 1, (0, Way::default()));
+            self.agents.resize(index + 1, (0, Way::NOTHING));
         }
         let held_permille = agent.hit_rate_permille();
         let figures = WayFigures { held_permille, ..WayFigures::default() };
-        self.agents[index] = (self.agents[index].0 + 1, Way { figures, from: None });
+        let usual = Way::of(&figures, ByteCount(0), None);
+        self.agents[index] = (self.agents[index].0 + 1, usual);
     }
 
-    /// The way of a task's inputs to the agent of a row. Without inputs that are known, what its cache had of late for others
-    /// stands for what it will have.
-    pub(in crate::machine) fn way(
-        &mut self,
-        row: u32,
-        inputs: Option<Inputs<'_>>,
-        ground: Ground<'_>,
-    ) -> &Way {
-        const NOTHING: &Way = &Way { figures: WayFigures::NOTHING, from: None };
-        let index = row as usize;
-        let Some((said, usual)) = self.agents.get(index) else { return NOTHING };
-        let Some(inputs) = inputs else { return usual };
-        let digest = inputs.manifest.digest;
-        let holders = ground.residency.version(&digest);
-        if !self.tables.contains_key(&digest) {
-            while self.made.len() >= TABLES_MAX {
-                self.made.pop_front().and_then(|oldest| self.tables.remove(&oldest));
+    /// The ways of a task's inputs, which it needs this much of over the wire. Without inputs that are known, what an agent's
+    /// cache had of late for others stands for what it will have.
+    pub(in crate::machine) fn of<'w>(
+        &'w mut self,
+        inputs: Option<(Inputs<'w>, ByteCount)>,
+        ground: Ground<'w>,
+    ) -> WaysOf<'w> {
+        let Self { tables, made, between, agents, measured } = self;
+        let known = inputs.map(|(inputs, wire)| {
+            let digest = inputs.manifest.digest;
+            if !tables.contains_key(&digest) {
+                while made.len() >= TABLES_MAX {
+                    made.pop_front().and_then(|oldest| tables.remove(&oldest));
+                }
+                made.push_back(digest);
             }
-            self.made.push_back(digest);
-        }
-        let table = self.tables.entry(digest).or_default();
-        if (table.holders, table.measured) != (holders, self.measured) {
-            *table = Table { holders, measured: self.measured, rows: Vec::new() };
-        }
-        if table.rows.len() <= index {
-            table.rows.resize(index + 1, (0, Way::default()));
-        }
-        let known = &mut table.rows[index];
+            let table = tables.entry(digest).or_default();
+            let holders = ground.residency.version(&digest);
+            if (table.holders, table.measured) != (holders, *measured) {
+                *table = Table { holders, measured: *measured, rows: Vec::new() };
+            }
+            table.rows.resize(agents.len().max(table.rows.len()), (0, Way::NOTHING));
+            Known { rows: &mut table.rows, inputs, wire }
+        });
+        WaysOf { known, between, agents, ground }
+    }
+}
+
+/// Inputs that are known, and what was worked out of their ways.
+struct Known<'w> {
+    rows: &'w mut [(u64, Way)],
+    inputs: Inputs<'w>,
+    wire: ByteCount,
+}
+
+/// The ways of one task's inputs.
+pub(in crate::machine) struct WaysOf<'w> {
+    known: Option<Known<'w>>,
+    between: &'w BTreeMap<(RegionName, RegionName), Between>,
+    agents: &'w [(u64, Way)],
+    ground: Ground<'w>,
+}
+
+impl WaysOf<'_> {
+    /// The way to the agent of a row.
+    pub(in crate::machine) fn to(&mut self, row: u32) -> &Way {
+        let index = row as usize;
+        let Some((said, usual)) = self.agents.get(index) else { return &NOTHING };
+        let Some(Known { rows, inputs, wire }) = &mut self.known else { return usual };
+        let known = &mut rows[index];
         if known.0 != *said {
-            let agent = ground.roster.agent(row).and_then(|id| Some((id, ground.agents.get(id)?)));
-            let way = agent.map(|(id, agent)| find(&self.between, id, agent, inputs, ground));
-            *known = (*said, way.unwrap_or_default());
+            let agent = self.ground.roster.agent(row);
+            let agent = agent.and_then(|id| Some((id, self.ground.agents.get(id)?)));
+            let way = agent.map(|(id, agent)| find(self.between, id, agent, *inputs, *wire, self.ground));
+            *known = (*said, way.unwrap_or(Way::NOTHING));
         }
         &known.1
     }
 }
+
+static NOTHING: Way = Way::NOTHING;
 
 /// Whether a measurement is so different that what was chosen by it is chosen anew: by an eighth.
 const fn is_other(before: u64, after: u64) -> bool {
@@ -160,12 +206,13 @@ fn find(
     id: &AgentId,
     agent: &AttachedAgent,
     inputs: Inputs<'_>,
+    wire: ByteCount,
     ground: Ground<'_>,
 ) -> Way {
     let digest = &inputs.manifest.digest;
     if ground.residency.holds(id, digest) {
         let figures = WayFigures { held_permille: Some(1_000), has_holder: true, ..WayFigures::default() };
-        return Way { figures, from: None };
+        return Way::of(&figures, wire, None);
     }
     let sketch: Option<&HeldSketch> = agent.sketch.as_ref();
     let held_permille = sketch.and_then(|sketch| sketch.part_of(inputs.sample));
@@ -183,7 +230,7 @@ fn find(
     });
     let Some((rtt_us, bytes_per_s, region)) = nearest.min() else {
         let figures = WayFigures { held_permille, ..WayFigures::default() };
-        return Way { figures, from: None };
+        return Way::of(&figures, wire, None);
     };
     let figures = WayFigures {
         held_permille,
@@ -191,7 +238,7 @@ fn find(
         bytes_per_s: Some(bytes_per_s),
         has_holder: true,
     };
-    Way { figures, from: (*region != id.region).then(|| region.clone()) }
+    Way::of(&figures, wire, (*region != id.region).then(|| region.clone()))
 }
 
 /// The way of two agents that never met cannot be longer than over the coordinator.
