@@ -17,7 +17,7 @@ use tracing::Instrument as _;
 
 use crate::{
     args::{
-        CacheprogArgs, Cli, Command, JournalCommand, SandboxEnterArgs, TokenCommand,
+        CacheprogArgs, Cli, Command, SandboxEnterArgs, TokenCommand,
         role::{LocalArgs, LocalCommand},
     },
     build::flow,
@@ -159,10 +159,7 @@ async fn run(command: Command, masking: Masking) -> Result<(), Trouble> {
     match command {
         Command::Coordinator(args) => return Box::pin(role::coordinator::run(&args)).await,
         Command::Agent(args) => return Box::pin(role::agent::run(&args, masking)).await,
-        Command::Journal(args) => {
-            let JournalCommand::Verify { dir, json } = args.command;
-            return journal::verify(&dir, json);
-        }
+        Command::Journal(args) => return journal::run(&args.command),
         Command::Doctor(args) => return doctor::doctor(&args).await,
         Command::CiEnv(args) => return ci_env::ci_env(&args),
         _ => {}

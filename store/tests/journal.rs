@@ -6,8 +6,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use bytes::Bytes;
 use meridian_core::{id::JournalIndex, quantity::ByteCount};
 use meridian_store::journal::{
-    FileDisk, Journal, JournalError, LossyDisk, MemoryJournal, SegmentConfig, SegmentJournal, verify,
-    verify_dir,
+    FileDisk, Journal, JournalError, JournalFiles, LossyDisk, MemoryJournal, SegmentConfig, SegmentJournal,
+    verify, verify_dir,
 };
 
 const SMALL: SegmentConfig = SegmentConfig { segment_size: ByteCount(8 << 10) };
@@ -297,6 +297,35 @@ fn a_snapshot_bounds_what_is_kept_but_never_passes_the_slowest_reader() {
     expect_records(&journal, 56, 60);
     disk.tamper(&format!("{:020}.snapshot", 55), |bytes| bytes[70] ^= 1).unwrap();
     assert!(matches!(open(&disk), Err(JournalError::Damaged(_))));
+}
+
+#[test]
+fn older_snapshots_are_kept_for_as_long_as_a_replay_can_go_on_from_them() {
+    let disk = many_segments();
+    let mut journal = open(&disk).unwrap();
+    let kept = |disk: &LossyDisk| -> Vec<u64> {
+        let files = JournalFiles::list_on(Arc::new(disk.clone())).unwrap();
+        files.snapshots().iter().map(|at| at.0).collect()
+    };
+    for at in [10, 20, 30] {
+        journal.save_snapshot(JournalIndex(at), &batch(1, at), JournalIndex(1)).unwrap();
+    }
+    assert_eq!(kept(&disk), [10, 20, 30]);
+    drop(journal);
+    let mut journal = open(&disk).unwrap();
+    assert_eq!(kept(&disk), [10, 20, 30], "a start keeps them");
+    assert_eq!(journal.latest_snapshot().unwrap(), Some((JournalIndex(30), batch(1, 30))));
+    let files = JournalFiles::list_on(Arc::new(disk.clone())).unwrap();
+    assert_eq!(files.snapshot(JournalIndex(20)).unwrap(), Some(batch(1, 20)));
+    journal.save_snapshot(JournalIndex(40), &batch(1, 40), JournalIndex(25)).unwrap();
+    let expected: Vec<u64> = [10, 20, 30, 40].into_iter().filter(|at| at + 1 >= journal.first().0).collect();
+    assert!(expected.len() < 4, "something was compacted");
+    assert_eq!(kept(&disk), expected);
+    for at in 41..=60 {
+        journal.save_snapshot(JournalIndex(at), &batch(1, 3), JournalIndex(25)).unwrap();
+    }
+    let many = kept(&disk);
+    assert_eq!((many.len(), many.first(), many.last()), (8, expected.first(), Some(&60)), "{many:?}");
 }
 
 #[test]

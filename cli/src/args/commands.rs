@@ -7,6 +7,7 @@ use crate::args::{
     cache::CacheArgs,
     ci_env::CiEnvArgs,
     forms::{address, project},
+    journal::JournalArgs,
     rebuild::RebuildArgs,
     release::ReleaseArgs,
     role::{AgentArgs, CoordinatorArgs, LocalArgs},
@@ -70,7 +71,7 @@ pub enum Command {
     Doctor(DoctorArgs),
     /// Print what gives a CI job's own go commands the cache of the agent beside them.
     CiEnv(CiEnvArgs),
-    /// Look after a journal on disk.
+    /// Look into a coordinator's journal: what was decided, and the state at any moment.
     Journal(JournalArgs),
     /// Serve one build's cache to the Go command. Started by the agent, not by people.
     #[command(hide = true)]
@@ -103,7 +104,7 @@ impl Command {
             Self::Join(args) => args.json,
             Self::Token(args) => args.json(),
             Self::Revoke(args) => args.revocation.fleet.json,
-            Self::Journal(JournalArgs { command: JournalCommand::Verify { json, .. } }) => *json,
+            Self::Journal(args) => args.command.json(),
             Self::Verify(args) => args.json,
             Self::Doctor(args) => args.json,
             Self::Keyring(args) => args.command.json(),
@@ -292,27 +293,6 @@ pub struct RevocationArgs {
     /// Which fleet.
     #[command(flatten)]
     pub fleet: FleetArgs,
-}
-
-/// Arguments of `meridian journal`.
-#[derive(Debug, Args)]
-pub struct JournalArgs {
-    /// What to do with it.
-    #[command(subcommand)]
-    pub command: JournalCommand,
-}
-
-/// What can be done with a journal on disk.
-#[derive(Debug, Subcommand)]
-pub enum JournalCommand {
-    /// Read every segment and the snapshot, and say exactly where the first damage in each lies, if there is any.
-    Verify {
-        /// The journal's directory, or a coordinator's state directory.
-        dir: std::path::PathBuf,
-        /// Print JSON instead of text.
-        #[arg(long)]
-        json: bool,
-    },
 }
 
 /// Arguments of `meridian verify`.

@@ -8,6 +8,7 @@ mod cache;
 mod ci_env;
 mod commands;
 mod forms;
+pub mod journal;
 pub mod rebuild;
 pub mod release;
 pub mod role;
@@ -19,7 +20,6 @@ pub use cache::{
 pub use ci_env::{CiEnvArgs, Shell};
 pub use commands::{
     BuildRef, BuildsArgs, CacheprogArgs, Cli, Command, DoctorArgs, FleetArgs, IdentityArgs, JoinArgs,
-    JournalArgs, JournalCommand, KeyringArgs, KeyringCommand, KeyringRevokeArgs, LogsArgs, RevocationArgs,
-    RevokeArgs, SandboxEnterArgs, SandboxExecArgs, SignerArgs, TokenArgs, TokenCommand, TokenCreateArgs,
-    VerifyArgs, parse_span,
+    KeyringArgs, KeyringCommand, KeyringRevokeArgs, LogsArgs, RevocationArgs, RevokeArgs, SandboxEnterArgs,
+    SandboxExecArgs, SignerArgs, TokenArgs, TokenCommand, TokenCreateArgs, VerifyArgs, parse_span,
 };

@@ -134,7 +134,7 @@ pub async fn explain(context: &Context, args: &BuildRef) -> Result<(), Trouble> 
     if !answer.rebuild_of.is_empty() {
         print::line(&format!("{build} builds {} again, from scratch", answer.rebuild_of))?;
     }
-    answer.tasks.iter().try_for_each(|task| print::line(&explanation_text(task)))
+    answer.tasks.iter().try_for_each(|task| print::line(&explanation_text(task, now_ms())))
 }
 
 fn target(kind: Option<&v1::TaskKind>) -> String {
@@ -144,7 +144,8 @@ fn target(kind: Option<&v1::TaskKind>) -> String {
     }
 }
 
-fn explanation_text(task: &v1::TaskExplanation) -> String {
+/// Where a task is and because of what, as of `now_ms`.
+pub(super) fn explanation_text(task: &v1::TaskExplanation, now_ms: u64) -> String {
     let mut lines = vec![format!("{} {}: {}", task.ordinal, target(task.kind.as_ref()), task.now)];
     for candidate in &task.candidates {
         let verdict = match &candidate.verdict {
@@ -157,10 +158,8 @@ fn explanation_text(task: &v1::TaskExplanation) -> String {
     lines.extend(task.refused.iter().map(|refusal| {
         format!("    {} not eligible: {}", print::count(refusal.agents, "agent"), refusal.why)
     }));
-    let steps = task
-        .history
-        .iter()
-        .map(|step| format!("    {} ago: {}", ago(step.at_ms, now_ms()), step_words(step)));
+    let steps =
+        task.history.iter().map(|step| format!("    {} ago: {}", ago(step.at_ms, now_ms), step_words(step)));
     lines.extend(steps);
     lines.join("\n")
 }
@@ -205,7 +204,8 @@ fn step_words(step: &v1::TaskStep) -> String {
     }
 }
 
-fn explanation_to_json(task: &v1::TaskExplanation) -> Value {
+/// The same as JSON.
+pub(super) fn explanation_to_json(task: &v1::TaskExplanation) -> Value {
     let candidates = task.candidates.iter().map(|candidate| match &candidate.verdict {
         Some(Verdict::Eligible(eligible)) => json!({
             "agent": candidate.agent,

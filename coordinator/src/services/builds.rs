@@ -10,7 +10,6 @@ use meridian_core::{
     trace::Traceparent,
 };
 use meridian_proto::{
-    convert::placement::refusals,
     limits::{PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX},
     v1,
 };
@@ -356,15 +355,6 @@ fn has_ended(build: &v1::Build) -> bool {
 }
 
 fn explanation(build: &BuildRecord, tasks: &[TaskExplanation]) -> v1::ExplainResponse {
-    let tasks = tasks.iter().map(|task| v1::TaskExplanation {
-        ordinal: task.task.ordinal,
-        kind: Some((&task.kind).into()),
-        now: task.now.clone(),
-        candidates: task.candidates.iter().map(Into::into).collect(),
-        history: task.history.iter().map(Into::into).collect(),
-        refused: refusals(&task.refused),
-        waits_code: task.waits.as_ref().map_or_else(String::new, |reason| reason.code().to_owned()),
-    });
     let rebuild_of = build.spec.rebuild.as_ref().map(|rebuild| rebuild.of.to_string()).unwrap_or_default();
-    v1::ExplainResponse { tasks: tasks.collect(), rebuild_of }
+    v1::ExplainResponse { tasks: tasks.iter().map(Into::into).collect(), rebuild_of }
 }

@@ -76,6 +76,12 @@ pub fn decode_event(bytes: &[u8]) -> Result<Event, DecodeError> {
     Event::try_from(wire).map_err(|cause| DecodeError::Field { what: "event", cause })
 }
 
+/// When an event was decided, also one of a kind that this version does not know; `None` when the bytes are no event.
+#[must_use]
+pub fn decode_time(bytes: &[u8]) -> Option<Wall> {
+    v1::Event::decode(bytes).ok().map(|event| Wall(event.at_ms))
+}
+
 /// The bytes of a record.
 #[must_use]
 pub fn encode_record(record: &Record) -> Bytes {

@@ -5,6 +5,7 @@ use meridian_core::{
     machine::{
         input::{Phase, Progress},
         record::{Candidate, Placement, Verdict},
+        views::TaskExplanation,
     },
     quantity::ByteCount,
     schedule::cost::Terms,
@@ -45,13 +46,29 @@ impl TryFrom<v1::Placement> for Placement {
 }
 
 /// Why agents could not take a task, and how many each time.
-#[must_use]
-pub fn refusals(refused: &[(String, u32)]) -> Vec<v1::placement::Refusal> {
+fn refusals(refused: &[(String, u32)]) -> Vec<v1::placement::Refusal> {
     refused.iter().map(|(why, agents)| v1::placement::Refusal { why: why.clone(), agents: *agents }).collect()
 }
 
 fn egress(wire: v1::placement::Egress) -> Result<(RegionName, ByteCount), ConvertError> {
     Ok((text(&wire.region, "egress.region")?, ByteCount(wire.bytes)))
+}
+
+impl From<&TaskExplanation> for v1::TaskExplanation {
+    fn from(explanation: &TaskExplanation) -> Self {
+        Self {
+            ordinal: explanation.task.ordinal,
+            kind: Some((&explanation.kind).into()),
+            now: explanation.now.clone(),
+            candidates: messages(&explanation.candidates),
+            history: messages(&explanation.history),
+            refused: refusals(&explanation.refused),
+            waits_code: explanation
+                .waits
+                .as_ref()
+                .map_or_else(String::new, |reason| reason.code().to_owned()),
+        }
+    }
 }
 
 impl From<&Candidate> for v1::Candidate {

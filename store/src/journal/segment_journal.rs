@@ -29,6 +29,7 @@ use super::{
     },
     segment_scan::{Tail, scan},
     snapshot_file,
+    snapshots_kept::surplus_snapshots,
 };
 
 const TEMPORARY: &str = "new.tmp";
@@ -61,7 +62,8 @@ pub struct SegmentJournal {
     /// How far the active segment is written out with zeros.
     active_size: u64,
     next: JournalIndex,
-    snapshot: Option<JournalIndex>,
+    /// Ascending; the last one is the newest.
+    snapshots: Vec<JournalIndex>,
     stopped: bool,
     /// Where the last read ended, so that a reader that goes on does not start the segment again.
     cursor: RefCell<Option<ReadCursor>>,
@@ -79,7 +81,7 @@ impl std::fmt::Debug for SegmentJournal {
         f.debug_struct("SegmentJournal")
             .field("segments", &self.segments.len())
             .field("next", &self.next)
-            .field("snapshot", &self.snapshot)
+            .field("snapshots", &self.snapshots)
             .finish_non_exhaustive()
     }
 }
@@ -133,8 +135,7 @@ impl SegmentJournal {
             // Noticed now rather than when it is needed.
             read_snapshot(disk.as_ref(), *at)?;
         }
-        layout.remove_leftovers(disk.as_ref())?;
-        let snapshot = layout.snapshots.last().copied();
+        let snapshots = layout.remove_leftovers(disk.as_ref())?;
         let (active, write_at, active_size) = match last_scan {
             Some((name, len, result)) => {
                 if let Tail::Torn { what } = result.tail {
@@ -167,7 +168,7 @@ impl SegmentJournal {
             write_at,
             active_size,
             next,
-            snapshot,
+            snapshots,
             stopped: false,
             cursor,
         })
@@ -230,6 +231,15 @@ impl SegmentJournal {
             let name = segment_name(oldest.first);
             self.disk.remove(&name).map_err(JournalError::io("remove", &name))?;
             self.segments.remove(0);
+        }
+        Ok(())
+    }
+
+    fn thin_snapshots(&mut self) -> Result<(), JournalError> {
+        for surplus in surplus_snapshots(self.first(), &self.snapshots) {
+            let name = snapshot_file::snapshot_name(surplus);
+            self.disk.remove(&name).map_err(JournalError::io("remove", &name))?;
+            self.snapshots.retain(|at| *at != surplus);
         }
         Ok(())
     }
@@ -304,22 +314,21 @@ impl Journal for SegmentJournal {
         if at > last {
             return Err(JournalError::SnapshotAhead { at, last });
         }
-        if self.snapshot.is_some_and(|newest| newest > at) {
+        if self.snapshots.last().is_some_and(|newest| *newest > at) {
             return Ok(());
         }
         let name = snapshot_file::snapshot_name(at);
         let bytes = snapshot_file::encode(at, records)?;
         publish(self.disk.as_ref(), &name, &bytes)?;
-        let replaced = self.snapshot.replace(at).filter(|older| *older != at);
-        if let Some(older) = replaced {
-            let name = snapshot_file::snapshot_name(older);
-            self.disk.remove(&name).map_err(JournalError::io("remove", &name))?;
+        if self.snapshots.last() != Some(&at) {
+            self.snapshots.push(at);
         }
-        self.delete_below(at, keep_from)
+        self.delete_below(at, keep_from)?;
+        self.thin_snapshots()
     }
 
     fn latest_snapshot(&self) -> Result<Option<(JournalIndex, Vec<Bytes>)>, JournalError> {
-        self.snapshot.map(|at| Ok((at, read_snapshot(self.disk.as_ref(), at)?))).transpose()
+        self.snapshots.last().map(|at| Ok((*at, read_snapshot(self.disk.as_ref(), *at)?))).transpose()
     }
 }
 
@@ -415,13 +424,16 @@ impl Layout {
         Ok(())
     }
 
-    /// Removes what a crash left: a file that never got its name, and snapshots that a newer one replaced.
-    fn remove_leftovers(&self, disk: &dyn Disk) -> Result<(), JournalError> {
-        let replaced = self.snapshots.iter().rev().skip(1).map(|at| snapshot_file::snapshot_name(*at));
-        for name in replaced.chain(self.temporary.then(|| TEMPORARY.to_owned())) {
+    /// Removes what a crash left: a file that never got its name, and snapshots that should have gone. Returns the
+    /// snapshots that stay.
+    fn remove_leftovers(&self, disk: &dyn Disk) -> Result<Vec<JournalIndex>, JournalError> {
+        let first = self.segments.first().copied().unwrap_or(JournalIndex(1));
+        let surplus = surplus_snapshots(first, &self.snapshots);
+        let names = surplus.iter().map(|at| snapshot_file::snapshot_name(*at));
+        for name in names.chain(self.temporary.then(|| TEMPORARY.to_owned())) {
             disk.remove(&name).map_err(JournalError::io("remove", &name))?;
         }
-        Ok(())
+        Ok(self.snapshots.iter().filter(|at| !surplus.contains(at)).copied().collect())
     }
 }
 

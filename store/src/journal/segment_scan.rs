@@ -14,6 +14,7 @@
 //! What cannot be told: a bit that flips within the very last append, with nothing behind it, looks like a
 //! tear. The first append after each start (the epoch record) closes that window.
 
+use bytes::Bytes;
 use meridian_core::id::JournalIndex;
 
 use super::{
@@ -43,6 +44,24 @@ pub(super) struct Scan {
     /// Where the good records end.
     pub(super) end: usize,
     pub(super) tail: Tail,
+}
+
+/// The good records that a scan of `bytes` found, each with the byte at which it begins.
+pub(super) fn records(
+    bytes: &Bytes,
+    first: JournalIndex,
+    scan: &Scan,
+) -> impl Iterator<Item = (JournalIndex, u64, Bytes)> {
+    let (mut at, mut index) = (DATA_START, first);
+    let end = scan.end;
+    std::iter::from_fn(move || {
+        let header = RecordHeader::decode(bytes, at).filter(|_| at < end)?;
+        let start = at + RECORD_HEADER;
+        let found = (index, at as u64, bytes.slice(start..start + header.len));
+        at += header.span();
+        index.0 += 1;
+        Some(found)
+    })
 }
 
 /// Scans the `bytes` of `file`. `successor` is the first index of the segment after it.

@@ -7,9 +7,9 @@ use meridian_core::id::JournalIndex;
 use super::{
     contract::{Damage, JournalError},
     disk::{Disk, FileDisk},
-    segment_format::{SegmentHeader, segment_name},
-    segment_journal::{Layout, read_file, read_snapshot},
-    segment_scan::{Tail, scan},
+    files::{Ending, scan_steadily},
+    segment_format::segment_name,
+    segment_journal::{Layout, read_snapshot},
 };
 
 /// What was found.
@@ -77,17 +77,13 @@ pub fn verify(disk: &dyn Disk) -> Result<Report, JournalError> {
     let mut next = report.first.max(JournalIndex(1));
     for (position, first) in layout.segments.iter().enumerate() {
         let name = segment_name(*first);
-        let bytes = read_file(disk, &name)?;
-        let Some(header) = report.take(SegmentHeader::decode(&name, *first, &bytes))? else { continue };
-        let result = scan(&name, &bytes, header, layout.segments.get(position + 1).copied());
+        let successor = layout.segments.get(position + 1).copied();
+        let Some((_, result)) = report.take(scan_steadily(disk, &name, *first, successor))? else { continue };
         next = result.next;
-        match result.tail {
-            Tail::Clean => {}
-            Tail::Torn { what } => {
-                let (offset, what) = (result.end as u64, what.to_owned());
-                report.torn = Some(TornTail { file: name, offset, index: next, what });
-            }
-            Tail::Damaged(damage) => report.damage.push(damage),
+        match Ending::of(&name, result) {
+            Ending::Clean => {}
+            Ending::Torn(torn) => report.torn = Some(torn),
+            Ending::Damaged(damage) => report.damage.push(damage),
         }
     }
     report.last = JournalIndex(next.0 - 1);

@@ -12,7 +12,7 @@ use crate::{command::print, trouble::Trouble};
 ///
 /// # Errors
 /// When it cannot be read, or is damaged.
-pub fn verify(directory: &Path, as_json: bool) -> Result<(), Trouble> {
+pub(super) fn verify(directory: &Path, as_json: bool) -> Result<(), Trouble> {
     let below = directory.join("journal");
     let journal = if below.is_dir() { below.as_path() } else { directory };
     if !journal.is_dir() {
