@@ -3,7 +3,7 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use meridian_cache::{disk::CacheStore, local::CacheDaemon};
-use meridian_core::{id::TaskId, machine::input::AgentOffer, sandbox::Sandbox};
+use meridian_core::{id::TaskId, machine::input::AgentOffer, quantity::ByteCount, sandbox::Sandbox};
 use meridian_proto::v1;
 use meridian_runtime::{
     clock::Clock,
@@ -146,6 +146,9 @@ impl App {
             sandbox,
             cache: Some(assembly.offer.clone()),
             labels: config.labels.clone(),
+            memory: config.build_limits.memory_bytes_max.map(ByteCount),
+            heeds_drain: true,
+            tells_stops: true,
         };
         let loop_config = LoopConfig {
             introduction: Introduction::new(control.clone(), offer).map_err(AppError::State)?,

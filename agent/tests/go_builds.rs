@@ -42,16 +42,8 @@ type Files<'a> = &'a [(&'a str, &'a str)];
 
 impl Agent {
     fn new(name: &str) -> Self {
-        // Another test of this process may have been first.
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let dir = tempfile::Builder::new().prefix(name).tempdir().unwrap();
-        // The places of the machine, but none of its settings: nothing may come from a network.
-        let mut variables: Variables = std::env::vars().filter(|(name, _)| name == "PATH").collect();
-        variables.insert("GOPROXY".into(), "off".into());
-        variables.insert("HOME".into(), dir.path().display().to_string());
-        let go = GoEnvironment::discover_in(&variables, &[PathBuf::from("/usr/local/go")]).unwrap();
-        let config = BuilderConfig { dir: dir.path().join("state"), source_bytes_max: ByteCount::mib(64) };
-        let builder = GoBuilder::open(config, go).unwrap();
+        let builder = Self::open(dir.path());
         Self {
             _dir: dir,
             builder,
@@ -59,6 +51,18 @@ impl Agent {
             compiled: AtomicU64::new(0),
             cancel: CancellationToken::new(),
         }
+    }
+
+    fn open(dir: &Path) -> GoBuilder {
+        // Another test of this process may have been first.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        // The places of the machine, but none of its settings: nothing may come from a network.
+        let mut variables: Variables = std::env::vars().filter(|(name, _)| name == "PATH").collect();
+        variables.insert("GOPROXY".into(), "off".into());
+        variables.insert("HOME".into(), dir.display().to_string());
+        let go = GoEnvironment::discover_in(&variables, &[PathBuf::from("/usr/local/go")]).unwrap();
+        let config = BuilderConfig { dir: dir.join("state"), source_bytes_max: ByteCount::mib(64) };
+        GoBuilder::open(config, go).unwrap()
     }
 
     async fn build(&self, files: Files<'_>, work: &Work) -> Result<BuiltTask, Failure> {
@@ -307,4 +311,26 @@ async fn a_cancelled_task_is_lost_and_leaves_nothing() {
     agent.cancel.cancel();
     let failure = agent.fail(HELLO, &work(HELLO, &["."], "linux/amd64")).await;
     assert_eq!(failure.kind, FailureKind::Lost);
+}
+
+#[tokio::test]
+async fn what_an_earlier_agent_left_behind_is_ended_and_removed_before_anything_begins() {
+    use std::os::unix::process::ExitStatusExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().canonicalize().unwrap().join("state");
+    let left = state.join("tasks/acme-web-1-0");
+    std::fs::create_dir_all(&left).unwrap();
+    std::fs::write(left.join("main.go"), "package main").unwrap();
+    // As a run marks its processes; another agent's, whose directory only begins alike, is none of ours.
+    let sleeping = |owner: &Path| {
+        let mark = format!("{}/7-0.", owner.display());
+        std::process::Command::new("sleep").arg("20").env("MERIDIAN_RUN", mark).spawn().unwrap()
+    };
+    let (mut ours, mut theirs) = (sleeping(&left), sleeping(&dir.path().join("state-of-another")));
+    Agent::open(dir.path());
+    assert_eq!(ours.wait().unwrap().signal(), Some(9));
+    assert!(!left.exists());
+    assert!(theirs.try_wait().unwrap().is_none(), "it is left alone");
+    theirs.kill().unwrap();
+    theirs.wait().unwrap();
 }

@@ -75,6 +75,7 @@ pub const TABLE: &[(&str, &[Role])] = &[
     ("/meridian.v1.Agents/Membership", &[Agent]),
     ("/meridian.v1.Agents/Order", &[Agent]),
     ("/meridian.v1.Agents/Sidecar", &[Agent]),
+    ("/meridian.v1.Agents/Upkeep", &[Admin]),
     ("/meridian.v1.Blobs/Download", &[Member, Agent, Admin]),
     ("/meridian.v1.Blobs/Missing", &[Member, Agent, Admin]),
     ("/meridian.v1.Blobs/Receipts", &[Member, Agent, Admin]),

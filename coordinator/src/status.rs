@@ -43,12 +43,14 @@ pub(crate) fn from_reply(what: &str, reply: Reply) -> Status {
 
 fn from_refusal(refusal: &Refusal) -> Status {
     let code = match refusal {
-        Refusal::QueueFull { .. } | Refusal::TooManyTokens { .. } | Refusal::TooManyKeys { .. } => {
-            Code::ResourceExhausted
-        }
+        Refusal::QueueFull { .. }
+        | Refusal::TooManyTokens { .. }
+        | Refusal::TooManyKeys { .. }
+        | Refusal::TooManyCordons { .. }
+        | Refusal::TooMuchMaintenance { .. } => Code::ResourceExhausted,
         Refusal::KeyReused { .. } | Refusal::KeyTaken { .. } => Code::AlreadyExists,
         Refusal::UnknownBuild { .. } | Refusal::UnknownKey { .. } => Code::NotFound,
-        Refusal::Spec(_) | Refusal::MalformedKey => Code::InvalidArgument,
+        Refusal::Spec(_) | Refusal::MalformedKey | Refusal::MaintenanceOver { .. } => Code::InvalidArgument,
         Refusal::KeyRevoked { .. } | Refusal::AgentBarred { .. } => Code::FailedPrecondition,
         Refusal::InvalidToken | Refusal::IdentityRevoked { .. } => Code::PermissionDenied,
     };

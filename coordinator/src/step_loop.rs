@@ -327,6 +327,7 @@ impl StepLoop {
                 tracing::warn!(%identity, "an identity is revoked");
                 self.revocations.add(identity);
             }
+            Action::Warn { line } => tracing::warn!("{line}"),
             Action::BuildChanged { build } => self.watchers.changed(&build),
         }
     }

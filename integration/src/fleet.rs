@@ -44,6 +44,8 @@ pub struct Agent {
     pub name: String,
     slots: u32,
     settings: Vec<String>,
+    /// Where it finds the coordinator; at its own address when not said.
+    way: Option<String>,
     // Ends before the home that holds its log goes.
     process: Option<Daemon>,
     home: Home,
@@ -251,9 +253,27 @@ impl Fleet {
         let token = self.token("--agent", name);
         let settings =
             ["sandbox=when-possible"].iter().chain(settings).map(|text| (*text).to_owned()).collect();
-        self.agents.push(Agent { name: name.to_owned(), home, slots, settings, process: None });
+        let name = name.to_owned();
+        self.join(&token, Agent { name, home, slots, settings, way: None, process: None })
+    }
+
+    /// Joins an agent that finds the coordinator at another address, such as a relay's.
+    ///
+    /// # Panics
+    /// When it has not attached in time.
+    #[track_caller]
+    pub fn join_agent_through(&mut self, way: &str, name: &str, slots: u32, home: Home) -> usize {
+        let token = self.token("--agent", name);
+        let (name, way) = (name.to_owned(), Some(way.to_owned()));
+        let settings = vec!["sandbox=when-possible".to_owned()];
+        self.join(&token, Agent { name, home, slots, settings, way, process: None })
+    }
+
+    #[track_caller]
+    fn join(&mut self, token: &str, agent: Agent) -> usize {
+        self.agents.push(agent);
         let index = self.agents.len() - 1;
-        self.spawn_agent(index, Some(&token));
+        self.spawn_agent(index, Some(token));
         self.wait_until_attached(index);
         index
     }
@@ -269,8 +289,8 @@ impl Fleet {
 
     #[track_caller]
     fn spawn_agent(&mut self, index: usize, token: Option<&str>) {
-        let address = self.address();
         let agent = &mut self.agents[index];
+        let address = agent.way.clone().unwrap_or_else(|| self.address.to_string());
         let mut command = agent.home.meridian(["agent", "--coordinator", &address, "--state"]);
         command.arg(agent.home.path().join("agent"));
         command.args(["--slots", &agent.slots.to_string()]);

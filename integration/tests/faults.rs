@@ -177,12 +177,79 @@ fn coordinator_and_agent_killed_together_lose_nothing() {
 #[test]
 fn a_cancelled_build_leaves_no_process_behind() {
     let Begun { proxy: _proxy, mut fleet, agent, client, build } = Begun::on(holding_proxy(), "eu/only", &[]);
+    let id = fleet.agent(agent).id();
+    assert!(descendants(id).iter().any(|name| name == "go"), "{:?}", descendants(id));
     client.run(&["cancel", "acme/p/1"]).expect_code(0);
     build.finish().expect_failure(130, &["cancelled"]);
-    let id = fleet.agent(agent).id();
-    wait_for("the Go command of a cancelled task to end", Duration::from_secs(15), || {
-        descendants(id).into_iter().all(|name| name != "go").then_some(())
+    wait_until_stopped(&client, "acme/p/1");
+    assert!(descendants(id).iter().all(|name| name != "go"), "the agent said so: {:?}", descendants(id));
+}
+
+/// Waits until `explain` says that nothing of a cancelled build is alive.
+#[track_caller]
+fn wait_until_stopped(client: &Client, build: &str) {
+    wait_for("the agent to say that it has stopped", Duration::from_secs(15), || {
+        client.run(&["explain", build]).stdout.lines().any(|line| line.ends_with(": cancelled")).then_some(())
     });
+}
+
+#[test]
+fn a_cancel_that_an_agent_does_not_carry_out_says_why_until_it_does() {
+    let Begun { proxy: _proxy, mut fleet, agent, client, build } = Begun::on(holding_proxy(), "eu/only", &[]);
+    fleet.agent(agent).signal(Signal::STOP);
+    client.run(&["cancel", "acme/p/1"]).expect_code(0);
+    build.finish().expect_failure(130, &["cancelled"]);
+    wait_for("explain to say why", Duration::from_secs(15), || {
+        let explained = client.run(&["explain", "acme/p/1"]);
+        explained.says("agent eu/only has not stopped it: it has said nothing for 5.0 s").then_some(())
+    });
+    fleet.coordinator().wait_for_log("is not stopped on agent eu/only", Duration::from_secs(5));
+    fleet.agent(agent).signal(Signal::CONT);
+    wait_until_stopped(&client, "acme/p/1");
+    let id = fleet.agent(agent).id();
+    assert!(descendants(id).iter().all(|name| name != "go"), "{:?}", descendants(id));
+}
+
+#[test]
+fn a_stream_that_breaks_costs_no_lease_and_no_line_of_the_log() {
+    let proxy = holding_proxy();
+    let mut fleet = Fleet::start();
+    let way = Relay::start(fleet.address().parse().expect("an address"), Shape::default());
+    let agent =
+        fleet.join_agent_through(&way.address().to_string(), "eu/far", 1, Home::with_proxy(&proxy.url()));
+    let client = fleet.member("alice");
+    let build = client.start_build("dist", &["example.test/p@v1.0.0", "--project", "acme/p"]);
+    proxy.wait_for_request(HELD, 1);
+    let attached =
+        |fleet: &mut Fleet| fleet.agent(agent).log().matches("attached to the coordinator").count();
+    for times in 2..=4 {
+        way.cut_connections();
+        wait_for("the agent to attach again", Duration::from_secs(30), || {
+            (attached(&mut fleet) == times).then_some(())
+        });
+    }
+    proxy.release();
+    expect_one_result(&client, build);
+    let explained = client.run(&["explain", "acme/p/1"]).expect_code(0);
+    // The resolve task and the compile task, each under its one lease.
+    assert_eq!(explained.stdout.matches("leased to eu/far under fence").count(), 2, "{explained}");
+    assert!(!explained.says("failed"), "{explained}");
+    assert_eq!(proxy.count(HELD), 1, "nothing was begun again");
+
+    // What an undisturbed agent with an empty cache writes for the same.
+    fleet.join_agent("us/near", 1, Home::with_proxy(&proxy.url()));
+    client
+        .build_into("again", &["example.test/p@v1.0.0", "--project", "acme/p", "--region", "us"])
+        .expect_success();
+    let lines = |build: &str| -> Vec<String> {
+        let log = client.run(&["logs", build]).expect_code(0).stdout;
+        let mut lines: Vec<String> = log.lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    let (disturbed, quiet) = (lines("acme/p/1"), lines("acme/p/2"));
+    assert!(disturbed.iter().any(|line| line.contains("example.test/p")), "{disturbed:?}");
+    assert_eq!(disturbed, quiet, "each line once, whatever broke");
 }
 
 #[test]
@@ -193,6 +260,63 @@ fn trouble_of_the_origin_is_retried_and_never_shown() {
     let Begun { proxy, fleet: _fleet, client: _client, build, .. } = Begun::on(proxy, "eu/only", &[]);
     proxy.behave();
     build.finish().expect_success();
+}
+
+/// Waits until `meridian agents` says this of the fleet.
+#[track_caller]
+fn wait_for_state(client: &Client, words: &str) {
+    wait_for(&format!("`meridian agents` to say {words:?}"), Duration::from_secs(30), || {
+        client.run(&["agents"]).stdout.contains(words).then_some(())
+    });
+}
+
+#[test]
+fn a_drained_agent_hears_it_is_emptied_after_its_grace_and_stays_drained_over_a_restart() {
+    let Begun { proxy, mut fleet, agent, client, build } = Begun::on(holding_proxy(), "eu/first", &[]);
+    let drain = ["agents", "drain", "eu/first", "--why", "new disks", "--grace", "3s"];
+    client.run(&drain).expect_code(3).expect_words(&["--state"]);
+    fleet.administer(&drain).expect_code(0).expect_words(&["1 task", "3.0 s"]);
+    fleet.agent(agent).wait_for_log("told to take no new work", Duration::from_secs(10));
+    wait_for_state(&client, "drained by admin: new disks (1 task to go)");
+    fleet.join_agent("us/second", 1, Home::with_proxy(&proxy.url()));
+    proxy.wait_for_request(HELD, 2);
+    proxy.release();
+    expect_one_result(&client, build);
+    let explained = client.run(&["explain", "acme/p/1"]).expect_code(0);
+    explained.expect_words(&["moved away from agent eu/first", "drained by admin: new disks", "us/second"]);
+    wait_for_state(&client, "drained by admin: new disks (empty)");
+
+    fleet.kill_coordinator();
+    fleet.start_coordinator();
+    wait_for_state(&client, "drained by admin: new disks (empty)");
+    let arguments = ["build", "example.test/p@v1.0.0", "--project", "acme/p", "--region", "eu", "--detach"];
+    client.run(&arguments).expect_code(0);
+    client.run(&["explain", "acme/p/2"]).expect_code(0).expect_words(&["eu/first", "drained by admin"]);
+    fleet.administer(&["agents", "uncordon", "eu/first"]).expect_code(0);
+    fleet.agent(agent).wait_for_log("told to take new work again", Duration::from_secs(10));
+    wait_for("the build on the agent that is back", Duration::from_secs(60), || {
+        client.run(&["builds", "--project", "acme/p"]).says("acme/p/2  succeeded").then_some(())
+    });
+}
+
+#[test]
+fn maintenance_is_planned_listed_and_taken_back() {
+    let mut fleet = Fleet::start();
+    fleet.join_agent("eu/a", 1, Home::with_proxy("off"));
+    let client = fleet.member("alice");
+    let maintain = ["agents", "maintain", "eu/a", "--from", "now", "--for", "1h", "--why", "new kernel"];
+    fleet.administer(&maintain).expect_code(0).expect_words(&["eu/a is in maintenance from"]);
+    wait_for_state(&client, "in maintenance until");
+    client.run(&["agents"]).expect_words(&["planned by admin: new kernel", "maintenance of eu/a from"]);
+    fleet.administer(&["agents", "maintain", "eu/a", "--remove"]).expect_code(0).expect_words(&["1 window"]);
+    wait_for_state(&client, "ready");
+    let past = ["agents", "maintain", "eu/a", "--from", "2020-01-01T00:00Z", "--for", "1h"];
+    fleet.administer(&past).expect_code(2).expect_words(&["lies in the past"]);
+    fleet
+        .administer(&["agents", "cordon", "us/gone"])
+        .expect_code(0)
+        .expect_words(&["no agent of that name"]);
+    client.run(&["agents"]).expect_words(&["us/gone is not attached, and cordoned"]);
 }
 
 /// The names of all processes below this one.

@@ -289,6 +289,10 @@ pub(crate) fn io(what: &str, error: &std::io::Error) -> Failure {
 pub(crate) fn process(error: &ProcessError) -> Failure {
     match error {
         ProcessError::Cancelled => lost(),
+        ProcessError::Unended(left) => {
+            let stopped = lost();
+            Failure { message: format!("{}, but {left}", stopped.message), ..stopped }
+        }
         ProcessError::Start { source, .. } => io(&error.to_string(), source),
         ProcessError::Deadline(after) => timed_out(*after),
         ProcessError::Lost(_) => infrastructure(format!("go: {error}")),

@@ -13,4 +13,4 @@ mod tree;
 pub use run::{Exit, Invocation, Output, ProcessError, run};
 #[cfg(target_os = "linux")]
 pub(crate) use run::{follow, spawn, tie_to_agent};
-pub use tree::end_leftovers;
+pub use tree::{UNENDED, end_leftovers};

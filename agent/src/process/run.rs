@@ -79,6 +79,9 @@ pub enum ProcessError {
     /// It was cancelled; the whole tree is gone.
     #[error("cancelled")]
     Cancelled,
+    /// It was cancelled, and some of the tree is still there.
+    #[error("cancelled, but {0}")]
+    Unended(String),
     /// It took longer than it may; the whole tree is gone.
     #[error("still running after {0:?}")]
     Deadline(Duration),
@@ -114,14 +117,15 @@ pub async fn run(
             status
         }
         Ok((status, false)) => {
-            guard.end().await;
+            // The command itself has ended; what it left is told in the agent's log.
+            let _ = guard.end().await;
             status
         }
         Err(error) => {
-            guard.end().await;
+            let ended = guard.end().await;
             // Takes the zombie away; it has been sent SIGKILL, so this does not wait for its goodwill.
             let _ = tokio::time::timeout(DRAIN_MAX, child.wait()).await;
-            return Err(error);
+            return Err(ended.err().map_or(error, ProcessError::Unended));
         }
     };
     Ok(exit_of(status))
@@ -144,11 +148,11 @@ impl EndOnDrop {
         self.mark = None;
     }
 
-    async fn end(mut self) {
-        if let Some(mark) = self.mark.clone() {
-            end_tree(self.root, &mark).await;
-            self.mark = None;
-        }
+    async fn end(mut self) -> Result<(), String> {
+        let Some(mark) = self.mark.clone() else { return Ok(()) };
+        let ended = end_tree(self.root, &mark).await;
+        self.mark = None;
+        ended
     }
 }
 
@@ -157,6 +161,7 @@ impl Drop for EndOnDrop {
         let Some(mark) = self.mark.take() else { return };
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             let root = self.root;
+            // What cannot be ended is told in the agent's log.
             runtime.spawn(async move { end_tree(root, &mark).await });
         }
     }
@@ -316,11 +321,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn cancel_ends_grandchildren_even_in_a_session_of_their_own() {
+    async fn cancel_ends_grandchildren_that_heed_no_signal_even_in_a_session_of_their_own() {
         let dir = tempfile::tempdir().unwrap();
         let note = dir.path().join("pids");
         let script = format!(
-            "setsid sh -c 'echo $$ >>{0}; sleep 60' & (sh -c 'echo $$ >>{0}; sleep 60' &) ; echo $$ >>{0}; wait",
+            "trap '' TERM INT HUP; setsid sh -c 'echo $$ >>{0}; sleep 60' & (sh -c 'echo $$ >>{0}; sleep 60' &) ; echo $$ >>{0}; wait",
             note.display()
         );
         let cancel = CancellationToken::new();

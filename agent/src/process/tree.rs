@@ -5,24 +5,45 @@ use std::{collections::BTreeSet, path::Path, time::Duration};
 /// The variable that marks every process of a run. Its value is unique to the run.
 pub(super) const MARK: &str = "MERIDIAN_RUN";
 
+/// Words of every failure that says that processes of a run are still there.
+pub const UNENDED: &str = "did not end when they were killed";
+
 /// How often the tree is looked for again before giving up: a process may fork while it is being ended.
 const ROUNDS_MAX: u32 = 200;
 
 /// Ends the process `root`, its group, and every process that descends from it or bears its mark, and looks
-/// again until none is left (at most two seconds).
-pub(super) async fn end_tree(root: u32, mark: &str) {
+/// again until none is left (at most two seconds). Says which are, when that was in vain.
+pub(super) async fn end_tree(root: u32, mark: &str) -> Result<(), String> {
     end_group(root);
     for _ in 0..ROUNDS_MAX {
         let members = members_of_run(root, mark);
         if members.is_empty() {
-            return;
+            return Ok(());
         }
         for pid in &members {
             end_process(*pid);
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    tracing::warn!(root, "processes of a run could not be ended");
+    let left: Vec<String> = members_of_run(root, mark).into_iter().filter_map(described).collect();
+    if left.is_empty() {
+        return Ok(());
+    }
+    tracing::warn!(root, left = left.join(", "), "processes of a run could not be ended");
+    Err(format!("processes {UNENDED}: {}", left.join(", ")))
+}
+
+/// A process as its number and name, and what it waits for when nobody can end it.
+fn described(pid: u32) -> Option<String> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (head, rest) = stat.rsplit_once(')')?;
+    let name = head.split_once('(')?.1;
+    let state = match rest.trim_start().chars().next() {
+        Some('D') => ", in uninterruptible sleep",
+        Some('t') => ", stopped by a debugger",
+        _ => "",
+    };
+    Some(format!("{pid} ({name}{state})"))
 }
 
 /// Ends the processes that an earlier agent with the state directory `dir` left behind when it was killed.

@@ -26,7 +26,7 @@ use super::{
 use crate::process::{Output, follow, spawn, tie_to_agent};
 
 /// How long a sandbox that was told to stop may take before it is ended from outside.
-const STOP_WITHIN: Duration = Duration::from_secs(5);
+const STOP_WITHIN: Duration = Duration::from_millis(1_500);
 
 /// Whom a launcher with root's rights builds as. Debian reserves the ids from 65000 to 65533 for nobody's use,
 /// and it is small enough to exist in containers that map 65,536 ids.
@@ -171,8 +171,8 @@ impl Launcher {
             never = pass_signals(&line, &mut extras.signals) => match never {},
         };
         let stopped = ended.map_err(|source| self.start_error(source))?;
-        if stopped.is_some() {
-            end(&mut child, &line).await;
+        if stopped.is_some() && !end(&mut child, &line).await {
+            return Err(SandboxError::Unended);
         }
         let report = line.last_report();
         let around = self.around(plan, report.as_ref());
@@ -312,15 +312,16 @@ async fn pass_signals(line: &Line, signals: &mut mpsc::Receiver<u8>) -> std::con
     std::future::pending().await
 }
 
-/// Ends a sandbox: first by its own stages, which then wait for the last of its processes.
-async fn end(child: &mut Child, line: &Line) {
+/// Ends a sandbox: first by its own stages, which then wait for the last of its processes. Says whether it ended.
+async fn end(child: &mut Child, line: &Line) -> bool {
     line.stop();
-    if tokio::time::timeout(STOP_WITHIN, child.wait()).await.is_err() {
-        tracing::warn!("a sandbox did not end when told; ending it from outside");
-        // The kernel ends process 1 with it.
-        let _ = child.start_kill();
-        let _ = tokio::time::timeout(STOP_WITHIN, child.wait()).await;
+    if tokio::time::timeout(STOP_WITHIN, child.wait()).await.is_ok() {
+        return true;
     }
+    tracing::warn!("a sandbox did not end when told; ending it from outside");
+    // The kernel ends process 1 with it.
+    let _ = child.start_kill();
+    tokio::time::timeout(STOP_WITHIN, child.wait()).await.is_ok()
 }
 
 fn writable(plan: &Plan) -> Vec<PathBuf> {

@@ -4,6 +4,8 @@ use std::{io, path::PathBuf, time::Duration};
 
 use meridian_core::sandbox::Sandbox;
 
+use crate::process::UNENDED;
+
 /// How a sandboxed program ended. When the caller sees this, no process of the sandbox is left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
@@ -136,6 +138,9 @@ pub enum SandboxError {
     /// The plan cannot be carried out or handed over.
     #[error("the sandbox's plan is no good: {0}")]
     Plan(String),
+    /// It was killed, and the system does not end it.
+    #[error("the sandbox's processes {}", UNENDED)]
+    Unended,
     /// The system has no sandbox.
     #[error("there is no sandbox on {0}")]
     Unsupported(&'static str),

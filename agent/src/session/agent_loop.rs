@@ -6,7 +6,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    future::pending,
     sync::Arc,
     time::Duration,
 };
@@ -39,6 +38,8 @@ use super::{
     link::{Backoff, Introduction},
     link_state::{Heard, LinkState},
     slots::Slots,
+    stops::Stops,
+    timing::{clock_deadline, millis, optional_sleep, wall_us},
     worker::Worker,
 };
 use crate::spans::{attempt_ended, attempt_span, prefetch_span, report_span};
@@ -89,6 +90,7 @@ pub(crate) struct AgentLoop {
     clock: Clock,
     attempts: BTreeMap<TaskId, Entry>,
     slots: Slots,
+    stops: Stops,
     cache: CacheView,
     /// What runs used of the cache, from the worker.
     made: mpsc::Receiver<MadeManifest>,
@@ -104,6 +106,8 @@ pub(crate) struct AgentLoop {
     run_events: mpsc::Receiver<RunEvent>,
     run_events_in: mpsc::Sender<RunEvent>,
     is_draining: bool,
+    /// Whether an administrator wants the agent empty, by the word of this stream.
+    is_drained: bool,
     /// What was given up without the coordinator's knowledge while draining.
     dropped: BTreeSet<TaskId>,
 }
@@ -119,6 +123,7 @@ impl AgentLoop {
         let (run_events_in, run_events) = mpsc::channel(RUN_EVENTS_MAX);
         Self {
             slots: Slots::new(config.introduction.offer.slots),
+            stops: Stops::default(),
             config,
             questions: CacheQuestions::new(Arc::clone(&worker)),
             worker,
@@ -135,6 +140,7 @@ impl AgentLoop {
             run_events,
             run_events_in,
             is_draining: false,
+            is_drained: false,
             dropped: BTreeSet::new(),
         }
     }
@@ -175,6 +181,9 @@ impl AgentLoop {
                     self.renew();
                     renew_at = Instant::now() + self.renew_every;
                 }
+                () = optional_sleep(self.stops.deadline()) => {
+                    self.stops.late(Instant::now()).iter().for_each(|said| self.say(said));
+                }
                 _ = observe.tick() => self.observe(),
             }
             self.fill_slots();
@@ -197,6 +206,8 @@ impl AgentLoop {
                 self.link = LinkState::Up(link);
                 self.told_sketch = None;
                 self.step_all(|| AttemptInput::StreamOpened);
+                // What another stream said may not be so any more; before any offer this one says it anew.
+                self.heed_drain(false);
                 if self.is_draining {
                     self.say(&AgentSaid::Drain);
                 }
@@ -231,9 +242,19 @@ impl AgentLoop {
 
     fn ordered(&mut self, mut order: Order) {
         self.cache.learn(&mut order);
-        if let Order::Shards { shards } = &order {
-            self.worker.take_shards(shards);
-            return;
+        match &order {
+            Order::Shards { shards } => return self.worker.take_shards(shards),
+            Order::Drain { why } => {
+                tracing::info!(why, running = self.attempts.len(), "told to take no new work");
+                self.heed_drain(true);
+                return self.say(&AgentSaid::Drained { is_drained: true });
+            }
+            Order::Resume => {
+                tracing::info!("told to take new work again");
+                self.heed_drain(false);
+                return self.say(&AgentSaid::Drained { is_drained: false });
+            }
+            _ => {}
         }
         if let Order::Settled { task, fence, accepted } = &order
             && let Some(made) = self.announcements.settled(task, *fence, *accepted)
@@ -248,6 +269,12 @@ impl AgentLoop {
             self.worker.ask_about_key();
         }
         let Some((task, input)) = AttemptInput::of_order(order) else { return };
+        if let AttemptInput::Revoked { fence: Some(fence), .. } = &input {
+            let run = self.attempts.get(&task).and_then(|entry| entry.run.as_ref());
+            let is_running = run.is_some_and(|(running, _)| running == fence);
+            let said = self.stops.revoked(&task, *fence, is_running, Instant::now());
+            said.iter().for_each(|said| self.say(said));
+        }
         if matches!(input, AttemptInput::Offered { .. }) {
             let limits = self.config.limits.clone();
             self.attempts.entry(task.clone()).or_insert_with(|| Entry {
@@ -256,7 +283,7 @@ impl AgentLoop {
                 prefetch: CancellationToken::new(),
                 report: tracing::Span::none(),
             });
-            if self.is_draining {
+            if self.is_draining || self.is_drained {
                 self.step(&task, AttemptInput::Drain);
             }
         }
@@ -269,6 +296,7 @@ impl AgentLoop {
                 self.step(&task, AttemptInput::StepProgress { fence, progress });
             }
             RunEvent::Finished(task, fence, outcome, report) => {
+                self.stops.ended(&task, fence, &outcome).iter().for_each(|said| self.say(said));
                 if let Some(entry) = self.attempts.get_mut(&task)
                     && entry.run.as_ref().is_some_and(|(running, _)| *running == fence)
                 {
@@ -439,6 +467,13 @@ impl AgentLoop {
         self.say(&AgentSaid::Observed(observation));
     }
 
+    /// Declines offers from now on, or takes them again. Who is being stopped takes none, whatever is said.
+    fn heed_drain(&mut self, is_drained: bool) {
+        if std::mem::replace(&mut self.is_drained, is_drained) != is_drained && !self.is_draining {
+            self.step_all(|| if is_drained { AttemptInput::Drain } else { AttemptInput::Resume });
+        }
+    }
+
     fn begin_drain(&mut self) {
         tracing::info!(running = self.attempts.len(), "draining: no new work is taken");
         self.is_draining = true;
@@ -473,27 +508,4 @@ impl AgentLoop {
 async fn next_of(link: &mut LinkState, config: &LoopConfig, attempts: &BTreeMap<TaskId, Entry>) -> Heard {
     let held = || attempts.values().filter_map(|entry| entry.attempt.held()).collect();
     link.next(&config.introduction, held).await
-}
-
-async fn clock_deadline(clock: &Clock, deadline: Option<Mono>) {
-    match deadline {
-        Some(deadline) => clock.sleep_until(deadline.0).await,
-        None => pending().await,
-    }
-}
-
-async fn optional_sleep(until: Option<Instant>) {
-    match until {
-        Some(until) => sleep_until(until).await,
-        None => pending().await,
-    }
-}
-
-const fn millis(span: Millis) -> Duration {
-    Duration::from_millis(span.0)
-}
-
-fn wall_us() -> u64 {
-    let age = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(age.as_micros()).unwrap_or(u64::MAX)
 }

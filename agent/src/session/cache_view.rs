@@ -26,7 +26,9 @@ impl CacheView {
             | Order::Shards { .. }
             | Order::Grant { .. }
             | Order::Revoke { .. }
-            | Order::Settled { .. } => {}
+            | Order::Settled { .. }
+            | Order::Drain { .. }
+            | Order::Resume => {}
         }
     }
 

@@ -16,6 +16,8 @@ mod masking;
 mod open_cache;
 mod signing;
 mod slots;
+mod stops;
+mod timing;
 mod worker;
 
 pub(crate) use agent_loop::{AgentLoop, LoopConfig};

@@ -183,6 +183,16 @@ func main() {
 		daemon := exec.Command(os.Args[0], append([]string{"sleep", "36000"}, args...)...)
 		daemon.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 		say("started", daemon.Start())
+	case "stubborn":
+		// A tree that hears no signal that can be unheard, each in a session of its own: DEPTH MARK.
+		signal.Ignore(syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT)
+		if depth, _ := strconv.Atoi(args[0]); depth > 0 {
+			deeper := append([]string{"stubborn", strconv.Itoa(depth - 1)}, args[1:]...)
+			child := exec.Command(os.Args[0], deeper...)
+			child.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+			say("started", child.Start())
+		}
+		time.Sleep(10 * time.Hour)
 	case "exit":
 		code, _ := strconv.Atoi(args[0])
 		os.Exit(code)

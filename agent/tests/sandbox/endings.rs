@@ -1,6 +1,6 @@
 //! That a program ends in the sandbox as it would outside, and that all of it ends.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::machine::{Place, Who, has_sandbox, processes_with, wait_until};
 
@@ -61,6 +61,31 @@ fn a_cancelled_program_is_gone_when_that_is_told() {
         job.cancel_after = Some(Duration::from_millis(500));
         assert_eq!(job.run().outcome, "Killed");
         assert_eq!(processes_with(&mark), Vec::<u32>::new());
+    }
+}
+
+#[test]
+fn a_tree_that_heeds_no_signal_is_gone_within_five_seconds_of_its_cancel() {
+    for who in Who::all() {
+        let place = Place::new(who);
+        let mark = format!("stubborn-of-{}-{who:?}", std::process::id());
+        let mut job = place.attack(&["stubborn", "3", &mark]);
+        // By then all four run, which the cancel below does not wait for.
+        let grown = Duration::from_millis(1_500);
+        job.cancel_after = Some(grown);
+        let began = Instant::now();
+        let mut most = 0;
+        std::thread::scope(|scope| {
+            let running = scope.spawn(|| job.run());
+            while !running.is_finished() {
+                most = most.max(processes_with(&mark).len());
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            assert_eq!(running.join().unwrap().outcome, "Killed");
+        });
+        assert_eq!(processes_with(&mark), Vec::<u32>::new());
+        assert!(most >= 4, "{who:?}: only {most} were seen");
+        assert!(began.elapsed() < grown + Duration::from_secs(5), "{who:?}: {:?}", began.elapsed());
     }
 }
 

@@ -3,6 +3,7 @@
 use clap::{Args, Parser, Subcommand};
 
 use crate::args::{
+    agents::AgentsArgs,
     build::BuildArgs,
     cache::CacheArgs,
     ci_env::CiEnvArgs,
@@ -45,8 +46,8 @@ pub enum Command {
     Explain(BuildRef),
     /// Give a build up.
     Cancel(BuildRef),
-    /// List the fleet's agents with what was measured of them.
-    Agents(FleetArgs),
+    /// List the fleet's agents with what was measured of them, or take one out of service.
+    Agents(AgentsArgs),
     /// Show the state of the fleet.
     Status(FleetArgs),
     /// Look into the build caches of agents, and look after them.
@@ -98,7 +99,8 @@ impl Command {
             Self::Builds(args) => args.fleet.json,
             Self::Logs(args) => args.fleet.json,
             Self::Explain(args) | Self::Cancel(args) => args.fleet.json,
-            Self::Agents(args) | Self::Status(args) => args.json,
+            Self::Agents(args) => args.json(),
+            Self::Status(args) => args.json,
             Self::Cache(args) => args.json(),
             Self::Local(args) => args.json(),
             Self::Join(args) => args.json,

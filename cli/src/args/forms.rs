@@ -1,8 +1,14 @@
 //! Values whose form can be judged where they are given, so that a mistake is one of the command line.
 
 use meridian_agent::signer::UserChoice;
-use meridian_core::id::{AgentId, ProjectId, RegionName};
+use meridian_core::{
+    id::{AgentId, ProjectId, RegionName},
+    time::Wall,
+};
 use meridian_runtime::config::{HOST_PORT, Kind};
+use meridian_trust::timestamp::Timestamp;
+
+use crate::command::print::now_ms;
 
 /// Where a coordinator is: `HOST:PORT`.
 pub(super) fn address(text: &str) -> Result<String, String> {
@@ -22,6 +28,20 @@ pub(super) fn project(text: &str) -> Result<String, String> {
 pub(super) fn agent(text: &str) -> Result<String, String> {
     let parsed = text.parse::<AgentId>().map(|_| text.to_owned());
     parsed.map_err(|error| format!("{error}; `meridian agents` lists them"))
+}
+
+/// A moment: `now`, or a time in UTC to the minute, the second or the millisecond.
+pub(super) fn moment(text: &str) -> Result<Wall, String> {
+    if text == "now" {
+        return Ok(Wall(now_ms()));
+    }
+    let whole = match text.strip_suffix('Z') {
+        Some(minute) if text.len() == "2026-11-22T22:00Z".len() => format!("{minute}:00.000Z"),
+        Some(second) if text.len() == "2026-11-22T22:00:00Z".len() => format!("{second}.000Z"),
+        _ => text.to_owned(),
+    };
+    let wrong = |_| format!("{text:?} is neither `now` nor a time in UTC such as 2026-11-22T22:00Z");
+    whole.parse::<Timestamp>().map(Timestamp::wall).map_err(wrong)
 }
 
 /// A region's name.
@@ -45,13 +65,26 @@ pub(super) fn user(text: &str) -> Result<UserChoice, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{agent, region, user};
+    use super::{agent, moment, region, user};
 
     #[test]
     fn an_agent_or_a_region_that_can_be_none_is_a_mistake_of_the_command_line() {
         assert!(agent("nosuch").unwrap_err().contains("expected REGION/NAME"));
         assert_eq!(agent("eu/a1").unwrap(), "eu/a1");
         assert!(region("EU West").is_err() && region("eu-west").is_ok());
+    }
+
+    #[test]
+    fn a_moment_is_now_or_a_time_in_utc_as_exact_as_one_likes() {
+        let whole = moment("2026-11-22T22:00:00.000Z").unwrap();
+        assert_eq!(whole.utc(), "2026-11-22T22:00:00Z");
+        for text in ["2026-11-22T22:00Z", "2026-11-22T22:00:00Z"] {
+            assert_eq!(moment(text).unwrap(), whole);
+        }
+        assert!(moment("now").unwrap() > whole);
+        for text in ["", "22:00", "2026-11-22", "2026-11-22T22:00", "2026-13-22T22:00Z", "tomorrow"] {
+            assert!(moment(text).unwrap_err().contains("2026-11-22T22:00Z"), "{text}");
+        }
     }
 
     #[test]

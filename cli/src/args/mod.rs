@@ -3,6 +3,7 @@
 //! Only shapes live here. What a flag means together with the environment and the files is decided in
 //! [`crate::settings`], [`crate::project`] and [`crate::build::request`].
 
+mod agents;
 pub mod build;
 mod cache;
 mod ci_env;
@@ -13,6 +14,7 @@ pub mod rebuild;
 pub mod release;
 pub mod role;
 
+pub use agents::{AgentsArgs, AgentsCommand, CordonArgs, DrainArgs, MaintainArgs, UpkeepArgs};
 pub use cache::{
     CacheArgs, CacheCommand, CacheEvictArgs, CacheStatsArgs, CacheVerifyArgs, CacheWarmArgs, EvictedArgs,
     WhoseCacheArgs,

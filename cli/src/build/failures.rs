@@ -45,6 +45,7 @@ pub fn only_infrastructure(build: &v1::Build) -> bool {
                     | FailureKind::Lost
                     | FailureKind::DiskFull
                     | FailureKind::OutOfMemory
+                    | FailureKind::Moved
             )
         })
 }
@@ -73,6 +74,7 @@ pub fn kind_words(kind: FailureKind) -> &'static str {
         FailureKind::DiskFull => "no disk space left for it on the agents",
         FailureKind::Lost => "the agents were lost",
         FailureKind::OutOfMemory => "needs more memory than a build may use",
+        FailureKind::Moved => "was moved too often between agents that were emptied",
         FailureKind::TimedOut => "takes longer than a build may",
         FailureKind::Infrastructure => "infrastructure trouble",
     }

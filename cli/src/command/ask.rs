@@ -1,6 +1,6 @@
 //! Questions that are one call and one answer: builds, explain, cancel, agents, status.
 
-use meridian_core::quantity::{ByteCount, Millis};
+use meridian_core::quantity::Millis;
 use meridian_proto::{
     limits::PAGE_SIZE_MAX,
     v1::{self, candidate::Verdict, task_kind::Kind, task_step::Step},
@@ -237,85 +237,6 @@ pub(super) fn explanation_to_json(task: &v1::TaskExplanation) -> Value {
     })
 }
 
-/// `meridian agents`.
-///
-/// # Errors
-/// When the fleet cannot be asked.
-pub async fn agents(context: &Context, args: &FleetArgs) -> Result<(), Trouble> {
-    let fleet = context.fleet(args).await?;
-    let answer = ask("list the agents", fleet.client.agents().list(v1::ListAgentsRequest {})).await?;
-    if args.json {
-        let agents: Vec<Value> = answer.agents.iter().map(agent_to_json).collect();
-        return print::json(&json!({ "agents": agents }));
-    }
-    if answer.agents.is_empty() {
-        print::aside("no agent is attached");
-        return Ok(());
-    }
-    let heading =
-        ["AGENT", "HOST", "BUSY", "SANDBOX", "ROUND TRIP", "CLOCK", "CACHE HITS", "DISK FREE", "ATTACHED"];
-    let mut rows = vec![heading.map(str::to_owned).to_vec()];
-    rows.extend(answer.agents.iter().map(agent_row));
-    print::line(&table(&rows))
-}
-
-fn agent_row(agent: &v1::AgentStatus) -> Vec<String> {
-    let offer = agent.offer.clone().unwrap_or_default();
-    let drains = if agent.draining { " (draining)" } else { "" };
-    let unknown = || "-".to_owned();
-    let hits = match agent.cache_lookups {
-        0 => unknown(),
-        lookups => format!("{} %", u128::from(agent.cache_hits) * 100 / u128::from(lookups)),
-    };
-    vec![
-        agent.agent.clone(),
-        offer.host,
-        format!("{}/{}{drains}", agent.busy, offer.slots),
-        offer.sandbox.map_or_else(|| "none".to_owned(), |sandbox| sandbox.kind),
-        agent.rtt_us.map_or_else(unknown, |us| format!("{}.{} ms", us / 1_000, us % 1_000 / 100)),
-        agent.clock_offset_us.map_or_else(unknown, |us| format!("{:+} ms", us / 1_000)),
-        hits,
-        agent.disk_free.map_or_else(unknown, |bytes| ByteCount(bytes).to_string()),
-        ago(agent.attached_ms, now_ms()),
-    ]
-}
-
-fn agent_to_json(agent: &v1::AgentStatus) -> Value {
-    let offer = agent.offer.clone().unwrap_or_default();
-    json!({
-        "agent": agent.agent,
-        "host": offer.host,
-        "slots": offer.slots,
-        "cores": offer.cores,
-        "version": offer.version,
-        "sandbox": offer.sandbox.map_or_else(
-            || json!({ "kind": "none", "features": [] }),
-            |sandbox| json!({ "kind": sandbox.kind, "features": sandbox.features }),
-        ),
-        "draining": agent.draining,
-        "busy": agent.busy,
-        "rtt_us": agent.rtt_us,
-        "clock_offset_us": agent.clock_offset_us,
-        "disk_free": agent.disk_free,
-        "cache_hits": agent.cache_hits,
-        "cache_lookups": agent.cache_lookups,
-        "cache": offer.cache.as_ref().map(|cache| cache_to_json(cache, agent)),
-        "attached_ms": agent.attached_ms,
-    })
-}
-
-/// An agent's part in the cache that agents share: where it serves others, and what it holds.
-fn cache_to_json(cache: &v1::CacheOffer, agent: &v1::AgentStatus) -> Value {
-    let shard = agent.shard.unwrap_or_default();
-    json!({
-        "address": (!cache.address.is_empty()).then_some(&cache.address),
-        "weight": cache.weight,
-        "manifests": agent.residency,
-        "held": shard.held,
-        "capacity": shard.capacity,
-    })
-}
-
 /// `meridian status`. Looks at the local fleet without starting it.
 ///
 /// # Errors
@@ -370,31 +291,4 @@ pub fn print_status(status: &v1::StatusResponse, address: &str, as_json: bool) -
         status.epoch,
         status.journal_index,
     ))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_agent_shows_its_part_in_the_cache_and_one_of_an_earlier_release_none() {
-        let shard = Some(v1::ShardFigures { held: 7_000, capacity: 9_000 });
-        let cache =
-            v1::CacheOffer { address: "a1.example:7444".to_owned(), weight: 20, ..Default::default() };
-        let status = |cache| v1::AgentStatus {
-            offer: Some(v1::AgentOffer { cache, ..Default::default() }),
-            residency: 3,
-            shard,
-            ..Default::default()
-        };
-        let shown = agent_to_json(&status(Some(cache.clone())))["cache"].clone();
-        let address = "a1.example:7444";
-        assert_eq!(
-            shown,
-            json!({ "address": address, "weight": 20, "manifests": 3, "held": 7_000, "capacity": 9_000 })
-        );
-        let fetches = v1::CacheOffer { address: String::new(), ..cache };
-        assert_eq!(agent_to_json(&status(Some(fetches)))["cache"]["address"], Value::Null);
-        assert_eq!(agent_to_json(&status(None))["cache"], Value::Null);
-    }
 }

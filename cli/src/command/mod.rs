@@ -1,5 +1,6 @@
 //! The commands other than `build`: each asks a fleet one thing and prints the answer.
 
+pub mod agents;
 pub mod ask;
 pub mod build_ref;
 pub mod cache;

@@ -11,7 +11,7 @@ use meridian_core::{
     machine::{
         Machine,
         effect::{Refusal, Reply},
-        input::Input,
+        input::{Input, Upkeep},
         views::AgentStatus,
     },
     time::Wall,
@@ -194,12 +194,31 @@ impl v1::agents_server::Agents for AgentsService {
         _request: Request<v1::ListAgentsRequest>,
     ) -> Result<Response<v1::ListAgentsResponse>, Status> {
         let now = self.clock.now();
-        let agents = self
-            .handle
-            .read(move |machine| machine.agents().map(|agent| status(&agent, now)).collect())
-            .await
-            .map_err(from_command)?;
-        Ok(Response::new(v1::ListAgentsResponse { agents }))
+        let read = move |machine: &Machine| v1::ListAgentsResponse {
+            agents: machine.agents().map(|agent| status(&agent, now)).collect(),
+            cordons: machine.durable().cordons().map(Into::into).collect(),
+            maintenance: machine.durable().maintenance().map(Into::into).collect(),
+        };
+        self.handle.read(read).await.map(Response::new).map_err(from_command)
+    }
+
+    async fn upkeep(
+        &self,
+        request: Request<v1::UpkeepRequest>,
+    ) -> Result<Response<v1::UpkeepResponse>, Status> {
+        let caller = Caller::of(&request);
+        let by = caller.requester(self.signing.fleet())?;
+        let message = request.into_inner();
+        let agent: AgentId = message.agent.parse().map_err(invalid)?;
+        let upkeep = Upkeep::try_from(message).map_err(|error| from_convert(&error))?;
+        tracing::info!(%agent, %by, ?upkeep, "an administrator looks after an agent");
+        let input = move |request| Input::Upkeep { request, agent, by, upkeep };
+        match self.handle.request(input).await.map_err(from_command)? {
+            Reply::UpkeepDone { changed, is_attached, busy } => {
+                Ok(Response::new(v1::UpkeepResponse { changed, attached: is_attached, busy }))
+            }
+            other => Err(from_reply("look after an agent", other)),
+        }
     }
 }
 
@@ -312,6 +331,8 @@ fn status(agent: &AgentStatus<'_>, now: Reading) -> v1::AgentStatus {
         cache_lookups: agent.observation.cache_lookups,
         residency: u32::try_from(agent.observation.residency.len()).unwrap_or(u32::MAX),
         shard: agent.observation.shard.as_ref().map(Into::into),
+        closed: agent.closed.map(Into::into).or_else(|| agent.set_aside.map(Into::into)),
+        drained: agent.is_drained,
         attached_ms: now.wall_ms.saturating_sub(now.mono_ms.saturating_sub(agent.since.0)),
     }
 }

@@ -196,6 +196,9 @@ impl Case {
             sandbox: meridian_core::sandbox::Sandbox::default(),
             cache: None,
             labels: std::collections::BTreeSet::new(),
+            memory: None,
+            heeds_drain: false,
+            tells_stops: false,
         };
         Self {
             attempt: Attempt { order, leased: Wall(1_000_000), offer, now: Wall(1_500_000) },

@@ -160,6 +160,9 @@ impl Fixture {
             sandbox: Sandbox::default(),
             cache,
             labels: std::collections::BTreeSet::new(),
+            memory: None,
+            heeds_drain: true,
+            tells_stops: true,
         };
         to.send((&AgentSaid::Hello { offer, held: Vec::new(), process: 0 }).into()).await.unwrap();
         let mut client = v1::agents_client::AgentsClient::new(channel.clone());

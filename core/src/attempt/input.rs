@@ -62,6 +62,8 @@ pub enum AttemptInput {
     StreamOpened,
     /// The agent takes nothing new; what runs may end.
     Drain,
+    /// It takes new work again.
+    Resume,
     /// The agent ends now: stop, and tell the coordinator so that the task can go elsewhere.
     Abandon {
         /// Why.
@@ -76,7 +78,9 @@ impl AttemptInput {
     #[must_use]
     pub fn of_order(order: Order) -> Option<(TaskId, Self)> {
         Some(match order {
-            Order::Welcome { .. } | Order::Shards { .. } => return None,
+            Order::Welcome { .. } | Order::Drain { .. } | Order::Resume | Order::Shards { .. } => {
+                return None;
+            }
             // What it is told of the cache is the shell's to keep: it decides nothing here.
             Order::Offer { work, placement, cache: _ } => {
                 (work.task.clone(), Self::Offered { work, placement })

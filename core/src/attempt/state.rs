@@ -175,6 +175,10 @@ impl Attempt {
             AttemptInput::StreamLost => self.stream_lost(now),
             AttemptInput::StreamOpened => self.stream_opened(now),
             AttemptInput::Drain => self.drain(),
+            AttemptInput::Resume => {
+                self.is_draining = false;
+                Vec::new()
+            }
             AttemptInput::Abandon { why } => self.abandon(why),
             AttemptInput::Tick => self.tick(now),
         }

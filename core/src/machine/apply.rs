@@ -120,9 +120,10 @@ impl Durable {
                 let step = TaskStep::Withdrawn { at: entry.at, placement: *placement, why: why.clone() };
                 self.change_task(entry, task, Some(step), TaskState::Queued)
             }
-            EventKind::AttemptFailed { task, fence, failure } => {
+            EventKind::AttemptFailed { task, fence, failure, memory } => {
                 self.expect_lease(task, *fence)?;
-                let step = TaskStep::AttemptFailed { at: entry.at, fence: *fence, failure: failure.clone() };
+                let (fence, failure, memory) = (*fence, failure.clone(), *memory);
+                let step = TaskStep::AttemptFailed { at: entry.at, fence, failure, memory };
                 self.change_task(entry, task, Some(step), TaskState::Queued)
             }
             EventKind::SourceResolved { .. } => self.apply_resolved(entry, kind),
@@ -147,6 +148,13 @@ impl Durable {
                 self.apply_manifest_made(entry, task, *fence, *lineage, (*manifest, sample))
             }
             EventKind::ManifestForgotten { lineage } => self.apply_manifest_forgotten(*lineage),
+            EventKind::AgentCordoned { cordon } => {
+                self.apply_cordoned(entry, cordon);
+                Ok(())
+            }
+            EventKind::AgentUncordoned { agent, by: _ } => self.apply_uncordoned(agent),
+            EventKind::MaintenancePlanned { window } => self.apply_maintenance_planned(window),
+            EventKind::MaintenanceEnded { agent, from, by: _ } => self.apply_maintenance_ended(agent, *from),
         }
     }
 

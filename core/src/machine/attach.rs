@@ -51,15 +51,23 @@ impl Turn<'_> {
             sketch: None,
             is_draining: false,
             is_barred: self.durable.is_barred(&agent, self.now.wall),
+            closed: self.observed.closures.by_agent.get(&agent).cloned(),
+            is_drained: false,
+            set_aside: None,
             since: self.now.mono,
         };
         self.note_shard(&agent);
         self.observed.insert_agent(&agent, attached, self.durable, self.limits, self.now);
+        self.follow_shunned(&agent);
         self.note_shard(&agent);
         let (lease, renew_every) = (self.limits.lease, self.limits.renew_every);
         self.send(session, Order::Welcome { lease, renew_every });
         self.restate_shards(session);
+        if self.observed.closures.by_agent.get(&agent).is_some_and(|closure| closure.drains) {
+            self.tell_drain(&agent);
+        }
         let held: BTreeSet<(TaskId, Fence)> = held.into_iter().collect();
+        self.restate_stops(&agent, &held);
         self.take_held(session, &agent, &held);
         self.restate_assignments(session, &agent, &held);
     }

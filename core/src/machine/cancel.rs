@@ -12,7 +12,8 @@ use crate::{
 
 impl Turn<'_> {
     /// Ends a build and takes its tasks away from the agents that have them. An agent that cannot be told
-    /// now learns it when it next renews or attaches, because the task's lease is no longer current.
+    /// now learns it when it next renews or attaches, because the task's lease is no longer current. Until it has said
+    /// that nothing of a run is alive, `explain` says what is waited for (see `stops.rs`).
     pub(super) fn cancel(&mut self, request: RequestId, id: &BuildId) {
         let Some(build) = self.durable.build(id) else {
             self.reply(request, Reply::Refused(Refusal::UnknownBuild { build: id.clone() }));
@@ -40,14 +41,18 @@ impl Turn<'_> {
                 TaskState::Leased { agent, fence } => (agent, Some(*fence)),
                 _ => continue,
             };
-            if let Some(session) = self.observed.session_of(agent) {
-                revokes.push((session, Order::Revoke { task: task.id.clone(), fence, why: why.clone() }));
-            }
+            revokes.push((agent.clone(), task.id.clone(), fence));
         }
         let superseded_by = superseded_by.cloned();
         self.emit(EventKind::BuildCancelled { build: id.clone(), superseded_by });
-        for (session, order) in revokes {
-            self.send(session, order);
+        for (agent, task, fence) in revokes {
+            match (fence, self.observed.session_of(&agent)) {
+                (Some(fence), _) => self.revoke_lease(&agent, &task, fence, &why),
+                (None, Some(session)) => {
+                    self.send(session, Order::Revoke { task, fence: None, why: why.clone() });
+                }
+                (None, None) => {}
+            }
         }
     }
 }

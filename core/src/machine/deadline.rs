@@ -9,6 +9,7 @@ use crate::{
         observed::Observed,
         record::TaskState,
         step::Turn,
+        upkeep::Closures,
     },
 };
 
@@ -18,6 +19,7 @@ impl Turn<'_> {
     pub(super) fn lead(&mut self, epoch: Epoch) {
         self.emit(EventKind::EpochBegan { epoch });
         *self.observed = Observed::default();
+        self.observed.closures = Closures::stale();
         let (now, limits) = (self.now, self.limits);
         for task in self.durable.index.assigned.values().flatten() {
             self.observed.follow(self.durable, limits, now, task);
@@ -34,6 +36,8 @@ impl Turn<'_> {
         while let Some(task) = self.observed.timers.pop_due(self.now.mono) {
             self.deadline(&task);
         }
+        self.let_shunned_back();
+        self.look_at_stops();
         self.expire_tokens();
     }
 

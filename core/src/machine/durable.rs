@@ -19,6 +19,8 @@ use crate::{
     },
     keyring::{CertifiedKey, KeyHolder, KeyId},
     machine::{
+        cordon::Cordon,
+        maintenance::Maintenance,
         record::{
             BuildRecord, BuildState, Counters, EgressRecord, ManifestRecord, ProjectRecord, Record,
             RevokedIdentity, TaskRecord, TaskState, TokenGrant, TokenRecord,
@@ -53,6 +55,10 @@ pub struct Durable {
     pub(super) run_times: RunTimes,
     /// What left each region, by the day.
     pub(super) egress: BTreeMap<RegionName, EgressRecord>,
+    /// Agents that an administrator took out of service.
+    pub(super) cordons: BTreeMap<AgentId, Cordon>,
+    /// Windows by their agent and beginning.
+    pub(super) maintenance: BTreeMap<(AgentId, Wall), Maintenance>,
     pub(super) index: Index,
 }
 
@@ -224,8 +230,8 @@ impl Durable {
             .filter(move |key| matches!(&key.claim.holder, KeyHolder::Agent(holder) if holder == agent))
     }
 
-    /// The state as a list: counters, then projects, builds, tokens, keys, revoked identities, manifests, what was learned
-    /// and what left each region, each by id.
+    /// The state as a list: counters, then projects, builds, tokens, keys, revoked identities, cordons, maintenance,
+    /// manifests, what was learned and what left each region, each by id.
     #[must_use]
     pub fn records(&self) -> Vec<Record> {
         let projects = self.projects.iter().map(|(id, last_build)| {
@@ -237,6 +243,8 @@ impl Durable {
         let revoked = self.revoked.iter().map(|(identity, since)| {
             Record::Revoked(RevokedIdentity { identity: identity.clone(), since: *since })
         });
+        let cordons = self.cordons.values().map(|cordon| Record::Cordon(cordon.clone()));
+        let maintenance = self.maintenance.values().map(|window| Record::Maintenance(window.clone()));
         let manifests = self.manifests.values().map(|manifest| Record::Manifest(manifest.clone()));
         let learned = self.run_times.records().map(Record::Learned);
         let egress = self.egress.values().map(|egress| Record::Egress(egress.clone()));
@@ -246,6 +254,8 @@ impl Durable {
             .chain(tokens)
             .chain(keys)
             .chain(revoked)
+            .chain(cordons)
+            .chain(maintenance)
             .chain(manifests)
             .chain(learned)
             .chain(egress)
@@ -278,6 +288,15 @@ impl Durable {
                 Record::Key(key) => (format!("key {}", key.id()), state.keys.insert(key.id(), key).is_none()),
                 Record::Revoked(RevokedIdentity { identity, since }) => {
                     (format!("the revoked {identity}"), state.revoked.insert(identity, since).is_none())
+                }
+                Record::Cordon(cordon) => {
+                    let agent = cordon.agent.clone();
+                    (format!("the cordon of {agent}"), state.cordons.insert(agent, cordon).is_none())
+                }
+                Record::Maintenance(window) => {
+                    let key = (window.agent.clone(), window.from);
+                    let what = format!("the maintenance of {} from {}", key.0, key.1.utc());
+                    (what, state.maintenance.insert(key, window).is_none())
                 }
                 Record::Manifest(manifest) => {
                     let lineage = manifest.lineage.exact;

@@ -10,6 +10,7 @@ use crate::{
     machine::record::{TaskKind, TokenGrant},
     quantity::Millis,
     requester::Requester,
+    time::Wall,
     trace::Traceparent,
 };
 
@@ -52,6 +53,11 @@ pub enum Action {
     IdentityRevoked {
         /// Whose.
         identity: TokenGrant,
+    },
+    /// Write a warning into the coordinator's own log.
+    Warn {
+        /// The line.
+        line: String,
     },
     /// Wake the watchers of a build.
     BuildChanged {
@@ -96,6 +102,15 @@ pub enum Reply {
         changed: bool,
         /// How many signing keys it has, all of them revoked now.
         keys: u32,
+    },
+    /// It is as the administrator said.
+    UpkeepDone {
+        /// How many things changed by this request: none when it was so before.
+        changed: u32,
+        /// Whether the agent is attached.
+        is_attached: bool,
+        /// Tasks that are placed or leased there.
+        busy: u32,
     },
     /// It was refused.
     Refused(Refusal),
@@ -182,6 +197,24 @@ pub enum Refusal {
         /// How many one holder may have.
         limit: u64,
     },
+    /// Maintenance that is over before it begins, or before it was planned.
+    #[error("maintenance until {} is over before it begins, or lies in the past", until.utc())]
+    MaintenanceOver {
+        /// When it would end.
+        until: Wall,
+    },
+    /// More agents are out of service than a fleet can have.
+    #[error("{limit} agents are cordoned already; uncordon those that are gone")]
+    TooManyCordons {
+        /// The limit.
+        limit: u64,
+    },
+    /// More windows than anybody oversees.
+    #[error("{limit} windows of maintenance are planned already")]
+    TooMuchMaintenance {
+        /// The limit.
+        limit: u64,
+    },
 }
 
 /// What an agent is told.
@@ -230,6 +263,13 @@ pub enum Order {
         /// Whether it became the task's result (or its recorded failure).
         accepted: bool,
     },
+    /// An administrator wants the agent empty: decline everything, and say that this was heard.
+    Drain {
+        /// Why, for the log.
+        why: String,
+    },
+    /// The agent is in service again.
+    Resume,
     /// Who shares the build cache, as far as this is newer than what is known.
     Shards {
         /// All of them.

@@ -12,9 +12,12 @@ use crate::{
     id::{AgentId, BuildId, Epoch, Fence, IdempotencyKey, PlacementNumber, TaskId},
     keyring::{CertifiedKey, KeyId},
     machine::{
+        cordon::Cordon,
         input::{Failure, Outcome},
+        maintenance::Maintenance,
         record::{Placement, TokenGrant},
     },
+    quantity::ByteCount,
     requester::Requester,
     schedule::sketch::Sample,
     time::Wall,
@@ -86,6 +89,8 @@ pub enum EventKind {
         fence: Fence,
         /// Why.
         failure: Failure,
+        /// How much memory the agent lets one build use, when that was too little and is known.
+        memory: Option<ByteCount>,
     },
     /// The resolve task's one result was accepted. Makes the compile tasks.
     SourceResolved {
@@ -187,6 +192,32 @@ pub enum EventKind {
         /// Which, by its own name.
         lineage: LineageKey,
     },
+    /// An administrator takes an agent out of service, or changes how.
+    AgentCordoned {
+        /// The whole record as it stands from now on, but for its time, which is the event's.
+        cordon: Box<Cordon>,
+    },
+    /// An administrator lets an agent back in.
+    AgentUncordoned {
+        /// Which.
+        agent: AgentId,
+        /// Who.
+        by: Requester,
+    },
+    /// An administrator plans maintenance of an agent, in place of what was planned from the same moment on.
+    MaintenancePlanned {
+        /// The window.
+        window: Box<Maintenance>,
+    },
+    /// A window is over, or was taken back.
+    MaintenanceEnded {
+        /// Whose.
+        agent: AgentId,
+        /// When it began, or would have begun.
+        from: Wall,
+        /// Who took it back; nobody when its time was over.
+        by: Option<Requester>,
+    },
 }
 
 impl EventKind {
@@ -213,7 +244,11 @@ impl EventKind {
             | Self::KeyForgotten { .. }
             | Self::IdentityRevoked { .. }
             | Self::ManifestMade { .. }
-            | Self::ManifestForgotten { .. } => None,
+            | Self::ManifestForgotten { .. }
+            | Self::AgentCordoned { .. }
+            | Self::AgentUncordoned { .. }
+            | Self::MaintenancePlanned { .. }
+            | Self::MaintenanceEnded { .. } => None,
         }
     }
 }

@@ -94,6 +94,17 @@ pub enum Input {
         /// From when on; from now on when not said.
         since: Option<Wall>,
     },
+    /// An administrator takes an agent out of service, lets it back in, or plans to.
+    Upkeep {
+        /// Whom to answer.
+        request: RequestId,
+        /// Which agent; it need not be attached.
+        agent: AgentId,
+        /// Who says so.
+        by: Requester,
+        /// What.
+        upkeep: Upkeep,
+    },
     /// An agent's stream opened. An older session of the same agent ends by this.
     Attach {
         /// The new stream.
@@ -121,6 +132,24 @@ pub enum Input {
     Drain {
         /// Which stream.
         session: SessionId,
+    },
+    /// An agent heard that it is drained, and declines everything from now on; or that it is not any more.
+    Drained {
+        /// Which stream.
+        session: SessionId,
+        /// Which of the two.
+        is_drained: bool,
+    },
+    /// What became of a run whose lease was taken back.
+    Stopped {
+        /// Which stream.
+        session: SessionId,
+        /// The task.
+        task: TaskId,
+        /// The lease.
+        fence: Fence,
+        /// Why something of it is still alive; empty when nothing is.
+        remaining: String,
     },
     /// An agent takes up a placement and asks for its lease.
     Lease {
@@ -191,6 +220,39 @@ pub enum Input {
     Tick,
 }
 
+/// What an administrator does about an agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Upkeep {
+    /// It keeps what it runs and gets nothing new.
+    Cordon {
+        /// Why; may be empty.
+        why: String,
+    },
+    /// The same, and it is told so; what it still runs after a grace is moved elsewhere.
+    Drain {
+        /// Why; may be empty.
+        why: String,
+        /// The grace; it may finish all that it runs when not said.
+        grace: Option<Millis>,
+    },
+    /// It is back in service.
+    Uncordon,
+    /// It is out of service for a while.
+    Maintain {
+        /// From when on.
+        from: Wall,
+        /// Until when.
+        until: Wall,
+        /// Why; may be empty.
+        why: String,
+    },
+    /// What was planned is not.
+    EndMaintenance {
+        /// The window that begins at this moment; all of them when not said.
+        from: Option<Wall>,
+    },
+}
+
 /// What an agent can do. Sent once, when it attaches.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AgentOffer {
@@ -208,6 +270,12 @@ pub struct AgentOffer {
     pub cache: Option<CacheOffer>,
     /// What it has that others have not.
     pub labels: BTreeSet<Label>,
+    /// How much memory it lets one build use; `None` from one that does not say.
+    pub memory: Option<ByteCount>,
+    /// Whether it heeds a drain that it is told of.
+    pub heeds_drain: bool,
+    /// Whether it says when what it was told to stop has ended.
+    pub tells_stops: bool,
 }
 
 /// What was measured of an agent. Floats never enter; a missing figure is `None`.
@@ -375,10 +443,13 @@ pub enum FailureKind {
     DiskFull,
     /// The agent was told to stop, lost its process or its lease. Retried elsewhere.
     Lost,
-    /// It used more memory than the agent lets one build use. Retried elsewhere: agents differ in that.
+    /// It used more memory than the agent lets one build use. Retried once, on an agent that lets it use more.
     OutOfMemory,
     /// It was still running after the time that a build may take. Never retried: it would take that long again.
     TimedOut,
+    /// It was taken from an agent for the fleet's own sake: drained, or in maintenance. Retried elsewhere, and counted
+    /// against nothing.
+    Moved,
     /// Anything else that is not the user's doing: network, holder, tool trouble. Retried elsewhere.
     Infrastructure,
 }
@@ -387,6 +458,6 @@ impl FailureKind {
     /// Whether another attempt could end differently.
     #[must_use]
     pub const fn is_retried(self) -> bool {
-        matches!(self, Self::DiskFull | Self::Lost | Self::OutOfMemory | Self::Infrastructure)
+        matches!(self, Self::DiskFull | Self::Lost | Self::OutOfMemory | Self::Moved | Self::Infrastructure)
     }
 }

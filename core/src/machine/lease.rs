@@ -85,12 +85,11 @@ impl Turn<'_> {
             let (task, fence) = (task.clone(), *fence);
             let is_result = matches!(self.durable.task(&task).map(|record| &record.state),
                 Some(TaskState::Succeeded { fence: accepted, .. }) if *accepted == fence);
-            let order = if is_result {
-                Order::Settled { task, fence, accepted: true }
+            if is_result {
+                self.send(session, Order::Settled { task, fence, accepted: true });
             } else {
-                Order::Revoke { task, fence: Some(fence), why: "the lease is not current".to_owned() }
-            };
-            self.send(session, order);
+                self.revoke_lease(agent, &task, fence, "the lease is not current");
+            }
         }
     }
 

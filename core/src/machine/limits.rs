@@ -51,6 +51,20 @@ pub struct Limits {
     pub queue_full_retry: Millis,
     /// An agent whose clock is off by more gets no work. Default 5 s.
     pub clock_offset_max: Millis,
+    /// How long an agent may take to end what it is told to stop before that is said. Default 5 s.
+    pub stop_within: Millis,
+    /// How many different tasks an agent must fail in a row, for reasons of the fleet's, to be set aside. Default 3.
+    pub failures_in_a_row: u32,
+    /// For how long it is set aside the first time; doubles each time. Default 1 min.
+    pub set_aside_first: Millis,
+    /// For how long at most. Default 30 min.
+    pub set_aside_longest: Millis,
+    /// How long before its maintenance an agent gets nothing new. Default 10 min.
+    pub maintenance_lead: Millis,
+    /// Most agents that are cordoned at once. Default 10,000.
+    pub cordons_max: u64,
+    /// Most windows of maintenance that are planned at once. Default 10,000.
+    pub maintenance_max: u64,
     /// What must stand around the compilers of an agent that gets work, and of every result. Default any.
     pub sandbox: SandboxDemand,
     /// Who shares the build cache, and with whom.
@@ -177,6 +191,13 @@ impl Default for Limits {
             retry_longest: Millis::seconds(15),
             queue_full_retry: Millis::seconds(5),
             clock_offset_max: Millis::seconds(5),
+            stop_within: Millis::seconds(5),
+            failures_in_a_row: 3,
+            set_aside_first: Millis::minutes(1),
+            set_aside_longest: Millis::minutes(30),
+            maintenance_lead: Millis::minutes(10),
+            cordons_max: 10_000,
+            maintenance_max: 10_000,
             sandbox: SandboxDemand::Any,
             cache: CachePolicy::default(),
             schedule: SchedulePolicy::default(),

@@ -33,7 +33,8 @@ impl AttachedAgent {
     fn shard(&self, agent: &AgentId) -> Option<ShardMember> {
         let cache = self.offer.cache.as_ref()?;
         let (address, weight) = (cache.address.clone()?, cache.believed_weight());
-        let takes_part = weight > 0 && !self.is_draining && !self.is_barred;
+        let drains = self.closed.as_ref().is_some_and(|closure| closure.drains);
+        let takes_part = weight > 0 && !self.is_draining && !self.is_barred && !drains;
         takes_part.then(|| ShardMember { agent: agent.clone(), address, weight })
     }
 }

@@ -9,7 +9,7 @@ use crate::{
     id::{AgentId, BuildId, RegionName, SessionId, TaskId, TeamName},
     machine::{
         durable::{Durable, QueueKey},
-        input::{AgentOffer, Observation, Progress},
+        input::{AgentOffer, FailureKind, Observation, Progress},
         limits::{Limits, SchedulePolicy},
         membership::Membership,
         placement::{
@@ -22,8 +22,11 @@ use crate::{
         },
         record::{BuildRecord, BuildState, TaskRecord, TaskState, TaskStep, Verdict},
         residency::Residency,
+        shunned::{SetAside, Shunned},
         sidecars::Sidecars,
+        stops::Stops,
         timers::Timers,
+        upkeep::{Closure, Closures},
     },
     quantity::{ByteCount, Millis},
     schedule::{
@@ -51,6 +54,12 @@ pub(super) struct AttachedAgent {
     pub(super) is_draining: bool,
     /// Whether its signing keys were revoked, so that nothing it makes would be accepted.
     pub(super) is_barred: bool,
+    /// Why it gets nothing new for the fleet's own sake.
+    pub(super) closed: Option<Closure>,
+    /// Whether it said that it heeds a drain.
+    pub(super) is_drained: bool,
+    /// Why it gets nothing for a while.
+    pub(super) set_aside: Option<SetAside>,
     pub(super) since: Mono,
 }
 
@@ -88,6 +97,9 @@ pub(super) struct Observed {
     pub(super) residency: Residency,
     pub(super) sidecars: Sidecars,
     pub(super) membership: Membership,
+    pub(super) closures: Closures,
+    pub(super) shunned: Shunned,
+    pub(super) stops: Stops,
     pub(super) roster: Roster<QueueKey>,
     pub(super) ways: Ways,
     pub(super) shortlists: Shortlists,
@@ -130,6 +142,7 @@ impl AttachedAgent {
     pub(super) fn is_willing(&self, limits: &Limits) -> bool {
         !self.is_draining
             && !self.is_barred
+            && self.away().is_none()
             && self.slots() > 0
             && self.clock_off(limits).is_none()
             && self.offer.sandbox.meets(limits.sandbox)
@@ -145,6 +158,9 @@ impl AttachedAgent {
         }
         if self.is_barred {
             return Some("its signing keys were revoked".to_owned());
+        }
+        if let Some(why) = self.away() {
+            return Some(why.to_owned());
         }
         if self.is_draining {
             return Some("draining".to_owned());
@@ -437,6 +453,8 @@ pub(super) fn avoided(task: &TaskRecord) -> BTreeSet<AgentId> {
         match step {
             TaskStep::Placed { placement, .. } => last = Some(&placement.agent),
             TaskStep::Leased { agent, .. } => last = Some(agent),
+            // Who was emptied by an administrator has failed nothing.
+            TaskStep::AttemptFailed { failure, .. } if failure.kind == FailureKind::Moved => last = None,
             TaskStep::Withdrawn { .. } | TaskStep::AttemptFailed { .. } => {
                 avoided.extend(last.take().cloned())
             }
@@ -447,8 +465,11 @@ pub(super) fn avoided(task: &TaskRecord) -> BTreeSet<AgentId> {
 
 /// How often a task came back to the queue.
 pub(super) fn returns(task: &TaskRecord) -> u32 {
-    let came_back =
-        |step: &&TaskStep| matches!(step, TaskStep::Withdrawn { .. } | TaskStep::AttemptFailed { .. });
+    let came_back = |step: &&TaskStep| match step {
+        TaskStep::AttemptFailed { failure, .. } => failure.kind != FailureKind::Moved,
+        TaskStep::Withdrawn { .. } => true,
+        TaskStep::Placed { .. } | TaskStep::Leased { .. } => false,
+    };
     u32::try_from(task.history.iter().filter(came_back).count()).unwrap_or(u32::MAX)
 }
 
@@ -471,11 +492,17 @@ mod tests {
                 sandbox: crate::sandbox::Sandbox::default(),
                 cache: None,
                 labels: BTreeSet::new(),
+                memory: None,
+                heeds_drain: false,
+                tells_stops: false,
             },
             sketch: None,
             observation: Observation { residency, ..Observation::default() },
             is_draining: false,
             is_barred: false,
+            closed: None,
+            is_drained: false,
+            set_aside: None,
             since: Mono(0),
         };
         let mut observed = Observed::default();

@@ -14,7 +14,7 @@ use crate::{
         TaskId, TeamName,
     },
     keyring::CertifiedKey,
-    machine::input::Failure,
+    machine::{cordon::Cordon, input::Failure, maintenance::Maintenance},
     quantity::ByteCount,
     requester::Requester,
     schedule::{cost::Terms, run_times::Learned, sketch::Sample},
@@ -37,6 +37,10 @@ pub enum Record {
     Key(CertifiedKey),
     /// An identity that was taken back.
     Revoked(RevokedIdentity),
+    /// An agent that an administrator took out of service.
+    Cordon(Cordon),
+    /// Maintenance of an agent that is planned or on.
+    Maintenance(Maintenance),
     /// The last manifest of a lineage.
     Manifest(ManifestRecord),
     /// What was learned from results.
@@ -217,6 +221,8 @@ pub enum TaskStep {
         fence: Fence,
         /// Why.
         failure: Failure,
+        /// How much memory the agent lets one build use, when that was too little and is known.
+        memory: Option<ByteCount>,
     },
 }
 

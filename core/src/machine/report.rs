@@ -11,12 +11,13 @@ use crate::{
     build::{Artifact, BuildSpec, Resolution, Source, TEXT_LEN_MAX},
     digest::Digest,
     golang::semver,
-    id::{Fence, SessionId, TaskId},
+    id::{AgentId, Fence, SessionId, TaskId},
     machine::{
         effect::Order,
         event::EventKind,
         input::{Failure, FailureKind, Outcome},
         lease::{TEXT_KEPT_MAX, clamp},
+        poison,
         record::{TaskKind, TaskRecord, TaskState, TaskStep},
         step::Turn,
     },
@@ -35,9 +36,9 @@ impl Turn<'_> {
         outcome: Outcome,
         evidence: Result<Vec<Evidence>, String>,
     ) {
-        let Some(agent) = self.observed.agent_of(session) else { return };
-        let accepted = if self.durable.holds_lease(agent, &task, fence) {
-            self.settle(&task, fence, outcome, evidence)
+        let Some(agent) = self.observed.agent_of(session).cloned() else { return };
+        let accepted = if self.durable.holds_lease(&agent, &task, fence) {
+            self.settle(&agent, (&task, fence), outcome, evidence)
         } else {
             self.durable.task(&task).is_some_and(|record| was_accepted(record, fence, outcome))
         };
@@ -47,8 +48,8 @@ impl Turn<'_> {
     /// Settles the current lease; says whether the report became the task's result or recorded failure.
     fn settle(
         &mut self,
-        task: &TaskId,
-        fence: Fence,
+        agent: &AgentId,
+        (task, fence): (&TaskId, Fence),
         outcome: Outcome,
         evidence: Result<Vec<Evidence>, String>,
     ) -> bool {
@@ -69,8 +70,12 @@ impl Turn<'_> {
         }
         let task = task.clone();
         match outcome {
-            Outcome::Resolved(resolution) => self.emit(EventKind::SourceResolved { task, fence, resolution }),
+            Outcome::Resolved(resolution) => {
+                self.learn_of_good_end(agent);
+                self.emit(EventKind::SourceResolved { task, fence, resolution });
+            }
             Outcome::Built { artifacts, go_version, log, hit_permille } => {
+                self.learn_of_good_end(agent);
                 // A log that is too long costs its end, not the result.
                 let log = bounded_log(log);
                 let hit_permille = hit_permille.map(|hits| hits.min(1_000));
@@ -108,23 +113,36 @@ impl Turn<'_> {
         Ok(())
     }
 
-    /// Records the end of an attempt without a result. Trouble of the infrastructure leads to another
-    /// attempt until there were too many; the user's own is final. A task that is short of memory a second time on one
-    /// agent would be so again: agents that failed it are asked again only when there is no other.
+    /// Records the end of an attempt without a result. Trouble of the infrastructure leads to another attempt until
+    /// there were too many, and want of memory to one where there is more; the user's own trouble is final.
     pub(super) fn fail_attempt(&mut self, task: &TaskId, fence: Fence, failure: Failure, log: Vec<Digest>) {
         let task = task.clone();
+        self.learn_of_failure(&task, failure.kind, &failure.message);
         if !failure.kind.is_retried() {
             self.emit(EventKind::TaskFailed { task, failure, log });
             return;
         }
-        self.emit(EventKind::AttemptFailed { task: task.clone(), fence, failure: failure.clone() });
+        let memory = self.memory_of(&task, failure.kind);
+        self.emit(EventKind::AttemptFailed { task: task.clone(), fence, failure: failure.clone(), memory });
         let Some(record) = self.durable.task(&task) else { return };
         let (failed, lost) = failures(record);
-        let is_enough = failed >= self.limits.attempts_max || lost >= self.limits.losses_max;
-        if is_enough || is_short_of_memory_again(record) {
-            self.emit(EventKind::TaskFailed { task, failure, log });
-        }
+        let failure = if lost >= self.limits.losses_max {
+            poison::poisoned(record)
+        } else if let Some(ended) = self.ended_by_memory(&task, &failure) {
+            ended
+        } else if failed >= self.limits.attempts_max || placements(record) >= self.limits.placements_max {
+            failure
+        } else {
+            return;
+        };
+        self.emit(EventKind::TaskFailed { task, failure, log });
     }
+}
+
+/// How often a task was placed.
+pub(super) fn placements(task: &TaskRecord) -> u32 {
+    let placed = task.history.iter().filter(|step| matches!(step, TaskStep::Placed { .. })).count();
+    u32::try_from(placed).unwrap_or(u32::MAX)
 }
 
 /// How many attempts failed, and how many were lost.
@@ -133,28 +151,13 @@ fn failures(task: &TaskRecord) -> (u32, u32) {
     for step in &task.history {
         match step {
             TaskStep::AttemptFailed { failure, .. } if failure.kind == FailureKind::Lost => counts.1 += 1,
+            // What was moved for the fleet's own sake says nothing about the task.
+            TaskStep::AttemptFailed { failure, .. } if failure.kind == FailureKind::Moved => {}
             TaskStep::AttemptFailed { .. } => counts.0 += 1,
             _ => {}
         }
     }
     counts
-}
-
-/// Whether the last attempt ran out of memory on an agent on which an earlier one did.
-fn is_short_of_memory_again(task: &TaskRecord) -> bool {
-    let mut agent = None;
-    let mut short = BTreeSet::new();
-    let mut is_again = false;
-    for step in &task.history {
-        match step {
-            TaskStep::Leased { agent: to, .. } => agent = Some(to),
-            TaskStep::AttemptFailed { failure, .. } => {
-                is_again = failure.kind == FailureKind::OutOfMemory && !short.insert(agent);
-            }
-            TaskStep::Placed { .. } | TaskStep::Withdrawn { .. } => {}
-        }
-    }
-    is_again
 }
 
 /// Whether a report under a lease that is over is the one that was accepted then.

@@ -86,6 +86,7 @@ impl Machine {
             changed: BTreeSet::new(),
         };
         turn.decide(input);
+        turn.keep_up();
         turn.place_tasks();
         turn.tell_shards();
         turn.forget_old_builds();
@@ -99,7 +100,14 @@ impl Machine {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Mono> {
         let observed = &self.observed;
-        let timers = [observed.timers.next(), observed.token_deadline, observed.membership.due];
+        let timers = [
+            observed.timers.next(),
+            observed.token_deadline,
+            observed.membership.due,
+            observed.closures.due,
+            observed.shunned.due,
+            observed.stops.due,
+        ];
         timers.into_iter().flatten().min()
     }
 
@@ -147,7 +155,12 @@ impl Turn<'_> {
             Input::Attach { session, agent, offer, held } => self.attach(session, agent, offer, held),
             Input::Detach { session } => self.detach(session),
             Input::Observe { session, observation } => self.observe(session, observation),
+            Input::Upkeep { request, agent, by, upkeep } => self.upkeep(request, agent, by, upkeep),
             Input::Drain { session } => self.drain(session),
+            Input::Drained { session, is_drained } => self.drained(session, is_drained),
+            Input::Stopped { session, task, fence, remaining } => {
+                self.stopped(session, &task, fence, &remaining);
+            }
             Input::Lease { session, task, placement } => self.lease(session, &task, placement),
             Input::Decline { session, task, placement, why } => {
                 self.decline(session, &task, placement, &why);
@@ -221,6 +234,11 @@ impl Turn<'_> {
     /// Closes a stream.
     pub(super) fn close(&mut self, session: SessionId, why: &str) {
         self.actions.push(Action::Close { session, why: why.to_owned() });
+    }
+
+    /// Has a line written into the coordinator's own log.
+    pub(super) fn warn(&mut self, line: String) {
+        self.actions.push(Action::Warn { line });
     }
 
     /// Wakes a build's watchers for a change that is not durable.

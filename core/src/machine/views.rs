@@ -11,7 +11,9 @@ use crate::{
         record::{
             BuildRecord, BuildState, Candidate, TaskKind, TaskRecord, TaskState, TaskStep, TokenRecord,
         },
+        shunned::SetAside,
         step::Machine,
+        upkeep::Closure,
     },
     time::Mono,
 };
@@ -48,6 +50,12 @@ pub struct AgentStatus<'m> {
     pub observation: &'m Observation,
     /// Whether it takes no new work.
     pub is_draining: bool,
+    /// Why it gets nothing new for the fleet's own sake.
+    pub closed: Option<&'m Closure>,
+    /// Whether it said that it heeds a drain.
+    pub is_drained: bool,
+    /// Why it gets nothing for a while.
+    pub set_aside: Option<&'m SetAside>,
     /// Tasks that are placed or leased there.
     pub busy: u32,
     /// When it attached.
@@ -135,6 +143,9 @@ impl Machine {
             offer: &attached.offer,
             observation: &attached.observation,
             is_draining: attached.is_draining,
+            closed: attached.closed.as_ref(),
+            is_drained: attached.is_drained,
+            set_aside: attached.set_aside.as_ref(),
             busy: self.durable.busy(agent),
             since: attached.since,
         })
@@ -206,14 +217,17 @@ impl Machine {
     }
 
     fn explain_task(&self, build: &BuildRecord, task: &TaskRecord) -> TaskExplanation {
-        let recorded = TaskExplanation::of_record(task);
+        let mut recorded = TaskExplanation::of_record(task);
+        for told in self.observed.stops.told(&task.id) {
+            recorded.now = format!("{}; {told}", recorded.now);
+        }
         if task.state != TaskState::Queued {
             return recorded;
         }
         let question = self.question(build, task);
         let reason = question.reason();
         TaskExplanation {
-            now: format!("queued: {reason}"),
+            now: recorded.now.replacen("queued", &format!("queued: {reason}"), 1),
             candidates: question.candidates(),
             refused: Vec::new(),
             waits: Some(reason),

@@ -178,6 +178,9 @@ pub(crate) fn offer(slots: u32) -> AgentOffer {
         sandbox: Sandbox::default(),
         cache: None,
         labels: Default::default(),
+        memory: None,
+        heeds_drain: true,
+        tells_stops: true,
     }
 }
 
@@ -196,6 +199,7 @@ pub(crate) struct Fleet {
     /// Orders that were sent and not looked at yet.
     pub(crate) sent: Vec<(SessionId, Order)>,
     pub(crate) closed: Vec<SessionId>,
+    pub(crate) warned: Vec<String>,
     replies: BTreeMap<RequestId, Reply>,
     requests: u64,
     sequence: u64,
@@ -254,6 +258,7 @@ impl Fleet {
             journal: Vec::new(),
             sent: Vec::new(),
             closed: Vec::new(),
+            warned: Vec::new(),
             replies: BTreeMap::new(),
             requests: 0,
             sequence: 0,
@@ -285,6 +290,7 @@ impl Fleet {
                     assert!(self.replies.insert(request, reply).is_none(), "{request} was answered twice");
                 }
                 Action::Close { session, .. } => self.closed.push(session),
+                Action::Warn { line } => self.warned.push(line),
                 Action::BuildChanged { .. } | Action::IdentityRevoked { .. } => {}
             }
         }

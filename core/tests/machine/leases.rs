@@ -204,28 +204,6 @@ fn infrastructure_trouble_ends_after_four_attempts_with_its_last_words() {
 }
 
 #[test]
-fn a_task_that_is_short_of_memory_is_tried_once_on_each_agent_and_once_again() {
-    let mut fleet = Fleet::new();
-    let build = fleet.submit(tree(1));
-    fleet.attach(1, "eu/a", 1);
-    for _ in 1..=2 {
-        assert_eq!(fleet.build_state(&build), BuildState::Running);
-        let (id, fence) = fleet.lease_next(1);
-        assert!(fleet.report(1, &id, fence, failed(FailureKind::OutOfMemory)));
-    }
-    assert_eq!(fleet.build_state(&build), BuildState::Failed);
-
-    // With another agent, that one is asked before the first is asked again.
-    let build = fleet.submit(tree(1));
-    let (id, fence) = fleet.lease_next(1);
-    fleet.attach(2, "eu/b", 1);
-    assert!(fleet.report(1, &id, fence, failed(FailureKind::OutOfMemory)));
-    let (id, fence) = fleet.lease_next(2);
-    assert!(fleet.report(2, &id, fence, failed(FailureKind::OutOfMemory)));
-    assert_eq!(fleet.build_state(&build), BuildState::Running);
-}
-
-#[test]
 fn a_result_with_a_log_that_is_too_long_counts_without_the_logs_end() {
     let mut fleet = Fleet::new();
     let build = fleet.submit(tree(1));

@@ -169,7 +169,10 @@ impl Fleet {
                     }
                     Action::Reply { request: CERTIFIED, .. } => {}
                     Action::Reply { reply, .. } => panic!("{reply:?}"),
-                    Action::Close { .. } | Action::BuildChanged { .. } | Action::IdentityRevoked { .. } => {}
+                    Action::Close { .. }
+                    | Action::BuildChanged { .. }
+                    | Action::Warn { .. }
+                    | Action::IdentityRevoked { .. } => {}
                 }
             }
         }

@@ -103,7 +103,8 @@ fn a_cancelled_build_takes_its_tasks_back_and_no_report_counts_any_more() {
     let mut fleet = Fleet::new();
     let build = fleet.submit(tree(3));
     fleet.attach(1, "eu/a", 2);
-    let (leased, fence) = fleet.lease_all(1).remove(0);
+    let leases = fleet.lease_all(1);
+    let (leased, fence) = leases[0].clone();
     assert_eq!(
         fleet.ask(|request| Input::Cancel { request, build: build.clone() }),
         Reply::Cancelled { changed: true }
@@ -116,7 +117,11 @@ fn a_cancelled_build_takes_its_tasks_back_and_no_report_counts_any_more() {
         fleet.ask(|request| Input::Cancel { request, build: build.clone() }),
         Reply::Cancelled { changed: false }
     );
-    assert_eq!(fleet.machine.next_deadline(), None);
+    for (task, fence) in leases {
+        let (session, remaining) = (SessionId(1), String::new());
+        fleet.step(Input::Stopped { session, task, fence, remaining });
+    }
+    assert_eq!(fleet.machine.next_deadline(), None, "nothing is waited for");
     fleet.check_replay();
 }
 

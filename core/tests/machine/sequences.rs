@@ -12,7 +12,7 @@ use meridian_core::{
     machine::{
         CachePolicy, Limits,
         effect::Order,
-        input::{FailureKind, Input, Observation, Outcome, Phase, Progress},
+        input::{FailureKind, Input, Observation, Outcome, Phase, Progress, Upkeep},
         record::{BuildState, TaskState, TaskStep, TokenGrant},
     },
     quantity::{ByteCount, Millis},
@@ -39,6 +39,9 @@ enum Op {
     Detach { session: u64 },
     Observe { session: u64, clock_s: i64, rtt_us: Option<u64>, held: Vec<u8> },
     Drain { session: u64 },
+    Upkeep { agent: u8, what: u8, begins_s: i64, lasts_s: u64 },
+    Drained { session: u64, is_drained: bool },
+    Stopped { session: u64, task: usize, miss: i8, is_ended: bool },
     Lease { session: u64, task: usize, miss: i8 },
     Decline { session: u64, task: usize, miss: i8 },
     Renew { session: u64, held: Vec<(usize, i8)> },
@@ -72,6 +75,12 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (session(), -8..8i64, any::<Option<u64>>(), prop::collection::vec(0..6u8, 0..4))
             .prop_map(|(session, clock_s, rtt_us, held)| Op::Observe { session, clock_s, rtt_us, held }),
         1 => session().prop_map(|session| Op::Drain { session }),
+        2 => (0..3u8, 0..6u8, -900..900i64, 0..90u64)
+            .prop_map(|(agent, what, begins_s, lasts_s)| Op::Upkeep { agent, what, begins_s, lasts_s }),
+        1 => (session(), any::<bool>())
+            .prop_map(|(session, is_drained)| Op::Drained { session, is_drained }),
+        1 => (session(), task(), miss(), any::<bool>())
+            .prop_map(|(session, task, miss, is_ended)| Op::Stopped { session, task, miss, is_ended }),
         9 => (session(), task(), miss()).prop_map(|(session, task, miss)| Op::Lease { session, task, miss }),
         1 => (session(), task(), miss()).prop_map(|(session, task, miss)| Op::Decline { session, task, miss }),
         3 => (session(), held()).prop_map(|(session, held)| Op::Renew { session, held }),
@@ -129,6 +138,19 @@ fn manifest(number: u8) -> ManifestRef {
     ManifestRef { digest: Digest::of(&[number]), size: ByteCount(900), entries: 6, bytes: ByteCount(70_000) }
 }
 
+fn upkeep(what: u8, at: Wall, begins_s: i64, span: Millis) -> Upkeep {
+    let why = String::new();
+    let from = Wall(at.0.saturating_add_signed(begins_s * 1_000));
+    match what {
+        0 => Upkeep::Cordon { why },
+        1 => Upkeep::Drain { why, grace: Some(span) },
+        2 => Upkeep::Drain { why, grace: None },
+        3 => Upkeep::Maintain { from, until: from.after(span), why },
+        4 => Upkeep::EndMaintenance { from: None },
+        _ => Upkeep::Uncordon,
+    }
+}
+
 fn outcome(number: u8, fleet: &Fleet, task: &TaskId) -> Outcome {
     let is_resolve = fleet
         .machine
@@ -162,6 +184,12 @@ fn input(fleet: &mut Fleet, op: Op) -> Option<Input> {
             Input::Observe { session: SessionId(session), observation }
         }
         Op::Drain { session } => Input::Drain { session: SessionId(session) },
+        Op::Drained { session, is_drained } => Input::Drained { session: SessionId(session), is_drained },
+        Op::Stopped { session, task, miss, is_ended } => {
+            let (task, fence) = held(fleet, &[(task, miss)]).remove(0);
+            let remaining = if is_ended { String::new() } else { "it hangs".to_owned() };
+            Input::Stopped { session: SessionId(session), task, fence, remaining }
+        }
         Op::Lease { session, task, miss } => {
             let task = some_task(fleet, task);
             let number = last_placement(fleet, &task).saturating_add_signed(i64::from(miss));
@@ -250,6 +278,11 @@ fn run(fleet: &mut Fleet, op: Op) {
             let since = Some(Wall(fleet.now.wall.0.saturating_sub(ago_ms)));
             let identity = TokenGrant::Agent(agent_number(agent));
             fleet.ask(|request| Input::RevokeIdentity { request, identity, since });
+        }
+        Op::Upkeep { agent, what, begins_s, lasts_s } => {
+            let (agent, by) = (agent_number(agent), requester());
+            let upkeep = upkeep(what, fleet.now.wall, begins_s, Millis::seconds(lasts_s));
+            fleet.ask(|request| Input::Upkeep { request, agent, by, upkeep });
         }
         Op::RedeemToken { secret } => {
             fleet.ask(|request| Input::RedeemToken { request, hash: Digest::of(&[secret]) });

@@ -214,8 +214,18 @@ async fn open(
 ) -> anyhow::Result<(mpsc::Sender<v1::AgentMessage>, Streaming<v1::CoordinatorMessage>)> {
     let (to, messages) = mpsc::channel(QUEUED_MAX);
     let (host, version, sandbox) = (HOST.into(), VERSION.into(), Sandbox::default());
-    let offer =
-        AgentOffer { host, slots, cores: 1, version, sandbox, cache: None, labels: Default::default() };
+    let offer = AgentOffer {
+        host,
+        slots,
+        cores: 1,
+        version,
+        sandbox,
+        cache: None,
+        labels: Default::default(),
+        memory: None,
+        heeds_drain: false,
+        tells_stops: false,
+    };
     to.send((&AgentSaid::Hello { offer, held: Vec::new(), process: 0 }).into()).await?;
     let from = AgentsClient::new(channel.clone()).attach(ReceiverStream::new(messages)).await?;
     Ok((to, from.into_inner()))

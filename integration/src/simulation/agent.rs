@@ -91,6 +91,9 @@ impl Agent {
             sandbox: Sandbox::default(),
             cache: Some(cache_offer(&self.id)),
             labels: std::collections::BTreeSet::new(),
+            memory: None,
+            heeds_drain: true,
+            tells_stops: false,
         };
         let held = self.held();
         self.outbox.push_back(Input::Attach { session, agent: self.id.clone(), offer, held });

@@ -239,7 +239,10 @@ impl World {
                     self.ledger.note_promised(build);
                 }
             }
-            Action::Reply { .. } | Action::BuildChanged { .. } | Action::IdentityRevoked { .. } => {}
+            Action::Reply { .. }
+            | Action::BuildChanged { .. }
+            | Action::Warn { .. }
+            | Action::IdentityRevoked { .. } => {}
         }
     }
 

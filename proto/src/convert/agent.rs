@@ -90,6 +90,20 @@ pub enum AgentSaid {
     },
     /// It takes no new work.
     Drain,
+    /// What became of a run whose lease was taken back.
+    Stopped {
+        /// The task.
+        task: TaskId,
+        /// The lease.
+        fence: Fence,
+        /// Why something of it is still alive; empty when nothing is.
+        remaining: String,
+    },
+    /// It heard whether it is drained.
+    Drained {
+        /// Whether it is.
+        is_drained: bool,
+    },
     /// It answers a question about its cache. The coordinator decides nothing by it and hands it on as it is.
     CacheAnswer(Box<v1::CacheAnswer>),
     /// It answers a probe.
@@ -120,6 +134,8 @@ impl AgentSaid {
                 Input::ManifestMade { session, task, fence, manifest, sample }
             }
             Self::Drain => Input::Drain { session },
+            Self::Stopped { task, fence, remaining } => Input::Stopped { session, task, fence, remaining },
+            Self::Drained { is_drained } => Input::Drained { session, is_drained },
             other @ (Self::Hello { .. }
             | Self::Observed(_)
             | Self::Report { .. }
@@ -166,6 +182,11 @@ impl From<&AgentSaid> for v1::AgentMessage {
                 })
             }
             AgentSaid::Drain => Message::Drain(v1::Drain {}),
+            AgentSaid::Stopped { task, fence, remaining } => Message::Stopped(v1::Stopped {
+                lease: Some(lease_message(task, *fence)),
+                remaining: remaining.clone(),
+            }),
+            AgentSaid::Drained { is_drained } => Message::Drained(v1::Drained { drained: *is_drained }),
             AgentSaid::CacheAnswer(answer) => Message::CacheAnswer(answer.as_ref().clone()),
             AgentSaid::Echo { number, received_wall_us, sent_wall_us } => Message::Echo(v1::Echo {
                 number: *number,
@@ -216,6 +237,11 @@ impl TryFrom<v1::AgentMessage> for AgentSaid {
                 Self::ManifestMade { task, fence, manifest, sample: sample(made.sample) }
             }
             Message::Drain(_) => Self::Drain,
+            Message::Stopped(stopped) => {
+                let (task, fence) = lease(required(stopped.lease, "stopped.lease")?, "stopped.lease.task")?;
+                Self::Stopped { task, fence, remaining: stopped.remaining }
+            }
+            Message::Drained(v1::Drained { drained }) => Self::Drained { is_drained: drained },
             Message::CacheAnswer(answer) => Self::CacheAnswer(Box::new(answer)),
             Message::Echo(v1::Echo { number, received_wall_us, sent_wall_us }) => {
                 Self::Echo { number, received_wall_us, sent_wall_us }
@@ -311,6 +337,9 @@ impl From<&AgentOffer> for v1::AgentOffer {
             }),
             cache: offer.cache.as_ref().map(Into::into),
             labels: offer.labels.iter().map(ToString::to_string).collect(),
+            memory: offer.memory.map(|memory| memory.0),
+            heeds_drain: offer.heeds_drain,
+            tells_stops: offer.tells_stops,
         }
     }
 }
@@ -336,7 +365,8 @@ impl TryFrom<v1::AgentOffer> for AgentOffer {
         if labels.len() > LABELS_MAX {
             return Err(ConvertError::new("labels", format_args!("more than {LABELS_MAX} labels")));
         }
-        let v1::AgentOffer { host, slots, cores, version, .. } = wire;
-        Ok(Self { host, slots, cores, version, sandbox, cache, labels })
+        let v1::AgentOffer { host, slots, cores, version, memory, heeds_drain, tells_stops, .. } = wire;
+        let memory = memory.map(ByteCount);
+        Ok(Self { host, slots, cores, version, sandbox, cache, labels, memory, heeds_drain, tells_stops })
     }
 }

@@ -351,6 +351,7 @@ impl From<FailureKind> for v1::FailureKind {
             FailureKind::Lost => Self::Lost,
             FailureKind::OutOfMemory => Self::OutOfMemory,
             FailureKind::TimedOut => Self::TimedOut,
+            FailureKind::Moved => Self::Moved,
             FailureKind::Infrastructure => Self::Infrastructure,
         }
     }
@@ -365,6 +366,7 @@ fn failure_kind(value: i32) -> Result<FailureKind, ConvertError> {
         Ok(v1::FailureKind::Lost) => FailureKind::Lost,
         Ok(v1::FailureKind::OutOfMemory) => FailureKind::OutOfMemory,
         Ok(v1::FailureKind::TimedOut) => FailureKind::TimedOut,
+        Ok(v1::FailureKind::Moved) => FailureKind::Moved,
         Ok(v1::FailureKind::Infrastructure) => FailureKind::Infrastructure,
         Ok(v1::FailureKind::Unspecified) | Err(_) => return Err(unknown("kind", value)),
     })

@@ -73,6 +73,8 @@ impl From<&Order> for v1::coordinator_message::Message {
             Order::Settled { task, fence, accepted } => {
                 Self::Settled(v1::Settled { task: task.to_string(), fence: fence.0, accepted: *accepted })
             }
+            Order::Drain { why } => Self::Drain(v1::DrainOrder { why: why.clone() }),
+            Order::Resume => Self::Resume(v1::Resume {}),
             Order::Shards { shards } => Self::Shards(shards.as_ref().into()),
         }
     }
@@ -110,6 +112,8 @@ impl TryFrom<v1::CoordinatorMessage> for CoordinatorSaid {
                 fence: Fence(settled.fence),
                 accepted: settled.accepted,
             },
+            Message::Drain(drain) => Order::Drain { why: drain.why },
+            Message::Resume(v1::Resume {}) => Order::Resume,
             Message::Shards(shards) => {
                 let shards = Shards::try_from(shards).map_err(|error| error.within("shards"))?;
                 Order::Shards { shards: Arc::new(shards) }

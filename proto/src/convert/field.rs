@@ -46,6 +46,14 @@ where
     C::try_from(required(value, field)?).map_err(|error| error.within(field))
 }
 
+/// A message that is there.
+pub(crate) fn within<W, C>(value: W, field: &'static str) -> Result<C, ConvertError>
+where
+    C: TryFrom<W, Error = ConvertError>,
+{
+    C::try_from(value).map_err(|error| error.within(field))
+}
+
 /// A message that may be there.
 pub(crate) fn optional<W, C>(value: Option<W>, field: &'static str) -> Result<Option<C>, ConvertError>
 where

@@ -15,9 +15,10 @@ use meridian_core::{
     keyring::KeyId,
     machine::{
         event::{Event, EventKind},
-        input::Failure,
-        record::{Record, TokenGrant},
+        input::{Failure, Outcome},
+        record::{Placement, Record, TokenGrant},
     },
+    quantity::ByteCount,
     requester::Requester,
     schedule::sketch::Sample,
     time::Wall,
@@ -27,8 +28,9 @@ use prost::Message;
 
 use super::field::{
     ConvertError, digest, digest_bytes, digests, digests_bytes, message, requester, required, sample,
-    sample_message, text, trace, trace_text,
+    sample_message, text, trace, trace_text, within,
 };
+use super::upkeep::{agent_uncordoned, ended_maintenance, maintenance_ended, uncordoned_agent};
 use crate::v1::{self, event as wire};
 
 /// Why bytes are not an event or a record.
@@ -154,8 +156,30 @@ fn lease_granted(task: &TaskId, agent: &AgentId, fence: Fence) -> wire::LeaseGra
     wire::LeaseGranted { task: task.to_string(), agent: agent.to_string(), fence: fence.0 }
 }
 
-fn attempt_failed(task: &TaskId, fence: Fence, failure: &Failure) -> wire::AttemptFailed {
-    wire::AttemptFailed { task: task.to_string(), fence: fence.0, failure: Some(failure.into()) }
+fn granted_lease(event: &wire::LeaseGranted) -> Result<EventKind, ConvertError> {
+    Ok(EventKind::LeaseGranted {
+        task: text(&event.task, "lease_granted.task")?,
+        agent: text(&event.agent, "lease_granted.agent")?,
+        fence: Fence(event.fence),
+    })
+}
+
+fn task_placed(task: &TaskId, placement: &Placement) -> wire::TaskPlaced {
+    wire::TaskPlaced { task: task.to_string(), placement: Some(placement.into()) }
+}
+
+fn task_succeeded(task: &TaskId, fence: Fence, outcome: &Outcome) -> wire::TaskSucceeded {
+    wire::TaskSucceeded { task: task.to_string(), fence: fence.0, outcome: Some(outcome.into()) }
+}
+
+fn attempt_failed(
+    task: &TaskId,
+    fence: Fence,
+    failure: &Failure,
+    memory: Option<ByteCount>,
+) -> wire::AttemptFailed {
+    let (failure, memory) = (Some(failure.into()), memory.map(|memory| memory.0));
+    wire::AttemptFailed { task: task.to_string(), fence: fence.0, failure, memory }
 }
 
 fn source_resolved(task: &TaskId, fence: Fence, resolution: &Resolution) -> wire::SourceResolved {
@@ -227,27 +251,22 @@ impl From<&EventKind> for v1::event::Kind {
                     requester,
                 ))
             }
-            EventKind::TaskPlaced { task, placement } => Self::TaskPlaced(wire::TaskPlaced {
-                task: task.to_string(),
-                placement: Some(placement.into()),
-            }),
+            EventKind::TaskPlaced { task, placement } => Self::TaskPlaced(task_placed(task, placement)),
             EventKind::PlacementWithdrawn { task, placement, why } => {
                 Self::PlacementWithdrawn(placement_withdrawn(task, *placement, why))
             }
             EventKind::LeaseGranted { task, agent, fence } => {
                 Self::LeaseGranted(lease_granted(task, agent, *fence))
             }
-            EventKind::AttemptFailed { task, fence, failure } => {
-                Self::AttemptFailed(attempt_failed(task, *fence, failure))
+            EventKind::AttemptFailed { task, fence, failure, memory } => {
+                Self::AttemptFailed(attempt_failed(task, *fence, failure, *memory))
             }
             EventKind::SourceResolved { task, fence, resolution } => {
                 Self::SourceResolved(source_resolved(task, *fence, resolution))
             }
-            EventKind::TaskSucceeded { task, fence, outcome } => Self::TaskSucceeded(wire::TaskSucceeded {
-                task: task.to_string(),
-                fence: fence.0,
-                outcome: Some(outcome.as_ref().into()),
-            }),
+            EventKind::TaskSucceeded { task, fence, outcome } => {
+                Self::TaskSucceeded(task_succeeded(task, *fence, outcome))
+            }
             EventKind::TaskFailed { task, failure, log } => Self::TaskFailed(task_failed(task, failure, log)),
             EventKind::BuildCancelled { build, superseded_by } => {
                 let superseded_by = superseded_by.as_ref().map(ToString::to_string);
@@ -281,6 +300,12 @@ impl From<&EventKind> for v1::event::Kind {
             EventKind::ManifestForgotten { lineage } => {
                 Self::ManifestForgotten(wire::ManifestForgotten { lineage: digest_bytes(&lineage.0) })
             }
+            EventKind::AgentCordoned { cordon } => Self::AgentCordoned(cordon.as_ref().into()),
+            EventKind::AgentUncordoned { agent, by } => Self::AgentUncordoned(uncordoned_agent(agent, by)),
+            EventKind::MaintenancePlanned { window } => Self::MaintenancePlanned(window.as_ref().into()),
+            EventKind::MaintenanceEnded { agent, from, by } => {
+                Self::MaintenanceEnded(ended_maintenance(agent, *from, by.as_ref()))
+            }
         }
     }
 }
@@ -302,15 +327,12 @@ impl TryFrom<v1::event::Kind> for EventKind {
                 placement: PlacementNumber(e.placement),
                 why: e.why,
             },
-            Wire::LeaseGranted(e) => Self::LeaseGranted {
-                task: text(&e.task, "lease_granted.task")?,
-                agent: text(&e.agent, "lease_granted.agent")?,
-                fence: Fence(e.fence),
-            },
+            Wire::LeaseGranted(e) => granted_lease(&e)?,
             Wire::AttemptFailed(e) => Self::AttemptFailed {
                 task: text(&e.task, "attempt_failed.task")?,
                 fence: Fence(e.fence),
                 failure: message(e.failure, "attempt_failed.failure")?,
+                memory: e.memory.map(ByteCount),
             },
             Wire::SourceResolved(e) => Self::SourceResolved {
                 task: text(&e.task, "source_resolved.task")?,
@@ -356,6 +378,12 @@ impl TryFrom<v1::event::Kind> for EventKind {
                 let lineage = LineageKey(digest(&e.lineage, "manifest_forgotten.lineage")?);
                 Self::ManifestForgotten { lineage }
             }
+            Wire::AgentCordoned(e) => Self::AgentCordoned { cordon: Box::new(within(e, "agent_cordoned")?) },
+            Wire::AgentUncordoned(e) => agent_uncordoned(&e)?,
+            Wire::MaintenancePlanned(e) => {
+                Self::MaintenancePlanned { window: Box::new(within(e, "maintenance_planned")?) }
+            }
+            Wire::MaintenanceEnded(e) => maintenance_ended(e)?,
         })
     }
 }

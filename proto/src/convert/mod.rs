@@ -16,3 +16,4 @@ pub mod keyring;
 pub mod placement;
 pub mod record;
 pub mod sidecar;
+mod upkeep;

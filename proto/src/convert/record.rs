@@ -14,7 +14,7 @@ use meridian_core::{
 
 use super::field::{
     ConvertError, digest, digest_bytes, digests, digests_bytes, list, message, messages, optional, requester,
-    required, sample, sample_message, text, trace, trace_text, unknown,
+    required, sample, sample_message, text, trace, trace_text, unknown, within,
 };
 use crate::v1;
 
@@ -43,6 +43,8 @@ impl From<&Record> for v1::Record {
                 let identity = Some(identity.into());
                 wire::Record::Revoked(wire::RevokedIdentity { identity, since_ms: since.0 })
             }
+            Record::Cordon(cordon) => wire::Record::Cordon(cordon.into()),
+            Record::Maintenance(window) => wire::Record::Maintenance(window.into()),
             Record::Manifest(manifest) => wire::Record::Manifest(manifest.into()),
             Record::Learned(learned) => wire::Record::Learned(learned_message(learned)),
             Record::Egress(egress) => wire::Record::Egress(wire::Egress {
@@ -85,6 +87,8 @@ impl TryFrom<v1::Record> for Record {
                 identity: message(revoked.identity, "revoked.identity")?,
                 since: Wall(revoked.since_ms),
             }),
+            Wire::Cordon(cordon) => Self::Cordon(within(cordon, "cordon")?),
+            Wire::Maintenance(window) => Self::Maintenance(within(window, "maintenance")?),
             Wire::Manifest(manifest) => {
                 let manifest =
                     ManifestRecord::try_from(manifest).map_err(|error| error.within("manifest"))?;
@@ -364,9 +368,9 @@ impl From<&TaskStep> for v1::TaskStep {
             TaskStep::Leased { at, agent, fence } => {
                 (at, wire::Step::Leased(wire::Leased { agent: agent.to_string(), fence: fence.0 }))
             }
-            TaskStep::AttemptFailed { at, fence, failure } => {
-                let failure = Some(failure.into());
-                (at, wire::Step::AttemptFailed(wire::AttemptFailed { fence: fence.0, failure }))
+            TaskStep::AttemptFailed { at, fence, failure, memory } => {
+                let (failure, memory) = (Some(failure.into()), memory.map(|memory| memory.0));
+                (at, wire::Step::AttemptFailed(wire::AttemptFailed { fence: fence.0, failure, memory }))
             }
         };
         Self { at_ms: at.0, step: Some(step) }
@@ -394,6 +398,7 @@ impl TryFrom<v1::TaskStep> for TaskStep {
                 at,
                 fence: Fence(failed.fence),
                 failure: message(failed.failure, "attempt_failed.failure")?,
+                memory: failed.memory.map(ByteCount),
             },
         })
     }

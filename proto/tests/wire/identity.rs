@@ -16,6 +16,7 @@ use meridian_core::{
         effect::{Order, Work},
         input::{
             AgentOffer, CacheFigures, CacheTraffic, Observation, PeerFigures, Phase, Progress, ShardFigures,
+            Upkeep,
         },
     },
     quantity::{ByteCount, Millis},
@@ -155,15 +156,21 @@ fn agent_offer() -> impl Strategy<Value = AgentOffer> {
         .prop_map(|(kind, features)| Sandbox::new(&kind, features));
     let machine = ("[a-z]{1,9}/[a-z0-9]{1,9}", any::<u32>(), any::<u32>(), "[ -~]{0,9}");
     let labels = vec("[a-z0-9]{1,9}", 0..3);
-    (machine, sandbox, option::of(cache_offer()), labels).prop_map(
-        |((host, slots, cores, version), sandbox, cache, labels)| AgentOffer {
-            host,
-            slots,
-            cores,
-            version,
-            sandbox,
-            cache,
-            labels: labels.iter().map(|label| label.parse().unwrap()).collect(),
+    let told = (option::of(any::<u64>()), any::<bool>(), any::<bool>());
+    (machine, sandbox, option::of(cache_offer()), labels, told).prop_map(
+        |((host, slots, cores, version), sandbox, cache, labels, (memory, heeds_drain, tells_stops))| {
+            AgentOffer {
+                host,
+                slots,
+                cores,
+                version,
+                sandbox,
+                cache,
+                labels: labels.iter().map(|label| label.parse().unwrap()).collect(),
+                memory: memory.map(ByteCount),
+                heeds_drain,
+                tells_stops,
+            }
         },
     )
 }
@@ -226,6 +233,12 @@ fn agent_said() -> BoxedStrategy<AgentSaid> {
             AgentSaid::ManifestMade { task, fence, manifest, sample }
         }),
         Just(AgentSaid::Drain),
+        (task(), fence(), ".{0,9}").prop_map(|(task, fence, remaining)| AgentSaid::Stopped {
+            task,
+            fence,
+            remaining
+        }),
+        any::<bool>().prop_map(|is_drained| AgentSaid::Drained { is_drained }),
         (any::<u64>(), ".{0,9}").prop_map(|(number, why)| {
             let answer = Some(v1::cache_answer::Answer::Failed(why));
             AgentSaid::CacheAnswer(Box::new(v1::CacheAnswer { number, answer }))
@@ -271,6 +284,8 @@ fn coordinator_said() -> BoxedStrategy<CoordinatorSaid> {
             fence,
             accepted
         }),
+        ".{0,9}".prop_map(|why| Order::Drain { why }),
+        Just(Order::Resume),
         shards().prop_map(|shards| Order::Shards { shards }),
     ];
     prop_oneof![
@@ -280,6 +295,20 @@ fn coordinator_said() -> BoxedStrategy<CoordinatorSaid> {
             order,
         }),
         any::<u64>().prop_map(|number| CoordinatorSaid::Probe { number }),
+    ]
+    .boxed()
+}
+
+fn upkeep() -> BoxedStrategy<Upkeep> {
+    let why = || "[ -~]{0,9}";
+    let wall = || any::<u64>().prop_map(Wall);
+    prop_oneof![
+        why().prop_map(|why| Upkeep::Cordon { why }),
+        (why(), option::of(any::<u64>().prop_map(Millis)))
+            .prop_map(|(why, grace)| Upkeep::Drain { why, grace }),
+        Just(Upkeep::Uncordon),
+        (wall(), wall(), why()).prop_map(|(from, until, why)| Upkeep::Maintain { from, until, why }),
+        option::of(wall()).prop_map(|from| Upkeep::EndMaintenance { from }),
     ]
     .boxed()
 }
@@ -319,6 +348,12 @@ proptest! {
         prop_assert_eq!(SidecarAsk::try_from(v1::SidecarRequest::from(&ask)), Ok(ask));
         let told = SidecarHints { hints: *hints, written: written.map(Wall) };
         prop_assert_eq!(SidecarHints::try_from(v1::SidecarResponse::from(&told)), Ok(told));
+    }
+
+    #[test]
+    fn what_an_administrator_says_of_an_agent_arrives(upkeep in upkeep()) {
+        let (agent, wire) = ("eu/a".to_owned(), Some((&upkeep).into()));
+        prop_assert_eq!(Upkeep::try_from(v1::UpkeepRequest { agent, upkeep: wire }), Ok(upkeep));
     }
 
     #[test]

@@ -204,7 +204,7 @@ fn an_offer_of_an_earlier_agent_has_no_cache_and_one_that_is_wrong_is_named() {
         version: "0.1.0".to_owned(),
         sandbox: None,
         cache,
-        labels: Vec::new(),
+        ..v1::AgentOffer::default()
     };
     assert_eq!(AgentOffer::try_from(offer(None)).unwrap().cache, None);
     let key = Bytes::from(vec![7; 32]);

@@ -12,17 +12,20 @@ use meridian_core::{
     },
     digest::Digest,
     golang::platform::Platform,
-    id::{Epoch, Fence, IdempotencyKey, JournalIndex, PlacementNumber, TaskId},
+    id::{AgentId, Epoch, Fence, IdempotencyKey, JournalIndex, PlacementNumber, TaskId},
     keyring::{CertifiedKey, Grade, KeyAlgorithm, KeyClaim, KeyHolder, KeyId, KeyUse},
     machine::{
+        cordon::{Cordon, Drain},
         event::{Event, EventKind},
         input::{Failure, FailureKind, Outcome},
+        maintenance::Maintenance,
         record::{
             BuildRecord, BuildState, Candidate, Counters, ManifestRecord, Placement, ProjectRecord, Record,
             RevokedIdentity, TaskKind, TaskRecord, TaskState, TaskStep, TokenGrant, TokenRecord, Verdict,
         },
     },
     quantity::ByteCount,
+    requester::Requester,
     schedule::sketch::Sample,
     time::Wall,
 };
@@ -202,6 +205,23 @@ fn attested() -> Artifact {
     Artifact { attestation: Some(attestation), ..artifact() }
 }
 
+fn admin() -> Requester {
+    "spiffe://acme/admin".parse().unwrap()
+}
+
+fn agent_a1() -> AgentId {
+    "eu-central/a1".parse().unwrap()
+}
+
+fn cordon(drain: Option<Drain>) -> Cordon {
+    Cordon { agent: agent_a1(), by: admin(), why: "new disks".to_owned(), at: AT, drain }
+}
+
+fn maintenance() -> Maintenance {
+    let until = Wall(AT.0 + 3_600_000);
+    Maintenance { agent: agent_a1(), from: AT, until, by: admin(), why: "new disks".to_owned() }
+}
+
 fn log() -> Vec<Digest> {
     vec![Digest::of(b"first"), Digest::of(b"second")]
 }
@@ -236,7 +256,12 @@ pub(crate) fn events() -> Vec<(&'static str, Event)> {
     };
     let created = |grant| EventKind::TokenCreated { hash, grant, expires: Wall(AT.0 + 3_600_000) };
     let revoked = |identity| EventKind::IdentityRevoked { identity, since: AT };
-    let failed = |kind| EventKind::AttemptFailed { task: task(), fence: Fence(9), failure: failure(kind) };
+    let failed = |kind| EventKind::AttemptFailed {
+        task: task(),
+        fence: Fence(9),
+        failure: failure(kind),
+        memory: None,
+    };
     let number = PlacementNumber(41);
     let withdrawn =
         EventKind::PlacementWithdrawn { task: task(), placement: number, why: "not taken up".to_owned() };
@@ -276,8 +301,37 @@ pub(crate) fn events() -> Vec<(&'static str, Event)> {
         ("manifest_made", manifest_made(Sample::default())),
         ("manifest_forgotten", EventKind::ManifestForgotten { lineage: lineage().exact }),
     ];
-    let kinds = kinds.into_iter().chain(submissions()).chain(scheduled::events());
+    let kinds = kinds.into_iter().chain(submissions()).chain(scheduled::events()).chain(upkeep());
     kinds.map(|(name, kind)| (name, Event { at: AT, kind })).collect()
+}
+
+/// Agents that were looked after, and what came of it.
+fn upkeep() -> Vec<(&'static str, EventKind)> {
+    let failed = |kind, memory| EventKind::AttemptFailed {
+        task: task(),
+        fence: Fence(9),
+        failure: failure(kind),
+        memory,
+    };
+    let short_of_memory = failed(FailureKind::OutOfMemory, Some(ByteCount::gib(2)));
+    let moved = failed(FailureKind::Moved, None);
+    vec![
+        ("attempt_failed_short_of_memory", short_of_memory),
+        ("attempt_failed_moved", moved),
+        ("agent_cordoned", EventKind::AgentCordoned { cordon: Box::new(cordon(None)) }),
+        ("agent_drained", EventKind::AgentCordoned { cordon: Box::new(cordon(Some(Drain { moves: None }))) }),
+        (
+            "agent_drained_with_grace",
+            EventKind::AgentCordoned { cordon: Box::new(cordon(Some(Drain { moves: Some(AT) }))) },
+        ),
+        ("agent_uncordoned", EventKind::AgentUncordoned { agent: agent_a1(), by: admin() }),
+        ("maintenance_planned", EventKind::MaintenancePlanned { window: Box::new(maintenance()) }),
+        ("maintenance_ended", EventKind::MaintenanceEnded { agent: agent_a1(), from: AT, by: None }),
+        (
+            "maintenance_taken_back",
+            EventKind::MaintenanceEnded { agent: agent_a1(), from: AT, by: Some(admin()) },
+        ),
+    ]
 }
 
 fn manifest_made(sample: Sample) -> EventKind {
@@ -389,8 +443,17 @@ fn history() -> Vec<TaskStep> {
         TaskStep::Placed { at: AT, placement: placement() },
         TaskStep::Withdrawn { at: AT, placement: PlacementNumber(41), why: "not taken up".to_owned() },
         TaskStep::Leased { at: AT, agent: agent(), fence: Fence(9) },
-        TaskStep::AttemptFailed { at: AT, fence: Fence(9), failure: failure(FailureKind::Lost) },
+        TaskStep::AttemptFailed {
+            at: AT,
+            fence: Fence(9),
+            failure: failure(FailureKind::Lost),
+            memory: None,
+        },
     ]
+}
+
+fn counters() -> Counters {
+    Counters { epoch: Epoch(3), index: JournalIndex(1_000), fence: Fence(10), placement: PlacementNumber(42) }
 }
 
 /// Every record sample with the name of its golden file.
@@ -430,14 +493,8 @@ pub(crate) fn records() -> Vec<(&'static str, Record)> {
         made: JournalIndex(124),
         at: AT,
     };
-    let counters = Counters {
-        epoch: Epoch(3),
-        index: JournalIndex(1_000),
-        fence: Fence(10),
-        placement: PlacementNumber(42),
-    };
     let records = vec![
-        ("counters", Record::Counters(counters)),
+        ("counters", Record::Counters(counters())),
         ("project", Record::Project(ProjectRecord { id: "acme/web".parse().unwrap(), last_build: 17 })),
         ("build_requested", requested),
         ("build_running", build_record(module_spec(), BuildState::Running, running)),
@@ -457,6 +514,9 @@ pub(crate) fn records() -> Vec<(&'static str, Record)> {
         ("revoked_agent", revoked(TokenGrant::Agent(agent()))),
         ("revoked_member", revoked(member)),
         ("manifest", Record::Manifest(made.clone())),
+        ("cordon", Record::Cordon(cordon(None))),
+        ("cordon_drained", Record::Cordon(cordon(Some(Drain { moves: Some(AT) })))),
+        ("maintenance", Record::Maintenance(maintenance())),
     ];
     records.into_iter().chain(scheduled::records(made)).collect()
 }

@@ -12,8 +12,10 @@ use meridian_core::{
     id::{AgentId, BuildId, Epoch, Fence, IdempotencyKey, JournalIndex, PlacementNumber, ProjectId, TaskId},
     keyring::{CertifiedKey, Grade, KeyAlgorithm, KeyClaim, KeyHolder, KeyId, KeyUse},
     machine::{
+        cordon::{Cordon, Drain},
         event::{Event, EventKind},
         input::{Failure, FailureKind, Outcome},
+        maintenance::Maintenance,
         record::{
             BuildRecord, BuildState, Counters, EgressRecord, ManifestRecord, ProjectRecord, Record,
             RevokedIdentity, TaskKind, TaskRecord, TaskState, TaskStep, TokenGrant, TokenRecord,
@@ -199,6 +201,7 @@ fn failure() -> BoxedStrategy<Failure> {
         Just(FailureKind::DiskFull),
         Just(FailureKind::Lost),
         Just(FailureKind::OutOfMemory),
+        Just(FailureKind::Moved),
         Just(FailureKind::TimedOut),
         Just(FailureKind::Infrastructure),
     ];
@@ -283,6 +286,23 @@ fn manifest_record() -> BoxedStrategy<ManifestRecord> {
         .boxed()
 }
 
+fn memory() -> BoxedStrategy<Option<ByteCount>> {
+    option::of(any::<u64>().prop_map(ByteCount)).boxed()
+}
+
+fn cordon() -> BoxedStrategy<Cordon> {
+    let drain = option::of(wall()).prop_map(|moves| Drain { moves });
+    (agent(), requester(), ".{0,9}", wall(), option::of(drain))
+        .prop_map(|(agent, by, why, at, drain)| Cordon { agent, by, why, at, drain })
+        .boxed()
+}
+
+fn maintenance() -> BoxedStrategy<Maintenance> {
+    (agent(), wall(), wall(), requester(), ".{0,9}")
+        .prop_map(|(agent, from, until, by, why)| Maintenance { agent, from, until, by, why })
+        .boxed()
+}
+
 pub(crate) fn event() -> BoxedStrategy<Event> {
     let kind = prop_oneof![
         any::<u64>().prop_map(|epoch| EventKind::EpochBegan { epoch: Epoch(epoch) }),
@@ -307,10 +327,8 @@ pub(crate) fn event() -> BoxedStrategy<Event> {
             agent,
             fence
         }),
-        (task(), fence(), failure()).prop_map(|(task, fence, failure)| EventKind::AttemptFailed {
-            task,
-            fence,
-            failure
+        (task(), fence(), failure(), memory()).prop_map(|(task, fence, failure, memory)| {
+            EventKind::AttemptFailed { task, fence, failure, memory }
         }),
         (task(), fence(), resolution()).prop_map(|(task, fence, resolution)| EventKind::SourceResolved {
             task,
@@ -344,6 +362,11 @@ pub(crate) fn event() -> BoxedStrategy<Event> {
             }
         ),
         digest().prop_map(|key| EventKind::ManifestForgotten { lineage: LineageKey(key) }),
+        cordon().prop_map(|cordon| EventKind::AgentCordoned { cordon: Box::new(cordon) }),
+        (agent(), requester()).prop_map(|(agent, by)| EventKind::AgentUncordoned { agent, by }),
+        maintenance().prop_map(|window| EventKind::MaintenancePlanned { window: Box::new(window) }),
+        (agent(), wall(), option::of(requester()))
+            .prop_map(|(agent, from, by)| EventKind::MaintenanceEnded { agent, from, by }),
     ];
     (wall(), kind).prop_map(|(at, kind)| Event { at, kind }).boxed()
 }
@@ -377,11 +400,8 @@ fn task_step() -> BoxedStrategy<TaskStep> {
             why
         }),
         (wall(), agent(), fence()).prop_map(|(at, agent, fence)| TaskStep::Leased { at, agent, fence }),
-        (wall(), fence(), failure()).prop_map(|(at, fence, failure)| TaskStep::AttemptFailed {
-            at,
-            fence,
-            failure
-        }),
+        (wall(), fence(), failure(), memory())
+            .prop_map(|(at, fence, failure, memory)| TaskStep::AttemptFailed { at, fence, failure, memory }),
     ]
     .boxed()
 }
@@ -446,6 +466,8 @@ pub(crate) fn record() -> BoxedStrategy<Record> {
             Record::Egress(EgressRecord { region: region.parse().unwrap(), day, bytes: ByteCount(bytes) })
         }),
         manifest_record().prop_map(Record::Manifest),
+        cordon().prop_map(Record::Cordon),
+        maintenance().prop_map(Record::Maintenance),
     ]
     .boxed()
 }

@@ -55,6 +55,27 @@ pub(super) fn of(record: &Record) -> RecordWords {
             RecordWords::new("manifest", manifest.lineage.exact.0, manifest_json(manifest))
         }
         Record::Learned(learned) => learned_words(learned),
+        Record::Cordon(cordon) => RecordWords::new(
+            "cordon",
+            &cordon.agent,
+            json!({
+                "by": cordon.by.to_string(),
+                "why": cordon.why,
+                "at_ms": cordon.at.0,
+                "drained": cordon.drain.is_some(),
+                "moves_ms": cordon.drain.and_then(|drain| drain.moves).map(|moves| moves.0),
+            }),
+        ),
+        Record::Maintenance(window) => RecordWords::new(
+            "maintenance",
+            format!("{} {}", window.agent, timestamp::display(window.from)),
+            json!({
+                "from_ms": window.from.0,
+                "until_ms": window.until.0,
+                "by": window.by.to_string(),
+                "why": window.why,
+            }),
+        ),
         Record::Egress(egress) => {
             let json = json!({ "day": egress.day, "bytes": egress.bytes.0 });
             RecordWords::new("egress", &egress.region, json)
@@ -73,11 +94,11 @@ fn learned_words(learned: &Learned) -> RecordWords {
                 "hits_by_run": sums.hits_by_run,
                 "heard": heard.0,
             });
-            RecordWords::new("run_times", key.0, json)
+            RecordWords::new("learned_lineage", key.0, json)
         }
         Learned::Agent { agent, slowness_permille, heard } => {
             let json = json!({ "slowness_permille": slowness_permille, "heard": heard.0 });
-            RecordWords::new("slowness", agent, json)
+            RecordWords::new("learned_agent", agent, json)
         }
     }
 }

@@ -155,7 +155,12 @@ impl Chance<'_> {
         let task = self.task(|state| matches!(state, TaskState::Leased { .. }))?;
         let fence = task.state.fence()?;
         Some(match kind {
-            0 => EventKind::AttemptFailed { task: task.id.clone(), fence, failure: failure(self.pick) },
+            0 => EventKind::AttemptFailed {
+                task: task.id.clone(),
+                fence,
+                failure: failure(self.pick),
+                memory: None,
+            },
             1 => EventKind::TaskFailed {
                 task: task.id.clone(),
                 failure: failure(self.pick),

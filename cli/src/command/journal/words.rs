@@ -89,7 +89,14 @@ pub(super) fn of(kind: &EventKind) -> Words {
         EventKind::TaskPlaced { task, placement } => task_placed(placement).task(task),
         EventKind::PlacementWithdrawn { task, placement, why } => withdrawn(*placement, why).task(task),
         EventKind::LeaseGranted { task, agent, fence } => lease_granted(agent, *fence).task(task),
-        EventKind::AttemptFailed { task, fence, failure } => attempt_failed(*fence, failure).task(task),
+        EventKind::AttemptFailed { task, fence, failure, memory } => {
+            let words = attempt_failed(*fence, failure).task(task);
+            memory.map_or(words.clone(), |memory| words.fact("memory", memory.0))
+        }
+        EventKind::AgentCordoned { .. }
+        | EventKind::AgentUncordoned { .. }
+        | EventKind::MaintenancePlanned { .. }
+        | EventKind::MaintenanceEnded { .. } => upkeep(kind),
         EventKind::SourceResolved { task, fence, resolution } => {
             source_resolved(*fence, resolution).task(task)
         }
@@ -112,6 +119,31 @@ pub(super) fn of(kind: &EventKind) -> Words {
             manifest_made(*fence, lineage, manifest).task(task)
         }
         EventKind::ManifestForgotten { lineage } => digest("manifest_forgotten", "lineage", lineage.0),
+    }
+}
+
+/// How agents were looked after.
+fn upkeep(kind: &EventKind) -> Words {
+    match kind {
+        EventKind::AgentCordoned { cordon } => {
+            let what = if cordon.drain.is_some() { "drained" } else { "cordoned" };
+            Words::new("agent_cordoned", format!("{what} by {}: {}", cordon.by, cordon.why))
+                .agent(&cordon.agent)
+        }
+        EventKind::AgentUncordoned { agent, by } => {
+            Words::new("agent_uncordoned", format!("let back in by {by}")).agent(agent)
+        }
+        EventKind::MaintenancePlanned { window } => {
+            let (from, until) = (timestamp::display(window.from), timestamp::display(window.until));
+            let text = format!("from {from} until {until}, by {}: {}", window.by, window.why);
+            Words::new("maintenance_planned", text).agent(&window.agent)
+        }
+        EventKind::MaintenanceEnded { agent, from, by } => {
+            let what = by.as_ref().map_or("over".to_owned(), |by| format!("taken back by {by}"));
+            let text = format!("of {}: {what}", timestamp::display(*from));
+            Words::new("maintenance_ended", text).agent(agent)
+        }
+        _ => unknown("no upkeep".to_owned()),
     }
 }
 

@@ -9,9 +9,11 @@ use crate::{
     id::{AgentId, Label, RegionName},
     machine::{
         limits::Limits,
+        memory::memory_over,
         observed::{AttachedAgent, avoided},
         record::{BuildRecord, TaskKind, TaskRecord},
     },
+    quantity::ByteCount,
     schedule::{queue::LineId, roster::Roster},
 };
 
@@ -28,6 +30,8 @@ pub(in crate::machine) struct Demand {
     pub(in crate::machine) avoided: BTreeSet<AgentId>,
     /// Who built the same the first time, when the build repeats another.
     pub(in crate::machine) first: Option<AgentId>,
+    /// With so much memory it did not end: it needs more.
+    pub(in crate::machine) memory_over: Option<ByteCount>,
 }
 
 /// The lines in which tasks wait.
@@ -69,7 +73,7 @@ impl Demand {
             (false, false) => Some(&wishes.regions & &of_team),
         };
         let (region, agent, labels) = (wishes.region.clone(), wishes.agent.clone(), wishes.labels.clone());
-        Self { region, agent, allowed, labels, avoided, first }
+        Self { region, agent, allowed, labels, avoided, first, memory_over: memory_over(task) }
     }
 
     /// Whether an agent is one that the task may go to, as far as the user, the team and the labels say.
@@ -78,6 +82,7 @@ impl Demand {
             && self.agent.as_ref().is_none_or(|wished| wished == id)
             && self.allowed.as_ref().is_none_or(|allowed| allowed.contains(&id.region))
             && self.labels.is_subset(&agent.offer.labels)
+            && self.has_memory(&agent.offer)
     }
 
     /// Whether a willing agent is attached that fits and is not one to avoid.
@@ -111,6 +116,9 @@ impl Demand {
         if !self.labels.is_subset(&agent.offer.labels) {
             let missing: BTreeSet<&Label> = self.labels.difference(&agent.offer.labels).collect();
             return Some(format!("lacks {}", listed(&missing)));
+        }
+        if let Some(memory) = agent.offer.memory.filter(|_| !self.has_memory(&agent.offer)) {
+            return Some(format!("it lets a build use {memory}, which was too little"));
         }
         if let Some(why) = agent.unwilling(limits) {
             return Some(why);

@@ -282,6 +282,11 @@ impl Question<'_> {
             .iter()
             .filter(|label| !agents.values().any(|agent| agent.offer.labels.contains(label)))
             .collect();
+        if let Some(over) = demand.memory_over
+            && !agents.values().any(|agent| demand.has_memory(&agent.offer))
+        {
+            return format!("{over} of memory was too little, and none lets a build use more");
+        }
         if !unknown.is_empty() {
             return format!("no attached agent has {}", listed(&unknown));
         }
@@ -301,6 +306,14 @@ impl Question<'_> {
             return "no agent is fit: this fleet demands a sandbox, and none of them has one; run `meridian doctor` \
                     there"
                 .to_owned();
+        }
+        let closed = |(id, agent): &(&AgentId, &AttachedAgent)| Some(format!("{id} is {}", agent.away()?));
+        if let Some(all) = matching.iter().map(closed).collect::<Option<Vec<_>>>() {
+            let named = all.first().map_or("", String::as_str);
+            return match all.len() {
+                1 => format!("no agent is fit: {named}"),
+                all => format!("no agent is fit: {named}, and so for {} more", all - 1),
+            };
         }
         if matching.iter().all(|(_, agent)| agent.is_draining) {
             return match matching.len() {

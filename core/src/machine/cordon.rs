@@ -1,0 +1,75 @@
+//! Agents that an administrator takes out of service: they get nothing new until they are let back in.
+//!
+//! A cordoned agent keeps what it runs. A drained one is told so besides, declines whatever may still be on its way to
+//! it, and after a grace what it still runs is moved elsewhere. Both are durable, because nobody would cordon an agent
+//! for a reason that a restart of the coordinator removes, and both hold whether or not the agent is attached.
+//!
+//! Not here: what follows from it for placements (`upkeep.rs`), and what an agent does by itself when it is stopped.
+
+use crate::{
+    id::AgentId,
+    machine::{
+        apply::{Entry, Fault},
+        durable::Durable,
+    },
+    requester::Requester,
+    time::Wall,
+};
+
+/// An agent that gets nothing new.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cordon {
+    /// Which.
+    pub agent: AgentId,
+    /// Who said so.
+    pub by: Requester,
+    /// Why; may be empty.
+    pub why: String,
+    /// Since when.
+    pub at: Wall,
+    /// Whether it is drained besides.
+    pub drain: Option<Drain>,
+}
+
+/// An agent that is told to take nothing more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Drain {
+    /// From when on what it still runs is moved elsewhere; never when not said.
+    pub moves: Option<Wall>,
+}
+
+impl Durable {
+    /// The agents that an administrator took out of service, by id.
+    pub fn cordons(&self) -> impl Iterator<Item = &Cordon> {
+        self.cordons.values()
+    }
+
+    pub(super) fn apply_cordoned(&mut self, entry: Entry, cordon: &Cordon) {
+        let cordon = Cordon { at: entry.at, ..cordon.clone() };
+        self.cordons.insert(cordon.agent.clone(), cordon);
+    }
+
+    pub(super) fn apply_uncordoned(&mut self, agent: &AgentId) -> Result<(), Fault> {
+        let what = || Fault::State { what: format!("agent {agent}"), state: "not cordoned" };
+        self.cordons.remove(agent).map(|_| ()).ok_or_else(what)
+    }
+}
+
+impl Cordon {
+    /// One sentence for people.
+    #[must_use]
+    pub fn sentence(&self) -> String {
+        let done = if self.drain.is_some() { "drained" } else { "cordoned" };
+        with_why(format!("{done} by {}", name_of(&self.by)), &self.why)
+    }
+}
+
+/// A sentence, with a reason where one was given.
+pub(super) fn with_why(sentence: String, why: &str) -> String {
+    if why.is_empty() { sentence } else { format!("{sentence}: {why}") }
+}
+
+/// Somebody as the fleet's own people call them: their SPIFFE id without the fleet.
+pub(super) fn name_of(who: &Requester) -> &str {
+    who.as_str().splitn(4, '/').nth(3).unwrap_or_else(|| who.as_str())
+}
