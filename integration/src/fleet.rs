@@ -3,7 +3,7 @@
 use std::{
     cell::OnceCell,
     io::{self, Read as _, Write as _},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     path::PathBuf,
     time::Duration,
 };
@@ -33,6 +33,8 @@ pub struct Fleet {
     address: SocketAddr,
     http: SocketAddr,
     settings: Vec<String>,
+    /// Where agents that join find the coordinator, when not at its own address.
+    way: Option<SocketAddr>,
     warden: OnceCell<Client>,
     home: Home,
 }
@@ -79,7 +81,17 @@ impl Fleet {
     #[must_use]
     #[track_caller]
     pub fn start_in(home: Home, settings: &[&str]) -> Self {
-        let [address, http] = free_addresses();
+        Self::start_at(Ipv4Addr::LOCALHOST.into(), home, settings)
+    }
+
+    /// The same at another address of this machine.
+    ///
+    /// # Panics
+    /// When it does not serve in time.
+    #[must_use]
+    #[track_caller]
+    pub fn start_at(ip: IpAddr, home: Home, settings: &[&str]) -> Self {
+        let [address, http] = free_addresses(ip);
         let mut fleet = Self {
             home,
             address,
@@ -87,12 +99,15 @@ impl Fleet {
             settings: settings.iter().map(|setting| (*setting).to_owned()).collect(),
             coordinator: None,
             agents: Vec::new(),
+            way: None,
             warden: OnceCell::new(),
         };
         for _ in 1..START_TRIES {
             match fleet.try_start_coordinator() {
                 // Another process has got one of them since.
-                Err(log) if log.contains("already in use") => [fleet.address, fleet.http] = free_addresses(),
+                Err(log) if log.contains("already in use") => {
+                    [fleet.address, fleet.http] = free_addresses(ip);
+                }
                 started => {
                     started.unwrap_or_else(|log| panic!("the coordinator does not serve:\n{log}"));
                     return fleet;
@@ -254,7 +269,8 @@ impl Fleet {
         let settings =
             ["sandbox=when-possible"].iter().chain(settings).map(|text| (*text).to_owned()).collect();
         let name = name.to_owned();
-        self.join(&token, Agent { name, home, slots, settings, way: None, process: None })
+        let way = self.way.map(|way| way.to_string());
+        self.join(&token, Agent { name, home, slots, settings, way, process: None })
     }
 
     /// Joins an agent that finds the coordinator at another address, such as a relay's.
@@ -276,6 +292,11 @@ impl Fleet {
         self.spawn_agent(index, Some(token));
         self.wait_until_attached(index);
         index
+    }
+
+    /// Where agents that join from here on find the coordinator, such as a relay's address; `None` is its own.
+    pub const fn lead_agents_by(&mut self, way: Option<SocketAddr>) {
+        self.way = way;
     }
 
     /// Starts an agent that joined before and was killed since.
@@ -412,14 +433,14 @@ impl Fleet {
 /// When the machine has no port left.
 #[must_use]
 pub fn free_address() -> SocketAddr {
-    let [address] = free_addresses();
+    let [address] = free_addresses(Ipv4Addr::LOCALHOST.into());
     address
 }
 
-/// Different addresses on loopback that nobody uses now. The ports stay the same over restarts of a role, so they cannot
+/// Different addresses that nobody uses now. The ports stay the same over restarts of a role, so they cannot
 /// be 0 and read back; another process may get one in between.
-fn free_addresses<const COUNT: usize>() -> [SocketAddr; COUNT] {
+fn free_addresses<const COUNT: usize>(ip: IpAddr) -> [SocketAddr; COUNT] {
     // All are held until all are known, or the kernel could give one twice.
-    let held = [(); COUNT].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
+    let held = [(); COUNT].map(|()| TcpListener::bind((ip, 0)).expect("a free port"));
     held.map(|listener| listener.local_addr().expect("its address"))
 }

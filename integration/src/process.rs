@@ -307,6 +307,33 @@ impl Drop for Running {
     }
 }
 
+/// Every process below this one, with its name.
+#[must_use]
+pub fn descendants(of: u32) -> Vec<(u32, String)> {
+    let mut found = Vec::new();
+    let mut parents = vec![of];
+    let all: Vec<_> = fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| fs::read_to_string(entry.path().join("stat")).ok())
+        .filter_map(|stat| {
+            // `PID (NAME) STATE PARENT …`; a name may hold anything, also brackets.
+            let (head, rest) = stat.rsplit_once(") ")?;
+            let (pid, name) = head.split_once(" (")?;
+            let parent = rest.split(' ').nth(1)?;
+            Some((pid.parse::<u32>().ok()?, parent.parse::<u32>().ok()?, name.to_owned()))
+        })
+        .collect();
+    while let Some(parent) = parents.pop() {
+        for (pid, _, name) in all.iter().filter(|(_, above, _)| *above == parent) {
+            parents.push(*pid);
+            found.push((*pid, name.clone()));
+        }
+    }
+    found
+}
+
 fn pid_of(child: &Child) -> Option<Pid> {
     i32::try_from(child.id()).ok().and_then(Pid::from_raw)
 }

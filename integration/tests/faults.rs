@@ -10,6 +10,7 @@ use meridian_integration::{
     },
     fleet::Fleet,
     home::Home,
+    process::descendants,
     relay::{Relay, Shape, Way},
     wait::wait_for,
 };
@@ -178,11 +179,11 @@ fn coordinator_and_agent_killed_together_lose_nothing() {
 fn a_cancelled_build_leaves_no_process_behind() {
     let Begun { proxy: _proxy, mut fleet, agent, client, build } = Begun::on(holding_proxy(), "eu/only", &[]);
     let id = fleet.agent(agent).id();
-    assert!(descendants(id).iter().any(|name| name == "go"), "{:?}", descendants(id));
+    assert!(descendants(id).iter().any(|(_, name)| name == "go"), "{:?}", descendants(id));
     client.run(&["cancel", "acme/p/1"]).expect_code(0);
     build.finish().expect_failure(130, &["cancelled"]);
     wait_until_stopped(&client, "acme/p/1");
-    assert!(descendants(id).iter().all(|name| name != "go"), "the agent said so: {:?}", descendants(id));
+    assert!(descendants(id).iter().all(|(_, name)| name != "go"), "the agent said so: {:?}", descendants(id));
 }
 
 /// Waits until `explain` says that nothing of a cancelled build is alive.
@@ -207,7 +208,7 @@ fn a_cancel_that_an_agent_does_not_carry_out_says_why_until_it_does() {
     fleet.agent(agent).signal(Signal::CONT);
     wait_until_stopped(&client, "acme/p/1");
     let id = fleet.agent(agent).id();
-    assert!(descendants(id).iter().all(|name| name != "go"), "{:?}", descendants(id));
+    assert!(descendants(id).iter().all(|(_, name)| name != "go"), "{:?}", descendants(id));
 }
 
 #[test]
@@ -302,30 +303,4 @@ fn maintenance_is_planned_listed_and_taken_back() {
         .expect_code(0)
         .expect_words(&["no agent of that name"]);
     client.run(&["agents"]).expect_words(&["us/gone is not attached, and cordoned"]);
-}
-
-/// The names of all processes below this one.
-fn descendants(of: u32) -> Vec<String> {
-    let mut found = Vec::new();
-    let mut parents = vec![of];
-    let all: Vec<_> = std::fs::read_dir("/proc")
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|entry| std::fs::read_to_string(entry.path().join("stat")).ok())
-        .filter_map(|stat| {
-            // `PID (NAME) STATE PARENT …`; a name may hold anything, also brackets.
-            let (head, rest) = stat.rsplit_once(") ")?;
-            let (pid, name) = head.split_once(" (")?;
-            let parent = rest.split(' ').nth(1)?;
-            Some((pid.parse::<u32>().ok()?, parent.parse::<u32>().ok()?, name.to_owned()))
-        })
-        .collect();
-    while let Some(parent) = parents.pop() {
-        for (pid, _, name) in all.iter().filter(|(_, above, _)| *above == parent) {
-            parents.push(*pid);
-            found.push(name.clone());
-        }
-    }
-    found
 }

@@ -4,8 +4,7 @@
 //! result for each of its tasks.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::Path,
+    collections::BTreeSet,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -15,11 +14,11 @@ use std::{
 };
 
 use anyhow::{bail, ensure};
-use meridian_core::{id::JournalIndex, machine::event::EventKind};
-use meridian_proto::convert::journal::decode_event;
-use meridian_store::journal::{Journal as _, SegmentConfig, SegmentJournal};
 
-use crate::{bench::figures::Figures, client::Client, fixture::program::Program, fleet::Fleet, home::Home};
+use crate::{
+    bench::figures::Figures, client::Client, evidence::Evidence, fixture::program::Program, fleet::Fleet,
+    home::Home,
+};
 
 /// Fewest kills and builds of a storm.
 #[derive(Debug, Clone, Copy)]
@@ -161,36 +160,19 @@ fn kill_until_enough(fleet: &mut Fleet, size: Storm, done: &Mutex<Vec<Done>>) ->
 fn count(fleet: &mut Fleet, done: &[Done]) -> anyhow::Result<(usize, usize)> {
     let stopped = fleet.coordinator().terminate(Duration::from_secs(30));
     ensure!(stopped.success(), "the coordinator ended with {stopped}");
-    let accepted = accepted_results(&fleet.coordinator_state().join("journal"))?;
+    let evidence = Evidence::of(&fleet.coordinator_state())?;
     let mut lost = 0;
     let mut seen = BTreeSet::new();
     let mut shared = 0;
     for done in done {
-        if !done.right || !accepted.contains_key(&format!("{}/0", done.build)) {
+        if !done.right || evidence.results(&format!("{}/0", done.build)) == 0 {
             lost += 1;
         }
         if !seen.insert(&done.build) {
             shared += 1;
         }
     }
-    Ok((lost, shared + accepted.values().filter(|results| **results > 1).count()))
-}
-
-/// Accepted results by task.
-fn accepted_results(journal: &Path) -> anyhow::Result<BTreeMap<String, usize>> {
-    let journal = SegmentJournal::open(journal, SegmentConfig::default())?;
-    let mut found = BTreeMap::new();
-    let mut next = journal.first();
-    loop {
-        let records = journal.read(next, 4 << 20)?;
-        let Some((last, _)) = records.last() else { return Ok(found) };
-        next = JournalIndex(last.0 + 1);
-        for (_, bytes) in &records {
-            if let EventKind::TaskSucceeded { task, .. } = decode_event(bytes)?.kind {
-                *found.entry(task.to_string()).or_insert(0) += 1;
-            }
-        }
-    }
+    Ok((lost, shared + evidence.doubled()))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts of a bench are far below 2^52")]

@@ -1,0 +1,121 @@
+//! kill -9 of whatever there is, in the midst of a storm.
+
+use std::{fs, time::Duration};
+
+use meridian_integration::{fixture::program::Program, process::descendants, wait::wait_for};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::{
+    held::{HOME, Held},
+    world::{Plan, REGIONS, WITHIN, World},
+};
+
+/// kill -9 of one process.
+fn kill(pid: u32) {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a process");
+    // It may have ended by itself.
+    let _gone = kill_process(pid, Signal::KILL);
+}
+
+/// What a process was started with.
+fn command_line(pid: u32) -> String {
+    String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default()).replace('\0', " ")
+}
+
+#[test]
+fn the_builds_of_an_agent_that_is_killed_in_a_storm_end_elsewhere() {
+    let Some(mut held) = Held::begin() else { return };
+    let agent = held.world.agent(HOME);
+    let storm = held.world.storm(&REGIONS, 3, &[]);
+    storm.wait_until_acknowledged(&held.world);
+    held.world.fleet.kill_agent(agent);
+    held.wait_until_taken_over();
+    storm.expect_success();
+    held.world.fleet.restart_agent(agent);
+    held.world.fleet.wait_until_attached(agent);
+    held.expect_success().expect_whole();
+}
+
+#[test]
+fn a_coordinator_that_is_killed_in_a_storm_loses_nothing_and_repeats_nothing() {
+    // Longer than any agent waits between two tries to reach a coordinator.
+    let plan = Plan { lease: Duration::from_secs(60), ..Plan::default() };
+    let Some(mut held) = Held::begin_with(plan) else { return };
+    let storm = held.world.storm(&REGIONS, 4, &[]);
+    storm.wait_until_acknowledged(&held.world);
+    for _ in 0..2 {
+        held.world.fleet.kill_coordinator();
+        held.world.fleet.start_coordinator();
+    }
+    storm.expect_success();
+    assert_eq!(held.requests(), 2, "what was under way went on");
+    held.expect_success().expect_whole();
+}
+
+#[test]
+fn everything_killed_at_once_in_a_storm_goes_on_where_it_was() {
+    let Some(mut held) = Held::begin() else { return };
+    let storm = held.world.storm(&REGIONS, 4, &[]);
+    storm.wait_until_acknowledged(&held.world);
+    let agents = held.world.agents();
+    held.world.fleet.kill_coordinator();
+    for agent in &agents {
+        held.world.fleet.kill_agent(*agent);
+    }
+    for agent in &agents {
+        held.world.fleet.restart_agent(*agent);
+    }
+    held.world.fleet.start_coordinator();
+    held.proxy.release();
+    storm.expect_success();
+    held.expect_success().expect_whole();
+}
+
+#[test]
+fn a_signer_that_is_killed_in_a_storm_costs_no_build() {
+    let Some(mut world) = World::start() else { return };
+    let storm = world.storm(&REGIONS, 4, &[]);
+    storm.wait_until_acknowledged(&world);
+    for agent in world.agents() {
+        let of = world.fleet.agent(agent).id();
+        let signers =
+            || descendants(of).into_iter().filter(|(pid, _)| command_line(*pid).contains(" signer "));
+        let killed = wait_for("a signer", WITHIN, || signers().next());
+        kill(killed.0);
+        wait_for("its end", WITHIN, || (!command_line(killed.0).contains("signer")).then_some(()));
+    }
+    storm.expect_success();
+    // Each of them signs again.
+    for region in REGIONS {
+        world.storm(&[region], 1, &["--region", region]).expect_success();
+    }
+    world.expect_whole();
+}
+
+#[test]
+fn a_compiler_or_go_command_that_is_killed_is_the_fleets_trouble_and_not_the_users() {
+    let Some(mut world) = World::start() else { return };
+    let agent = world.agent(HOME);
+    let of = world.fleet.agent(agent).id();
+    for name in ["compile", "go"] {
+        let client = &world.clients[HOME];
+        let source = client.home.path().join(format!("heavy-{name}"));
+        Program::heavy("example.test/heavy", 60)
+            .file("name.go", &format!("package main\n\n// {name}\n"))
+            .write(&source)
+            .expect("a directory can be written");
+        let (source, project) = (source.display().to_string(), format!("acme/heavy-{name}"));
+        let arguments = [&source, "--version", "1", "--project", &project, "--region", HOME];
+        let build = client.start_build(&format!("dist-{name}"), &arguments);
+        let victim = wait_for(&format!("a process {name}"), WITHIN, || {
+            let all = descendants(of);
+            // The go command that compiles has compilers; one that lists packages ends by itself.
+            all.iter().any(|(_, name)| name == "compile").then_some(())?;
+            all.into_iter().find(|(_, found)| found == name)
+        });
+        kill(victim.0);
+        build.finish().expect_success();
+        world.explain(&format!("{project}/1")).expect_code(0).expect_words(&["failed"]);
+    }
+    world.expect_whole();
+}
