@@ -128,7 +128,7 @@ impl Evidence {
     fn take(&mut self, event: Event) {
         match event.kind {
             EventKind::BuildSubmitted { build, .. } => drop(self.submitted.insert(build)),
-            EventKind::BuildCancelled { build } => drop(self.cancelled.insert(build)),
+            EventKind::BuildCancelled { build, .. } => drop(self.cancelled.insert(build)),
             EventKind::TaskPlaced { task, .. } => drop(self.placed.insert(task)),
             EventKind::LeaseGranted { task, agent, fence } => {
                 self.leases.push(Lease { task, agent, fence, granted: event.at, failed: None });
@@ -175,6 +175,7 @@ mod tests {
             artifacts: Vec::new(),
             go_version: String::new(),
             log: Vec::new(),
+            hit_permille: None,
         };
         event(EventKind::TaskSucceeded {
             task: task(number),
@@ -210,7 +211,7 @@ mod tests {
             vec![leased(1, 7), leased(2, 7), succeeded(1, 7), succeeded(2, 7)],
             &["7 was given twice, the second time for acme/p/2/0"],
         );
-        let cancelled = event(EventKind::BuildCancelled { build: task(1).build });
+        let cancelled = event(EventKind::BuildCancelled { build: task(1).build, superseded_by: None });
         check(vec![leased(1, 7), cancelled], &[]);
     }
 }

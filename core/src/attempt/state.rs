@@ -4,6 +4,7 @@ use crate::{
     attempt::{AttemptEffect, AttemptInput, AttemptLimits},
     id::{Fence, PlacementNumber, TaskId},
     machine::{
+        Protection, Protections,
         effect::Work,
         input::{Failure, FailureKind, Outcome, Phase, Progress},
     },
@@ -41,6 +42,7 @@ pub struct Attempt {
     /// Since when there is no stream.
     lost: Option<Mono>,
     is_draining: bool,
+    protections: Protections,
 }
 
 #[derive(Debug, Clone)]
@@ -95,8 +97,15 @@ impl Attempt {
     /// An attempt that waits for its first offer.
     #[must_use]
     pub fn new(task: TaskId, limits: AttemptLimits) -> Self {
-        let newest = PlacementNumber(0);
-        Self { task, limits, state: State::Gone, newest, lost: None, is_draining: false }
+        let (newest, protections) = (PlacementNumber(0), Protections::default());
+        Self { task, limits, state: State::Gone, newest, lost: None, is_draining: false, protections }
+    }
+
+    /// The same attempt without one of its protections, for a test that shows what it is good for.
+    #[cfg(debug_assertions)]
+    #[must_use]
+    pub fn without(self, protection: Protection) -> Self {
+        Self { protections: self.protections.without(protection), ..self }
     }
 
     /// The task.
@@ -198,6 +207,7 @@ impl Attempt {
         }
         let prefetch = AttemptEffect::Prefetch { work: work.clone() };
         match &mut self.state {
+            State::Running { .. } if !self.protections.keeps(Protection::Superseded) => Vec::new(),
             // A newer placement means that the lease was lost there: the run is void, and must have ended
             // before the task can be taken up again.
             State::Running { fence, .. } => {

@@ -14,6 +14,7 @@ use std::collections::BTreeSet;
 use crate::{
     id::{AgentId, Fence, SessionId, TaskId},
     machine::{
+        Protection,
         effect::Order,
         input::{AgentOffer, Failure, FailureKind, Observation},
         observed::AttachedAgent,
@@ -39,14 +40,17 @@ impl Turn<'_> {
             self.close(session, "the agent's identity was revoked");
             return;
         }
-        if let Some(old) = self.observed.session_of(&agent).filter(|old| *old != session) {
+        if let Some(old) = self.observed.session_of(&agent).filter(|old| *old != session)
+            && self.protections.keeps(Protection::OneStream)
+        {
             self.observed.sessions.remove(&old);
             self.close(old, "a newer stream of the same agent replaced this one");
         }
         self.observed.sessions.insert(session, agent.clone());
+        let slots = if self.protections.keeps(Protection::Capacity) { offer.slots } else { u32::MAX };
         let attached = AttachedAgent {
             session,
-            offer,
+            offer: AgentOffer { slots, ..offer },
             observation: Observation::default(),
             sketch: None,
             is_draining: false,
@@ -68,7 +72,9 @@ impl Turn<'_> {
         }
         let held: BTreeSet<(TaskId, Fence)> = held.into_iter().collect();
         self.restate_stops(&agent, &held);
-        self.take_held(session, &agent, &held);
+        if self.protections.keeps(Protection::RevokeStale) {
+            self.take_held(session, &agent, &held);
+        }
         self.restate_assignments(session, &agent, &held);
     }
 
@@ -77,11 +83,16 @@ impl Turn<'_> {
         let assigned: Vec<TaskId> = self.durable.assigned(agent).cloned().collect();
         for task in assigned {
             match self.durable.task(&task).map(|record| record.state.clone()) {
-                Some(TaskState::Placed { placement, .. }) => {
+                Some(TaskState::Placed { placement, .. })
+                    if self.protections.keeps(Protection::OfferAgain) =>
+                {
                     self.observed.timers.set(&task, self.now.mono.after(self.limits.offer));
                     self.offer(session, &task, placement);
                 }
-                Some(TaskState::Leased { fence, .. }) if !held.contains(&(task.clone(), fence)) => {
+                Some(TaskState::Leased { fence, .. })
+                    if !held.contains(&(task.clone(), fence))
+                        && self.protections.keeps(Protection::GiveUpUnlisted) =>
+                {
                     let failure = Failure {
                         kind: FailureKind::Lost,
                         message: format!("agent {agent} came back without the attempt"),

@@ -3,6 +3,7 @@
 use crate::{
     id::{Epoch, TaskId},
     machine::{
+        Protection,
         durable::QueueKey,
         event::EventKind,
         input::{Failure, FailureKind},
@@ -23,6 +24,9 @@ impl Turn<'_> {
         let (now, limits) = (self.now, self.limits);
         for task in self.durable.index.assigned.values().flatten() {
             self.observed.follow(self.durable, limits, now, task);
+            if !self.protections.keeps(Protection::FullGrace) {
+                self.observed.timers.set(task, now.mono);
+            }
         }
         for task in self.durable.index.queue.values() {
             self.observed.enqueue(self.durable, limits, now, task);
@@ -56,7 +60,7 @@ impl Turn<'_> {
                 let why = format!("agent {agent} did not take it up within {}", self.limits.offer);
                 self.withdraw(id, placement, why);
             }
-            TaskState::Leased { agent, fence } => {
+            TaskState::Leased { agent, fence } if self.protections.keeps(Protection::LeaseExpiry) => {
                 let failure = Failure {
                     kind: FailureKind::Lost,
                     message: format!("agent {agent} did not renew its lease within {}", self.limits.lease),
@@ -64,7 +68,10 @@ impl Turn<'_> {
                 };
                 self.fail_attempt(id, fence, failure, Vec::new());
             }
-            TaskState::Succeeded { .. } | TaskState::Failed { .. } | TaskState::Cancelled { .. } => {}
+            TaskState::Leased { .. }
+            | TaskState::Succeeded { .. }
+            | TaskState::Failed { .. }
+            | TaskState::Cancelled { .. } => {}
         }
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use crate::{
     id::{AgentId, Fence, PlacementNumber, SessionId, TaskId},
     machine::{
+        Protection,
         effect::Order,
         event::EventKind,
         input::{Failure, FailureKind, Progress},
@@ -24,7 +25,7 @@ impl Turn<'_> {
         let order = match self.durable.task(task).map(|record| (record, &record.state)) {
             Some((_, TaskState::Placed { agent: at, placement })) if *at == agent => {
                 let placement = *placement;
-                if placement != asked {
+                if placement != asked && self.protections.keeps(Protection::PlacementNumber) {
                     self.offer(session, task, placement);
                     return;
                 }
@@ -78,8 +79,11 @@ impl Turn<'_> {
         held: &BTreeSet<(TaskId, Fence)>,
     ) {
         for (task, fence) in held {
-            if self.durable.holds_lease(agent, task, *fence) {
-                self.observed.timers.set(task, self.now.mono.after(self.limits.lease));
+            let stands = self.durable.holds_lease(agent, task, *fence);
+            if stands || !self.protections.keeps(Protection::RenewFence) {
+                if self.protections.keeps(Protection::Renewal) {
+                    self.observed.timers.set(task, self.now.mono.after(self.limits.lease));
+                }
                 continue;
             }
             let (task, fence) = (task.clone(), *fence);

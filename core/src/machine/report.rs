@@ -13,6 +13,7 @@ use crate::{
     golang::semver,
     id::{AgentId, Fence, SessionId, TaskId},
     machine::{
+        Protection,
         effect::Order,
         event::EventKind,
         input::{Failure, FailureKind, Outcome},
@@ -37,12 +38,23 @@ impl Turn<'_> {
         evidence: Result<Vec<Evidence>, String>,
     ) {
         let Some(agent) = self.observed.agent_of(session).cloned() else { return };
-        let accepted = if self.durable.holds_lease(&agent, &task, fence) {
+        let accepted = if let Some(fence) = self.lease_of_report(&agent, &task, fence) {
             self.settle(&agent, (&task, fence), outcome, evidence)
         } else {
             self.durable.task(&task).is_some_and(|record| was_accepted(record, fence, outcome))
         };
         self.send(session, Order::Settled { task, fence, accepted });
+    }
+
+    /// The lease that a report ends: the current one, when the report came under it from its holder.
+    fn lease_of_report(&self, agent: &AgentId, task: &TaskId, fence: Fence) -> Option<Fence> {
+        if self.protections.keeps(Protection::ReportFence) {
+            return self.durable.holds_lease(agent, task, fence).then_some(fence);
+        }
+        match self.durable.task(task)?.state {
+            TaskState::Leased { fence, .. } => Some(fence),
+            _ => None,
+        }
     }
 
     /// Settles the current lease; says whether the report became the task's result or recorded failure.
@@ -126,6 +138,9 @@ impl Turn<'_> {
         self.emit(EventKind::AttemptFailed { task: task.clone(), fence, failure: failure.clone(), memory });
         let Some(record) = self.durable.task(&task) else { return };
         let (failed, lost) = failures(record);
+        if !self.protections.keeps(Protection::AttemptsCap) {
+            return;
+        }
         let failure = if lost >= self.limits.losses_max {
             poison::poisoned(record)
         } else if let Some(ended) = self.ended_by_memory(&task, &failure) {

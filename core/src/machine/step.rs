@@ -11,6 +11,7 @@ use crate::{
         input::Input,
         limits::Limits,
         observed::Observed,
+        protections::Protections,
         record::TokenGrant,
     },
     time::{Mono, Now},
@@ -26,6 +27,7 @@ pub struct Machine {
     pub(super) durable: Durable,
     pub(super) observed: Observed,
     pub(super) limits: Limits,
+    protections: Protections,
     is_leading: bool,
     sequence: u64,
     /// The time of the last step.
@@ -46,6 +48,7 @@ pub(super) struct Turn<'m> {
     pub(super) durable: &'m mut Durable,
     pub(super) observed: &'m mut Observed,
     pub(super) limits: &'m Limits,
+    pub(super) protections: Protections,
     pub(super) now: Now,
     events: Vec<(JournalIndex, Event)>,
     actions: Vec<Action>,
@@ -56,8 +59,15 @@ impl Machine {
     /// A machine that continues from a state. It decides nothing before [`Input::Lead`].
     #[must_use]
     pub fn new(durable: Durable, limits: Limits) -> Self {
-        let (observed, now) = (Observed::default(), Now::default());
-        Self { durable, observed, limits, is_leading: false, sequence: 0, now }
+        let (observed, protections, now) = (Observed::default(), Protections::default(), Now::default());
+        Self { durable, observed, limits, protections, is_leading: false, sequence: 0, now }
+    }
+
+    /// The same machine without one of its protections, for a test that shows what it is good for.
+    #[cfg(debug_assertions)]
+    #[must_use]
+    pub fn without(self, protection: super::Protection) -> Self {
+        Self { protections: self.protections.without(protection), ..self }
     }
 
     /// Decides what follows from an input.
@@ -80,6 +90,7 @@ impl Machine {
             durable: &mut self.durable,
             observed: &mut self.observed,
             limits: &self.limits,
+            protections: self.protections,
             now,
             events: Vec::new(),
             actions: Vec::new(),

@@ -4,6 +4,7 @@ use crate::{
     build::{BuildSpec, PACKAGES_MAX, PLATFORMS_MAX, Source, SpecError},
     id::{BuildId, IdempotencyKey, ProjectId, RequestId},
     machine::{
+        Protection,
         effect::{Refusal, Reply},
         event::EventKind,
         request::request_digest,
@@ -25,7 +26,9 @@ impl Turn<'_> {
         traceparent: Option<Traceparent>,
     ) {
         let digest = request_digest(&spec);
-        let reply = match self.known_build(project, &key) {
+        let known =
+            self.known_build(project, &key).filter(|_| self.protections.keeps(Protection::IdempotencyKey));
+        let reply = match known {
             Some((build, known)) if known == digest => Reply::Submitted { build },
             Some((build, _)) => Reply::Refused(Refusal::KeyReused { build }),
             None => match self.admission(&spec) {

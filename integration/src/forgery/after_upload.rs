@@ -10,7 +10,7 @@ use meridian_core::{
 };
 
 use super::catalogue::{Change, Forgery};
-use crate::simulation::draws::Draws;
+use crate::draws::Draws;
 
 type OnArtifact = fn(&mut Artifact);
 type OnReceipts = fn(&mut Artifact) -> &mut Vec<Receipt>;

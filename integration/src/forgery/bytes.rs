@@ -1,7 +1,7 @@
 //! Bytes of a claim, changed after it was signed: in each region of each part.
 
 use super::catalogue::{Change, Forgery};
-use crate::{scripted::Claim, simulation::draws::Draws};
+use crate::{draws::Draws, scripted::Claim};
 
 /// The parts of a claim.
 const PARTS: [(&str, Part); 4] = [

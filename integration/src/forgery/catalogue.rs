@@ -8,8 +8,8 @@ use super::{
     tricks::{self, Trick},
 };
 use crate::{
+    draws::Draws,
     scripted::{Claim, Signer},
-    simulation::draws::Draws,
 };
 
 /// Changes a claim; given the agent's own signer and another agent's.

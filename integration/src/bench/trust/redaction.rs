@@ -7,8 +7,8 @@ use meridian_agent::redaction::{Redaction, Secret};
 use crate::bench::plan::Plan;
 use crate::{
     bench::figures::Figures,
+    draws::Draws,
     fixture::redaction_cases::{RedactionCase, harmless_lines, redaction_cases},
-    simulation::draws::Draws,
 };
 
 /// The figures of this part.

@@ -1,0 +1,231 @@
+//! `sim`: seeds by the thousand, the replay of one that failed, and what each protection is good for.
+
+use std::{
+    collections::BTreeMap,
+    panic,
+    path::PathBuf,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+};
+
+use anyhow::bail;
+use clap::{Args, Parser, Subcommand};
+use serde_json::json;
+
+use crate::sim::{
+    event_file::Told,
+    mutation::Mutation,
+    seed::{self, Plan, Verdict},
+};
+
+/// Seeds that a protection gets to show what it is good for.
+pub const SEEDS_PER_MUTATION: u64 = 300;
+
+/// Simulates fleets through disasters, and finds what breaks.
+#[derive(Debug, Parser)]
+pub struct Arguments {
+    #[command(subcommand)]
+    what: Option<What>,
+    #[command(flatten)]
+    seeds: Seeds,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Tells a story again, from the event file that a failure left.
+    Replay {
+        /// The file.
+        file: PathBuf,
+    },
+    /// Takes each protection away and looks for a seed that breaks (debug builds only).
+    Mutations {
+        /// Only the protections whose name holds this.
+        #[arg(long)]
+        only: Option<String>,
+        /// Print one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Seeds {
+    /// How many seeds.
+    #[arg(long, default_value_t = 1_000)]
+    seeds: u64,
+    /// The first of them.
+    #[arg(long, default_value_t = 0)]
+    from: u64,
+    /// How many at the same time; as many as there are cores when not said.
+    #[arg(long)]
+    threads: Option<usize>,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+    /// Where a seed that breaks leaves its event file.
+    #[arg(long, default_value = ".")]
+    out: PathBuf,
+}
+
+/// What came of many seeds.
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// How many there were.
+    pub seeds: u64,
+    /// Those that broke, told without the faults that they did not need.
+    pub broken: Vec<Verdict>,
+    /// Builds that have ended.
+    pub builds: u64,
+    /// What happened.
+    pub events: u64,
+    /// How long it took, in virtual time.
+    pub virtual_ms: u64,
+    /// What went wrong, by kind.
+    pub faults: BTreeMap<&'static str, u64>,
+}
+
+impl Tally {
+    fn take(&mut self, verdict: Verdict) {
+        self.seeds += 1;
+        self.builds += verdict.builds;
+        self.events += verdict.told.story.len() as u64;
+        self.virtual_ms += verdict.virtual_ms;
+        for (name, count) in seed::by_kind(std::iter::once(&verdict)) {
+            *self.faults.entry(name).or_default() += count;
+        }
+        if verdict.finding.is_some() {
+            self.broken.push(verdict);
+        }
+    }
+}
+
+/// Does what the command line says; whether all is well.
+///
+/// # Errors
+/// When a file cannot be read or written.
+pub fn run(arguments: Arguments) -> anyhow::Result<bool> {
+    // A panic is a finding, and is told with its seed.
+    panic::set_hook(Box::new(|_| {}));
+    match arguments.what {
+        None => run_seeds(&arguments.seeds),
+        Some(What::Replay { file }) => replay(&file),
+        Some(What::Mutations { only, json }) => mutations(only.as_deref(), json),
+    }
+}
+
+/// Runs seeds on several threads.
+#[must_use]
+pub fn tally(from: u64, seeds: u64, threads: usize) -> Tally {
+    let (next, total) = (AtomicU64::new(from), Mutex::new(Tally::default()));
+    thread::scope(|scope| {
+        for _ in 0..threads.max(1) {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= from + seeds {
+                        return;
+                    }
+                    let verdict = seed::run(seed, &Plan::default());
+                    let verdict =
+                        if verdict.finding.is_some() { seed::shrink(verdict, None) } else { verdict };
+                    total.lock().unwrap_or_else(PoisonError::into_inner).take(verdict);
+                }
+            });
+        }
+    });
+    let mut tally = total.into_inner().unwrap_or_else(PoisonError::into_inner);
+    tally.broken.sort_by_key(|verdict| verdict.seed);
+    tally
+}
+
+fn cores() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn run_seeds(arguments: &Seeds) -> anyhow::Result<bool> {
+    let Seeds { seeds, from, threads, json, out } = arguments;
+    let tally = tally(*from, *seeds, threads.unwrap_or_else(cores));
+    for verdict in &tally.broken {
+        let file = out.join(format!("sim-{}.jsonl", verdict.seed));
+        verdict.told.write(&file)?;
+        eprintln!(
+            "seed {} broke: {}",
+            verdict.seed,
+            verdict.finding.iter().map(ToString::to_string).collect::<String>()
+        );
+        verdict.faults.iter().for_each(|fault| eprintln!("  after {} ms: {:?}", fault.at, fault.kind));
+        eprintln!("  `sim replay {}` tells it again", file.display());
+    }
+    let broken = tally.broken.len() as u64;
+    let hours = tally.virtual_ms / 3_600_000;
+    if *json {
+        let figures = json!({
+            "seeds": tally.seeds, "broken": broken, "builds": tally.builds, "events": tally.events,
+            "virtual_hours": hours, "faults_by_kind": tally.faults,
+        });
+        println!("{figures}");
+    } else {
+        println!(
+            "{} seeds, {broken} broken: {} builds, {} events in {hours} virtual hours",
+            tally.seeds, tally.builds, tally.events
+        );
+        tally.faults.iter().for_each(|(name, count)| println!("{count:>8} {name}"));
+    }
+    Ok(broken == 0)
+}
+
+fn replay(file: &std::path::Path) -> anyhow::Result<bool> {
+    let (told, mutation) = Told::read(file)?;
+    if mutation.is_some() && !cfg!(debug_assertions) {
+        bail!("the story is told without a protection, which needs a build with debug assertions");
+    }
+    let Told { header, story } = told;
+    match seed::replay(&header.setup, mutation, &story) {
+        Some((at, finding)) => {
+            println!("after {at} ms: {finding}");
+            Ok(false)
+        }
+        None => {
+            println!("nothing is wrong with these {} events", story.len());
+            Ok(true)
+        }
+    }
+}
+
+/// The first seed that breaks without a protection, told with the faults that it needs.
+#[must_use]
+pub fn catch(mutation: Mutation, seeds: u64) -> Option<Verdict> {
+    let plan = Plan { mutation: Some(mutation), faults: None };
+    (0..seeds).map(|seed| seed::run(seed, &plan)).find(|verdict| verdict.finding.is_some())
+}
+
+fn mutations(only: Option<&str>, json: bool) -> anyhow::Result<bool> {
+    if !cfg!(debug_assertions) {
+        bail!(
+            "a release build has no protection that could be taken away: run it with `cargo run`, in a debug build"
+        );
+    }
+    let wanted = |mutation: &Mutation| only.is_none_or(|part| mutation.name().contains(part));
+    let (mut all, mut caught) = (0, 0);
+    for mutation in Mutation::all().into_iter().filter(wanted) {
+        all += 1;
+        match catch(mutation, SEEDS_PER_MUTATION) {
+            Some(Verdict { seed, finding: Some(finding), .. }) => {
+                caught += 1;
+                if !json {
+                    println!("without {}: seed {seed} breaks: {finding}", mutation.name());
+                }
+            }
+            _ => eprintln!("without {}: none of {SEEDS_PER_MUTATION} seeds breaks", mutation.name()),
+        }
+    }
+    if json {
+        println!("{}", json!({ "mutations": all, "mutations_caught": caught }));
+    } else {
+        println!("{caught} of {all} protections are missed when they are gone");
+    }
+    Ok(all == caught)
+}
