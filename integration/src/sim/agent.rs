@@ -67,7 +67,7 @@ struct Run {
 #[derive(Debug)]
 pub enum Did {
     /// It said something.
-    Said(Input),
+    Said(Box<Input>),
     /// It began a run.
     Began(Fence, u32),
     /// It told a run to stop.
@@ -85,6 +85,12 @@ pub struct Scene<'a> {
     pub findings: &'a mut Findings,
     /// What the shell does.
     pub did: Vec<Did>,
+}
+
+impl Scene<'_> {
+    fn say(&mut self, said: Input) {
+        self.did.push(Did::Said(Box::new(said)));
+    }
 }
 
 impl Agent {
@@ -181,7 +187,7 @@ impl Agent {
         self.is_open = true;
         self.tell_all(&AttemptInput::StreamOpened, scene);
         if self.is_draining {
-            scene.did.push(Did::Said(Input::Drain { session: UNKNOWN }));
+            scene.say(Input::Drain { session: UNKNOWN });
         }
     }
 
@@ -201,7 +207,7 @@ impl Agent {
     /// Renews what it holds.
     pub fn renew(&mut self, scene: &mut Scene<'_>) {
         if self.is_open {
-            scene.did.push(Did::Said(Input::Renew { session: UNKNOWN, held: self.held() }));
+            scene.say(Input::Renew { session: UNKNOWN, held: self.held() });
         }
     }
 
@@ -216,7 +222,7 @@ impl Agent {
                 residency: self.residency.clone(),
                 ..Observation::default()
             };
-            scene.did.push(Did::Said(Input::Observe { session: UNKNOWN, observation }));
+            scene.say(Input::Observe { session: UNKNOWN, observation });
         }
     }
 
@@ -224,7 +230,7 @@ impl Agent {
     pub fn drain(&mut self, scene: &mut Scene<'_>) {
         self.is_draining = true;
         if self.is_open {
-            scene.did.push(Did::Said(Input::Drain { session: UNKNOWN }));
+            scene.say(Input::Drain { session: UNKNOWN });
         }
         self.tell_all(&AttemptInput::Drain, scene);
     }
@@ -294,13 +300,7 @@ impl Agent {
         self.residency.truncate(RESIDENCY_MAX);
         // Resolve tasks too: what cannot be is passed over.
         let task = task.clone();
-        scene.did.push(Did::Said(Input::ManifestMade {
-            session: UNKNOWN,
-            task,
-            fence,
-            manifest,
-            sample: Sample::default(),
-        }));
+        scene.say(Input::ManifestMade { session: UNKNOWN, task, fence, manifest, sample: Sample::default() });
     }
 
     fn fill_slots(&mut self, scene: &mut Scene<'_>) {
@@ -371,7 +371,7 @@ impl Agent {
             AttemptEffect::Prefetch { .. } | AttemptEffect::Forget | AttemptEffect::Log { .. } => return,
         };
         if self.is_open {
-            scene.did.push(Did::Said(said));
+            scene.say(said);
         }
     }
 }

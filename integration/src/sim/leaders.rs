@@ -61,10 +61,10 @@ impl Schedule {
                     self.put(now + 1_000, Entry::Start { host: other, even_if_led });
                 }
             }
-            Entry::Stop { host, process } => {
-                if self.world.host(host).is_some_and(|host| host.process == process) {
-                    self.happen(now, Happening::Kill { host, appends: false, performs: 0 });
-                }
+            Entry::Stop { host, process }
+                if self.world.host(host).is_some_and(|host| host.process == process) =>
+            {
+                self.happen(now, Happening::Kill { host, appends: false, performs: 0 });
             }
             Entry::Commit(host, steps) => {
                 if !self.is_awake(now, host, entry) {

@@ -179,7 +179,7 @@ impl World {
                         continue;
                     };
                     if link.host_has {
-                        link.up.push_back(Up::Said(Box::new(input)));
+                        link.up.push_back(Up::Said(input));
                         self.news.push(News::Up(number));
                     }
                 }
