@@ -20,6 +20,7 @@ pub mod forgery;
 pub mod home;
 pub mod namespaces;
 pub mod process;
+pub mod regions;
 pub mod relay;
 pub mod scripted;
 pub mod sim;

@@ -13,6 +13,7 @@ pub mod matrix;
 pub mod memory;
 pub mod peers;
 pub mod plan;
+pub mod region_loss;
 pub mod speed;
 pub mod storm;
 pub mod timing;

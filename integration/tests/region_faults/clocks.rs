@@ -2,7 +2,11 @@
 
 use std::{fs, path::Path};
 
-use crate::world::{Plan, REGIONS, World};
+use meridian_integration::{
+    regions::{Plan, REGIONS, WITHIN, World},
+    wait::wait_for,
+};
+use serde_json::Value;
 
 /// The library that stands between a program and the clock. As Debian installs it.
 const FAKERS: [&str; 2] = [
@@ -33,12 +37,16 @@ fn an_agent_whose_clock_is_set_forward_an_hour_gets_no_work_until_it_is_set_back
     let storm = world.storm(&REGIONS, 3, &[]);
     storm.wait_until_acknowledged(&world);
     fs::write(&clock, "+3600s").expect("a file can be written");
+    wait_for("the coordinator sees it", WITHIN, || {
+        let is_off = |agent: &Value| agent["clock_offset_us"].as_i64().is_some_and(|us| us > 3_000_000_000);
+        world.agents().iter().any(is_off).then_some(())
+    });
     let there_only = world.storm(&["us"], 1, &["--region", "eu"]);
     world.wait_until_explained(&there_only.ids()[0], &["clock off by 3"]);
     let during = world.storm(&REGIONS, 1, &[]);
-    storm.expect_success();
-    during.expect_success();
+    storm.expect_success(&world);
+    during.expect_success(&world);
     fs::write(&clock, "+0s").expect("a file can be written");
-    there_only.expect_success();
+    there_only.expect_success(&world);
     world.expect_whole();
 }

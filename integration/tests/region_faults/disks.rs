@@ -1,10 +1,9 @@
 //! Disks that are full in the midst of a storm.
 
-use meridian_integration::{fixture::small_disk::SmallDisk, home::Home};
-
-use crate::{
-    held::Held,
-    world::{Plan, REGIONS, World},
+use meridian_integration::{
+    fixture::small_disk::SmallDisk,
+    home::Home,
+    regions::{Held, Plan, REGIONS, World},
 };
 
 #[test]
@@ -19,10 +18,10 @@ fn builds_end_elsewhere_while_an_agents_disk_is_full_and_there_again_once_it_has
     storm.wait_until_acknowledged(&world);
     disk.fill(u32::MAX >> 8);
     let during = world.storm(&REGIONS, 2, &[]);
-    storm.expect_success();
-    during.expect_success();
+    storm.expect_success(&world);
+    during.expect_success(&world);
     disk.make_room();
-    world.storm(&["us"], 2, &["--region", "eu"]).expect_success();
+    world.storm(&["us"], 2, &["--region", "eu"]).expect_success(&world);
     world.expect_whole();
     drop(disk);
 }
@@ -48,7 +47,7 @@ fn what_was_acknowledged_ends_once_the_coordinators_full_disk_has_room_again() {
         held.world.fleet.kill_coordinator();
         held.world.fleet.start_coordinator();
     }
-    storm.expect_success();
+    storm.expect_success(&held.world);
     held.expect_success().expect_whole();
     drop(disk);
 }

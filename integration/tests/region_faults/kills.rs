@@ -1,14 +1,14 @@
 //! kill -9 of whatever there is, in the midst of a storm.
 
-use std::{fs, time::Duration};
+use std::fs;
 
-use meridian_integration::{fixture::program::Program, process::descendants, wait::wait_for};
-use rustix::process::{Pid, Signal, kill_process};
-
-use crate::{
-    held::{HOME, Held},
-    world::{Plan, REGIONS, WITHIN, World},
+use meridian_integration::{
+    fixture::program::Program,
+    process::descendants,
+    regions::{HOME, Held, Plan, REGIONS, WITHIN, World},
+    wait::wait_for,
 };
+use rustix::process::{Pid, Signal, kill_process};
 
 /// kill -9 of one process.
 fn kill(pid: u32) {
@@ -30,7 +30,7 @@ fn the_builds_of_an_agent_that_is_killed_in_a_storm_end_elsewhere() {
     storm.wait_until_acknowledged(&held.world);
     held.world.fleet.kill_agent(agent);
     held.wait_until_taken_over();
-    storm.expect_success();
+    storm.expect_success(&held.world);
     held.world.fleet.restart_agent(agent);
     held.world.fleet.wait_until_attached(agent);
     held.expect_success().expect_whole();
@@ -38,16 +38,15 @@ fn the_builds_of_an_agent_that_is_killed_in_a_storm_end_elsewhere() {
 
 #[test]
 fn a_coordinator_that_is_killed_in_a_storm_loses_nothing_and_repeats_nothing() {
-    // Longer than any agent waits between two tries to reach a coordinator.
-    let plan = Plan { lease: Duration::from_secs(60), ..Plan::default() };
-    let Some(mut held) = Held::begin_with(plan) else { return };
+    // Leases live longer than any agent waits between two tries to reach a coordinator.
+    let Some(mut held) = Held::begin_with(Plan::default()) else { return };
     let storm = held.world.storm(&REGIONS, 4, &[]);
     storm.wait_until_acknowledged(&held.world);
     for _ in 0..2 {
         held.world.fleet.kill_coordinator();
         held.world.fleet.start_coordinator();
     }
-    storm.expect_success();
+    storm.expect_success(&held.world);
     assert_eq!(held.requests(), 2, "what was under way went on");
     held.expect_success().expect_whole();
 }
@@ -57,7 +56,7 @@ fn everything_killed_at_once_in_a_storm_goes_on_where_it_was() {
     let Some(mut held) = Held::begin() else { return };
     let storm = held.world.storm(&REGIONS, 4, &[]);
     storm.wait_until_acknowledged(&held.world);
-    let agents = held.world.agents();
+    let agents = held.world.all_agents();
     held.world.fleet.kill_coordinator();
     for agent in &agents {
         held.world.fleet.kill_agent(*agent);
@@ -67,7 +66,7 @@ fn everything_killed_at_once_in_a_storm_goes_on_where_it_was() {
     }
     held.world.fleet.start_coordinator();
     held.proxy.release();
-    storm.expect_success();
+    storm.expect_success(&held.world);
     held.expect_success().expect_whole();
 }
 
@@ -76,7 +75,7 @@ fn a_signer_that_is_killed_in_a_storm_costs_no_build() {
     let Some(mut world) = World::start() else { return };
     let storm = world.storm(&REGIONS, 4, &[]);
     storm.wait_until_acknowledged(&world);
-    for agent in world.agents() {
+    for agent in world.all_agents() {
         let of = world.fleet.agent(agent).id();
         let signers =
             || descendants(of).into_iter().filter(|(pid, _)| command_line(*pid).contains(" signer "));
@@ -84,10 +83,10 @@ fn a_signer_that_is_killed_in_a_storm_costs_no_build() {
         kill(killed.0);
         wait_for("its end", WITHIN, || (!command_line(killed.0).contains("signer")).then_some(()));
     }
-    storm.expect_success();
+    storm.expect_success(&world);
     // Each of them signs again.
     for region in REGIONS {
-        world.storm(&[region], 1, &["--region", region]).expect_success();
+        world.storm(&[region], 1, &["--region", region]).expect_success(&world);
     }
     world.expect_whole();
 }

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use meridian_integration::relay::{Relay, Shape};
-
-use crate::world::{CENTRE, Plan, REGIONS, World};
+use meridian_integration::{
+    regions::{CENTRE, Plan, REGIONS, World},
+    relay::{Relay, Shape},
+};
 
 /// A third of a second there and back, two megabits, and one segment of a hundred is lost.
 fn far() -> Shape {
@@ -31,8 +32,8 @@ fn a_region_behind_a_long_narrow_and_lossy_link_builds_and_so_does_a_client_ther
     // What breaks on the way is begun anew.
     to_agent.cut_connections();
     to_client.cut_connections();
-    near.expect_success();
-    far_away.expect_success();
+    near.expect_success(&world);
+    far_away.expect_success(&world);
     for link in [&to_agent, &to_client] {
         assert!(link.traffic().down_bytes > 10_000, "it was used: {:?}", link.traffic());
     }

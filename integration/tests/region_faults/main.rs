@@ -6,10 +6,7 @@
 mod clocks;
 mod disks;
 mod freezes;
-mod held;
 mod kills;
 mod links;
 mod partitions;
 mod restarts;
-mod warmth;
-mod world;

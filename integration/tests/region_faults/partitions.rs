@@ -1,10 +1,9 @@
 //! A region that nobody reaches, or that reaches nobody.
 
-use meridian_integration::namespaces::Flow;
-
-use crate::{
-    held::{HOME, Held},
-    world::LEASE,
+use meridian_integration::{
+    bench::region_loss::release_after_loss,
+    namespaces::Flow,
+    regions::{HOME, Held, LEASE},
 };
 
 /// Cuts the region in which builds are held off, and heals it when all is built that can be without it.
@@ -20,16 +19,16 @@ fn check(flows: &[Flow]) {
     let nowhere_else = held.world.storm(&["us"], 1, &["--region", HOME]);
     // All this while the region is away: whatever waits in vain for it runs into its deadline.
     held.wait_until_taken_over();
-    before.expect_success();
-    during.expect_success();
-    held.world.wait_until_explained(&nowhere_else.ids()[0], &[HOME]);
+    before.expect_success(&held.world);
+    during.expect_success(&held.world);
+    held.world.wait_until_explained(&nowhere_else.ids()[0], &["eu/a0", "region eu"]);
     let lost = held.ids();
     let mut world = held.expect_success();
     for id in &lost {
         world.explain(id).expect_code(0).expect_words(&["eu/a0 did not renew its lease", "leased to"]);
     }
     world.network.heal(HOME);
-    nowhere_else.expect_success();
+    nowhere_else.expect_success(&world);
     let evidence = world.expect_whole();
     let of_lost = |task: &str| lost.iter().any(|id| task.starts_with(id.as_str()));
     let given_up: Vec<_> = evidence
@@ -72,6 +71,15 @@ fn clients_of_a_region_that_is_cut_off_have_their_builds_once_it_is_healed() {
     }
     assert!(theirs.all_run(), "nobody gave up");
     held.world.network.heal(HOME);
-    theirs.expect_success();
+    theirs.expect_success(&held.world);
     held.expect_success().expect_whole();
+}
+
+/// Far more than it takes, and less than an offer to an agent that is as silent lives.
+const RELEASED_WITHIN_S: f64 = 8.0;
+
+#[test]
+fn the_tasks_of_a_lost_region_are_leased_elsewhere_soon_after_their_leases_ran_out() {
+    let Some(released_s) = release_after_loss() else { return };
+    assert!(released_s < RELEASED_WITHIN_S, "{released_s} s after their leases ran out");
 }

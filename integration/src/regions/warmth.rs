@@ -8,13 +8,19 @@ use std::{
     sync::OnceLock,
 };
 
-use meridian_integration::{fixture::program::Program, fixture::program::saying, fleet::Fleet, home::Home};
+use super::world::WITHIN;
+use crate::{
+    fixture::program::{Program, saying},
+    fleet::Fleet,
+    home::Home,
+};
 
 /// What of an agent's state makes it warm. A state directory without a version is nobody's to fill.
 const KEPT: [&str; 2] = ["VERSION", "cache"];
 
 /// A warm agent's state, for as long as this process runs.
-pub(crate) struct Template {
+#[derive(Debug)]
+pub(super) struct Template {
     directory: PathBuf,
     /// Removes the directory when its standard input ends, as it does however this process does.
     _remover: Child,
@@ -22,7 +28,7 @@ pub(crate) struct Template {
 
 impl Template {
     /// The one of this process. It is made at the first call, and not in a network that is gone before the process is.
-    pub(crate) fn get() -> &'static Self {
+    pub(super) fn get() -> &'static Self {
         static TEMPLATE: OnceLock<Template> = OnceLock::new();
         TEMPLATE.get_or_init(Self::make)
     }
@@ -32,7 +38,7 @@ impl Template {
     /// # Panics
     /// When it cannot be copied.
     #[track_caller]
-    pub(crate) fn warm(&self, home: &Home) {
+    pub(super) fn warm(&self, home: &Home) {
         copy(&self.directory, &home.path().join("agent"));
     }
 
@@ -54,7 +60,7 @@ impl Template {
             .expect("a directory can be written");
         let source = source.display().to_string();
         client.build(&[&source, "--version", "1", "--project", "acme/first"]).expect_success();
-        let ended = fleet.agent(agent).terminate(crate::world::WITHIN);
+        let ended = fleet.agent(agent).terminate(WITHIN);
         assert!(ended.success(), "{ended}");
         for kept in KEPT {
             copy(&fleet.agent_home(agent).path().join("agent").join(kept), &directory.join(kept));

@@ -3,7 +3,8 @@
 //! They need a module that the proxy does not give until it is told to. Their region is the only one when they begin, so
 //! it is known where they run; the others join then. Whoever takes one over asks the proxy again, which shows that it did.
 
-use meridian_integration::{
+use super::world::{CENTRE, LEASE, Plan, REGIONS, World};
+use crate::{
     client::RunningBuild,
     fixture::{
         module_proxy::{Misbehaviour, ModuleProxy},
@@ -13,22 +14,25 @@ use meridian_integration::{
     namespaces::Network,
 };
 
-use crate::world::{CENTRE, Plan, REGIONS, SLOTS, World};
-
+/// How many there are: as many as one agent makes at once.
+const HELD: u32 = 2;
 /// Where they run.
-pub(crate) const HOME: &str = "eu";
+pub const HOME: &str = "eu";
 
-/// A world in which every slot of [`HOME`] is taken.
-pub(crate) struct Held {
-    pub(crate) world: World,
-    pub(crate) proxy: ModuleProxy,
+/// A world with builds that are held in [`HOME`].
+#[derive(Debug)]
+pub struct Held {
+    /// The fleet.
+    pub world: World,
+    /// What holds them.
+    pub proxy: ModuleProxy,
     builds: Vec<(u32, RunningBuild)>,
 }
 
 /// A proxy with so many programs, each of which needs a library of its own that is held.
-pub(crate) fn holding_proxy(network: &Network) -> ModuleProxy {
+fn holding_proxy(network: &Network) -> ModuleProxy {
     let mut proxy = ModuleProxy::start_at(network.address(CENTRE).into());
-    for number in 0..SLOTS {
+    for number in 0..HELD {
         let (library, program) = (format!("example.test/lib{number}"), format!("example.test/p{number}"));
         let text = format!("package lib{number}\n\nconst Text = \"held {number}\"\n");
         let main =
@@ -51,57 +55,73 @@ fn request(number: u32) -> String {
 }
 
 impl Held {
-    /// `None` where there are no namespaces.
+    /// With leases that a test can wait for to be over; `None` where there are no namespaces.
+    ///
+    /// # Panics
+    /// When something of it does not start in time.
+    #[must_use]
     #[track_caller]
-    pub(crate) fn begin() -> Option<Self> {
-        Self::begin_with(Plan::default())
+    pub fn begin() -> Option<Self> {
+        Self::begin_with(Plan { lease: LEASE, ..Plan::default() })
     }
 
-    /// The same with a coordinator that the test has prepared.
+    /// The same in a world that the test has planned.
+    ///
+    /// # Panics
+    /// When something of it does not start in time.
+    #[must_use]
     #[track_caller]
-    pub(crate) fn begin_with(plan: Plan) -> Option<Self> {
+    pub fn begin_with(plan: Plan) -> Option<Self> {
         let mut world = World::without_agents(plan)?;
         let proxy = holding_proxy(&world.network);
         world.modules_from(&proxy);
-        world.join(HOME);
+        world.join_region(HOME);
         let mut builds = Vec::new();
-        for number in 0..SLOTS {
+        for number in 0..HELD {
             let (source, project) = (format!("example.test/p{number}@v1.0.0"), project(number));
             // Whoever asked is where nothing happens.
             let client = &world.clients["us"];
             let out = format!("dist-held-{number}");
             builds.push((number, client.start_build(&out, &[&source, "--project", &project])));
         }
-        for number in 0..SLOTS {
+        for number in 0..HELD {
             proxy.wait_for_request(&request(number), 1);
         }
         for region in REGIONS.into_iter().filter(|region| *region != HOME) {
-            world.join(region);
+            world.join_region(region);
         }
         Some(Self { world, proxy, builds })
     }
 
     /// Their ids.
-    pub(crate) fn ids(&self) -> Vec<String> {
+    #[must_use]
+    pub fn ids(&self) -> Vec<String> {
         self.builds.iter().map(|(number, _)| format!("{}/1", project(*number))).collect()
     }
 
     /// Waits until each was begun by another agent.
+    ///
+    /// # Panics
+    /// When one is not in time.
     #[track_caller]
-    pub(crate) fn wait_until_taken_over(&self) {
+    pub fn wait_until_taken_over(&self) {
         for (number, _) in &self.builds {
             self.proxy.wait_for_request(&request(*number), 2);
         }
     }
 
     /// How often what is held was asked for, in all.
-    pub(crate) fn requests(&self) -> usize {
+    #[must_use]
+    pub fn requests(&self) -> usize {
         self.builds.iter().map(|(number, _)| self.proxy.count(&request(*number))).sum()
     }
 
     /// Lets them end, and waits until they have: all came out right.
+    ///
+    /// # Panics
+    /// When one did not.
     #[track_caller]
-    pub(crate) fn expect_success(self) -> World {
+    pub fn expect_success(self) -> World {
         self.proxy.release();
         for (number, build) in self.builds {
             let dist = build.finish().expect_success();

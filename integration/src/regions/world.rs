@@ -2,87 +2,92 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use meridian_integration::{
-    client::{Client, RunningBuild},
+use serde_json::Value;
+
+use super::{storm::Storm, warmth::Template};
+use crate::{
+    client::Client,
     evidence::Evidence,
-    fixture::{module_proxy::ModuleProxy, program::Program},
+    fixture::module_proxy::ModuleProxy,
     fleet::{Fleet, TEAM},
     home::Home,
     namespaces::{Inside, Network},
     process::{Run, descendants},
     wait::{try_wait_for, wait_for},
 };
-use serde_json::Value;
-
-use crate::warmth::Template;
 
 /// The regions.
-pub(crate) const REGIONS: [&str; 3] = ["eu", "us", "ap"];
+pub const REGIONS: [&str; 3] = ["eu", "us", "ap"];
 /// Where the coordinator is.
-pub(crate) const CENTRE: &str = "centre";
+pub const CENTRE: &str = "centre";
 /// How long anything may take that is waited for.
-pub(crate) const WITHIN: Duration = Duration::from_secs(90);
-/// How long a lease lives without being renewed, unless a test wants it longer.
-pub(crate) const LEASE: Duration = Duration::from_secs(3);
+pub const WITHIN: Duration = Duration::from_secs(90);
+/// How long a lease lives without being renewed where one is to be lost.
+pub const LEASE: Duration = Duration::from_secs(4);
+/// How long one lives where none is to be lost, however slow this machine is.
+const LONG_LEASE: Duration = Duration::from_secs(60);
 /// How many builds an agent makes at once.
-pub(crate) const SLOTS: u32 = 2;
+const SLOTS: u32 = 2;
 
 /// A fleet over three regions. The test is in the coordinator's place while it is there.
-pub(crate) struct World {
-    pub(crate) fleet: Fleet,
+#[derive(Debug)]
+pub struct World {
+    /// The processes.
+    pub fleet: Fleet,
     /// Who builds, by region.
-    pub(crate) clients: BTreeMap<&'static str, Client>,
+    pub clients: BTreeMap<&'static str, Client>,
     /// The agents of each region.
     agents: BTreeMap<&'static str, Vec<usize>>,
+    /// How many agents join a region together.
+    agents_each: u32,
     /// Where agents get modules.
     goproxy: String,
-    builds: u32,
+    pub(super) builds: u32,
     _inside: Inside,
-    // Goes after all that runs there.
-    pub(crate) network: Network,
-}
-
-/// Builds under way.
-pub(crate) struct Storm(Vec<StormBuild>);
-
-struct StormBuild {
-    id: String,
-    running: RunningBuild,
-    /// What its program says.
-    text: String,
+    /// The regions. They go after all that runs there.
+    pub network: Network,
 }
 
 /// How a world is made.
-pub(crate) struct Plan {
+#[derive(Debug)]
+pub struct Plan {
+    /// How many agents each region has.
+    pub agents: u32,
     /// How long leases live without being renewed.
-    pub(crate) lease: Duration,
+    pub lease: Duration,
     /// More settings of the coordinator.
-    pub(crate) settings: &'static [&'static str],
+    pub settings: &'static [&'static str],
     /// The coordinator's home.
-    pub(crate) home: Home,
+    pub home: Home,
 }
 
 impl Default for Plan {
     fn default() -> Self {
-        Self { lease: LEASE, settings: &[], home: Home::with_proxy("off") }
+        Self { agents: 1, lease: LONG_LEASE, settings: &[], home: Home::with_proxy("off") }
     }
 }
 
 impl World {
     /// All of it; `None` where there are no namespaces.
+    ///
+    /// # Panics
+    /// When something of it does not start in time.
+    #[must_use]
     #[track_caller]
-    pub(crate) fn start() -> Option<Self> {
+    pub fn start() -> Option<Self> {
         let mut world = Self::without_agents(Plan::default())?;
-        for region in REGIONS {
-            world.join(region);
-        }
+        REGIONS.into_iter().for_each(|region| world.join_region(region));
         Some(world)
     }
 
     /// The same before any agent has joined.
+    ///
+    /// # Panics
+    /// When the coordinator does not start in time.
+    #[must_use]
     #[track_caller]
-    pub(crate) fn without_agents(plan: Plan) -> Option<Self> {
-        let Plan { lease, settings, home } = plan;
+    pub fn without_agents(plan: Plan) -> Option<Self> {
+        let Plan { agents, lease, settings, home } = plan;
         let mut sites = vec![CENTRE];
         sites.extend(REGIONS);
         let network = Network::of(&sites)?;
@@ -95,6 +100,7 @@ impl World {
             fleet,
             clients: BTreeMap::new(),
             agents: BTreeMap::new(),
+            agents_each: agents,
             goproxy: "off".to_owned(),
             builds: 0,
             _inside: inside,
@@ -108,27 +114,39 @@ impl World {
     }
 
     /// Where agents that join from here on get modules.
-    pub(crate) fn modules_from(&mut self, proxy: &ModuleProxy) {
+    pub fn modules_from(&mut self, proxy: &ModuleProxy) {
         self.goproxy = proxy.url();
     }
 
     /// A home whose processes are in a region.
-    pub(crate) fn home_in(&self, site: &str) -> Home {
+    #[must_use]
+    pub fn home_in(&self, site: &str) -> Home {
         let mut home = Home::with_proxy(&self.goproxy);
         home.begin_with(&self.network.starter(site).each_ref().map(String::as_str));
         home
     }
 
+    /// Joins as many agents of a region as there are to be.
+    ///
+    /// # Panics
+    /// When one has not attached in time, as below.
+    #[track_caller]
+    pub fn join_region(&mut self, region: &'static str) {
+        for _ in 0..self.agents_each {
+            self.join(region);
+        }
+    }
+
     /// Joins another agent of a region.
     #[track_caller]
-    pub(crate) fn join(&mut self, region: &'static str) -> usize {
+    pub fn join(&mut self, region: &'static str) -> usize {
         let home = self.home_in(region);
         self.join_in(region, home, &[])
     }
 
     /// The same in a home that the test has prepared, with more settings.
     #[track_caller]
-    pub(crate) fn join_in(&mut self, region: &'static str, home: Home, settings: &[&str]) -> usize {
+    pub fn join_in(&mut self, region: &'static str, home: Home, settings: &[&str]) -> usize {
         Template::get().warm(&home);
         let number = self.agents.get(region).map_or(0, Vec::len);
         let name = format!("{region}/a{number}");
@@ -142,70 +160,64 @@ impl World {
     }
 
     /// The first agent of a region.
-    pub(crate) fn agent(&self, region: &str) -> usize {
+    ///
+    /// # Panics
+    /// When none has joined.
+    #[must_use]
+    pub fn agent(&self, region: &str) -> usize {
         self.agents[region][0]
     }
 
     /// The agents of all regions.
-    pub(crate) fn agents(&self) -> Vec<usize> {
+    #[must_use]
+    pub fn all_agents(&self) -> Vec<usize> {
         self.agents.values().flatten().copied().collect()
     }
 
     /// Begins `count` builds from each of these regions, each of another program.
+    ///
+    /// # Panics
+    /// When one cannot be begun.
+    #[must_use]
     #[track_caller]
-    pub(crate) fn storm(&mut self, from: &[&str], count: u32, arguments: &[&str]) -> Storm {
-        let mut builds = Vec::new();
-        for _ in 0..count {
-            for region in from {
-                builds.push(self.begin(region, arguments));
-            }
-        }
-        Storm(builds)
-    }
-
-    #[track_caller]
-    fn begin(&mut self, region: &str, arguments: &[&str]) -> StormBuild {
-        self.builds += 1;
-        let number = self.builds;
-        let text = format!("build {number} of the storm");
-        let client = &self.clients[region];
-        let source = client.home.path().join(format!("source-{number}"));
-        Program::saying("example.test/storm", &text).write(&source).expect("a directory can be written");
-        let source = source.display().to_string();
-        // A project for each, so that each is the first of its project whoever comes first.
-        let project = format!("{TEAM}/storm-{number}");
-        let mut all = vec![source.as_str(), "--version", "1", "--project", &project];
-        all.extend(arguments);
-        let running = client.start_build(&format!("dist-{number}"), &all);
-        StormBuild { id: format!("{project}/1"), running, text }
+    pub fn storm(&mut self, from: &[&str], count: u32, arguments: &[&str]) -> Storm {
+        Storm::begin(self, from, count, arguments)
     }
 
     /// `meridian status`, as an object.
+    ///
+    /// # Panics
+    /// When it cannot be had.
     #[track_caller]
-    pub(crate) fn status(&self) -> Value {
+    pub fn status(&self) -> Value {
         let run = self.fleet.warden().run(&["status", "--json"]).expect_code(0);
         run.json_values().remove(0)
     }
 
-    /// What each attached agent is busy with.
+    /// What the coordinator says of each attached agent.
+    ///
+    /// # Panics
+    /// When it cannot be had.
+    #[must_use]
     #[track_caller]
-    pub(crate) fn busy(&self) -> BTreeMap<String, u64> {
+    pub fn agents(&self) -> Vec<Value> {
         let run = self.fleet.warden().run(&["agents", "--json"]).expect_code(0);
-        let answer = run.json_values().remove(0);
-        let agents = answer["agents"].as_array().cloned().unwrap_or_default();
-        let of = |agent: &Value| Some((agent["agent"].as_str()?.to_owned(), agent["busy"].as_u64()?));
-        agents.iter().filter_map(of).collect()
+        run.json_values().remove(0)["agents"].as_array().cloned().unwrap_or_default()
     }
 
     /// `meridian explain` of a build, which may not be known yet.
+    #[must_use]
     #[track_caller]
-    pub(crate) fn explain(&self, build: &str) -> Run {
+    pub fn explain(&self, build: &str) -> Run {
         self.fleet.warden().run(&["explain", build])
     }
 
     /// Waits until `explain` says one of these of a build.
+    ///
+    /// # Panics
+    /// When it does not in time.
     #[track_caller]
-    pub(crate) fn wait_until_explained(&self, build: &str, words: &[&str]) {
+    pub fn wait_until_explained(&self, build: &str, words: &[&str]) {
         let told = try_wait_for(WITHIN, || {
             let told = self.explain(build);
             words.iter().any(|words| told.says(words)).then_some(())
@@ -215,14 +227,18 @@ impl World {
 
     /// Fails the test unless every agent is there again with nothing to do, nothing of a build runs on, and the journal says
     /// that each build ended exactly once.
+    ///
+    /// # Panics
+    /// When one of these is not so.
     #[track_caller]
-    pub(crate) fn expect_whole(mut self) -> Evidence {
-        let agents = self.agents();
+    pub fn expect_whole(mut self) -> Evidence {
+        let agents = self.all_agents();
         let idle = try_wait_for(WITHIN, || {
-            let busy = self.busy();
-            (busy.len() == agents.len() && busy.values().all(|busy| *busy == 0)).then_some(())
+            let attached = self.agents();
+            let are_idle = attached.iter().all(|agent| agent["busy"] == 0);
+            (attached.len() == agents.len() && are_idle).then_some(())
         });
-        assert!(idle.is_some(), "all agents are there, and idle: {:?}", self.busy());
+        assert!(idle.is_some(), "all agents are there, and idle: {:?}", self.agents());
         let status = self.status();
         for left in ["builds_running", "tasks_queued", "tasks_placed", "tasks_leased"] {
             assert_eq!(status[left], 0, "{left}: {status}");
@@ -238,43 +254,5 @@ impl World {
         let evidence = Evidence::of(&self.fleet.coordinator_state()).expect("the journal can be read");
         assert_eq!(evidence.findings(), Vec::<String>::new());
         evidence
-    }
-}
-
-impl Storm {
-    /// The ids of its builds.
-    pub(crate) fn ids(&self) -> Vec<String> {
-        self.0.iter().map(|build| build.id.clone()).collect()
-    }
-
-    /// Waits until every build is acknowledged.
-    #[track_caller]
-    pub(crate) fn wait_until_acknowledged(&self, world: &World) {
-        for build in &self.0 {
-            wait_for(&format!("{} is acknowledged", build.id), WITHIN, || {
-                (world.fleet.warden().run(&["explain", &build.id]).code == Some(0)).then_some(())
-            });
-        }
-    }
-
-    /// Whether all of its commands still run.
-    pub(crate) fn all_run(&mut self) -> bool {
-        self.0.iter_mut().all(|build| build.running.running.is_running())
-    }
-
-    /// Waits for the end of each, however it ends.
-    #[track_caller]
-    pub(crate) fn ends(self) -> Vec<Run> {
-        self.0.into_iter().map(|build| build.running.finish().run).collect()
-    }
-
-    /// Waits for the end of each: it succeeded, was verified, and its program says what its source said.
-    #[track_caller]
-    pub(crate) fn expect_success(self) {
-        for StormBuild { id, running, text } in self.0 {
-            let dist = running.finish().expect_success();
-            let name = dist.only().file_name().expect("a file").to_string_lossy().into_owned();
-            assert_eq!(dist.execute(&name, &[]).trim(), text, "{id}");
-        }
     }
 }
