@@ -57,7 +57,7 @@ pub struct Limits {
     pub failures_in_a_row: u32,
     /// For how long it is set aside the first time; doubles each time. Default 1 min.
     pub set_aside_first: Millis,
-    /// For how long at most. Default 30 min.
+    /// For how long at most. Default 10 min.
     pub set_aside_longest: Millis,
     /// How long before its maintenance an agent gets nothing new. Default 10 min.
     pub maintenance_lead: Millis,
@@ -194,7 +194,7 @@ impl Default for Limits {
             stop_within: Millis::seconds(5),
             failures_in_a_row: 3,
             set_aside_first: Millis::minutes(1),
-            set_aside_longest: Millis::minutes(30),
+            set_aside_longest: Millis::minutes(10),
             maintenance_lead: Millis::minutes(10),
             cordons_max: 10_000,
             maintenance_max: 10_000,

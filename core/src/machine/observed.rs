@@ -113,6 +113,8 @@ pub(super) struct Observed {
     pub(super) near_and_warm: NearAndWarm,
     /// Where the last task went, for those who go by turns.
     pub(super) last_row: u32,
+    /// Tasks that wait before another attempt because only agents that failed them could take them.
+    backing_off: BTreeSet<TaskId>,
     lines: Lines,
     /// What the team of the task that is just being placed was charged for it.
     pub(super) charged_us: Option<u64>,
@@ -288,6 +290,7 @@ impl Observed {
     pub(super) fn enqueue(&mut self, durable: &Durable, limits: &Limits, now: Now, id: &TaskId) {
         let (Some(build), Some(task)) = (durable.build(&id.build), durable.task(id)) else { return };
         let key = QueueKey { submission: build.submission, ordinal: id.ordinal };
+        self.backing_off.remove(id);
         let needs = self.needs.remove(&key).unwrap_or_else(|| Needs::of(build, task, limits));
         let inputs = needs.inputs(durable, self, now.wall);
         let expected_us = needs.expected_us(durable, inputs);
@@ -352,7 +355,19 @@ impl Observed {
             self.enqueue(durable, limits, now, &task.id);
         } else {
             self.timers.set(&task.id, now.mono.after(limits.retry_after(times)));
+            self.backing_off.insert(task.id.clone());
         }
+    }
+
+    /// Who waits before another attempt although an agent that has not failed it would take it by now.
+    pub(super) fn back_too_long(&self, durable: &Durable, limits: &Limits) -> Vec<TaskId> {
+        let has_other = |id: &&TaskId| {
+            let (Some(build), Some(task)) = (durable.build(&id.build), durable.task(id)) else {
+                return false;
+            };
+            Demand::of(build, task, limits).has_alternative(&self.agents, limits)
+        };
+        self.backing_off.iter().filter(has_other).cloned().collect()
     }
 
     fn look_again(&mut self, durable: &Durable, limits: &Limits, now: Now, waited: BTreeSet<QueueKey>) {
@@ -392,6 +407,7 @@ impl Observed {
     ) -> BTreeSet<QueueKey> {
         self.timers.clear(id);
         self.progress.remove(id);
+        self.backing_off.remove(id);
         let Some(work) = self.at_work.remove(id) else {
             key.iter().for_each(|key| self.unqueue(key));
             return BTreeSet::new();

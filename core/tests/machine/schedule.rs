@@ -344,3 +344,15 @@ fn submit(fleet: &mut Fleet, project: &str, text: &str, mut spec: BuildSpec) {
     });
     assert!(matches!(reply, Reply::Submitted { .. }), "{reply:?}");
 }
+
+#[test]
+fn a_task_that_waits_before_another_attempt_goes_to_an_agent_that_comes_meanwhile() {
+    let mut fleet = Fleet::new();
+    fleet.attach(1, "eu/a", 1);
+    fleet.submit(tree(1));
+    let (id, fence) = fleet.lease_next(1);
+    fleet.report(1, &id, fence, crate::fixture::failed(meridian_core::machine::input::FailureKind::DiskFull));
+    assert_eq!(fleet.machine.wait_reason(&id), Some(WaitReason::BackOff));
+    fleet.attach(2, "eu/b", 1);
+    assert_eq!(placed_on(&fleet, &id), "eu/b");
+}

@@ -29,6 +29,8 @@ impl Reason {
     fn of(text: &str) -> Self {
         match text {
             "no agent attached" => Self::NobodyAttached,
+            // For whom, and who failed too often of late, only the machine knows.
+            _ if text.starts_with("kept back for") || text.contains("is set aside until") => Self::Other,
             _ if text.starts_with("no agent can ever match")
                 || text.starts_with("no attached agent can ever match") =>
             {
@@ -61,7 +63,16 @@ impl Shadow {
         findings
             .expect(!text.is_empty(), Rule::TrueReason, || format!("{id} waits and does not say for what"));
         let (expected, reason) = (self.truth(seen), Reason::of(&text));
-        let is_true = reason == expected || reason == Reason::Other && expected != Reason::NobodyAttached;
+        let waits_for_another = matches!(
+            (expected, reason),
+            (Reason::Busy, Reason::BacksOff)
+        ) && !self.other(seen, machine)
+            // Another agent came meanwhile, even if it is gone again: then it is in the queue.
+            || (expected, reason) == (Reason::BacksOff, Reason::Busy);
+        let is_true = reason == expected
+            || reason == Reason::Other && expected != Reason::NobodyAttached
+            || waits_for_another
+            || (expected == Reason::Busy && reason == Reason::NoneFit && self.all_aside(seen, machine));
         findings.expect(is_true, Rule::TrueReason, || {
             format!("{id} waits because of {expected:?} and says {text:?}: {seen:?}, {:?}", self.loads())
         });
@@ -78,6 +89,27 @@ impl Shadow {
                 format!("{id} waits while {free:?} could take it")
             });
         }
+    }
+
+    /// Whether an agent that has not failed the task may take it, and is not left alone for a while.
+    fn other(&self, seen: &Seen, machine: &Machine) -> bool {
+        let aside: Vec<&AgentId> =
+            machine.agents().filter(|status| status.set_aside.is_some()).map(|status| status.agent).collect();
+        self.attached.iter().any(|(id, attached)| {
+            seen.is_wished(id)
+                && self.is_willing(attached)
+                && !seen.avoided.contains(id)
+                && !aside.contains(&id)
+        })
+    }
+
+    /// Whether all that would take the task are left alone for a while.
+    fn all_aside(&self, seen: &Seen, machine: &Machine) -> bool {
+        let aside: Vec<&AgentId> =
+            machine.agents().filter(|status| status.set_aside.is_some()).map(|status| status.agent).collect();
+        let willing =
+            self.attached.iter().filter(|(id, attached)| seen.is_wished(id) && self.is_willing(attached));
+        willing.map(|(id, _)| id).all(|id| aside.contains(&id))
     }
 
     fn truth(&self, seen: &Seen) -> Reason {

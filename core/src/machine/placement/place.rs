@@ -77,6 +77,12 @@ impl Turn<'_> {
     /// The lines in which something may have changed since they were looked at last, when anybody is free at all.
     fn woken_lines(&mut self) -> BTreeSet<LineId> {
         let wake = std::mem::take(&mut self.observed.wake);
+        if wake.all {
+            for task in self.observed.back_too_long(self.durable, self.limits) {
+                self.observed.timers.clear(&task);
+                self.observed.enqueue(self.durable, self.limits, self.now, &task);
+            }
+        }
         if self.observed.roster.free().is_empty() || wake.is_empty() {
             return BTreeSet::new();
         }

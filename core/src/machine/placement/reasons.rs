@@ -321,7 +321,20 @@ impl Question<'_> {
                 all => format!("all {all} agents are draining"),
             };
         }
-        "no agent offers a slot".to_owned()
+        if matching.iter().all(|(_, agent)| agent.slots() == 0) {
+            return "no agent offers a slot".to_owned();
+        }
+        let why = |(id, agent): &(&AgentId, &AttachedAgent)| {
+            Some(format!("{id}: {}", agent.unwilling(self.limits)?))
+        };
+        let all: Vec<String> = matching.iter().filter_map(why).collect();
+        match all.as_slice() {
+            [first, second] => format!("no agent is fit: {first}; {second}"),
+            [first, second, rest @ ..] => {
+                format!("no agent is fit: {first}; {second}; and {} more are not", rest.len())
+            }
+            few => format!("no agent is fit: {}", few.concat()),
+        }
     }
 }
 
