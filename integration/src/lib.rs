@@ -18,6 +18,7 @@ pub mod fixture;
 pub mod fleet;
 pub mod forgery;
 pub mod home;
+pub mod lab;
 pub mod namespaces;
 pub mod process;
 pub mod regions;

@@ -37,49 +37,104 @@ pub enum Choice {
     Place(u32),
     /// It stays in the queue until this agent is free, but no longer than this from when it began to wait for a place.
     Await(u32, Millis),
+    /// It would lose so much time by going to this agent, which is free, that it lets those that wait behind it have the
+    /// agent if they lose less. If none of them takes it, who loses least does. No longer than this from when it began to
+    /// be held back.
+    Yield(u32, Loss, Millis),
     /// Nobody that may take it is free.
     Nobody,
+}
+
+/// How much longer a task would run on an agent than on its best one, in microseconds: what the fleet loses by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Loss(pub u64);
+
+/// What a task has behind it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waiting {
+    /// For how long it has been held back: since it could first have had an agent and did not take it.
+    pub held_back: Millis,
+    /// Whether others wait behind it who have not been asked yet, so that nothing stands idle when it yields.
+    pub may_yield: bool,
 }
 
 /// The least expected finish, and a bounded wait for an agent that is busy but better.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LeastFinish {
-    /// For how long a task may be held back for a better agent while another one is free. Zero holds nothing back.
+    /// For how long a task may be held back for a better agent while another one is free: for as long as it would run there
+    /// (so that it takes at most twice as long as it might), but no less than the first and no more than the second.
+    pub held_back_min: Millis,
+    /// See there. Zero holds nothing back.
     pub held_back_max: Millis,
     /// A busy agent is waited for only when it is better by this part of what the best free one is expected to take.
     pub better_by_permille: u64,
+    /// For how long a task may let others have agents that are free and on which it would run for longer than on its best.
+    pub yields_max: Millis,
+    /// What bringing what is missing weighs beside the time that it takes: it takes a disk's room from other builds, and a
+    /// way that others use, too.
+    pub missing_weight_permille: u64,
 }
 
 impl Default for LeastFinish {
     fn default() -> Self {
-        Self { held_back_max: Millis::seconds(15), better_by_permille: 150 }
+        Self {
+            held_back_min: Millis::minutes(1),
+            held_back_max: Millis::minutes(10),
+            better_by_permille: 50,
+            yields_max: Millis::minutes(10),
+            missing_weight_permille: 2_000,
+        }
     }
 }
 
 impl LeastFinish {
-    /// Chooses for a task that has waited for a place since an agent was free that could take it.
+    /// Chooses for a task.
+    ///
+    /// When more waits than there are slots, each slot is going to be used by somebody, and what counts is how long it is
+    /// used: so a task that would run for longer on a free agent than elsewhere yields to one that would not. That costs
+    /// nobody anything but the order, and the order is kept after [`yields_max`](Self::yields_max).
     #[must_use]
-    pub fn choose(&self, prospects: impl IntoIterator<Item = Prospect>, held_back: Millis) -> Choice {
-        let mut free: Option<(u64, u32)> = None;
-        let mut best: Option<(u64, u32)> = None;
+    pub fn choose(&self, prospects: impl IntoIterator<Item = Prospect>, waiting: Waiting) -> Choice {
+        let mut free: Option<(u64, u32, u64)> = None;
+        let mut best: Option<(u64, u32, u64)> = None;
+        let mut shortest_us = u64::MAX;
         for prospect in prospects {
-            let rank = (prospect.terms.finish_us(), prospect.row);
+            let service_us = self.service_us(&prospect.terms);
+            let finish_us = service_us.saturating_add(prospect.terms.wait_us);
+            shortest_us = shortest_us.min(service_us);
+            let rank = (finish_us, prospect.row, service_us);
             best = Some(best.map_or(rank, |best| best.min(rank)));
             if prospect.is_free {
                 free = Some(free.map_or(rank, |free| free.min(rank)));
             }
         }
-        let (Some((best_us, best)), Some((free_us, free))) = (best, free) else { return Choice::Nobody };
+        let (Some((best_us, best, best_service_us)), Some((free_us, free, service_us))) = (best, free) else {
+            return Choice::Nobody;
+        };
         let gain_us = free_us.saturating_sub(best_us);
-        // Nobody is held back for longer than he can gain by it.
-        let limit = self.held_back_max.min(Millis(gain_us / 1_000));
-        let is_worth_it =
-            u128::from(gain_us) * 1_000 > u128::from(free_us) * u128::from(self.better_by_permille);
-        if best != free && is_worth_it && held_back < limit {
+        let limit = Millis(best_service_us / 1_000).max(self.held_back_min).min(self.held_back_max);
+        if best != free && is_part_of(gain_us, self.better_by_permille, free_us) && waiting.held_back < limit
+        {
             return Choice::Await(best, limit);
+        }
+        let loss_us = service_us.saturating_sub(shortest_us);
+        if waiting.may_yield && waiting.held_back < self.yields_max && loss_us > 0 {
+            return Choice::Yield(free, Loss(loss_us), self.yields_max);
         }
         Choice::Place(free)
     }
+
+    /// What a task takes from the choice to its end, weighed.
+    fn service_us(&self, terms: &Terms) -> u64 {
+        let transfer_us = u128::from(terms.transfer_us) * u128::from(self.missing_weight_permille) / 1_000;
+        let transfer_us = u64::try_from(transfer_us).unwrap_or(u64::MAX);
+        terms.rounds_us.saturating_add(transfer_us).saturating_add(terms.run_us)
+    }
+}
+
+/// Whether something is more than so many parts in a thousand of another.
+fn is_part_of(some: u64, permille: u64, all: u64) -> bool {
+    u128::from(some) * 1_000 > u128::from(all) * u128::from(permille)
 }
 
 /// The rule of the company whose story the mission tells: agents that are near and warm by turns, by their slots; when none
@@ -140,7 +195,11 @@ mod tests {
         Prospect { is_free: false, ..prospect(row, finish_ms) }
     }
 
-    const NOW: Millis = Millis(0);
+    const NOW: Waiting = Waiting { held_back: Millis(0), may_yield: false };
+
+    fn after(seconds: u64) -> Waiting {
+        Waiting { held_back: Millis::seconds(seconds), ..NOW }
+    }
 
     #[test]
     fn a_task_goes_where_it_is_finished_first_and_the_first_of_equals_is_taken() {
@@ -152,21 +211,54 @@ mod tests {
     }
 
     #[test]
-    fn a_much_better_agent_is_waited_for_and_not_for_longer_than_that_can_gain() {
+    fn a_better_agent_is_waited_for_and_not_for_longer_than_the_task_would_run_there() {
         let policy = LeastFinish::default();
-        let both = [prospect(0, 60_000), busy(1, 20_000)];
-        assert_eq!(policy.choose(both, NOW), Choice::Await(1, Millis::seconds(15)));
-        assert_eq!(policy.choose(both, Millis::seconds(15)), Choice::Place(0), "it has waited enough");
+        let both = [prospect(0, 360_000), busy(1, 120_000)];
+        assert_eq!(policy.choose(both, NOW), Choice::Await(1, Millis::seconds(120)));
+        assert_eq!(policy.choose(both, after(120)), Choice::Place(0), "it has waited enough");
         let little = [prospect(0, 8_000), busy(1, 5_000)];
-        assert_eq!(policy.choose(little, NOW), Choice::Await(1, Millis::seconds(3)));
-        assert_eq!(policy.choose(little, Millis::seconds(3)), Choice::Place(0));
         assert_eq!(
-            policy.choose([prospect(0, 8_000), busy(1, 7_500)], NOW),
+            policy.choose(little, NOW),
+            Choice::Await(1, Millis::minutes(1)),
+            "a short one a little longer"
+        );
+        assert_eq!(policy.choose(little, after(60)), Choice::Place(0));
+        let long = [prospect(0, 9_000_000), busy(1, 3_000_000)];
+        assert_eq!(policy.choose(long, NOW), Choice::Await(1, Millis::minutes(10)), "nobody for ever");
+        assert_eq!(
+            policy.choose([prospect(0, 8_000), busy(1, 7_900)], NOW),
             Choice::Place(0),
             "hardly better"
         );
         let never = LeastFinish { held_back_max: Millis(0), ..policy };
         assert_eq!(never.choose(both, NOW), Choice::Place(0));
+    }
+
+    #[test]
+    fn a_free_agent_is_let_to_others_who_lose_less_there_but_not_for_ever_and_not_to_nobody() {
+        let policy = LeastFinish::default();
+        let with_queue = |seconds| Waiting { may_yield: true, ..after(seconds) };
+        // The better one is busy for so long that waiting for it is not worth it.
+        let mut better = busy(1, 20_000);
+        better.terms.wait_us = 60_000_000;
+        let both = [prospect(0, 30_000), better];
+        assert_eq!(
+            policy.choose(both, with_queue(0)),
+            Choice::Yield(0, Loss(10_000_000), Millis::minutes(10))
+        );
+        assert_eq!(policy.choose(both, with_queue(600)), Choice::Place(0));
+        assert_eq!(policy.choose(both, NOW), Choice::Place(0), "nobody is behind it");
+        assert_eq!(policy.choose([prospect(0, 20_000), better], with_queue(0)), Choice::Place(0), "as good");
+    }
+
+    #[test]
+    fn what_is_missing_weighs_more_than_the_time_that_it_takes() {
+        let policy = LeastFinish::default();
+        let mut lacks = prospect(0, 10_000);
+        lacks.terms.transfer_us = 3_000_000;
+        assert_eq!(policy.choose([lacks, prospect(1, 15_000)], NOW), Choice::Place(1));
+        let as_long = LeastFinish { missing_weight_permille: 1_000, ..policy };
+        assert_eq!(as_long.choose([lacks, prospect(1, 15_000)], NOW), Choice::Place(0));
     }
 
     #[test]

@@ -161,7 +161,10 @@ fn a_task_is_kept_back_for_a_busy_agent_that_would_finish_it_sooner_but_not_for_
     let third = fleet.submit(tree(1));
     assert_eq!(*fleet.state(&task(&third, 0)), TaskState::Queued);
     let (id, fence) = fleet.lease_next(1);
-    fleet.wait(Millis::seconds(15));
+    for _ in 0..4 {
+        fleet.wait(Millis::seconds(15));
+        fleet.step(Input::Renew { session: SessionId(1), held: vec![(id.clone(), fence)] });
+    }
     assert_eq!(placed_on(&fleet, &task(&third, 0)), "us/b", "it was kept back for long enough");
     fleet.report(1, &id, fence, hits(1_000));
     fleet.check_replay();

@@ -16,7 +16,7 @@ use crate::{
     },
     quantity::Millis,
     schedule::{
-        choice::{Choice, Prospect},
+        choice::{Choice, Prospect, Waiting},
         cost::{TaskFigures, Terms},
     },
     time::Now,
@@ -91,7 +91,11 @@ impl Sought<'_> {
     pub(in crate::machine) fn choose(&self, observed: &mut Observed, found: &Found) -> Choice {
         let prospects = found.prospects.iter().copied();
         match &self.limits.schedule.rule {
-            PlacementRule::LeastFinish(rule) => rule.choose(prospects, self.held_back),
+            PlacementRule::LeastFinish(rule) => {
+                // Tasks do not yield to those behind them yet.
+                let waiting = Waiting { held_back: self.held_back, may_yield: false };
+                rule.choose(prospects, waiting)
+            }
             PlacementRule::NearAndWarm { .. } => observed.near_and_warm.choose(prospects),
             PlacementRule::RoundRobin => {
                 let free =

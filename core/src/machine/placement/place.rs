@@ -155,7 +155,7 @@ impl Turn<'_> {
                 self.observed.shortlists.keep(asked, &found.prospects);
             }
             match sought.choose(self.observed, found) {
-                Choice::Place(row) => Look::Place(row),
+                Choice::Place(row) | Choice::Yield(row, ..) => Look::Place(row),
                 Choice::Await(row, limit) => Look::Hold(row, limit),
                 Choice::Nobody => Look::Close,
             }
