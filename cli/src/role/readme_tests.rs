@@ -48,7 +48,7 @@ fn every_example_of_the_readme_can_be_copied_as_it_stands() {
         let table = example.lines().find(|line| line.starts_with('[')).unwrap_or_default();
         for text in [example.to_owned(), with_all_that_is_shown(example)] {
             let found = match table {
-                "[cache]" => load::<CoordinatorFile>(&text).map(drop),
+                "[cache]" | "[schedule]" => load::<CoordinatorFile>(&text).map(drop),
                 _ => agent(&text).map(drop),
             };
             assert_eq!(found, Ok(()), "{text}");
@@ -61,6 +61,7 @@ fn every_example_of_the_readme_can_be_copied_as_it_stands() {
         "[reapi]",
         "[redaction]",
         "[remote_cache]",
+        "[schedule]",
         "[shard]",
         "[sidecar]",
         "[signer]",

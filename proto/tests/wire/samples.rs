@@ -319,16 +319,19 @@ fn upkeep() -> Vec<(&'static str, EventKind)> {
         ("attempt_failed_short_of_memory", short_of_memory),
         ("attempt_failed_moved", moved),
         ("agent_cordoned", EventKind::AgentCordoned { cordon: Box::new(cordon(None)) }),
-        ("agent_drained", EventKind::AgentCordoned { cordon: Box::new(cordon(Some(Drain { moves: None }))) }),
         (
-            "agent_drained_with_grace",
+            "agent_cordoned_drained",
+            EventKind::AgentCordoned { cordon: Box::new(cordon(Some(Drain { moves: None }))) },
+        ),
+        (
+            "agent_cordoned_drained_with_grace",
             EventKind::AgentCordoned { cordon: Box::new(cordon(Some(Drain { moves: Some(AT) }))) },
         ),
         ("agent_uncordoned", EventKind::AgentUncordoned { agent: agent_a1(), by: admin() }),
         ("maintenance_planned", EventKind::MaintenancePlanned { window: Box::new(maintenance()) }),
         ("maintenance_ended", EventKind::MaintenanceEnded { agent: agent_a1(), from: AT, by: None }),
         (
-            "maintenance_taken_back",
+            "maintenance_ended_early",
             EventKind::MaintenanceEnded { agent: agent_a1(), from: AT, by: Some(admin()) },
         ),
     ]
