@@ -54,6 +54,9 @@ const fn net(texts: &'static [&'static str], kind: FailureKind, hint: &'static s
 
 use FailureKind::{DiskFull, Infrastructure, Modules, OutOfMemory, Request};
 
+/// What cmd/go says of a tool that got SIGKILL.
+const KILLED: &str = "signal: killed";
+
 const TABLE: [Row; 31] = [
     row(
         &["no space left on device", "disk quota exceeded"],
@@ -66,7 +69,7 @@ const TABLE: [Row; 31] = [
         "a file of the build would be larger than the agent's builds may write",
     ),
     row(
-        &["signal: killed", "cannot allocate memory", "out of memory"],
+        &[KILLED, "cannot allocate memory", "out of memory"],
         OutOfMemory,
         "the agent has too little memory for it: give it more, or fewer slots",
     ),
@@ -201,6 +204,15 @@ pub(crate) fn classify(stage: Stage, exit: Exit, said: &str) -> Failure {
     };
     let message = if message.is_empty() { "go failed and said nothing".into() } else { message };
     Failure { kind, message, hint: hint.to_owned() }
+}
+
+/// What a process that was killed means where a control group counts those that the kernel kills for want of memory: it has
+/// counted none, or this failure would have been told as such. So somebody else did it, and more memory helps nobody.
+pub(crate) fn explain_kill(failure: &mut Failure) {
+    if failure.kind == OutOfMemory && failure.message.contains(KILLED) {
+        failure.kind = Infrastructure;
+        failure.hint = "a process of the build was ended from outside, and not for want of memory".to_owned();
+    }
 }
 
 impl Row {

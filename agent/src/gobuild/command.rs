@@ -77,6 +77,9 @@ impl GoCommand<'_> {
     pub(crate) fn failure_of(&self, ended: &Ended) -> Failure {
         let mut failure = classify::classify(self.stage, ended.exit, &ended.clean);
         classify::explain_cgo(&mut failure, &ended.raw);
+        if ended.sandbox.features.iter().any(|feature| feature == "memory") {
+            classify::explain_kill(&mut failure);
+        }
         failure
     }
 

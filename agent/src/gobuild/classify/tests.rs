@@ -87,6 +87,20 @@ fn a_full_disk_and_a_killed_compiler_are_the_machines_trouble() {
 }
 
 #[test]
+fn a_killed_compiler_is_no_want_of_memory_where_the_kernel_says_that_it_killed_none() {
+    let killed = "# a.test/x\n/go/pkg/tool/linux_amd64/compile: signal: killed\n";
+    for (said, expected) in [
+        (killed, FailureKind::Infrastructure),
+        ("# a.test/x\nfatal error: runtime: cannot allocate memory\n", FailureKind::OutOfMemory),
+        ("# a.test/x\n./x.go:1:1: syntax error: signal: killed\n", FailureKind::Compile),
+    ] {
+        let mut failure = classify(Stage::Compile, Exit::Code(1), said);
+        explain_kill(&mut failure);
+        assert_eq!(failure.kind, expected, "{said}");
+    }
+}
+
+#[test]
 fn a_package_that_needs_cgo_is_told_so() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("main.go"), "package main\n\nimport \"C\"\n").unwrap();
