@@ -4,6 +4,8 @@
 //! and carries its effects out. It goes on when the stream is down: runs end, reports wait, and a new stream
 //! is tried with growing pauses.
 
+mod telling;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -373,13 +375,6 @@ impl AgentLoop {
         }
     }
 
-    fn announce(&mut self, made: MadeManifest) {
-        let MadeManifest { task, fence, manifest, sample } = made;
-        // That it is all here is known with it: the next build may need it at once.
-        self.observe();
-        self.say(&AgentSaid::ManifestMade { task, fence, manifest, sample });
-    }
-
     fn prefetch(&self, task: &TaskId, work: Work) {
         let Some(entry) = self.attempts.get(task) else { return };
         let (worker, cancel, hints) = (self.worker.clone(), entry.prefetch.clone(), self.cache.hints(task));
@@ -455,23 +450,6 @@ impl AgentLoop {
         let held: Vec<(TaskId, Fence)> =
             self.attempts.values().filter_map(|entry| entry.attempt.held()).collect();
         self.say(&AgentSaid::Renewal { held });
-    }
-
-    fn observe(&mut self) {
-        let mut observation = self.worker.observed();
-        let sketch = self.worker.sketch();
-        if self.told_sketch.as_ref() != Some(&sketch) {
-            observation.sketch = Some(HeldSketch::clone(&sketch));
-            self.told_sketch = Some(sketch);
-        }
-        self.say(&AgentSaid::Observed(observation));
-    }
-
-    /// Declines offers from now on, or takes them again. Who is being stopped takes none, whatever is said.
-    fn heed_drain(&mut self, is_drained: bool) {
-        if std::mem::replace(&mut self.is_drained, is_drained) != is_drained && !self.is_draining {
-            self.step_all(|| if is_drained { AttemptInput::Drain } else { AttemptInput::Resume });
-        }
     }
 
     fn begin_drain(&mut self) {

@@ -484,26 +484,3 @@ impl BuildRecord {
         if is_unresolved && self.state == BuildState::Running { self.spec.platforms.len() as u64 } else { 0 }
     }
 }
-
-impl TaskState {
-    /// Whether the task will never change again.
-    #[must_use]
-    pub const fn is_ended(&self) -> bool {
-        matches!(self, Self::Succeeded { .. } | Self::Failed { .. } | Self::Cancelled { .. })
-    }
-
-    /// Whether an agent has it.
-    #[must_use]
-    pub const fn is_assigned(&self) -> bool {
-        matches!(self, Self::Placed { .. } | Self::Leased { .. })
-    }
-
-    /// The lease that the state names.
-    #[must_use]
-    pub const fn fence(&self) -> Option<Fence> {
-        match self {
-            Self::Leased { fence, .. } | Self::Succeeded { fence, .. } => Some(*fence),
-            Self::Queued | Self::Placed { .. } | Self::Failed { .. } | Self::Cancelled { .. } => None,
-        }
-    }
-}

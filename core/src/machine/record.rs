@@ -185,6 +185,29 @@ pub enum TaskState {
     },
 }
 
+impl TaskState {
+    /// Whether the task will never change again.
+    #[must_use]
+    pub const fn is_ended(&self) -> bool {
+        matches!(self, Self::Succeeded { .. } | Self::Failed { .. } | Self::Cancelled { .. })
+    }
+
+    /// Whether an agent has it.
+    #[must_use]
+    pub const fn is_assigned(&self) -> bool {
+        matches!(self, Self::Placed { .. } | Self::Leased { .. })
+    }
+
+    /// The lease that the state names.
+    #[must_use]
+    pub const fn fence(&self) -> Option<Fence> {
+        match self {
+            Self::Leased { fence, .. } | Self::Succeeded { fence, .. } => Some(*fence),
+            Self::Queued | Self::Placed { .. } | Self::Failed { .. } | Self::Cancelled { .. } => None,
+        }
+    }
+}
+
 /// Something that happened to a task, for `explain` and the audit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TaskStep {

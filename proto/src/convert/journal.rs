@@ -198,6 +198,17 @@ fn identity_revoked(identity: &TokenGrant, since: Wall) -> wire::IdentityRevoked
     wire::IdentityRevoked { identity: Some(identity.into()), since_ms: since.0 }
 }
 
+fn build_cancelled(build: &BuildId, superseded_by: Option<&BuildId>) -> wire::BuildCancelled {
+    let superseded_by = superseded_by.map(ToString::to_string);
+    wire::BuildCancelled { build: build.to_string(), superseded_by }
+}
+
+fn cancelled_build(event: &wire::BuildCancelled) -> Result<EventKind, ConvertError> {
+    let later = event.superseded_by.as_deref();
+    let superseded_by = later.map(|later| text(later, "build_cancelled.superseded_by")).transpose()?;
+    Ok(EventKind::BuildCancelled { build: text(&event.build, "build_cancelled.build")?, superseded_by })
+}
+
 fn manifest_made(
     task: &TaskId,
     fence: Fence,
@@ -269,8 +280,7 @@ impl From<&EventKind> for v1::event::Kind {
             }
             EventKind::TaskFailed { task, failure, log } => Self::TaskFailed(task_failed(task, failure, log)),
             EventKind::BuildCancelled { build, superseded_by } => {
-                let superseded_by = superseded_by.as_ref().map(ToString::to_string);
-                Self::BuildCancelled(wire::BuildCancelled { build: build.to_string(), superseded_by })
+                Self::BuildCancelled(build_cancelled(build, superseded_by.as_ref()))
             }
             EventKind::BuildForgotten { build } => {
                 Self::BuildForgotten(wire::BuildForgotten { build: build.to_string() })
@@ -349,12 +359,7 @@ impl TryFrom<v1::event::Kind> for EventKind {
                 failure: message(e.failure, "task_failed.failure")?,
                 log: digests(&e.log, "task_failed.log")?,
             },
-            Wire::BuildCancelled(e) => {
-                let superseded_by = e.superseded_by.as_deref();
-                let superseded_by =
-                    superseded_by.map(|later| text(later, "build_cancelled.superseded_by")).transpose()?;
-                Self::BuildCancelled { build: text(&e.build, "build_cancelled.build")?, superseded_by }
-            }
+            Wire::BuildCancelled(e) => cancelled_build(&e)?,
             Wire::BuildForgotten(e) => {
                 Self::BuildForgotten { build: text(&e.build, "build_forgotten.build")? }
             }

@@ -32,6 +32,8 @@ use meridian_core::{
 
 #[path = "samples_scheduled.rs"]
 mod scheduled;
+#[path = "samples_upkeep.rs"]
+mod upkeep;
 
 const REQUESTER: &str = "spiffe://acme/team/acme/member/ci";
 const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
@@ -301,40 +303,8 @@ pub(crate) fn events() -> Vec<(&'static str, Event)> {
         ("manifest_made", manifest_made(Sample::default())),
         ("manifest_forgotten", EventKind::ManifestForgotten { lineage: lineage().exact }),
     ];
-    let kinds = kinds.into_iter().chain(submissions()).chain(scheduled::events()).chain(upkeep());
+    let kinds = kinds.into_iter().chain(submissions()).chain(scheduled::events()).chain(upkeep::events());
     kinds.map(|(name, kind)| (name, Event { at: AT, kind })).collect()
-}
-
-/// Agents that were looked after, and what came of it.
-fn upkeep() -> Vec<(&'static str, EventKind)> {
-    let failed = |kind, memory| EventKind::AttemptFailed {
-        task: task(),
-        fence: Fence(9),
-        failure: failure(kind),
-        memory,
-    };
-    let short_of_memory = failed(FailureKind::OutOfMemory, Some(ByteCount::gib(2)));
-    let moved = failed(FailureKind::Moved, None);
-    vec![
-        ("attempt_failed_short_of_memory", short_of_memory),
-        ("attempt_failed_moved", moved),
-        ("agent_cordoned", EventKind::AgentCordoned { cordon: Box::new(cordon(None)) }),
-        (
-            "agent_cordoned_drained",
-            EventKind::AgentCordoned { cordon: Box::new(cordon(Some(Drain { moves: None }))) },
-        ),
-        (
-            "agent_cordoned_drained_with_grace",
-            EventKind::AgentCordoned { cordon: Box::new(cordon(Some(Drain { moves: Some(AT) }))) },
-        ),
-        ("agent_uncordoned", EventKind::AgentUncordoned { agent: agent_a1(), by: admin() }),
-        ("maintenance_planned", EventKind::MaintenancePlanned { window: Box::new(maintenance()) }),
-        ("maintenance_ended", EventKind::MaintenanceEnded { agent: agent_a1(), from: AT, by: None }),
-        (
-            "maintenance_ended_early",
-            EventKind::MaintenanceEnded { agent: agent_a1(), from: AT, by: Some(admin()) },
-        ),
-    ]
 }
 
 fn manifest_made(sample: Sample) -> EventKind {
