@@ -9,7 +9,7 @@ use meridian_integration::sim::{
 };
 
 /// Seeds of a run of all tests. `sim --seeds 10000` runs more, and in a release build.
-const SEEDS: u64 = 40;
+const SEEDS: u64 = 12;
 
 fn none_broke(broken: &[Verdict]) {
     let said: Vec<_> = broken
