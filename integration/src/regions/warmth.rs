@@ -3,6 +3,7 @@
 
 use std::{
     fs,
+    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::OnceLock,
@@ -48,6 +49,8 @@ impl Template {
             .args(["-c", "cat >/dev/null; rm -rf \"$0\""])
             .arg(&directory)
             .stdin(Stdio::piped())
+            // Not ended with us by a signal for all of our group.
+            .process_group(0)
             .spawn()
             .expect("a shell");
         let mut fleet = Fleet::start();
