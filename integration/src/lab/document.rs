@@ -9,7 +9,6 @@ use super::{
     figures::Figures,
     oracle::Gap,
     policy::Kind,
-    scenario::Trouble,
     trial::Trial,
 };
 
@@ -52,10 +51,7 @@ impl Report {
         keys.insert("miss_vs_random", all(Kind::Random, |figures| figures.missed_gib));
         keys.insert("miss_or_new_vs_random", all(Kind::Random, |figures| figures.missed_or_new_gib));
         let ours = || self.trials.iter().filter_map(|trial| trial.figures.get(&OURS));
-        // A crowd is of few projects, and so of teams that have not the same to do.
-        let equal = self.trials.iter().filter(|trial| trial.scenario.trouble != Trouble::FlashCrowd);
-        let jain = equal.filter_map(|trial| trial.figures.get(&OURS)).map(|figures| figures.jain);
-        keys.insert("jain", jain.fold(1.0, f64::min));
+        keys.insert("jain", ours().map(|figures| figures.jain).fold(1.0, f64::min));
         keys.insert("undone", ours().map(|figures| super::random::real(figures.undone)).sum());
         if let Some(figures) = self.ours("load 0.95") {
             keys.insert("longest_wait_s", figures.wait_max_s);

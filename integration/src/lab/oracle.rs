@@ -29,8 +29,11 @@ const TASKS: usize = 8;
 const OF_EACH: usize = 2;
 /// In which regions its machines are.
 const MACHINES: [usize; 4] = [0, 0, 1, 2];
-/// How many commits of each were built before, each once on each machine.
+/// How many commits of each were built before, and how often on each machine: a fleet knows its machines from hundreds of
+/// results.
 const BEFORE: usize = 5;
+/// See [`BEFORE`].
+const RESULTS: usize = 8;
 /// A machine holds what a lineage used before.
 const HOLDS: f64 = 0.4;
 
@@ -130,7 +133,8 @@ impl Instance {
             engine.know_all();
         }
         let (knowledge, world) = engine.knowledge();
-        for pair in self.before.iter().flat_map(|of| of.windows(2)) {
+        let pairs = || self.before.iter().flat_map(|of| of.windows(2));
+        for pair in (0..RESULTS).flat_map(|_| pairs()) {
             let [last, task] = pair else { continue };
             // Where the last one was built, too.
             let left: HashSet<u64, BuildMixing> = last.commit.entries.iter().map(|entry| entry.key).collect();

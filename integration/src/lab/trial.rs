@@ -17,7 +17,7 @@ use super::{
 };
 
 /// How often the rate is put right until least loaded is as busy as it should be.
-const CORRECTIONS: usize = 6;
+const CORRECTIONS: usize = 12;
 /// It is busy enough within this.
 const NEAR_ENOUGH: f64 = 0.005;
 
@@ -107,14 +107,20 @@ fn rate(scenario: &Scenario, programs: &[Arc<Program>], extent: Extent) -> anyho
     let wanted = f64::from(scenario.load_percent) / 100.0;
     let slots = f64::from(u32::try_from(scenario.regions * scenario.machines * 2)?);
     let mut rate = slots * wanted * 40.0;
+    let mut nearest = (f64::INFINITY, rate);
     for _ in 0..CORRECTIONS {
         let found = figures(scenario, Kind::LeastLoaded, rate, programs, extent)?.utilisation;
-        if (found - wanted).abs() < NEAR_ENOUGH {
+        let off = (found - wanted).abs();
+        if off < nearest.0 {
+            nearest = (off, rate);
+        }
+        if off < NEAR_ENOUGH {
             break;
         }
+        // Another rate is another day, so each step is a guess.
         rate *= (wanted / found.max(0.01)).clamp(0.25, 4.0);
     }
-    Ok(rate)
+    Ok(nearest.1)
 }
 
 /// Does jobs on several threads; the results are in the order of the jobs.

@@ -208,24 +208,29 @@ impl Workload {
             .collect();
         let mut tasks: Vec<Task> = Vec::new();
         let mut commits = 0;
+        let mut coming: Vec<(u64, usize)> = Vec::new();
         for region in 0..day.regions.len() {
             let mut draws = Draws::new(day.seed, &format!("arrivals {region}"));
-            let mut recent = VecDeque::new();
-            for at_us in arrivals(day, region, &mut draws) {
-                let (home, number) = pick(day, region, at_us, &recent, &mut draws);
-                recent.push_back((home, number));
-                if recent.len() > RECENT {
-                    recent.pop_front();
-                }
-                let project = &mut homes[home][number];
-                let of = Submitted { team: project.team, region, change: Change::draw(&mut draws) };
-                for line in &mut project.lines {
-                    commits += 1;
-                    tasks.push(line.next(at_us, &of, commits, &mut draws));
-                }
+            coming.extend(arrivals(day, region, &mut draws).into_iter().map(|at_us| (at_us, region)));
+        }
+        // A lineage's commits follow one another wherever they come from.
+        coming.sort_unstable();
+        let mut draws = Draws::new(day.seed, "builds");
+        let mut recent = vec![VecDeque::new(); day.regions.len()];
+        for (at_us, region) in coming {
+            let (home, number) = pick(day, region, at_us, &recent[region], &mut draws);
+            recent[region].push_back((home, number));
+            if recent[region].len() > RECENT {
+                recent[region].pop_front();
+            }
+            let project = &mut homes[home][number];
+            let of = Submitted { team: project.team, region, change: Change::draw(&mut draws) };
+            for line in &mut project.lines {
+                commits += 1;
+                tasks.push(line.next(at_us, &of, commits, &mut draws));
             }
         }
-        tasks.sort_by_key(|task| (task.submitted_us, task.region, task.lineage));
+        tasks.sort_by_key(|task| task.submitted_us);
         Self { tasks, lineages: names }
     }
 }
