@@ -1,6 +1,6 @@
 //! Questions that are one call and one answer: builds, explain, cancel, agents, status.
 
-use meridian_core::quantity::Millis;
+use meridian_core::{quantity::Millis, schedule::cost::Terms};
 use meridian_proto::{
     limits::PAGE_SIZE_MAX,
     v1::{self, candidate::Verdict, task_kind::Kind, task_step::Step},
@@ -169,26 +169,13 @@ fn eligible_words(eligible: v1::candidate::Eligible) -> String {
     let round_trip =
         eligible.rtt_us.map_or_else(unknown, |us| format!("{}.{} ms", us / 1_000, us % 1_000 / 100));
     let hits = eligible.hit_rate_permille.map_or_else(unknown, |rate| format!("{} %", rate / 10));
-    let terms = eligible.terms.map(terms_words).unwrap_or_default();
+    let terms = eligible.terms.map(|terms| format!(" ({})", Terms::from(terms))).unwrap_or_default();
     format!(
         "expected to finish in {}{terms}, round trip {round_trip}, {} of {} busy, {hits} of its inputs there",
         Millis(eligible.cost_us / 1_000),
         eligible.busy,
         print::count(eligible.slots, "slot")
     )
-}
-
-/// What an expected finish consists of: ` (wait 12 s, build 8 s)`.
-fn terms_words(terms: v1::candidate::Terms) -> String {
-    let parts = [
-        ("wait", terms.wait_us),
-        ("round trips", terms.rounds_us),
-        ("transfer", terms.transfer_us),
-        ("build", terms.run_us),
-    ];
-    let parts = parts.iter().filter(|(_, us)| *us >= 1_000);
-    let parts: Vec<String> = parts.map(|(what, us)| format!("{what} {}", Millis(us / 1_000))).collect();
-    if parts.is_empty() { String::new() } else { format!(" ({})", parts.join(", ")) }
 }
 
 fn step_words(step: &v1::TaskStep) -> String {

@@ -53,8 +53,9 @@ impl Turn<'_> {
         match task.state.clone() {
             TaskState::Queued => {
                 // It was kept back for a better agent, or for a while after it failed.
-                self.release(&key);
-                self.observed.enqueue(self.durable, self.limits, self.now, id);
+                if !self.release(&key) {
+                    self.observed.enqueue(self.durable, self.limits, self.now, id);
+                }
             }
             TaskState::Placed { agent, placement } => {
                 let why = format!("agent {agent} did not take it up within {}", self.limits.offer);

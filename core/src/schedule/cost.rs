@@ -7,8 +7,10 @@
 //! Each term is a time, so they can be added, and shown beside each other to whoever asks why. **A term may be wrong; it
 //! may not be hidden**: what decides is their sum and nothing else.
 
+use std::fmt;
+
 use crate::{
-    quantity::ByteCount,
+    quantity::{ByteCount, Millis},
     schedule::{priors, run_times::RunLine},
 };
 
@@ -135,6 +137,23 @@ impl Terms {
             .saturating_add(self.rounds_us)
             .saturating_add(self.transfer_us)
             .saturating_add(self.run_us)
+    }
+}
+
+/// The terms that are there, for people: `wait 12.0 s, build 8.0 s`.
+impl fmt::Display for Terms {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let terms = [
+            ("wait", self.wait_us),
+            ("round trips", self.rounds_us),
+            ("transfer", self.transfer_us),
+            ("build", self.run_us),
+        ];
+        let shown = terms.into_iter().map(|(what, us)| (what, Millis(us / 1_000))).filter(|(_, ms)| ms.0 > 0);
+        for (place, (what, span)) in shown.enumerate() {
+            write!(f, "{}{what} {span}", if place == 0 { "" } else { ", " })?;
+        }
+        Ok(())
     }
 }
 

@@ -7,7 +7,7 @@
 //! **Whole numbers everywhere**, so that two CPUs that see the same measurements choose the same. What has never been
 //! measured has a prior, which stands in [`priors`] and nowhere else.
 //!
-//! Not here: who asks for what and which leases exist (`machine`, whose placements do not ask here yet), and how anything is
+//! Not here: who asks for what and which leases exist (`machine`, whose `placement` asks here), and how anything is
 //! measured (the agent).
 
 pub mod choice;

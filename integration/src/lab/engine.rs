@@ -14,12 +14,13 @@ use meridian_core::{
     },
 };
 
+use crate::draws::mixed;
+
 use super::{
     knowledge::{BEAT_US, Knowledge},
     outcome::{Ending, Outcome},
     policy::{Asked, Facts, Policy},
     queue::{Place, Queue},
-    random::mixed,
     workload::{SECOND_US, TEAMS, Workload},
     world::{ROUNDS_BEFORE, Service, World},
 };

@@ -1,8 +1,10 @@
-//! Draws that are the same for the same seed.
+//! Draws from the distributions that the laboratory's days are made of, the same for the same seed.
 
-/// A stream of draws (splitmix64, Steele, Lea and Flood 2014).
+use crate::draws;
+
+/// A stream of draws.
 #[derive(Debug, Clone)]
-pub struct Draws(u64);
+pub struct Draws(draws::Draws);
 
 impl Draws {
     /// The stream of a seed, told apart from the others of that seed by its purpose.
@@ -11,15 +13,14 @@ impl Draws {
         let mixed = purpose.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
         });
-        let mut draws = Self(seed ^ mixed);
-        draws.bits();
-        draws
+        let mut draws = draws::Draws::new(seed ^ mixed);
+        draws.number();
+        Self(draws)
     }
 
     /// Sixty-four bits.
     pub const fn bits(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        mixed(self.0)
+        self.0.number()
     }
 
     /// A whole number below `end`, or nothing but zero when that is zero.
@@ -59,14 +60,6 @@ impl Draws {
         let cut = (least / most).powf(alpha);
         least / (1.0 - self.unit() * (1.0 - cut)).powf(1.0 / alpha)
     }
-}
-
-/// Bits that have nothing to do with those they come from.
-#[must_use]
-pub const fn mixed(bits: u64) -> u64 {
-    let bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    bits ^ (bits >> 31)
 }
 
 /// Ranks of which the first is drawn most often: Zipf's law.

@@ -4,8 +4,9 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use crate::draws::mixed;
+
 use super::{
-    random::mixed,
     regions,
     workload::{Commit, SECOND_US, Task},
 };

@@ -79,11 +79,7 @@ impl Shadow {
         if expected == Reason::Busy && reason == Reason::Busy {
             let mut free = self.free(seen);
             // Who failed too often of late is left alone for a while, which only the machine remembers.
-            let aside: Vec<&AgentId> = machine
-                .agents()
-                .filter(|status| status.set_aside.is_some())
-                .map(|status| status.agent)
-                .collect();
+            let aside = set_aside(machine);
             free.retain(|agent| !aside.contains(agent));
             findings.expect(free.is_empty(), Rule::Capacity, || {
                 format!("{id} waits while {free:?} could take it")
@@ -93,8 +89,7 @@ impl Shadow {
 
     /// Whether an agent that has not failed the task may take it, and is not left alone for a while.
     fn other(&self, seen: &Seen, machine: &Machine) -> bool {
-        let aside: Vec<&AgentId> =
-            machine.agents().filter(|status| status.set_aside.is_some()).map(|status| status.agent).collect();
+        let aside = set_aside(machine);
         self.attached.iter().any(|(id, attached)| {
             seen.is_wished(id)
                 && self.is_willing(attached)
@@ -105,8 +100,7 @@ impl Shadow {
 
     /// Whether all that would take the task are left alone for a while.
     fn all_aside(&self, seen: &Seen, machine: &Machine) -> bool {
-        let aside: Vec<&AgentId> =
-            machine.agents().filter(|status| status.set_aside.is_some()).map(|status| status.agent).collect();
+        let aside = set_aside(machine);
         let willing =
             self.attached.iter().filter(|(id, attached)| seen.is_wished(id) && self.is_willing(attached));
         willing.map(|(id, _)| id).all(|id| aside.contains(&id))
@@ -142,4 +136,9 @@ impl Shadow {
     fn loads(&self) -> Vec<(&AgentId, u32, u32)> {
         self.attached.iter().map(|(id, attached)| (id, self.busy(id), attached.slots)).collect()
     }
+}
+
+/// Who is left alone for a while, as the machine says.
+fn set_aside(machine: &Machine) -> Vec<&AgentId> {
+    machine.agents().filter(|status| status.set_aside.is_some()).map(|status| status.agent).collect()
 }

@@ -82,12 +82,7 @@ impl From<&Candidate> for v1::Candidate {
                     busy: *busy,
                     slots: *slots,
                     hit_rate_permille: *hit_rate_permille,
-                    terms: terms.as_ref().map(|terms| wire::Terms {
-                        wait_us: terms.wait_us,
-                        rounds_us: terms.rounds_us,
-                        transfer_us: terms.transfer_us,
-                        run_us: terms.run_us,
-                    }),
+                    terms: terms.map(Into::into),
                 })
             }
             Verdict::Refused { why } => wire::Verdict::Refused(why.clone()),
@@ -108,16 +103,25 @@ impl TryFrom<v1::Candidate> for Candidate {
                 busy: eligible.busy,
                 slots: eligible.slots,
                 hit_rate_permille: eligible.hit_rate_permille,
-                terms: eligible.terms.map(|terms| Terms {
-                    wait_us: terms.wait_us,
-                    rounds_us: terms.rounds_us,
-                    transfer_us: terms.transfer_us,
-                    run_us: terms.run_us,
-                }),
+                terms: eligible.terms.map(Into::into),
             },
             Wire::Refused(why) => Verdict::Refused { why },
         };
         Ok(Self { agent: text(&wire.agent, "agent")?, verdict })
+    }
+}
+
+impl From<Terms> for v1::candidate::Terms {
+    fn from(terms: Terms) -> Self {
+        let Terms { wait_us, rounds_us, transfer_us, run_us } = terms;
+        Self { wait_us, rounds_us, transfer_us, run_us }
+    }
+}
+
+impl From<v1::candidate::Terms> for Terms {
+    fn from(wire: v1::candidate::Terms) -> Self {
+        let v1::candidate::Terms { wait_us, rounds_us, transfer_us, run_us } = wire;
+        Self { wait_us, rounds_us, transfer_us, run_us }
     }
 }
 

@@ -14,8 +14,6 @@ const LOOK_AGAIN_MAX: usize = 16;
 pub(in crate::machine) struct Wait {
     /// The agent that it waits for.
     pub(in crate::machine) row: u32,
-    /// From when on.
-    pub(in crate::machine) since: Mono,
     /// How much sooner it is expected to be finished by that, in milliseconds.
     pub(in crate::machine) gain_ms: u64,
 }
@@ -32,8 +30,8 @@ pub(in crate::machine) struct Held {
 impl Held {
     /// Keeps a task back.
     pub(in crate::machine) fn insert(&mut self, key: QueueKey, row: u32, now: Mono, gain_ms: u64) {
-        let since = *self.since.entry(key).or_insert(now);
-        self.waits.insert(key, Wait { row, since, gain_ms });
+        self.since.entry(key).or_insert(now);
+        self.waits.insert(key, Wait { row, gain_ms });
         self.by_row.entry(row).or_default().insert(key);
     }
 
@@ -101,7 +99,7 @@ mod tests {
         assert_eq!(held.release(&key(1)), Some(7));
         assert_eq!((held.get(&key(1)), held.since(&key(1)), held.len()), (None, Some(Mono(100)), 1));
         held.insert(key(1), 9, Mono(200), 5);
-        assert_eq!(held.get(&key(1)).unwrap().since, Mono(100));
+        assert_eq!(held.since(&key(1)), Some(Mono(100)));
         assert_eq!((held.forget(&key(1)), held.since(&key(1))), (Some(9), None));
         assert_eq!(held.all(), [key(2)]);
     }

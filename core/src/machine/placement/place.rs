@@ -22,7 +22,6 @@ use crate::{
     quantity::{ByteCount, Millis},
     schedule::{
         choice::{Choice, Prospect},
-        cost::Terms,
         queue::{LineId, Pass},
     },
 };
@@ -219,14 +218,15 @@ impl Turn<'_> {
         self.observed.timers.set(task, since.after(limit).max(self.now.mono.after(Millis(1))));
     }
 
-    /// Lets a task that was kept back into the queue again.
-    pub(in crate::machine) fn release(&mut self, key: &QueueKey) {
-        let Some(row) = self.observed.held.release(key) else { return };
+    /// Lets a task that was kept back into the queue again; whether it was.
+    pub(in crate::machine) fn release(&mut self, key: &QueueKey) -> bool {
+        let Some(row) = self.observed.held.release(key) else { return false };
         self.observed.roster.await_no_more(row);
         if let Some(task) = self.durable.index.queue.get(key) {
             self.observed.timers.clear(task);
             self.observed.enqueue(self.durable, self.limits, self.now, task);
         }
+        true
     }
 }
 
@@ -256,37 +256,17 @@ fn because(candidates: &[Candidate]) -> String {
         .map_or_else(|| "not measured".to_owned(), |us| format!("{}.{} ms", us / 1_000, us % 1_000 / 100));
     let held = held.map_or_else(|| "unknown".to_owned(), |permille| format!("{} %", permille / 10));
     let noun = if slots == 1 { "slot" } else { "slots" };
-    let terms = terms.map(words).unwrap_or_default();
+    let terms = terms.map(|terms| format!(" ({terms})")).unwrap_or_default();
+    let span = |us: u64| Millis(us / 1_000);
     let figures = format!("round trip {rtt}, {busy} of {slots} {noun} busy, {held} of its inputs there");
     match eligible.next() {
-        None => format!("{agent} is the only agent that can take it: {}{terms}; {figures}", seconds(cost_us)),
+        None => format!("{agent} is the only agent that can take it: {}{terms}; {figures}", span(cost_us)),
         Some((next, next_cost, ..)) => {
             format!(
                 "{agent} is expected to take {}{terms}, {next} {}; {figures}",
-                seconds(cost_us),
-                seconds(next_cost)
+                span(cost_us),
+                span(next_cost)
             )
         }
     }
-}
-
-/// The terms of an expected finish, for people.
-fn words(terms: Terms) -> String {
-    let parts = [
-        ("wait", terms.wait_us),
-        ("round trips", terms.rounds_us),
-        ("transfer", terms.transfer_us),
-        ("build", terms.run_us),
-    ];
-    let shown = parts.iter().filter(|(_, us)| *us > 0).map(|(what, us)| format!("{what} {}", seconds(*us)));
-    format!(" ({})", shown.collect::<Vec<_>>().join(", "))
-}
-
-/// `0.04 s`, `12.3 s`.
-fn seconds(us: u64) -> String {
-    let hundredths = us / 10_000;
-    if hundredths >= 1_000 {
-        return format!("{}.{} s", hundredths / 100, hundredths % 100 / 10);
-    }
-    format!("{}.{:02} s", hundredths / 100, hundredths % 100)
 }
