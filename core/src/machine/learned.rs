@@ -19,6 +19,11 @@ use crate::{
 /// A day in milliseconds.
 const DAY_MS: u64 = 86_400_000;
 
+/// The day by which what leaves a region is counted, in UTC.
+pub(super) const fn day_of(at: Wall) -> u64 {
+    at.0 / DAY_MS
+}
+
 impl Durable {
     /// What was learned of how long builds take.
     #[must_use]
@@ -29,13 +34,13 @@ impl Durable {
     /// How much is expected to have left a region today, for agents elsewhere.
     #[must_use]
     pub fn egress_of(&self, region: &RegionName, at: Wall) -> u64 {
-        let record = self.egress.get(region).filter(|record| record.day == at.0 / DAY_MS);
+        let record = self.egress.get(region).filter(|record| record.day == day_of(at));
         record.map_or(0, |record| record.bytes.0)
     }
 
     /// Counts what a placement is expected to have a region send.
     pub(super) fn count_egress(&mut self, region: &RegionName, bytes: ByteCount, at: Wall) {
-        let day = at.0 / DAY_MS;
+        let day = day_of(at);
         let record = self.egress.entry(region.clone()).or_insert_with(|| EgressRecord {
             region: region.clone(),
             day,

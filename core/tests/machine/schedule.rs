@@ -299,7 +299,6 @@ fn a_region_that_may_send_no_more_today_is_not_fetched_from_until_tomorrow() {
     fleet.check_replay();
     fleet.wait(Millis::days(1));
     observe(&mut fleet, 2, near());
-    fleet.attach(3, "us/other", 0);
     assert_eq!(placed_on(&fleet, &task(&second, 0)), "us/b");
 }
 

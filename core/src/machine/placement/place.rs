@@ -10,6 +10,7 @@ use crate::{
     machine::{
         durable::QueueKey,
         event::EventKind,
+        learned::day_of,
         placement::{
             choose::{CANDIDATES_MAX, Found, Sought},
             held::HELD_MAX,
@@ -75,6 +76,12 @@ impl Turn<'_> {
 
     /// The lines in which something may have changed since they were looked at last, when anybody is free at all.
     fn woken_lines(&mut self) -> BTreeSet<LineId> {
+        let today = day_of(self.now.wall);
+        if !self.limits.schedule.egress.is_empty() && self.observed.budget_day != today {
+            // What waited for a region's budget need not any more.
+            self.observed.budget_day = today;
+            self.observed.wake.all = true;
+        }
         let wake = std::mem::take(&mut self.observed.wake);
         if wake.all {
             for task in self.observed.back_too_long(self.durable, self.limits) {
