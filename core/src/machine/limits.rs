@@ -209,7 +209,12 @@ impl Limits {
     /// The wait before a task that came back `times` times goes to an agent that failed it.
     #[must_use]
     pub fn retry_after(&self, times: u32) -> Millis {
-        let doubled = self.retry_first.0.saturating_mul(1u64 << times.saturating_sub(1).min(32));
-        Millis(doubled.min(self.retry_longest.0).max(1))
+        doubled(self.retry_first, times, self.retry_longest)
     }
+}
+
+/// A span that doubles each time after the first, up to the longest one.
+pub(super) fn doubled(first: Millis, times: u32, longest: Millis) -> Millis {
+    let span = first.0.saturating_mul(1u64 << times.saturating_sub(1).min(32));
+    Millis(span.min(longest.0).max(1))
 }

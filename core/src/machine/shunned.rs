@@ -15,7 +15,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     id::{AgentId, TaskId},
-    machine::{input::FailureKind, limits::Limits, record::TaskState, step::Turn},
+    machine::{
+        input::FailureKind,
+        limits::{Limits, doubled},
+        record::TaskState,
+        step::Turn,
+    },
     quantity::Millis,
     time::{Mono, Wall},
 };
@@ -59,8 +64,7 @@ pub struct SetAside {
 impl Limits {
     /// For how long an agent is set aside for the `times`th time in a row.
     fn set_aside_for(&self, times: u32) -> Millis {
-        let doubled = self.set_aside_first.0.saturating_mul(1u64 << times.saturating_sub(1).min(32));
-        Millis(doubled.min(self.set_aside_longest.0).max(1))
+        doubled(self.set_aside_first, times, self.set_aside_longest)
     }
 }
 
