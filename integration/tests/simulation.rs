@@ -3,7 +3,7 @@
 use meridian_integration::sim::{
     command::{self, catch, tally},
     event_file::Told,
-    faults::{Fault, FaultKind, Whom},
+    faults::{self, Fault, FaultKind, Whom},
     mutation::Mutation,
     seed::{self, Plan, Verdict},
 };
@@ -22,8 +22,14 @@ fn none_broke(broken: &[Verdict]) {
 /// Tells some seeds with these faults in place of their own.
 #[track_caller]
 fn survives(seeds: std::ops::Range<u64>, faults: &[(u64, FaultKind)]) {
-    let faults: Vec<_> =
-        faults.iter().map(|(second, kind)| Fault { at: second * 1_000, kind: *kind }).collect();
+    survives_all(
+        seeds,
+        faults.iter().map(|(second, kind)| Fault { at: second * 1_000, kind: *kind }).collect(),
+    );
+}
+
+#[track_caller]
+fn survives_all(seeds: std::ops::Range<u64>, faults: Vec<Fault>) {
     let plan = Plan { mutation: None, faults: Some(faults) };
     let broken: Vec<_> = seeds.filter_map(|seed| seed::run(seed, &plan).finding).collect();
     assert!(broken.is_empty(), "{broken:?}");
@@ -105,6 +111,13 @@ fn a_task_that_runs_twice_has_one_result() {
     let mut faults = vec![(30, FaultKind::Slow(Whom::All, 20, 2_400_000))];
     faults.extend((0..14).map(|round| (60 + round * 180, away(round))));
     survives(2..4, &faults);
+}
+
+#[test]
+fn a_task_that_is_kept_back_for_an_agent_that_goes_is_kept_back_for_nobody() {
+    for ways in [(true, false), (false, true), (true, true)] {
+        survives_all(0..6, faults::silences(Whom::All, ways, 35_000));
+    }
 }
 
 #[test]

@@ -435,7 +435,7 @@ impl Observed {
         self.needs.remove(key);
         self.gates.forget(key);
         if let Some(row) = self.held.forget(key) {
-            self.roster.await_no_more(row);
+            self.roster.await_no_more(row, key);
         }
         if let Some(waiting) = self.queue.remove(key) {
             self.forget_if_over(waiting.line);

@@ -11,6 +11,22 @@ pub const NEAR_US_MAX: u64 = 80_000;
 /// The part of a task's inputs from which on the mission's policy calls a cache warm, in parts per thousand.
 pub const WARM_PERMILLE_MIN: u32 = 650;
 
+/// Most tasks that are kept back in one step, so that it stays short. Those after them take what is free.
+pub const HELD_AT_ONCE_MAX: usize = 32;
+/// Most tasks that are kept back at the same time. Beyond that everybody takes what is free.
+pub const HELD_MAX: usize = 256;
+/// How many that are kept back for somebody else look again when any agent becomes free.
+pub const LOOK_AGAIN_MAX: usize = 16;
+/// Most times that tasks yield in one step.
+pub const YIELDS_AT_ONCE_MAX: usize = 256;
+
+/// How many tasks that yield are looked at before the first of them gets what nobody else took: the more slots there are, the
+/// more often one is free, and what all those looks cost in a second stays the same.
+#[must_use]
+pub fn yields_looked_at(slots: u64) -> usize {
+    usize::try_from(2_048 / slots.max(1)).unwrap_or(usize::MAX).clamp(2, 16)
+}
+
 /// An agent that may take a task, in the order of their names: of two that are as good the first one is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Prospect {
@@ -37,10 +53,9 @@ pub enum Choice {
     Place(u32),
     /// It stays in the queue until this agent is free, but no longer than this from when it began to wait for a place.
     Await(u32, Millis),
-    /// It would lose so much time by going to this agent, which is free, that it lets those that wait behind it have the
-    /// agent if they lose less. If none of them takes it, who loses least does. No longer than this from when it began to
-    /// be held back.
-    Yield(u32, Loss, Millis),
+    /// It would lose so much time by going to the best agent that is free that it lets those that wait behind it have that
+    /// agent if they lose less. If none of them takes it, who loses least does.
+    Yield(Loss),
     /// Nobody that may take it is free.
     Nobody,
 }
@@ -54,6 +69,8 @@ pub struct Loss(pub u64);
 pub struct Waiting {
     /// For how long it has been held back: since it could first have had an agent and did not take it.
     pub held_back: Millis,
+    /// Whether it may be kept back for an agent that is busy. So many are at a time.
+    pub may_await: bool,
     /// Whether others wait behind it who have not been asked yet, so that nothing stands idle when it yields.
     pub may_yield: bool,
 }
@@ -113,13 +130,16 @@ impl LeastFinish {
         };
         let gain_us = free_us.saturating_sub(best_us);
         let limit = Millis(best_service_us / 1_000).max(self.held_back_min).min(self.held_back_max);
-        if best != free && is_part_of(gain_us, self.better_by_permille, free_us) && waiting.held_back < limit
+        if best != free
+            && waiting.may_await
+            && waiting.held_back < limit
+            && is_part_of(gain_us, self.better_by_permille, free_us)
         {
             return Choice::Await(best, limit);
         }
         let loss_us = service_us.saturating_sub(shortest_us);
         if waiting.may_yield && waiting.held_back < self.yields_max && loss_us > 0 {
-            return Choice::Yield(free, Loss(loss_us), self.yields_max);
+            return Choice::Yield(Loss(loss_us));
         }
         Choice::Place(free)
     }
@@ -195,7 +215,7 @@ mod tests {
         Prospect { is_free: false, ..prospect(row, finish_ms) }
     }
 
-    const NOW: Waiting = Waiting { held_back: Millis(0), may_yield: false };
+    const NOW: Waiting = Waiting { held_back: Millis(0), may_await: true, may_yield: false };
 
     fn after(seconds: u64) -> Waiting {
         Waiting { held_back: Millis::seconds(seconds), ..NOW }
@@ -230,6 +250,8 @@ mod tests {
             Choice::Place(0),
             "hardly better"
         );
+        let too_many = Waiting { may_await: false, ..NOW };
+        assert_eq!(policy.choose(both, too_many), Choice::Place(0));
         let never = LeastFinish { held_back_max: Millis(0), ..policy };
         assert_eq!(never.choose(both, NOW), Choice::Place(0));
     }
@@ -242,13 +264,15 @@ mod tests {
         let mut better = busy(1, 20_000);
         better.terms.wait_us = 60_000_000;
         let both = [prospect(0, 30_000), better];
-        assert_eq!(
-            policy.choose(both, with_queue(0)),
-            Choice::Yield(0, Loss(10_000_000), Millis::minutes(10))
-        );
+        assert_eq!(policy.choose(both, with_queue(0)), Choice::Yield(Loss(10_000_000)));
         assert_eq!(policy.choose(both, with_queue(600)), Choice::Place(0));
         assert_eq!(policy.choose(both, NOW), Choice::Place(0), "nobody is behind it");
         assert_eq!(policy.choose([prospect(0, 20_000), better], with_queue(0)), Choice::Place(0), "as good");
+    }
+
+    #[test]
+    fn the_more_slots_there_are_the_fewer_that_yield_are_looked_at_each_time() {
+        assert_eq!([0, 1, 128, 256, 1_024, 100_000].map(yields_looked_at), [16, 16, 16, 8, 2, 2]);
     }
 
     #[test]

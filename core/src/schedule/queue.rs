@@ -14,6 +14,7 @@
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet, BinaryHeap},
+    ops::Bound,
 };
 
 use crate::{
@@ -26,7 +27,7 @@ use crate::{
 };
 
 /// A longer expected run than this gives no earlier rank.
-pub const HEAD_START_MAX: Millis = Millis::minutes(5);
+pub const HEAD_START_MAX: Millis = Millis::minutes(2);
 /// A task is only overtaken by tasks of its team that are submitted within this much time after it.
 pub const OVERTAKEN_MAX: Millis = Millis(Priority::SPAN.0 + HEAD_START_MAX.0);
 
@@ -68,9 +69,11 @@ pub struct Queue<K, T> {
 
 /// One look through the queue.
 #[derive(Debug)]
-pub struct Pass<T> {
+pub struct Pass<K, T> {
     heads: BinaryHeap<Reverse<(Tag, u64, LineId, T)>>,
     closed: BTreeSet<LineId>,
+    /// Up to where each team's tasks of a line were passed over.
+    passed_over: BTreeMap<(LineId, T), (u64, K)>,
     /// How much work the fleet does for each team in the time that counts as one, by which priorities are scaled.
     slots_per_team: u64,
 }
@@ -175,8 +178,9 @@ impl<K: Copy + Ord, T: Clone + Ord> Queue<K, T> {
     }
 
     /// Begins to look through some lines, for a fleet with that many slots.
-    pub fn pass(&self, lines: impl IntoIterator<Item = LineId>, slots: u64) -> Pass<T> {
-        let mut pass = Pass { heads: BinaryHeap::new(), closed: BTreeSet::new(), slots_per_team: 1 };
+    pub fn pass(&self, lines: impl IntoIterator<Item = LineId>, slots: u64) -> Pass<K, T> {
+        let (heads, closed, passed_over) = Default::default();
+        let mut pass = Pass { heads, closed, passed_over, slots_per_team: 1 };
         let mut teams = BTreeSet::new();
         let mut found = Vec::new();
         for line in lines {
@@ -192,9 +196,9 @@ impl<K: Copy + Ord, T: Clone + Ord> Queue<K, T> {
         pass
     }
 
-    /// The next task that is looked at. It stays in the queue: the caller lets it [`Self::start`], takes it out, or closes its
-    /// line for this pass, and asks again.
-    pub fn next(&self, pass: &mut Pass<T>) -> Option<K> {
+    /// The next task that is looked at. It stays in the queue: the caller lets it [`Self::start`], takes it out, passes it
+    /// over, or closes its line for this pass, and asks again.
+    pub fn next(&self, pass: &mut Pass<K, T>) -> Option<K> {
         while let Some(Reverse((key, rank, line, team))) = pass.heads.pop() {
             if pass.closed.contains(&line) {
                 continue;
@@ -210,8 +214,16 @@ impl<K: Copy + Ord, T: Clone + Ord> Queue<K, T> {
         None
     }
 
+    /// Leaves the next task where it is; the pass goes on behind it.
+    pub fn pass_over(&self, task: &K, pass: &mut Pass<K, T>) {
+        if let Some(waiting) = self.waiting.get(task) {
+            let up_to = (waiting.urgency.rank(), *task);
+            pass.passed_over.insert((waiting.line, waiting.team.clone()), up_to);
+        }
+    }
+
     /// Takes a task out that begins to run, and has its team pay for it.
-    pub fn start(&mut self, task: &K, pass: &Pass<T>, weight: u32) -> Option<Waiting<T>> {
+    pub fn start(&mut self, task: &K, pass: &Pass<K, T>, weight: u32) -> Option<Waiting<T>> {
         let waiting = self.remove(task)?;
         let Urgency { priority, expected_us, .. } = waiting.urgency;
         let head_start = pass.handicap(Priority::Normal).saturating_sub(pass.handicap(priority));
@@ -224,15 +236,21 @@ impl<K: Copy + Ord, T: Clone + Ord> Queue<K, T> {
         self.shares.correct(team, expected_us, real_us, weight);
     }
 
-    fn head(&self, pass: &Pass<T>, line: LineId, team: T) -> Option<((Tag, u64, LineId, T), K)> {
-        let (rank, task) = self.lines.get(&line)?.get(&team)?.first()?;
+    fn head(&self, pass: &Pass<K, T>, line: LineId, team: T) -> Option<((Tag, u64, LineId, T), K)> {
+        let tasks = self.lines.get(&line)?.get(&team)?;
+        let place = (line, team);
+        let (rank, task) = match pass.passed_over.get(&place) {
+            None => tasks.first(),
+            Some(up_to) => tasks.range((Bound::Excluded(up_to), Bound::Unbounded)).next(),
+        }?;
+        let (line, team) = place;
         let priority = self.waiting.get(task)?.urgency.priority;
         let key = self.shares.waiting_tag(&team).saturating_add(pass.handicap(priority));
         Some(((key, *rank, line, team), *task))
     }
 }
 
-impl<T: Clone + Ord> Pass<T> {
+impl<K, T> Pass<K, T> {
     /// Looks at a line no more: nobody there can be helped now.
     pub fn close(&mut self, line: LineId) {
         self.closed.insert(line);
@@ -328,6 +346,32 @@ mod tests {
         pass.close(LineId(1));
         assert_eq!(queue.next(&mut pass), None);
         assert_eq!(queue.len(), 2);
+    }
+
+    #[test]
+    fn what_is_passed_over_lets_those_behind_it_be_looked_at_and_keeps_its_place() {
+        let mut queue = Tasks::default();
+        for task in 0..3 {
+            queue.insert(task, usual(0, "a", u64::from(task), 10));
+        }
+        queue.insert(10, usual(0, "b", 0, 10));
+        let mut pass = queue.pass([LineId(0)], 4);
+        let mut looked_at = Vec::new();
+        while let Some(task) = queue.next(&mut pass) {
+            looked_at.push(task);
+            queue.pass_over(&task, &mut pass);
+        }
+        looked_at.sort_unstable();
+        assert_eq!(looked_at, [0, 1, 2, 10]);
+        assert_eq!(queue.len(), 4);
+        let mut pass = queue.pass([LineId(0)], 4);
+        queue.pass_over(&0, &mut pass);
+        queue.start(&1, &pass, WEIGHT_USUAL);
+        assert_eq!(queue.next(&mut pass), Some(10), "its team has had something");
+        assert_eq!(queue.next(&mut queue.pass([LineId(0)], 4)), Some(10));
+        queue.remove(&10);
+        assert_eq!(queue.next(&mut pass), Some(2));
+        assert_eq!(queue.next(&mut queue.pass([LineId(0)], 4)), Some(0), "another pass begins at the front");
     }
 
     #[test]

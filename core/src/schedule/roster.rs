@@ -6,10 +6,14 @@
 //! How many tasks an agent has is told anew each time, and never counted up and down, so no slot can leak. When a busy agent
 //! will be free is an expectation: what runs for longer than expected is expected to run for half as long again.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet, BinaryHeap},
+};
 
 use crate::{
     id::AgentId,
+    quantity::Millis,
     schedule::{cost::AgentFigures, peak_ewma::PeakEwma},
     time::Mono,
 };
@@ -39,8 +43,8 @@ struct Row<K> {
     /// The tasks there, by when they are expected to end, and when they began.
     tasks: Vec<(Mono, Mono, K)>,
     rtt: Option<PeakEwma>,
-    /// How many tasks wait for it though another agent is free.
-    awaited: u32,
+    /// The tasks that wait for it though another agent is free, and how long each is expected to take, in milliseconds.
+    awaited: Vec<(K, u64)>,
 }
 
 /// The attached agents. `K` names a task.
@@ -147,17 +151,18 @@ impl<K: Copy + Ord> Roster<K> {
         self.free.contains(&row)
     }
 
-    /// One more task waits for an agent.
-    pub fn await_row(&mut self, row: u32) {
+    /// A task that is expected to take `work` waits for an agent.
+    pub fn await_row(&mut self, row: u32, task: K, work: Millis) {
         if let Some(Some(row)) = self.rows.get_mut(row as usize) {
-            row.awaited += 1;
+            row.awaited.retain(|(known, _)| *known != task);
+            row.awaited.push((task, work.0));
         }
     }
 
-    /// One task fewer does.
-    pub fn await_no_more(&mut self, row: u32) {
+    /// It waits no more.
+    pub fn await_no_more(&mut self, row: u32, task: &K) {
         if let Some(Some(row)) = self.rows.get_mut(row as usize) {
-            row.awaited = row.awaited.saturating_sub(1);
+            row.awaited.retain(|(known, _)| known != task);
         }
     }
 
@@ -194,7 +199,7 @@ impl<K: Copy + Ord> Roster<K> {
 
     fn make_row(&mut self, agent: &AgentId) -> u32 {
         let told = Told { slots: 0, is_willing: false, slowness_permille: 1_000 };
-        let made = Row { agent: agent.clone(), told, tasks: Vec::new(), rtt: None, awaited: 0 };
+        let made = Row { agent: agent.clone(), told, tasks: Vec::new(), rtt: None, awaited: Vec::new() };
         let row = self.vacant.pop_first().unwrap_or_else(|| {
             self.rows.push(None);
             u32::try_from(self.rows.len() - 1).unwrap_or(u32::MAX)
@@ -229,19 +234,30 @@ impl<K> Row<K> {
 
     fn figures(&self, now: Mono) -> AgentFigures {
         let (busy, slots) = (self.busy(), self.told.slots.max(1));
-        let wait_ms = if busy < slots {
-            0
-        } else {
-            // Those that wait for it already come first, and then one of them has to end.
-            let nth = (self.awaited as usize).min(self.tasks.len() - 1);
-            self.tasks.get(nth).map_or(0, |(ends, began, _)| left_ms(*ends, *began, now))
-        };
-        let share = u64::from(busy.min(slots)) * FULL_IS_SLOWER_PERMILLE / u64::from(slots);
+        let wait_ms = if busy < slots { 0 } else { self.wait_ms(now) };
+        // Of a full agent one task has to end before another begins.
+        let beside = busy.min(slots - 1);
+        let share = u64::from(beside) * FULL_IS_SLOWER_PERMILLE / u64::from(slots);
         AgentFigures {
             wait_us: wait_ms.saturating_mul(1_000),
             rtt_us: self.rtt.map(|rtt| rtt.value_us()),
             slowness_permille: self.told.slowness_permille.saturating_mul(1_000 + share) / 1_000,
         }
+    }
+
+    /// Until one of the tasks ends that a full agent has, and those that wait for it already have had their turn.
+    fn wait_ms(&self, now: Mono) -> u64 {
+        let frees = self.tasks.iter().map(|(ends, began, _)| left_ms(*ends, *began, now));
+        if self.awaited.is_empty() {
+            return frees.min().unwrap_or(0);
+        }
+        let mut frees: BinaryHeap<Reverse<u64>> = frees.map(Reverse).collect();
+        for (_, work_ms) in &self.awaited {
+            if let Some(mut soonest) = frees.peek_mut() {
+                soonest.0 = soonest.0.saturating_add(*work_ms);
+            }
+        }
+        frees.peek().map_or(0, |soonest| soonest.0)
     }
 }
 
@@ -292,9 +308,12 @@ mod tests {
         roster.begin(row, 2, Mono(0), Mono(20_000));
         let wait = |roster: &Roster<u32>, now| roster.figures(row, Mono(now)).unwrap().wait_us / 1_000;
         assert_eq!(wait(&roster, 5_000), 15_000);
-        roster.await_row(row);
+        roster.await_row(row, 3, Millis(30_000));
         assert_eq!(wait(&roster, 5_000), 25_000);
-        roster.await_no_more(row);
+        roster.await_row(row, 4, Millis(5_000));
+        assert_eq!(wait(&roster, 5_000), 30_000, "which it is in turn for");
+        roster.await_no_more(row, &3);
+        roster.await_no_more(row, &4);
         assert_eq!(wait(&roster, 40_000), 20_000, "what is overdue takes half as long again");
         assert_eq!(roster.frees_in(&[row], Mono(5_000), 9), [15_000, 25_000]);
     }
@@ -307,5 +326,7 @@ mod tests {
         assert_eq!(slowness(&roster), 2_000);
         roster.begin(row, 1, Mono(0), Mono(1));
         assert_eq!(slowness(&roster), 2_500);
+        roster.begin(row, 2, Mono(0), Mono(1));
+        assert_eq!(slowness(&roster), 2_500, "one of them ends before a third begins");
     }
 }

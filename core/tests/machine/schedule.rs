@@ -66,7 +66,11 @@ fn manifest(name: &str) -> (ManifestRef, Sample) {
 
 /// Builds once on an agent, which then says that it holds the manifest.
 fn build_once(fleet: &mut Fleet, session: u64, name: &str, left: &str, run: Millis) {
-    fleet.submit(on(tree(1), name));
+    build_spec_once(fleet, session, on(tree(1), name), left, run);
+}
+
+fn build_spec_once(fleet: &mut Fleet, session: u64, spec: BuildSpec, left: &str, run: Millis) {
+    fleet.submit(spec);
     let (id, fence) = fleet.lease_next(session);
     fleet.pass(run);
     fleet.step(Input::Renew { session: SessionId(session), held: vec![(id.clone(), fence)] });
@@ -168,6 +172,78 @@ fn a_task_is_kept_back_for_a_busy_agent_that_would_finish_it_sooner_but_not_for_
     assert_eq!(placed_on(&fleet, &task(&third, 0)), "us/b", "it was kept back for long enough");
     fleet.report(1, &id, fence, hits(1_000));
     fleet.check_replay();
+}
+
+#[test]
+fn who_is_kept_back_for_an_agent_that_goes_waits_for_another_one() {
+    let mut fleet = two_regions();
+    let peer = vec![PeerFigures { agent: agent("eu/a"), rtt_us: 300_000, bytes_per_s: ByteCount(300_000) }];
+    build_once(&mut fleet, 1, "eu/a", "m", Millis::seconds(6));
+    for _ in 0..12 {
+        observe(&mut fleet, 2, Observation { peers: peer.clone(), ..near() });
+    }
+    fleet.submit(tree(1));
+    let second = fleet.submit(tree(1));
+    let waits = fleet.machine.wait_reason(&task(&second, 0));
+    assert!(matches!(waits, Some(WaitReason::KeptBack { .. })), "{waits:?}");
+    let third = fleet.submit(on(tree(1), "us/b"));
+    assert_eq!(placed_on(&fleet, &task(&third, 0)), "us/b");
+    fleet.step(Input::Detach { session: SessionId(1) });
+    let waits = fleet.machine.wait_reason(&task(&second, 0));
+    assert!(matches!(waits, Some(WaitReason::Busy { .. })), "{waits:?}");
+    let (id, fence) = fleet.lease_next(2);
+    assert!(fleet.report(2, &id, fence, hits(0)));
+    assert_eq!(placed_on(&fleet, &task(&second, 0)), "us/b");
+}
+
+#[test]
+fn a_task_lets_one_behind_it_have_what_suits_it_less_and_takes_what_nobody_else_wants() {
+    let mut fleet = two_regions();
+    let other = || BuildSpec { packages: vec!["./other".to_owned()], ..tree(1) };
+    build_spec_once(&mut fleet, 1, on(tree(1), "eu/a"), "m", Millis::seconds(40));
+    build_spec_once(&mut fleet, 2, on(other(), "us/b"), "n", Millis::seconds(40));
+    fleet.submit(on(tree(1), "eu/a"));
+    fleet.submit(on(other(), "us/b"));
+    fleet.lease_next(1);
+    let (busy, busy_fence) = fleet.lease_next(2);
+    let first = fleet.submit(tree(1));
+    let second = fleet.submit(other());
+    assert!(fleet.report(2, &busy, busy_fence, hits(1_000)));
+    assert_eq!(placed_on(&fleet, &task(&second, 0)), "us/b", "which holds what it needs");
+    let waits = fleet.machine.wait_reason(&task(&first, 0));
+    assert!(matches!(waits, Some(WaitReason::Busy { .. })), "{waits:?}");
+    let (id, fence) = fleet.lease_next(2);
+    assert!(fleet.report(2, &id, fence, hits(1_000)));
+    assert_eq!(placed_on(&fleet, &task(&first, 0)), "us/b", "nobody else wants it");
+    fleet.check_replay();
+}
+
+#[test]
+fn nobody_yields_for_longer_than_ten_minutes() {
+    let mut fleet = two_regions();
+    let other = || BuildSpec { packages: vec!["./other".to_owned()], ..tree(1) };
+    build_spec_once(&mut fleet, 1, on(tree(1), "eu/a"), "m", Millis::seconds(40));
+    build_spec_once(&mut fleet, 2, on(other(), "us/b"), "n", Millis::seconds(40));
+    fleet.submit(on(tree(1), "eu/a"));
+    fleet.submit(on(other(), "us/b"));
+    let (long, long_fence) = fleet.lease_next(1);
+    let (mut busy, mut busy_fence) = fleet.lease_next(2);
+    let first = fleet.submit(tree(1));
+    let mut yielded = 0;
+    // There is always something behind it that suits the free agent better.
+    for _ in 0..60 {
+        fleet.submit(other());
+        fleet.pass(Millis::seconds(20));
+        fleet.step(Input::Renew { session: SessionId(1), held: vec![(long.clone(), long_fence)] });
+        fleet.step(Input::Renew { session: SessionId(2), held: vec![(busy.clone(), busy_fence)] });
+        assert!(fleet.report(2, &busy, busy_fence, hits(1_000)));
+        if placed_on(&fleet, &task(&first, 0)) == "us/b" {
+            break;
+        }
+        yielded += 1;
+        (busy, busy_fence) = fleet.lease_next(2);
+    }
+    assert_eq!(yielded, 30, "ten minutes after it first could have had the agent");
 }
 
 #[test]

@@ -4,14 +4,21 @@
 //! needs is brought or made. An agent that goes away takes its builds with it, and they are placed again when their leases
 //! are over.
 
-use std::{cmp::Reverse, collections::BinaryHeap, time::Instant};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BinaryHeap},
+};
 
 use meridian_core::{
-    quantity::Millis,
     schedule::{
-        choice::{Choice, Loss, Prospect, Waiting},
+        choice::Prospect,
         cost::Terms,
+        priority::Priority,
+        queue::{LineId, Queue, Urgency, Waiting as Queued},
+        roster::{Roster, Told},
+        shares::WEIGHT_USUAL,
     },
+    time::{Mono, Wall},
 };
 
 use crate::draws::mixed;
@@ -19,9 +26,8 @@ use crate::draws::mixed;
 use super::{
     knowledge::{BEAT_US, Knowledge},
     outcome::{Ending, Outcome},
-    policy::{Asked, Facts, Policy},
-    queue::{Place, Queue},
-    workload::{SECOND_US, TEAMS, Workload},
+    policy::{Facts, Policy},
+    workload::{SECOND_US, Workload},
     world::{ROUNDS_BEFORE, Service, World},
 };
 
@@ -29,8 +35,8 @@ use super::{
 const LEASE_US: u64 = 30 * SECOND_US;
 /// How long an offer is left unanswered.
 const OFFER_US: u64 = 10 * SECOND_US;
-/// How far a pass looks into the queue when those before were held back.
-const LOOK_MAX: usize = 64;
+/// Every machine may take every task.
+pub(super) const LINE: LineId = LineId(0);
 
 /// Something that befalls a region.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +52,7 @@ pub struct Fault {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Event {
+pub(super) enum Event {
     Arrive(usize),
     Start {
         task: usize,
@@ -69,45 +75,45 @@ enum Event {
 
 /// Where a task is.
 #[derive(Debug, Clone, Copy, Default)]
-struct Standing {
-    attempt: u32,
-    place: Option<Place>,
-    run: Option<Run>,
-    held_since_us: Option<u64>,
+pub(super) struct Standing {
+    pub(super) attempt: u32,
+    pub(super) run: Option<Run>,
+    pub(super) held_since_us: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Run {
-    row: usize,
-    chosen_us: u64,
-    started_us: u64,
-    ends_us: u64,
-    service: Service,
+pub(super) struct Run {
+    pub(super) row: usize,
+    pub(super) chosen_us: u64,
+    pub(super) started_us: u64,
+    pub(super) service: Service,
     /// What it was charged to its team.
-    charged_us: u64,
+    pub(super) charged_us: u64,
 }
 
 /// A day under way.
 pub struct Engine<'a> {
-    workload: &'a Workload,
-    world: World,
+    pub(super) workload: &'a Workload,
+    pub(super) world: World,
     faults: Vec<Fault>,
-    knowledge: Knowledge,
-    policy: Box<dyn Policy>,
-    queue: Queue,
+    pub(super) knowledge: Knowledge,
+    pub(super) policy: Box<dyn Policy>,
+    pub(super) queue: Queue<usize, usize>,
+    /// Machines by their places, and what they have.
+    pub(super) roster: Roster<usize>,
+    /// Who is kept back, for whom, and until when.
+    pub(super) held: BTreeMap<usize, (u32, u64)>,
     events: BinaryHeap<Reverse<(u64, u64, Event)>>,
     sequence: u64,
-    now_us: u64,
-    standing: Vec<Standing>,
-    running: Vec<Vec<usize>>,
+    pub(super) now_us: u64,
+    pub(super) standing: Vec<Standing>,
+    pub(super) running: Vec<Vec<usize>>,
     free_since_us: Vec<u64>,
     is_reachable: Vec<bool>,
     left: usize,
-    /// When the next of those that are held back has waited enough, of which an event is under way.
-    wakes_us: Option<u64>,
     /// Whether what is expected is what is going to be true.
     knows_all: bool,
-    outcome: Outcome,
+    pub(super) outcome: Outcome,
 }
 
 impl std::fmt::Debug for Engine<'_> {
@@ -139,7 +145,9 @@ impl<'a> Engine<'a> {
             faults,
             knowledge,
             policy,
-            queue: Queue::new(TEAMS),
+            queue: Queue::default(),
+            roster: Roster::default(),
+            held: BTreeMap::new(),
             events: BinaryHeap::new(),
             sequence: 0,
             now_us: 0,
@@ -148,10 +156,12 @@ impl<'a> Engine<'a> {
             free_since_us: vec![0; machines],
             is_reachable: vec![true; machines],
             left: tasks,
-            wakes_us: None,
             knows_all: false,
             outcome: Outcome { endings: vec![Ending::default(); tasks], ..Outcome::default() },
         };
+        for row in 0..machines {
+            engine.believe(row, true);
+        }
         // Heartbeats do not come all at once.
         (0..machines).for_each(|row| engine.at(mixed(row as u64) % BEAT_US, Event::Beat(row)));
         for task in 0..tasks {
@@ -188,7 +198,7 @@ impl<'a> Engine<'a> {
         self.outcome
     }
 
-    fn at(&mut self, at_us: u64, event: Event) {
+    pub(super) fn at(&mut self, at_us: u64, event: Event) {
         self.sequence += 1;
         self.events.push(Reverse((at_us, self.sequence, event)));
     }
@@ -203,16 +213,35 @@ impl<'a> Engine<'a> {
             Event::Beat(row) => return self.beat(row),
             Event::FaultBegins(fault) => self.begin_fault(self.faults[fault]),
             Event::FaultEnds(fault) => self.end_fault(self.faults[fault]),
-            Event::Wake => self.wakes_us = self.wakes_us.filter(|at_us| *at_us > self.now_us),
+            Event::Wake => {}
         }
         true
     }
 
-    fn wait(&mut self, number: usize) {
+    /// A task is queued.
+    pub(super) fn wait(&mut self, number: usize) {
         let task = &self.workload.tasks[number];
-        let place = Queue::place(task.submitted_us, self.knowledge.usual_us(task.lineage), number);
-        self.standing[number].place = Some(place);
-        self.queue.push(task.team, place);
+        let urgency = Urgency {
+            submitted: Wall(task.submitted_us / 1_000),
+            priority: Priority::Normal,
+            expected_us: self.knowledge.usual_us(task.lineage),
+        };
+        self.queue.insert(number, Queued { line: LINE, team: task.team, urgency });
+    }
+
+    /// Whether a machine can be reached, as far as is known.
+    fn believe(&mut self, row: usize, is_reachable: bool) -> bool {
+        let told = Told {
+            slots: self.world.machines[row].slots,
+            is_willing: is_reachable,
+            slowness_permille: 1_000,
+        };
+        self.roster.set(self.knowledge.agent(row), told);
+        std::mem::replace(&mut self.is_reachable[row], is_reachable) != is_reachable
+    }
+
+    pub(super) const fn now(&self) -> Mono {
+        Mono(self.now_us / 1_000)
     }
 
     fn is_current(&self, task: usize, attempt: u32) -> bool {
@@ -247,8 +276,8 @@ impl<'a> Engine<'a> {
         self.world.leave(&task.commit, run.row, self.now_us);
         let run_us = self.now_us - run.started_us;
         self.knowledge.result(&self.world, run.row, task.lineage, &task.commit, &run.service, run_us);
-        self.policy.finished(u32::try_from(run.row).unwrap_or(u32::MAX), run_us);
-        self.queue.correct(task.team, run.charged_us, run_us);
+        self.policy.finished(row_number(run.row), run_us);
+        self.queue.correct(&task.team, run.charged_us, run_us, WEIGHT_USUAL);
         let ending = &mut self.outcome.endings[number];
         (ending.started_us, ending.finished_us, ending.service) = (run.started_us, self.now_us, run.service);
         self.left -= 1;
@@ -266,6 +295,7 @@ impl<'a> Engine<'a> {
     /// A slot is free again.
     fn free(&mut self, number: usize, run: Run) {
         self.running[run.row].retain(|other| *other != number);
+        self.roster.end(row_number(run.row), &number);
         self.free_since_us[run.row] = self.now_us;
         self.outcome.busy_us += self.now_us - run.chosen_us;
         self.standing[number].run = None;
@@ -278,8 +308,8 @@ impl<'a> Engine<'a> {
         };
         self.free(number, run);
         self.outcome.lost_us += self.now_us - run.chosen_us;
-        self.is_reachable[run.row] = false;
-        self.queue.correct(self.workload.tasks[number].team, run.charged_us, 0);
+        self.believe(run.row, false);
+        self.queue.correct(&self.workload.tasks[number].team, run.charged_us, 0, WEIGHT_USUAL);
         let ending = &mut self.outcome.endings[number];
         ending.lost += 1;
         ending.released_us = self.now_us;
@@ -295,7 +325,7 @@ impl<'a> Engine<'a> {
             return false;
         }
         self.knowledge.beat(&mut self.world, row, self.now_us);
-        !std::mem::replace(&mut self.is_reachable[row], true)
+        self.believe(row, true)
     }
 
     fn begin_fault(&mut self, fault: Fault) {
@@ -324,103 +354,8 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// Goes over the queue while there are slots; and when those that are left were yielded to nobody, who loses least by
-    /// it gets one, and it begins again.
-    fn place(&mut self) {
-        while let Some(least) = self.go_over_queue() {
-            let (team, number) = (self.workload.tasks[least].team, least);
-            let Some(place) = self.standing[number].place else { return };
-            let promised = vec![Vec::new(); self.running.len()];
-            let (choice, facts) = self.ask(number, &promised, false);
-            let Choice::Place(row) = choice else { return };
-            self.offer(number, team, place, row as usize, expected_us(&facts, row));
-        }
-    }
-
-    /// Who loses least of those that yielded, if slots are left.
-    fn go_over_queue(&mut self) -> Option<usize> {
-        let mut pass = self.queue.pass();
-        let mut promised: Vec<Vec<u64>> = vec![Vec::new(); self.running.len()];
-        let mut least: Option<(Loss, usize)> = None;
-        for _ in 0..LOOK_MAX {
-            if !(0..self.running.len()).any(|row| self.is_free(row)) {
-                return None;
-            }
-            let Some((team, place)) = self.queue.next(&pass) else { break };
-            let number = place.2;
-            let (choice, facts) = self.ask(number, &promised, true);
-            match choice {
-                Choice::Place(row) => {
-                    self.offer(number, team, place, row as usize, expected_us(&facts, row));
-                    continue;
-                }
-                Choice::Await(row, limit) => {
-                    promised[row as usize].push(expected_us(&facts, row));
-                    self.hold(number, limit);
-                }
-                Choice::Yield(_, loss, limit) => {
-                    if least.is_none_or(|(other, _)| loss < other) {
-                        least = Some((loss, number));
-                    }
-                    self.hold(number, limit);
-                }
-                Choice::Nobody => {}
-            }
-            self.queue.skip(&mut pass, team, place);
-        }
-        least.map(|(_, number)| number)
-    }
-
-    fn ask(&mut self, number: usize, promised: &[Vec<u64>], may_yield: bool) -> (Choice, Vec<Facts>) {
-        let begun = Instant::now();
-        let facts = self.facts(number, promised);
-        let held_since_us = self.standing[number].held_since_us.unwrap_or(self.now_us);
-        // Who lost an agent has waited enough.
-        let has_come_back = self.standing[number].attempt > 0;
-        let held_us = if has_come_back { u64::MAX } else { self.now_us - held_since_us };
-        let held_back = Millis(held_us / 1_000);
-        let region = self.workload.tasks[number].region;
-        let waiting = Waiting { held_back, may_yield };
-        let choice = self.policy.choose(&Asked { task: number, region, waiting, facts: &facts });
-        self.outcome.choosing += begun.elapsed();
-        self.outcome.choices += 1;
-        (choice, facts)
-    }
-
-    fn hold(&mut self, number: usize, limit: Millis) {
-        let since_us = *self.standing[number].held_since_us.get_or_insert(self.now_us);
-        let wakes_us = since_us + limit.0 * 1_000;
-        // Whoever has to wait for longer is asked again then, and says so again.
-        if wakes_us > self.now_us && self.wakes_us.is_none_or(|pending_us| wakes_us < pending_us) {
-            self.wakes_us = Some(wakes_us);
-            self.at(wakes_us, Event::Wake);
-        }
-    }
-
-    fn is_free(&self, row: usize) -> bool {
-        self.is_reachable[row] && self.running[row].len() < self.world.machines[row].slots as usize
-    }
-
-    fn offer(&mut self, number: usize, team: usize, place: Place, row: usize, expected_us: u64) {
-        let usual_us = self.knowledge.usual_us(self.workload.tasks[number].lineage);
-        self.queue.start(team, place, usual_us);
-        self.running[row].push(number);
-        let attempt = self.standing[number].attempt;
-        let started_us = self.now_us + ROUNDS_BEFORE * self.world.rtt_us(0, self.world.machines[row].region);
-        let run = Run {
-            row,
-            chosen_us: self.now_us,
-            started_us,
-            ends_us: self.now_us + if expected_us == 0 { usual_us } else { expected_us },
-            service: Service::default(),
-            charged_us: usual_us,
-        };
-        self.standing[number] = Standing { attempt, run: Some(run), ..Standing::default() };
-        self.at(started_us, Event::Start { task: number, attempt });
-    }
-
     /// The machines that can be reached, as they are known.
-    fn facts(&mut self, number: usize, promised: &[Vec<u64>]) -> Vec<Facts> {
+    pub(super) fn facts(&mut self, number: usize) -> Vec<Facts> {
         let lineage = self.workload.tasks[number].lineage;
         let is_informed = self.policy.is_informed();
         let expected = if is_informed {
@@ -436,12 +371,13 @@ impl<'a> Engine<'a> {
                 terms = self.true_terms(number, row);
             }
             if is_informed {
-                terms.wait_us = self.wait_us(row, &promised[row]);
+                let figures = self.roster.figures(row_number(row), self.now());
+                terms.wait_us = figures.map_or(0, |figures| figures.wait_us);
             }
             let prospect = Prospect {
-                row: u32::try_from(row).unwrap_or(u32::MAX),
+                row: row_number(row),
                 terms,
-                is_free: self.is_free(row),
+                is_free: self.roster.free().contains(&row_number(row)),
                 slots: machine.slots,
                 rtt_us: self.knowledge.rtt_us(row),
                 held_permille,
@@ -464,30 +400,9 @@ impl<'a> Engine<'a> {
         let (transfer_us, run_us) = (service.transfer_us, service.total_us - service.transfer_us);
         Terms { wait_us: 0, rounds_us: before_us, transfer_us, run_us }
     }
-
-    /// How long until a slot is free behind those that run and those that are promised one.
-    fn wait_us(&self, row: usize, promised: &[u64]) -> u64 {
-        let mut free_in: Vec<u64> = self.running[row]
-            .iter()
-            .filter_map(|task| self.standing[*task].run)
-            .map(|run| {
-                let late_us = self.now_us.saturating_sub(run.ends_us);
-                // Who is late is going to be later: by half as much again.
-                if late_us > 0 { late_us / 2 } else { run.ends_us - self.now_us }
-            })
-            .collect();
-        free_in.resize((self.world.machines[row].slots as usize).max(free_in.len()), 0);
-        free_in.sort_unstable();
-        for work_us in promised {
-            free_in[0] += work_us;
-            free_in.sort_unstable();
-        }
-        free_in[0]
-    }
 }
 
-/// What a task is expected to take on a machine once it may begin.
-fn expected_us(facts: &[Facts], row: u32) -> u64 {
-    let terms = facts.iter().find(|facts| facts.prospect.row == row).map(|facts| facts.prospect.terms);
-    terms.map_or(0, |terms| terms.finish_us() - terms.wait_us)
+/// The row of a machine.
+pub(super) fn row_number(row: usize) -> u32 {
+    u32::try_from(row).unwrap_or(u32::MAX)
 }

@@ -1,8 +1,9 @@
 //! What a run under a policy was worth.
 
+use meridian_core::schedule::queue::HEAD_START_MAX;
+
 use super::{
     outcome::{Ending, Outcome},
-    queue::AHEAD_US_MAX,
     random::real,
     workload::{SECOND_US, TEAMS, Task},
     world::World,
@@ -114,7 +115,7 @@ impl Figures {
 }
 
 /// A bound of the longest wait. Who waits has only those of his own team before him that were there when he came or came in
-/// the [`AHEAD_US_MAX`] after, and his team has at least its part of the slots while it waits for any; then come the
+/// the [`HEAD_START_MAX`] after, and his team has at least its part of the slots while it waits for any; then come the
 /// longest build, which cannot be interrupted, and the time for which a policy may hold a task back.
 fn longest_wait_bound_us(tasks: &[Task], outcome: &Outcome, counted_from_us: u64, slots: u64) -> u64 {
     let runs = || tasks.iter().zip(&outcome.endings);
@@ -127,7 +128,7 @@ fn longest_wait_bound_us(tasks: &[Task], outcome: &Outcome, counted_from_us: u64
     };
     let is_before = |(task, ending): &(&Task, &Ending)| {
         task.team == longest.team
-            && task.submitted_us <= came_us + AHEAD_US_MAX
+            && task.submitted_us <= came_us + HEAD_START_MAX.0 * 1_000
             && ending.finished_us > came_us
     };
     let work_us: u64 = runs().filter(is_before).map(took).sum();

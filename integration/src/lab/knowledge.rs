@@ -82,6 +82,12 @@ impl Knowledge {
         })
     }
 
+    /// The agent of a machine.
+    #[must_use]
+    pub fn agent(&self, row: usize) -> &AgentId {
+        &self.agents[row]
+    }
+
     /// A heartbeat: what the agent has, and the round trip to it.
     pub fn beat(&mut self, world: &mut World, row: usize, now_us: u64) {
         let machine = &mut world.machines[row];

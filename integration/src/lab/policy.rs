@@ -274,7 +274,7 @@ mod tests {
 
     use super::*;
 
-    const ALONE: Waiting = Waiting { held_back: Millis(0), may_yield: false };
+    const ALONE: Waiting = Waiting { held_back: Millis(0), may_await: true, may_yield: false };
 
     fn facts(row: u32, running: u32) -> Facts {
         let prospect = Prospect {

@@ -15,10 +15,14 @@ use anyhow::bail;
 use clap::{Args, Parser, Subcommand};
 use serde_json::json;
 
-use crate::sim::{
-    event_file::Told,
-    mutation::Mutation,
-    seed::{self, Plan, Verdict},
+use crate::{
+    lab,
+    sim::{
+        event_file::Told,
+        faults::{self, Whom},
+        mutation::Mutation,
+        seed::{self, Plan, Verdict},
+    },
 };
 
 /// Seeds that a protection gets to show what it is good for.
@@ -48,6 +52,44 @@ enum What {
         /// Print one JSON object.
         #[arg(long)]
         json: bool,
+    },
+    /// Replays days of builds under every policy of placement, and says what ours is worth (see docs/SCHEDULING.md).
+    Lab(Lab),
+}
+
+#[derive(Debug, Args)]
+struct Lab {
+    #[command(subcommand)]
+    what: Option<LabWhat>,
+    /// What everything is drawn from.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// How many hours a day has.
+    #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u64).range(1..=24 * 365))]
+    hours: u64,
+    /// Only the scenario of this name; again for another one. All when not said.
+    #[arg(long = "scenario")]
+    scenarios: Vec<String>,
+    /// How many small instances the oracle solves.
+    #[arg(long, default_value_t = 240)]
+    instances: usize,
+    /// How many runs at the same time; as many as there are cores when not said.
+    #[arg(long)]
+    threads: Option<usize>,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+    /// Write the table and the plots into `SCHEDULING.md` of this directory, and beside it.
+    #[arg(long)]
+    docs: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum LabWhat {
+    /// Builds the recorded versions of real programs again, and writes what they leave in a cache. Needs Go and its proxy.
+    Record {
+        /// The directory for a file of each program.
+        into: PathBuf,
     },
 }
 
@@ -107,13 +149,31 @@ impl Tally {
 /// # Errors
 /// When a file cannot be read or written.
 pub fn run(arguments: Arguments) -> anyhow::Result<bool> {
-    // A panic is a finding, and is told with its seed.
-    panic::set_hook(Box::new(|_| {}));
+    if !matches!(arguments.what, Some(What::Lab(_))) {
+        // A panic is a finding, and is told with its seed.
+        panic::set_hook(Box::new(|_| {}));
+    }
     match arguments.what {
         None => run_seeds(&arguments.seeds),
         Some(What::Replay { file }) => replay(&file),
         Some(What::Mutations { only, json }) => mutations(only.as_deref(), json),
+        Some(What::Lab(lab)) => run_lab(lab).map(|()| true),
     }
+}
+
+fn run_lab(lab: Lab) -> anyhow::Result<()> {
+    let Lab { what, seed, hours, scenarios, instances, threads, json, docs } = lab;
+    if let Some(LabWhat::Record { into }) = what {
+        return lab::record::record(&into);
+    }
+    let threads = threads.unwrap_or_else(cores);
+    let report = lab::run(&lab::Options { seed, hours, scenarios, instances, threads, docs })?;
+    if json {
+        println!("{}", report.json());
+    } else {
+        print!("{}", report.table());
+    }
+    Ok(())
 }
 
 /// Runs seeds on several threads.
@@ -198,8 +258,14 @@ fn replay(file: &std::path::Path) -> anyhow::Result<bool> {
 /// The first seed that breaks without a protection, told with the faults that it needs.
 #[must_use]
 pub fn catch(mutation: Mutation, seeds: u64) -> Option<Verdict> {
-    let plan = Plan { mutation: Some(mutation), faults: None };
-    (0..seeds).map(|seed| seed::run(seed, &plan)).find(|verdict| verdict.finding.is_some())
+    let tell = |seed: u64| {
+        // What is drawn has hardly ever a region fall silent for just longer than a lease, so every other seed has.
+        let region = u8::try_from(seed / 2 % 3).unwrap_or(0);
+        let silences = || faults::silences(Whom::Region(region), (true, false), 35_000);
+        let faults = (seed % 2 == 1).then(silences);
+        seed::run(seed, &Plan { mutation: Some(mutation), faults })
+    };
+    (0..seeds).map(tell).find(|verdict| verdict.finding.is_some())
 }
 
 fn mutations(only: Option<&str>, json: bool) -> anyhow::Result<bool> {

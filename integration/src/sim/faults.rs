@@ -183,6 +183,16 @@ pub fn power_cuts(draws: &mut Draws, agents: u8, cuts: u64) -> Vec<Fault> {
     faults
 }
 
+/// Nothing arrives from some agents, at them, or either, for as long each time and again and again: leases end of which the
+/// agents know nothing yet.
+#[must_use]
+pub fn silences(whom: Whom, (up, down): (bool, bool), lasts: u64) -> Vec<Fault> {
+    let kind = FaultKind::Partition { whom, up, down, lasts };
+    let every = 2 * lasts + 50_000;
+    let times = (FAULTS_UNTIL_MS - FAULTS_FROM_MS) / every;
+    (0..times).map(|time| Fault { at: FAULTS_FROM_MS + time * every, kind }).collect()
+}
+
 fn byte(number: u64) -> u8 {
     u8::try_from(number).unwrap_or(u8::MAX)
 }

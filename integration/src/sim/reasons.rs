@@ -72,7 +72,9 @@ impl Shadow {
         let is_true = reason == expected
             || reason == Reason::Other && expected != Reason::NobodyAttached
             || waits_for_another
-            || (expected == Reason::Busy && reason == Reason::NoneFit && self.all_aside(seen, machine));
+            || (matches!(expected, Reason::Busy | Reason::BacksOff)
+                && reason == Reason::NoneFit
+                && self.all_aside(seen, machine));
         findings.expect(is_true, Rule::TrueReason, || {
             format!("{id} waits because of {expected:?} and says {text:?}: {seen:?}, {:?}", self.loads())
         });

@@ -21,7 +21,7 @@ use crate::{
 /// The story takes at least this long: one hour.
 pub const STORY_MS: u64 = 60 * 60_000;
 /// And when something never ends, no longer than this.
-const LONGEST_MS: u64 = 100 * 60_000;
+const LONGEST_MS: u64 = 240 * 60_000;
 /// Builds are asked for in the first part of it.
 const WISHES_UNTIL_MS: u64 = 50 * 60_000;
 const RENEW_EVERY_MS: u64 = 10_000;

@@ -14,7 +14,6 @@ use crate::{
         },
         record::{Candidate, Verdict},
     },
-    quantity::Millis,
     schedule::{
         choice::{Choice, Prospect, Waiting},
         cost::{TaskFigures, Terms},
@@ -34,8 +33,8 @@ pub(in crate::machine) struct Sought<'a> {
     pub(in crate::machine) needs: &'a Needs,
     /// Those of the line that are looked at.
     pub(in crate::machine) rows: &'a [u32],
-    /// For how long it has been kept back though somebody was free.
-    pub(in crate::machine) held_back: Millis,
+    /// For how long it has been kept back though somebody was free, and whether it may let others have an agent.
+    pub(in crate::machine) waiting: Waiting,
 }
 
 /// What was found of the agents that may take a task.
@@ -91,11 +90,7 @@ impl Sought<'_> {
     pub(in crate::machine) fn choose(&self, observed: &mut Observed, found: &Found) -> Choice {
         let prospects = found.prospects.iter().copied();
         match &self.limits.schedule.rule {
-            PlacementRule::LeastFinish(rule) => {
-                // Tasks do not yield to those behind them yet.
-                let waiting = Waiting { held_back: self.held_back, may_yield: false };
-                rule.choose(prospects, waiting)
-            }
+            PlacementRule::LeastFinish(rule) => rule.choose(prospects, self.waiting),
             PlacementRule::NearAndWarm { .. } => observed.near_and_warm.choose(prospects),
             PlacementRule::RoundRobin => {
                 let free =

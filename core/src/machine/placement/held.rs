@@ -1,13 +1,8 @@
-//! Tasks that are kept back for a better agent though another one is free.
+//! Tasks that are kept back for a better agent, or yield to others, though an agent is free.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{machine::durable::QueueKey, time::Mono};
-
-/// Most tasks that are kept back at the same time. Beyond that everybody takes what is free.
-pub(in crate::machine) const HELD_MAX: usize = 256;
-/// How many that are kept back for somebody else look again when any agent becomes free.
-const LOOK_AGAIN_MAX: usize = 16;
+use crate::{machine::durable::QueueKey, schedule::choice::LOOK_AGAIN_MAX, time::Mono};
 
 /// A task that is kept back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,7 +18,7 @@ pub(in crate::machine) struct Wait {
 pub(in crate::machine) struct Held {
     waits: BTreeMap<QueueKey, Wait>,
     by_row: BTreeMap<u32, BTreeSet<QueueKey>>,
-    /// Since when those that are in the queue again were kept back at first.
+    /// Since when those were kept back at first that are in the queue again, or yield.
     since: BTreeMap<QueueKey, Mono>,
 }
 
@@ -33,6 +28,11 @@ impl Held {
         self.since.entry(key).or_insert(now);
         self.waits.insert(key, Wait { row, gain_ms });
         self.by_row.entry(row).or_default().insert(key);
+    }
+
+    /// A task lets others have an agent that it could have had.
+    pub(in crate::machine) fn yields(&mut self, key: QueueKey, now: Mono) {
+        self.since.entry(key).or_insert(now);
     }
 
     /// Lets a task into the queue again; for whom it waited.

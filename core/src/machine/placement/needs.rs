@@ -7,7 +7,7 @@ use crate::{
     machine::{
         durable::Durable,
         limits::Limits,
-        observed::Observed,
+        observed::{Observed, returns},
         record::{BuildRecord, TaskKind, TaskRecord},
         request::{content_digest, of_platform},
     },
@@ -25,6 +25,8 @@ pub(in crate::machine) struct Needs {
     reads_cache: bool,
     /// What it makes, when two that make it may wait for each other.
     pub(in crate::machine) work: Option<Digest>,
+    /// Whether an attempt came to nothing before.
+    pub(in crate::machine) has_come_back: bool,
 }
 
 /// A manifest from which a task's inputs are guessed.
@@ -37,8 +39,9 @@ pub(in crate::machine) struct Inputs<'d> {
 impl Needs {
     /// What a task of a build needs.
     pub(in crate::machine) fn of(build: &BuildRecord, task: &TaskRecord, limits: &Limits) -> Self {
+        let has_come_back = returns(task) > 0;
         let TaskKind::Compile(platform) = &task.kind else {
-            return Self { lineages: Vec::new(), reads_cache: false, work: None };
+            return Self { lineages: Vec::new(), reads_cache: false, work: None, has_come_back };
         };
         let project = &build.id.project;
         let scopes = TaskScopes::of(&project.team, build.requester.as_ref(), &limits.cache.trusted);
@@ -54,7 +57,7 @@ impl Needs {
             work.update(scopes.writes.to_string().as_bytes());
             work.finish()
         });
-        Self { lineages, reads_cache, work }
+        Self { lineages, reads_cache, work, has_come_back }
     }
 
     /// Its team's own lineage, by name; the same for all that compiles nothing.

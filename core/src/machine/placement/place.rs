@@ -13,7 +13,6 @@ use crate::{
         learned::day_of,
         placement::{
             choose::{CANDIDATES_MAX, Found, Sought},
-            held::HELD_MAX,
             needs::Needs,
             shortlists::Look as Shortlist,
         },
@@ -22,13 +21,12 @@ use crate::{
     },
     quantity::{ByteCount, Millis},
     schedule::{
-        choice::{Choice, Prospect},
+        choice::{
+            Choice, HELD_AT_ONCE_MAX, HELD_MAX, Loss, Prospect, Waiting, YIELDS_AT_ONCE_MAX, yields_looked_at,
+        },
         queue::{LineId, Pass},
     },
 };
-
-/// Most tasks that are kept back in one look, so that a step stays short. Those after them take what is free.
-const HELD_AT_ONCE_MAX: usize = 32;
 
 /// What was decided of the task that was looked at.
 enum Look {
@@ -36,10 +34,21 @@ enum Look {
     Place(u32),
     /// It is kept back for the agent of this row, for so long.
     Hold(u32, Millis),
+    /// It lets those behind it have what is free if they lose less by it.
+    Yield(Loss),
     /// Nobody of its line is free.
     Close,
     /// It is out of the queue.
     Gone,
+}
+
+/// What happened in this step so far.
+#[derive(Default)]
+struct Tally {
+    held: usize,
+    yielded: usize,
+    /// What was found of the agents for the task that is looked at; kept for its room.
+    found: Found,
 }
 
 impl Turn<'_> {
@@ -49,27 +58,64 @@ impl Turn<'_> {
         if lines.is_empty() {
             return;
         }
-        let mut pass = self.observed.queue.pass(lines, self.observed.roster.slots());
-        let mut found = Found::default();
-        let mut held = 0;
-        while let Some(key) = self.observed.queue.next(&mut pass) {
-            if self.observed.roster.free().is_empty() {
+        let mut tally = Tally::default();
+        loop {
+            let mut pass = self.observed.queue.pass(lines.iter().copied(), self.observed.roster.slots());
+            let mut yielded = self.go_over_queue(&mut pass, &mut tally);
+            if yielded.is_empty() {
                 return;
             }
-            let may_hold = held < HELD_AT_ONCE_MAX && self.observed.held.len() < HELD_MAX;
-            match self.look_at(&key, &mut found, may_hold) {
-                Look::Place(row) => self.place(&key, row, &found, &pass),
-                Look::Hold(row, limit) => {
-                    held += 1;
-                    self.hold(key, row, limit, &found);
+            // What nobody took who would have lost less goes to those who yielded; who loses least is first.
+            yielded.sort_unstable();
+            for (_, key) in yielded {
+                if self.observed.roster.free().is_empty() {
+                    return;
                 }
-                Look::Close => {
-                    let line = self.observed.queue.get(&key).map(|waiting| waiting.line);
-                    line.into_iter().for_each(|line| pass.close(line));
-                }
-                Look::Gone => {
-                    self.observed.queue.remove(&key);
-                }
+                let look = self.look_at(&key, &mut tally, false);
+                self.heed(key, look, &mut tally, &mut pass);
+            }
+        }
+    }
+
+    /// Goes over the queue while somebody is free; who yielded.
+    fn go_over_queue(
+        &mut self,
+        pass: &mut Pass<QueueKey, TeamName>,
+        tally: &mut Tally,
+    ) -> Vec<(Loss, QueueKey)> {
+        let mut yielded = Vec::new();
+        let yields_max = yields_looked_at(self.observed.roster.slots());
+        while yielded.len() < yields_max && !self.observed.roster.free().is_empty() {
+            let Some(key) = self.observed.queue.next(pass) else { break };
+            let may_yield = tally.yielded < YIELDS_AT_ONCE_MAX && self.observed.queue.len() > 1;
+            let look = self.look_at(&key, tally, may_yield);
+            if let Look::Yield(loss) = look {
+                yielded.push((loss, key));
+            }
+            self.heed(key, look, tally, pass);
+        }
+        yielded
+    }
+
+    /// Does with a task what was decided.
+    fn heed(&mut self, key: QueueKey, look: Look, tally: &mut Tally, pass: &mut Pass<QueueKey, TeamName>) {
+        match look {
+            Look::Place(row) => self.place(&key, row, &tally.found, pass),
+            Look::Hold(row, limit) => {
+                tally.held += 1;
+                self.hold(key, row, limit, &tally.found);
+            }
+            Look::Yield(_) => {
+                tally.yielded += 1;
+                self.observed.held.yields(key, self.now.mono);
+                self.observed.queue.pass_over(&key, pass);
+            }
+            Look::Close => {
+                let line = self.observed.queue.get(&key).map(|waiting| waiting.line);
+                line.into_iter().for_each(|line| pass.close(line));
+            }
+            Look::Gone => {
+                self.observed.queue.remove(&key);
             }
         }
     }
@@ -89,16 +135,23 @@ impl Turn<'_> {
                 self.observed.enqueue(self.durable, self.limits, self.now, &task);
             }
         }
-        if self.observed.roster.free().is_empty() || wake.is_empty() {
+        let is_anybody_free = !self.observed.roster.free().is_empty();
+        // Whom a task is kept back for may have gone, whoever is free.
+        let kept_back = if wake.all {
+            self.observed.held.all()
+        } else if is_anybody_free && !wake.is_empty() {
+            self.observed.held.woken_by(&wake.rows)
+        } else {
             return BTreeSet::new();
-        }
-        let kept_back =
-            if wake.all { self.observed.held.all() } else { self.observed.held.woken_by(&wake.rows) };
+        };
         for key in kept_back {
             self.release(&key);
         }
         // What was kept back is fresh again.
         let fresh = std::mem::take(&mut self.observed.wake).fresh;
+        if !is_anybody_free {
+            return BTreeSet::new();
+        }
         let mut lines = wake.fresh;
         lines.extend(fresh);
         if wake.all {
@@ -115,7 +168,7 @@ impl Turn<'_> {
         lines
     }
 
-    fn look_at(&mut self, key: &QueueKey, found: &mut Found, may_hold: bool) -> Look {
+    fn look_at(&mut self, key: &QueueKey, tally: &mut Tally, may_yield: bool) -> Look {
         let Some(task) = self.durable.index.queue.get(key) else { return Look::Gone };
         let Some(waiting) = self.observed.queue.get(key) else { return Look::Gone };
         let line = waiting.line;
@@ -125,27 +178,23 @@ impl Turn<'_> {
             return Look::Gone;
         }
         let Some(needs) = self.observed.needs.remove(key) else { return Look::Gone };
-        let look = self.choose(key, &needs, line, found, may_hold);
+        let may_await = tally.held < HELD_AT_ONCE_MAX && self.observed.held.len() < HELD_MAX;
+        let held_back = match self.observed.held.since(key) {
+            // Who lost an agent has waited enough.
+            _ if needs.has_come_back => Millis(u64::MAX),
+            Some(since) => self.now.mono.since(since),
+            None => Millis(0),
+        };
+        let waiting = Waiting { held_back, may_await, may_yield };
+        let look = self.choose(&needs, line, &mut tally.found, waiting);
         self.observed.needs.insert(*key, needs);
         look
     }
 
-    fn choose(
-        &mut self,
-        key: &QueueKey,
-        needs: &Needs,
-        line: LineId,
-        found: &mut Found,
-        may_hold: bool,
-    ) -> Look {
+    fn choose(&mut self, needs: &Needs, line: LineId, found: &mut Found, waiting: Waiting) -> Look {
         // The line is taken out while it is used, because all else of what is observed is used beside it.
         let Some(taken) = self.observed.take_line(line, self.limits) else { return Look::Gone };
         let look = if has_free(&taken.rows, self.observed.roster.free()) {
-            let held_back = match self.observed.held.since(key) {
-                _ if !may_hold => Millis(u64::MAX),
-                Some(since) => self.now.mono.since(since),
-                None => Millis(0),
-            };
             let asked = self.observed.asked(line, needs, self.now.mono);
             let (durable, limits) = (&*self.durable, self.limits);
             let shortlist = self.observed.shortlists.look(asked, &taken.rows, self.observed.roster.free());
@@ -153,7 +202,7 @@ impl Turn<'_> {
                 Shortlist::All | Shortlist::AllAndKeep => &taken.rows,
                 Shortlist::These(rows) => rows,
             };
-            let sought = Sought { durable, limits, now: self.now, needs, rows, held_back };
+            let sought = Sought { durable, limits, now: self.now, needs, rows, waiting };
             let mut ways = std::mem::take(&mut self.observed.ways);
             sought.look(self.observed, &mut ways, found);
             self.observed.ways = ways;
@@ -161,8 +210,9 @@ impl Turn<'_> {
                 self.observed.shortlists.keep(asked, &found.prospects);
             }
             match sought.choose(self.observed, found) {
-                Choice::Place(row) | Choice::Yield(row, ..) => Look::Place(row),
+                Choice::Place(row) => Look::Place(row),
                 Choice::Await(row, limit) => Look::Hold(row, limit),
+                Choice::Yield(loss) => Look::Yield(loss),
                 Choice::Nobody => Look::Close,
             }
         } else {
@@ -172,7 +222,7 @@ impl Turn<'_> {
         look
     }
 
-    fn place(&mut self, key: &QueueKey, row: u32, found: &Found, pass: &Pass<TeamName>) {
+    fn place(&mut self, key: &QueueKey, row: u32, found: &Found, pass: &Pass<QueueKey, TeamName>) {
         let Some(task) = self.durable.index.queue.get(key).cloned() else { return };
         let Some(agent) = self.observed.roster.agent(row).cloned() else { return };
         let Some(session) = self.observed.session_of(&agent) else { return };
@@ -217,10 +267,12 @@ impl Turn<'_> {
             matching.map(|prospect| prospect.terms.finish_us()).min().unwrap_or(0)
         };
         let gain_us = finish(&|prospect| prospect.is_free).saturating_sub(finish(&|p| p.row == row));
+        let chosen = found.prospects.iter().find(|prospect| prospect.row == row);
+        let work_us = chosen.map_or(0, |chosen| chosen.terms.finish_us() - chosen.terms.wait_us);
         let Some(task) = self.durable.index.queue.get(&key) else { return };
         self.observed.queue.remove(&key);
         self.observed.held.insert(key, row, self.now.mono, gain_us / 1_000);
-        self.observed.roster.await_row(row);
+        self.observed.roster.await_row(row, key, Millis(work_us / 1_000));
         let since = self.observed.held.since(&key).unwrap_or(self.now.mono);
         self.observed.timers.set(task, since.after(limit).max(self.now.mono.after(Millis(1))));
     }
@@ -228,7 +280,7 @@ impl Turn<'_> {
     /// Lets a task that was kept back into the queue again; whether it was.
     pub(in crate::machine) fn release(&mut self, key: &QueueKey) -> bool {
         let Some(row) = self.observed.held.release(key) else { return false };
-        self.observed.roster.await_no_more(row);
+        self.observed.roster.await_no_more(row, key);
         if let Some(task) = self.durable.index.queue.get(key) {
             self.observed.timers.clear(task);
             self.observed.enqueue(self.durable, self.limits, self.now, task);

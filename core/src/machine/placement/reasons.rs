@@ -19,6 +19,7 @@ use crate::{
         record::{BuildRecord, Candidate, TaskRecord, Verdict},
     },
     quantity::Millis,
+    schedule::choice::Waiting,
     time::Now,
 };
 
@@ -210,7 +211,7 @@ impl Question<'_> {
             now: self.now,
             needs: &needs,
             rows: &line.rows,
-            held_back: Millis(0),
+            waiting: Waiting { held_back: Millis(0), may_await: false, may_yield: false },
         };
         sought.look(self.observed, &mut self.observed.ways.without_tables(), &mut found);
         found

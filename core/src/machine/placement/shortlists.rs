@@ -18,7 +18,7 @@ const WHOLE_MAX: usize = 128;
 /// So are lines of which more are free: then it is not one slot that many wait for.
 const FREE_MAX: usize = 32;
 /// How many of the best are kept.
-const BEST_MAX: usize = 64;
+const BEST_MAX: usize = 16;
 /// For how long.
 const KEPT: Millis = Millis::seconds(10);
 /// Lists that are kept.
@@ -127,7 +127,7 @@ mod tests {
         assert_eq!(lists.look(asked, &rows, &(0..40).collect()), Look::All);
         assert_eq!(lists.look(asked, &rows, &free), Look::AllAndKeep);
         lists.keep(asked, &rows.iter().map(|row| prospect(*row)).collect::<Vec<_>>());
-        let best: Vec<u32> = (0..64).chain([400]).collect();
+        let best: Vec<u32> = (0..16).chain([400]).collect();
         assert_eq!(lists.look(asked, &rows, &free), Look::These(best));
         let later = Asked { now: Mono(10_000), ..asked };
         assert_eq!(lists.look(later, &rows, &free), Look::AllAndKeep, "it is too old");
