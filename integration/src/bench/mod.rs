@@ -14,6 +14,7 @@ pub mod memory;
 pub mod peers;
 pub mod plan;
 pub mod region_loss;
+pub mod scheduler;
 pub mod speed;
 pub mod storm;
 pub mod timing;

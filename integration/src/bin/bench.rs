@@ -6,6 +6,7 @@ use meridian_integration::bench::{
     cache::{parts as cache, report, shard},
     main_job,
     plan::Plan,
+    scheduler::parts as scheduler,
     trust::parts as trust,
 };
 
@@ -39,6 +40,8 @@ enum Bench {
     Trust,
     /// The build cache: agents that have built nothing, over a link that is long, narrow or lossy.
     Cache,
+    /// Placements: what the choice is worth, what it costs, and what it survives.
+    Scheduler,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -59,6 +62,7 @@ fn main() -> anyhow::Result<()> {
         Bench::MainJob => main_job::KEYS.to_vec(),
         Bench::Trust => trust::keys(),
         Bench::Cache => cache::keys(),
+        Bench::Scheduler => scheduler::keys(),
     };
     if let Some(unknown) = arguments.only.iter().find(|key| !keys.contains(&key.as_str())) {
         bail!("there is no figure {unknown:?}; there are: {}", keys.join(", "));
@@ -71,6 +75,7 @@ fn main() -> anyhow::Result<()> {
         Bench::MainJob => main_job::measure(&main_job::Plan { rounds, only }),
         Bench::Trust => trust::measure(&Plan { rounds, only, fresh }),
         Bench::Cache => cache::measure(&Plan { rounds, only, fresh }),
+        Bench::Scheduler => scheduler::measure(&Plan { rounds, only, fresh }),
     }
     .context("the bench could not be completed")?;
     if publish {
