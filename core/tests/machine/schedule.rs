@@ -379,6 +379,33 @@ fn a_region_that_may_send_no_more_today_is_not_fetched_from_until_tomorrow() {
 }
 
 #[test]
+fn what_waits_for_a_budget_holds_up_nobody_who_needs_nothing_from_there() {
+    let egress = [("eu".parse().unwrap(), ByteCount::mib(1))].into();
+    let schedule = SchedulePolicy { egress, ..SchedulePolicy::default() };
+    let mut fleet = Fleet::with(Limits { schedule, ..Limits::default() });
+    attach(&mut fleet, 1, "eu/a", 1);
+    attach(&mut fleet, 2, "us/b", 1);
+    build_once(&mut fleet, 1, "eu/a", "m", Millis::seconds(40));
+    // The only one that need not fetch is busy.
+    fleet.submit(on(tree(1), "eu/a"));
+    let (long, _) = fleet.lease_next(1);
+    let mut urgent = tree(1);
+    urgent.wishes.priority = Priority::High;
+    let first = fleet.submit(urgent);
+    assert_eq!(*fleet.state(&task(&first, 0)), TaskState::Queued, "{long}");
+    // What is built from scratch fetches nothing.
+    let other = BuildSpec { from_scratch: true, ..tree(1) };
+    fleet.submit(on(other.clone(), "us/b"));
+    let (id, fence) = fleet.lease_next(2);
+    let second = fleet.submit(other);
+    assert!(fleet.report(2, &id, fence, hits(0)));
+    assert_eq!(placed_on(&fleet, &task(&second, 0)), "us/b");
+    assert_eq!(*fleet.state(&task(&first, 0)), TaskState::Queued);
+    let waits = fleet.machine.wait_reason(&task(&first, 0));
+    assert!(matches!(waits, Some(WaitReason::Busy { .. })), "{waits:?}");
+}
+
+#[test]
 fn the_mission_s_rule_takes_near_and_warm_agents_by_turns_and_then_those_of_the_fallback_region() {
     let rule = PlacementRule::NearAndWarm { fallback: Some("sa".parse().unwrap()) };
     let schedule = SchedulePolicy { rule, ..SchedulePolicy::default() };

@@ -28,6 +28,9 @@ use crate::{
     },
 };
 
+/// Most tasks that are passed over in one step because of a region's budget.
+const PASSED_OVER_MAX: usize = 256;
+
 /// What was decided of the task that was looked at.
 enum Look {
     /// It goes to the agent of this row.
@@ -36,6 +39,8 @@ enum Look {
     Hold(u32, Millis),
     /// It lets those behind it have what is free if they lose less by it.
     Yield(Loss),
+    /// Nobody who is free may take it, for a reason of its own: others of its line may be luckier.
+    PassOver,
     /// Nobody of its line is free.
     Close,
     /// It is out of the queue.
@@ -47,6 +52,7 @@ enum Look {
 struct Tally {
     held: usize,
     yielded: usize,
+    passed_over: usize,
     /// What was found of the agents for the task that is looked at; kept for its room.
     found: Found,
 }
@@ -85,7 +91,10 @@ impl Turn<'_> {
     ) -> Vec<(Loss, QueueKey)> {
         let mut yielded = Vec::new();
         let yields_max = yields_looked_at(self.observed.roster.slots());
-        while yielded.len() < yields_max && !self.observed.roster.free().is_empty() {
+        while yielded.len() < yields_max
+            && tally.passed_over < PASSED_OVER_MAX
+            && !self.observed.roster.free().is_empty()
+        {
             let Some(key) = self.observed.queue.next(pass) else { break };
             let may_yield = tally.yielded < YIELDS_AT_ONCE_MAX && self.observed.queue.len() > 1;
             let look = self.look_at(&key, tally, may_yield);
@@ -108,6 +117,10 @@ impl Turn<'_> {
             Look::Yield(_) => {
                 tally.yielded += 1;
                 self.observed.held.yields(key, self.now.mono);
+                self.observed.queue.pass_over(&key, pass);
+            }
+            Look::PassOver => {
+                tally.passed_over += 1;
                 self.observed.queue.pass_over(&key, pass);
             }
             Look::Close => {
@@ -213,6 +226,8 @@ impl Turn<'_> {
                 Choice::Place(row) => Look::Place(row),
                 Choice::Await(row, limit) => Look::Hold(row, limit),
                 Choice::Yield(loss) => Look::Yield(loss),
+                // Agents that would do but for a region's budget may be free, and suit a task with other inputs.
+                Choice::Nobody if !found.over_budget.is_empty() => Look::PassOver,
                 Choice::Nobody => Look::Close,
             }
         } else {
