@@ -6,7 +6,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BinaryHeap},
+    collections::{BTreeMap, BTreeSet, BinaryHeap},
 };
 
 use meridian_core::{
@@ -103,6 +103,8 @@ pub struct Engine<'a> {
     pub(super) roster: Roster<usize>,
     /// Who is kept back, for whom, and until when.
     pub(super) held: BTreeMap<usize, (u32, u64)>,
+    /// When those have waited enough: each moment is an event once, however many wait for it.
+    pub(super) wakes: BTreeSet<u64>,
     events: BinaryHeap<Reverse<(u64, u64, Event)>>,
     sequence: u64,
     pub(super) now_us: u64,
@@ -148,6 +150,7 @@ impl<'a> Engine<'a> {
             queue: Queue::default(),
             roster: Roster::default(),
             held: BTreeMap::new(),
+            wakes: BTreeSet::new(),
             events: BinaryHeap::new(),
             sequence: 0,
             now_us: 0,
@@ -213,7 +216,7 @@ impl<'a> Engine<'a> {
             Event::Beat(row) => return self.beat(row),
             Event::FaultBegins(fault) => self.begin_fault(self.faults[fault]),
             Event::FaultEnds(fault) => self.end_fault(self.faults[fault]),
-            Event::Wake => {}
+            Event::Wake => self.wakes = self.wakes.split_off(&(self.now_us + 1)),
         }
         true
     }

@@ -93,7 +93,10 @@ impl Engine<'_> {
                 let since_us = *self.standing[number].held_since_us.get_or_insert(self.now_us);
                 let wakes_us = since_us + limit.0 * 1_000;
                 self.held.insert(number, (row, wakes_us));
-                self.at(wakes_us.max(self.now_us + 1), Event::Wake);
+                let wakes_us = wakes_us.max(self.now_us + 1);
+                if self.wakes.insert(wakes_us) {
+                    self.at(wakes_us, Event::Wake);
+                }
             }
             Choice::Yield(_) => {
                 step.yielded += 1;
