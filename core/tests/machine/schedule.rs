@@ -196,14 +196,24 @@ fn who_is_kept_back_for_an_agent_that_goes_waits_for_another_one() {
     assert_eq!(placed_on(&fleet, &task(&second, 0)), "us/b");
 }
 
-#[test]
-fn a_task_lets_one_behind_it_have_what_suits_it_less_and_takes_what_nobody_else_wants() {
+/// Another lineage than that of `tree(1)`.
+fn other() -> BuildSpec {
+    BuildSpec { packages: vec!["./other".to_owned()], ..tree(1) }
+}
+
+/// Two regions, each warm for one lineage and asked to build it.
+fn two_lineages() -> Fleet {
     let mut fleet = two_regions();
-    let other = || BuildSpec { packages: vec!["./other".to_owned()], ..tree(1) };
     build_spec_once(&mut fleet, 1, on(tree(1), "eu/a"), "m", Millis::seconds(40));
     build_spec_once(&mut fleet, 2, on(other(), "us/b"), "n", Millis::seconds(40));
     fleet.submit(on(tree(1), "eu/a"));
     fleet.submit(on(other(), "us/b"));
+    fleet
+}
+
+#[test]
+fn a_task_lets_one_behind_it_have_what_suits_it_less_and_takes_what_nobody_else_wants() {
+    let mut fleet = two_lineages();
     fleet.lease_next(1);
     let (busy, busy_fence) = fleet.lease_next(2);
     let first = fleet.submit(tree(1));
@@ -220,12 +230,7 @@ fn a_task_lets_one_behind_it_have_what_suits_it_less_and_takes_what_nobody_else_
 
 #[test]
 fn nobody_yields_for_longer_than_ten_minutes() {
-    let mut fleet = two_regions();
-    let other = || BuildSpec { packages: vec!["./other".to_owned()], ..tree(1) };
-    build_spec_once(&mut fleet, 1, on(tree(1), "eu/a"), "m", Millis::seconds(40));
-    build_spec_once(&mut fleet, 2, on(other(), "us/b"), "n", Millis::seconds(40));
-    fleet.submit(on(tree(1), "eu/a"));
-    fleet.submit(on(other(), "us/b"));
+    let mut fleet = two_lineages();
     let (long, long_fence) = fleet.lease_next(1);
     let (mut busy, mut busy_fence) = fleet.lease_next(2);
     let first = fleet.submit(tree(1));

@@ -1,6 +1,6 @@
 //! What a run under a policy was worth.
 
-use meridian_core::schedule::queue::HEAD_START_MAX;
+use meridian_core::schedule::{choice::LeastFinish, queue::HEAD_START_MAX};
 
 use super::{
     outcome::{Ending, Outcome},
@@ -11,9 +11,6 @@ use super::{
 
 /// Slowdowns of builds that are shorter than this are counted as if they took it.
 const SLOWDOWN_FROM_US: u64 = 10 * SECOND_US;
-
-/// The longest for which ours holds a task back.
-const HELD_BACK_US_MAX: u64 = 600 * SECOND_US;
 
 /// The figures of one run.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -133,7 +130,7 @@ fn longest_wait_bound_us(tasks: &[Task], outcome: &Outcome, counted_from_us: u64
     };
     let work_us: u64 = runs().filter(is_before).map(took).sum();
     let one_us = runs().map(took).max().unwrap_or(0);
-    work_us * TEAMS as u64 / slots.max(1) + one_us + HELD_BACK_US_MAX
+    work_us * TEAMS as u64 / slots.max(1) + one_us + LeastFinish::default().held_back_max.0 * 1_000
 }
 
 fn slowdown(task: &Task, ending: &Ending) -> f64 {

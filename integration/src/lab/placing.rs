@@ -1,5 +1,7 @@
 //! Goes over the queue and asks the policy, in the way of the coordinator (`core/src/machine/placement/place.rs`): who is kept
 //! back leaves the queue, who yields is asked again when nobody behind him took what is free.
+//!
+//! Not here: gates, lines and budgets, which the laboratory's tasks do not have.
 
 use std::time::Instant;
 
@@ -23,6 +25,7 @@ use super::{
 
 /// How many tasks that nobody may take are looked at in one step, of policies that leave free machines to others.
 const NOBODY_MAX: usize = 64;
+
 /// What was decided in one step so far.
 #[derive(Debug, Default)]
 struct Step {

@@ -33,7 +33,7 @@ pub(in crate::machine) struct Sought<'a> {
     pub(in crate::machine) needs: &'a Needs,
     /// Those of the line that are looked at.
     pub(in crate::machine) rows: &'a [u32],
-    /// For how long it has been kept back though somebody was free, and whether it may let others have an agent.
+    /// For how long it has been kept back though somebody was free, and what it may still do but take who is free.
     pub(in crate::machine) waiting: Waiting,
 }
 
