@@ -7,8 +7,10 @@
 mod held;
 mod storm;
 mod warmth;
+mod ways;
 mod world;
 
 pub use held::{HOME, Held};
 pub use storm::Storm;
+pub use ways::Between;
 pub use world::{CENTRE, LEASE, Plan, REGIONS, WITHIN, World};

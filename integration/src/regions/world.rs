@@ -1,10 +1,18 @@
 //! Three regions, a coordinator in a place of its own, and somebody who builds in each region.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use serde_json::Value;
 
-use super::{storm::Storm, warmth::Template};
+use super::{
+    storm::Storm,
+    warmth::Template,
+    ways::{Between, Ways},
+};
 use crate::{
     client::Client,
     evidence::Evidence,
@@ -42,6 +50,8 @@ pub struct World {
     agents_each: u32,
     /// Where agents get modules.
     goproxy: String,
+    /// The ways between the sites, where they are far apart.
+    ways: Option<Ways>,
     pub(super) builds: u32,
     _inside: Inside,
     /// The regions. They go after all that runs there.
@@ -59,11 +69,13 @@ pub struct Plan {
     pub settings: &'static [&'static str],
     /// The coordinator's home.
     pub home: Home,
+    /// What the way between two sites is like; all are in one place where nothing is said.
+    pub between: Option<Between>,
 }
 
 impl Default for Plan {
     fn default() -> Self {
-        Self { agents: 1, lease: LONG_LEASE, settings: &[], home: Home::with_proxy("off") }
+        Self { agents: 1, lease: LONG_LEASE, settings: &[], home: Home::with_proxy("off"), between: None }
     }
 }
 
@@ -87,7 +99,7 @@ impl World {
     #[must_use]
     #[track_caller]
     pub fn without_agents(plan: Plan) -> Option<Self> {
-        let Plan { agents, lease, settings, home } = plan;
+        let Plan { agents, lease, settings, home, between } = plan;
         let mut sites = vec![CENTRE];
         sites.extend(REGIONS);
         let network = Network::of(&sites)?;
@@ -95,19 +107,25 @@ impl World {
         let inside = network.enter(CENTRE);
         let lease = format!("limits.lease_ms={}", lease.as_millis());
         let settings: Vec<&str> = [lease.as_str()].into_iter().chain(settings.iter().copied()).collect();
-        let fleet = Fleet::start_at(network.address(CENTRE).into(), home, &settings);
+        let mut fleet = Fleet::start_at(network.address(CENTRE).into(), home, &settings);
+        let ways = between.map(|between| Ways::begin(&network, &fleet, between));
+        fleet.lead_agents_by(ways.as_ref().map(Ways::to_coordinator));
         let mut world = Self {
             fleet,
             clients: BTreeMap::new(),
             agents: BTreeMap::new(),
             agents_each: agents,
             goproxy: "off".to_owned(),
+            ways,
             builds: 0,
             _inside: inside,
             network,
         };
         for region in REGIONS {
-            let client = world.fleet.member_in(world.home_in(region), TEAM, &format!("member-{region}"));
+            let mut client = world.fleet.member_in(world.home_in(region), TEAM, &format!("member-{region}"));
+            if let Some(ways) = &world.ways {
+                client.coordinator = Some(ways.to_coordinator().to_string());
+            }
             world.clients.insert(region, client);
         }
         Some(world)
@@ -115,7 +133,18 @@ impl World {
 
     /// Where agents that join from here on get modules.
     pub fn modules_from(&mut self, proxy: &ModuleProxy) {
-        self.goproxy = proxy.url();
+        self.modules_at(&proxy.url());
+    }
+
+    /// The same, as a value of `GOPROXY`.
+    pub fn modules_at(&mut self, goproxy: &str) {
+        goproxy.clone_into(&mut self.goproxy);
+    }
+
+    /// What went from the agents of a region to whoever is in another, and back, so far; nothing where all are in one place.
+    #[must_use]
+    pub fn crossed_bytes(&self) -> u64 {
+        self.ways.as_ref().map_or(0, |ways| ways.crossed_bytes(&self.network))
     }
 
     /// A home whose processes are in a region.
@@ -151,8 +180,10 @@ impl World {
         let number = self.agents.get(region).map_or(0, Vec::len);
         let name = format!("{region}/a{number}");
         // Ports are the region's own, so they may be the same everywhere.
-        let shard = format!("{}:{}", self.network.address(region), 7_500 + number);
-        let shared = [format!("shard.listen={shard}"), format!("shard.address={shard}")];
+        let port = u16::try_from(7_500 + number).expect("fewer agents than that");
+        let shard = SocketAddr::new(IpAddr::V4(self.network.address(region)), port);
+        let way = self.ways.as_mut().map(|ways| ways.add_shard(&self.network, region, shard));
+        let shared = [format!("shard.listen={shard}"), format!("shard.address={}", way.unwrap_or(shard))];
         let settings: Vec<&str> = shared.iter().map(String::as_str).chain(settings.iter().copied()).collect();
         let index = self.fleet.join_agent_with(&name, SLOTS, home, &settings);
         self.agents.entry(region).or_default().push(index);

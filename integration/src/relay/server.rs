@@ -1,6 +1,7 @@
 //! The relay as tests and benches hold it.
 
 use std::{
+    collections::BTreeMap,
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
@@ -32,6 +33,8 @@ const NARROW_BUFFER_LEN: usize = 256 << 10;
 pub struct Relay {
     address: SocketAddr,
     link: Arc<Link>,
+    /// Links of their own, by who connects.
+    links_from: BTreeMap<IpAddr, Arc<Link>>,
     runtime: Option<Runtime>,
 }
 
@@ -51,6 +54,21 @@ impl Relay {
     /// When that address cannot be listened on.
     #[must_use]
     pub fn start_on(ip: IpAddr, target: SocketAddr, shape: Shape) -> Self {
+        Self::start_between(ip, target, shape, BTreeMap::new())
+    }
+
+    /// The same, where some are elsewhere than others: who connects from one of these addresses has a link of that shape, and
+    /// with nobody else. All that concerns the link below is about the others'.
+    ///
+    /// # Panics
+    /// When that address cannot be listened on.
+    #[must_use]
+    pub fn start_between(
+        ip: IpAddr,
+        target: SocketAddr,
+        shape: Shape,
+        shapes_from: BTreeMap<IpAddr, Shape>,
+    ) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("relay")
@@ -60,8 +78,10 @@ impl Relay {
         let listener = runtime.block_on(TcpListener::bind((ip, 0))).expect("a port on loopback");
         let address = listener.local_addr().expect("a bound listener has an address");
         let link = Arc::new(Link::new(target, shape));
-        runtime.spawn(serve(listener, Arc::clone(&link)));
-        Self { address, link, runtime: Some(runtime) }
+        let links_from: BTreeMap<_, _> =
+            shapes_from.into_iter().map(|(from, shape)| (from, Arc::new(Link::new(target, shape)))).collect();
+        runtime.spawn(serve(listener, Arc::clone(&link), links_from.clone()));
+        Self { address, link, links_from, runtime: Some(runtime) }
     }
 
     /// Where clients connect.
@@ -106,6 +126,12 @@ impl Relay {
     pub fn traffic(&self) -> Traffic {
         self.link.traffic()
     }
+
+    /// What it has carried for who connects from an address that has a link of its own; nothing for others.
+    #[must_use]
+    pub fn traffic_from(&self, from: IpAddr) -> Traffic {
+        self.links_from.get(&from).map(|link| link.traffic()).unwrap_or_default()
+    }
 }
 
 impl Drop for Relay {
@@ -117,16 +143,16 @@ impl Drop for Relay {
     }
 }
 
-async fn serve(listener: TcpListener, link: Arc<Link>) {
+async fn serve(listener: TcpListener, others: Arc<Link>, links_from: BTreeMap<IpAddr, Arc<Link>>) {
     let mut number = 0;
     loop {
-        let Ok((mut client, _)) = listener.accept().await else {
+        let Ok((mut client, from)) = listener.accept().await else {
             tokio::time::sleep(ACCEPT_AGAIN_AFTER).await;
             continue;
         };
         number += 1;
+        let link = Arc::clone(links_from.get(&from.ip()).unwrap_or(&others));
         link.opened();
-        let link = Arc::clone(&link);
         tokio::spawn(async move {
             let mut trouble = link.trouble.subscribe();
             let cuts = trouble.borrow_and_update().cuts;
@@ -230,6 +256,32 @@ mod tests {
         // A sender that this machine holds up may be answered in two parts.
         let blocked = traffic.blocking_round_trips;
         assert!(traffic.connections == 1 && (2..10).contains(&blocked), "{traffic:?}");
+    }
+
+    #[test]
+    fn who_connects_from_far_away_has_a_link_of_its_own() {
+        let (target, _seen) = echo();
+        let far = IpAddr::from([127, 0, 0, 9]);
+        let round_trip = Duration::from_millis(200);
+        let shapes = BTreeMap::from([(far, Shape::with_round_trip(round_trip))]);
+        let relay = Relay::start_between(Ipv4Addr::LOCALHOST.into(), target, Shape::default(), shapes);
+        assert_eq!(exchange(&mut connect(relay.address()), b"near"), b"near");
+        let (near, nothing) = (relay.traffic(), relay.traffic_from(far));
+        assert_eq!((near.up_bytes, nothing.up_bytes), (4, 0));
+
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let begun = Instant::now();
+        let stream = runtime.block_on(async {
+            let socket = tokio::net::TcpSocket::new_v4().unwrap();
+            socket.bind((far, 0).into()).unwrap();
+            socket.connect(relay.address()).await.unwrap().into_std().unwrap()
+        });
+        stream.set_nonblocking(false).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let mut stream = stream;
+        assert_eq!(exchange(&mut stream, b"from far"), b"from far");
+        assert!(begun.elapsed() >= 2 * round_trip);
+        assert_eq!((relay.traffic().up_bytes, relay.traffic_from(far).up_bytes), (4, 8));
     }
 
     #[test]

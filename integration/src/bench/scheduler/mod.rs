@@ -7,3 +7,4 @@
 mod crowd;
 mod decisions;
 pub mod parts;
+mod real;

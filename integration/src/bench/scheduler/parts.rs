@@ -5,7 +5,7 @@ use std::{env, path::Path, process::Command};
 use anyhow::{Context as _, ensure};
 use serde_json::Value;
 
-use super::decisions;
+use super::{decisions, real::part as real};
 use crate::bench::{
     figures::Figures,
     plan::{Part, Plan, keys_of},
@@ -19,7 +19,7 @@ use crate::{
 /// Seeds of a run.
 const SEEDS: u64 = 10_000;
 
-const PARTS: [Part; 6] = [
+const PARTS: [Part; 7] = [
     // Memory is weighed first: what others give back would be taken again unseen.
     Part { keys: &["bytes_per_queued_task", "bytes_per_queued_build"], measure: decisions::memory },
     Part { keys: &["decision_p99_ms", "dispatches_per_s", "decision_growth"], measure: decisions::measure },
@@ -41,6 +41,7 @@ const PARTS: [Part; 6] = [
     },
     Part { keys: &["seeds", "broken"], measure: seeds },
     Part { keys: &["mutations", "mutations_caught"], measure: mutations },
+    Part { keys: real::KEYS, measure: real::measure },
     Part { keys: &["region_loss_release_s"], measure: |_, figures| region_loss::region_loss(figures) },
 ];
 
