@@ -15,15 +15,14 @@ pub const WARM_PERMILLE_MIN: u32 = 650;
 pub const HELD_AT_ONCE_MAX: usize = 32;
 /// Most tasks that are kept back at the same time. Beyond that everybody takes what is free.
 pub const HELD_MAX: usize = 256;
-/// How many that are kept back for somebody else look again when any agent becomes free.
-pub const LOOK_AGAIN_MAX: usize = 16;
 /// Most times that tasks yield in one step.
 pub const YIELDS_AT_ONCE_MAX: usize = 256;
 
-/// How many tasks that yield are looked at before the first of them gets what nobody else took: the more slots there are, the
-/// more often one is free, and what all those looks cost in a second stays the same.
+/// How many tasks that yield are looked at before the first of them gets what nobody else took, and how many that are kept back
+/// for somebody else look again when an agent is free: the more slots there are, the more often one is, and what all those looks
+/// cost in a second stays the same.
 #[must_use]
-pub fn yields_looked_at(slots: u64) -> usize {
+pub fn looked_at_once(slots: u64) -> usize {
     usize::try_from(2_048 / slots.max(1)).unwrap_or(usize::MAX).clamp(2, 16)
 }
 
@@ -271,8 +270,8 @@ mod tests {
     }
 
     #[test]
-    fn the_more_slots_there_are_the_fewer_that_yield_are_looked_at_each_time() {
-        assert_eq!([0, 1, 128, 256, 1_024, 100_000].map(yields_looked_at), [16, 16, 16, 8, 2, 2]);
+    fn the_more_slots_there_are_the_fewer_are_looked_at_each_time() {
+        assert_eq!([0, 1, 128, 256, 1_024, 100_000].map(looked_at_once), [16, 16, 16, 8, 2, 2]);
     }
 
     #[test]

@@ -8,10 +8,7 @@ use std::time::Instant;
 use meridian_core::{
     quantity::Millis,
     schedule::{
-        choice::{
-            Choice, HELD_AT_ONCE_MAX, HELD_MAX, LOOK_AGAIN_MAX, Loss, Waiting, YIELDS_AT_ONCE_MAX,
-            yields_looked_at,
-        },
+        choice::{Choice, HELD_AT_ONCE_MAX, HELD_MAX, Loss, Waiting, YIELDS_AT_ONCE_MAX, looked_at_once},
         queue::Pass,
         shares::WEIGHT_USUAL,
     },
@@ -42,7 +39,7 @@ impl Engine<'_> {
         while !is_over {
             let mut pass = self.queue.pass([LINE], self.roster.slots());
             let mut yielded: Vec<(Loss, usize)> = Vec::new();
-            while yielded.len() < yields_looked_at(self.roster.slots())
+            while yielded.len() < looked_at_once(self.roster.slots())
                 && step.nobody < NOBODY_MAX
                 && !self.roster.free().is_empty()
             {
@@ -69,7 +66,7 @@ impl Engine<'_> {
         let is_due = |(row, until_us): &(u32, u64)| free.contains(row) || *until_us <= self.now_us;
         let due = self.held.iter().filter(|(_, wait)| is_due(wait)).map(|(number, _)| *number);
         let others = self.held.iter().filter(|(_, wait)| !is_due(wait)).map(|(number, _)| *number);
-        let released: Vec<usize> = due.chain(others.take(LOOK_AGAIN_MAX)).collect();
+        let released: Vec<usize> = due.chain(others.take(looked_at_once(self.roster.slots()))).collect();
         for number in released {
             if let Some((row, _)) = self.held.remove(&number) {
                 self.roster.await_no_more(row, &number);

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{machine::durable::QueueKey, schedule::choice::LOOK_AGAIN_MAX, time::Mono};
+use crate::{machine::durable::QueueKey, time::Mono};
 
 /// A task that is kept back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,11 +68,12 @@ impl Held {
         self.waits.len()
     }
 
-    /// Who looks again now that these agents are free: all that wait for one of them, and the first few of the others.
-    pub(in crate::machine) fn woken_by(&self, rows: &BTreeSet<u32>) -> Vec<QueueKey> {
+    /// Who looks again now that these agents are free: all that wait for one of them, and the first so many of the
+    /// others.
+    pub(in crate::machine) fn woken_by(&self, rows: &BTreeSet<u32>, others_max: usize) -> Vec<QueueKey> {
         let theirs = rows.iter().filter_map(|row| self.by_row.get(row)).flatten();
         let others = self.waits.iter().filter(|(_, wait)| !rows.contains(&wait.row)).map(|(key, _)| key);
-        theirs.chain(others.take(LOOK_AGAIN_MAX)).copied().collect()
+        theirs.chain(others.take(others_max)).copied().collect()
     }
 
     /// All that are kept back.
@@ -95,7 +96,8 @@ mod tests {
         let mut held = Held::default();
         held.insert(key(1), 7, Mono(100), 5);
         held.insert(key(2), 8, Mono(100), 5);
-        assert_eq!(held.woken_by(&BTreeSet::from([8])), [key(2), key(1)]);
+        assert_eq!(held.woken_by(&BTreeSet::from([8]), 9), [key(2), key(1)]);
+        assert_eq!(held.woken_by(&BTreeSet::from([8]), 0), [key(2)]);
         assert_eq!(held.release(&key(1)), Some(7));
         assert_eq!((held.get(&key(1)), held.since(&key(1)), held.len()), (None, Some(Mono(100)), 1));
         held.insert(key(1), 9, Mono(200), 5);

@@ -22,7 +22,7 @@ use crate::{
     quantity::{ByteCount, Millis},
     schedule::{
         choice::{
-            Choice, HELD_AT_ONCE_MAX, HELD_MAX, Loss, Prospect, Waiting, YIELDS_AT_ONCE_MAX, yields_looked_at,
+            Choice, HELD_AT_ONCE_MAX, HELD_MAX, Loss, Prospect, Waiting, YIELDS_AT_ONCE_MAX, looked_at_once,
         },
         queue::{LineId, Pass},
     },
@@ -90,7 +90,7 @@ impl Turn<'_> {
         tally: &mut Tally,
     ) -> Vec<(Loss, QueueKey)> {
         let mut yielded = Vec::new();
-        let yields_max = yields_looked_at(self.observed.roster.slots());
+        let yields_max = looked_at_once(self.observed.roster.slots());
         while yielded.len() < yields_max
             && tally.passed_over < PASSED_OVER_MAX
             && !self.observed.roster.free().is_empty()
@@ -153,7 +153,7 @@ impl Turn<'_> {
         let kept_back = if wake.all {
             self.observed.held.all()
         } else if is_anybody_free && !wake.is_empty() {
-            self.observed.held.woken_by(&wake.rows)
+            self.observed.held.woken_by(&wake.rows, looked_at_once(self.observed.roster.slots()))
         } else {
             return BTreeSet::new();
         };
