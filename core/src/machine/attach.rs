@@ -15,9 +15,9 @@ use crate::{
     id::{AgentId, Fence, SessionId, TaskId},
     machine::{
         Protection,
+        attached::AttachedAgent,
         effect::Order,
         input::{AgentOffer, Failure, FailureKind, Observation},
-        observed::AttachedAgent,
         record::{TaskState, TokenGrant},
         step::Turn,
     },
@@ -122,7 +122,7 @@ impl Turn<'_> {
         observation.peers.truncate(PEERS_MAX);
         self.observed.ways.observe(&agent, &observation.peers, self.now.mono);
         let Some(attached) = self.observed.agents.get_mut(&agent) else { return };
-        let (was_willing, had_rate) = (attached.is_willing(limits), attached.hit_rate_permille());
+        let (was_willing, had_rate) = (attached.takes_alone(limits), attached.hit_rate_permille());
         let sketch = observation.sketch.take();
         let says_new = holds_other || sketch.is_some();
         if sketch.is_some() {
@@ -131,7 +131,7 @@ impl Turn<'_> {
         let rtt_us = observation.rtt_us;
         attached.observation = observation;
         let is_other = attached.hit_rate_permille() != had_rate;
-        if was_willing != attached.is_willing(limits) {
+        if was_willing != attached.takes_alone(limits) {
             self.observed.tell_roster(&agent, self.durable, limits);
         }
         if says_new || is_other {

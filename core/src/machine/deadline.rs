@@ -52,9 +52,14 @@ impl Turn<'_> {
         let key = QueueKey { submission: build.submission, ordinal: id.ordinal };
         match task.state.clone() {
             TaskState::Queued => {
-                // It was kept back for a better agent, or for a while after it failed.
-                if !self.release(&key) {
+                // It was kept back for a better agent or for a while after it failed, or has avoided others for long.
+                if self.release(&key) {
+                    return;
+                }
+                if self.observed.is_backing_off(id) {
                     self.observed.enqueue(self.durable, self.limits, self.now, id);
+                } else {
+                    self.observed.lose_patience(self.durable, self.limits, self.now, id);
                 }
             }
             TaskState::Placed { agent, placement } => {

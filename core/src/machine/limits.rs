@@ -59,6 +59,13 @@ pub struct Limits {
     pub set_aside_first: Millis,
     /// For how long at most. Default 10 min.
     pub set_aside_longest: Millis,
+    /// The same for what no other agent that is up may take; doubles each time, up to the former. Default 10 s: who
+    /// supervises a process has started it again by then, and an agent that fails on gets one attempt after 10, 20, 40, 80,
+    /// 160 and 320 s and then every 10 min, where the others' tasks would have waited for 1, 2, 4, 8 and 10 min.
+    pub set_aside_alone_first: Millis,
+    /// How long a task waits for an agent that has not failed it while one is up that has. Default 2 min: a usual build
+    /// takes one, so whoever is only busy was free by then.
+    pub avoid_longest: Millis,
     /// How long before its maintenance an agent gets nothing new. Default 10 min.
     pub maintenance_lead: Millis,
     /// Most agents that are cordoned at once. Default 10,000.
@@ -195,6 +202,8 @@ impl Default for Limits {
             failures_in_a_row: 3,
             set_aside_first: Millis::minutes(1),
             set_aside_longest: Millis::minutes(10),
+            set_aside_alone_first: Millis::seconds(10),
+            avoid_longest: Millis::minutes(2),
             maintenance_lead: Millis::minutes(10),
             cordons_max: 10_000,
             maintenance_max: 10_000,

@@ -12,11 +12,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use crate::{
     cache::shards::{MEMBERS_MAX, REPLICAS_MAX, RegionShards, ShardEpoch, ShardMember, Shards},
     id::{AgentId, RegionName, SessionId},
-    machine::{
-        effect::Order,
-        observed::{AttachedAgent, Observed},
-        step::Turn,
-    },
+    machine::{attached::AttachedAgent, effect::Order, observed::Observed, step::Turn},
     time::Mono,
 };
 

@@ -10,8 +10,8 @@
 use crate::{
     id::{AgentId, TaskId},
     machine::{
+        attached::AttachedAgent,
         input::{AgentOffer, Failure, FailureKind},
-        observed::AttachedAgent,
         placement::demand::Demand,
         record::{TaskRecord, TaskState, TaskStep},
         step::Turn,

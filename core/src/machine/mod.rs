@@ -9,6 +9,7 @@
 mod apply;
 pub mod artifacts;
 mod attach;
+mod attached;
 mod cancel;
 mod certify;
 pub mod cordon;

@@ -8,60 +8,39 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{
     id::{AgentId, BuildId, RegionName, SessionId, TaskId, TeamName},
     machine::{
+        attached::AttachedAgent,
         durable::{Durable, QueueKey},
-        input::{AgentOffer, FailureKind, Observation, Progress},
+        input::Progress,
         limits::{Limits, SchedulePolicy},
         membership::Membership,
         placement::{
-            demand::{Demand, Line, Lines},
+            demand::{Line, Lines},
             gates::{Gate, Gates},
             held::Held,
             needs::{Inputs, Needs},
+            patience::{Patience, returns},
             shortlists::{Asked, Shortlists},
             ways::{Ground, Ways},
         },
         record::{BuildRecord, BuildState, TaskRecord, TaskState, TaskStep, Verdict},
         residency::Residency,
-        shunned::{SetAside, Shunned},
+        shunned::Shunned,
         sidecars::Sidecars,
         stops::Stops,
         timers::Timers,
-        upkeep::{Closure, Closures},
+        upkeep::Closures,
     },
     quantity::{ByteCount, Millis},
     schedule::{
         choice::NearAndWarm,
         queue::{LineId, Queue, Urgency, Waiting},
         roster::{Roster, Told},
-        sketch::HeldSketch,
     },
     time::{Mono, Now},
 };
 
-/// Slots beyond this are not believed.
-pub(super) const SLOTS_MAX: u32 = 1_024;
 /// What a task is expected to take whose placement does not say.
 const EXPECTED_USUAL_US: u64 = 60_000_000;
-
-/// An agent whose stream is open.
-#[derive(Debug, Clone)]
-pub(super) struct AttachedAgent {
-    pub(super) session: SessionId,
-    pub(super) offer: AgentOffer,
-    pub(super) observation: Observation,
-    /// What it last said of all that it holds.
-    pub(super) sketch: Option<HeldSketch>,
-    pub(super) is_draining: bool,
-    /// Whether its signing keys were revoked, so that nothing it makes would be accepted.
-    pub(super) is_barred: bool,
-    /// Why it gets nothing new for the fleet's own sake.
-    pub(super) closed: Option<Closure>,
-    /// Whether it said that it heeds a drain.
-    pub(super) is_drained: bool,
-    /// Why it gets nothing for a while.
-    pub(super) set_aside: Option<SetAside>,
-    pub(super) since: Mono,
-}
 
 /// What is to be looked at when tasks are placed next.
 #[derive(Debug, Clone, Default)]
@@ -117,6 +96,7 @@ pub(super) struct Observed {
     pub(super) last_row: u32,
     /// Tasks that wait before another attempt because only agents that failed them could take them.
     backing_off: BTreeSet<TaskId>,
+    pub(super) patience: Patience,
     lines: Lines,
     /// What the team of the task that is just being placed was charged for it.
     pub(super) charged_us: Option<u64>,
@@ -127,63 +107,6 @@ impl Wake {
     /// Whether nothing changed.
     pub(super) fn is_empty(&self) -> bool {
         !self.all && self.fresh.is_empty() && self.rows.is_empty()
-    }
-}
-
-impl AttachedAgent {
-    /// The slots that are believed.
-    pub(super) fn slots(&self) -> u32 {
-        self.offer.slots.min(SLOTS_MAX)
-    }
-
-    /// Whether its clock is too far off, and by how many milliseconds.
-    pub(super) fn clock_off(&self, limits: &Limits) -> Option<u64> {
-        let off = self.observation.clock_offset_us?.unsigned_abs() / 1_000;
-        (off > limits.clock_offset_max.0).then_some(off)
-    }
-
-    /// Whether it may get work at all once a slot is free.
-    pub(super) fn is_willing(&self, limits: &Limits) -> bool {
-        !self.is_draining
-            && !self.is_barred
-            && self.away().is_none()
-            && self.slots() > 0
-            && self.clock_off(limits).is_none()
-            && self.offer.sandbox.meets(limits.sandbox)
-    }
-
-    /// Why it may get no work at all; `None` when it may.
-    pub(super) fn unwilling(&self, limits: &Limits) -> Option<String> {
-        if let Some(off) = self.clock_off(limits) {
-            return Some(format!("clock off by {} s", off / 1_000));
-        }
-        if !self.offer.sandbox.meets(limits.sandbox) {
-            return Some("it has no sandbox, and this fleet demands one".to_owned());
-        }
-        if self.is_barred {
-            return Some("its signing keys were revoked".to_owned());
-        }
-        if let Some(why) = self.away() {
-            return Some(why.to_owned());
-        }
-        if self.is_draining {
-            return Some("draining".to_owned());
-        }
-        (self.slots() == 0).then(|| "it offers no slots".to_owned())
-    }
-
-    /// Whether other agents can fetch from it.
-    pub(super) fn is_reachable(&self) -> bool {
-        self.offer.cache.as_ref().is_some_and(|cache| cache.address.is_some())
-    }
-
-    /// How much of what it looked up its cache had, in parts per thousand; `None` before it looked anything up.
-    pub(super) fn hit_rate_permille(&self) -> Option<u32> {
-        let (hits, lookups) = (self.observation.cache_hits, self.observation.cache_lookups);
-        if lookups == 0 {
-            return None;
-        }
-        u32::try_from(u128::from(hits.min(lookups)) * 1_000 / u128::from(lookups)).ok()
     }
 }
 
@@ -230,7 +153,7 @@ impl Observed {
     pub(super) fn tell_roster(&mut self, id: &AgentId, durable: &Durable, limits: &Limits) {
         let Some(agent) = self.agents.get(id) else { return };
         let slowness_permille = durable.run_times.slowness(id);
-        let told = Told { slots: agent.slots(), is_willing: agent.is_willing(limits), slowness_permille };
+        let told = Told { slots: agent.slots(), is_willing: agent.takes_alone(limits), slowness_permille };
         self.roster.set(id, told);
         self.agents_changed();
     }
@@ -276,6 +199,7 @@ impl Observed {
         self.unqueue(&key);
         self.gates.begin(id, needs.work);
         self.progress.remove(id);
+        self.patience.forget(id);
         self.timers.set(id, now.mono.after(timer));
         self.begin(durable, now.mono, id, agent);
     }
@@ -297,7 +221,9 @@ impl Observed {
         let inputs = needs.inputs(durable, self, now.wall);
         let expected_us = needs.expected_us(durable, inputs);
         self.needs.insert(key, needs);
-        let line = self.lines.line_of(Demand::of(build, task, limits));
+        let demand = self.demand(build, task, limits);
+        self.bound_patience(limits, now.mono, id, &demand);
+        let line = self.lines.line_of(demand);
         let priority = build.spec.wishes.priority;
         let urgency = Urgency { submitted: build.submitted, priority, expected_us };
         let before = self.queue.get(&key).map(|waiting| waiting.line);
@@ -353,7 +279,7 @@ impl Observed {
     ) {
         // Who only built the same before has not failed it, so there is nothing to wait for.
         let times = returns(task);
-        if times == 0 || Demand::of(build, task, limits).has_alternative(&self.agents, limits) {
+        if times == 0 || self.demand(build, task, limits).has_alternative(&self.agents, limits) {
             self.enqueue(durable, limits, now, &task.id);
         } else {
             self.timers.set(&task.id, now.mono.after(limits.retry_after(times)));
@@ -367,9 +293,14 @@ impl Observed {
             let (Some(build), Some(task)) = (durable.build(&id.build), durable.task(id)) else {
                 return false;
             };
-            Demand::of(build, task, limits).has_alternative(&self.agents, limits)
+            self.demand(build, task, limits).has_alternative(&self.agents, limits)
         };
         self.backing_off.iter().filter(has_other).cloned().collect()
+    }
+
+    /// Whether a task waits before another attempt on an agent that failed it.
+    pub(super) fn is_backing_off(&self, id: &TaskId) -> bool {
+        self.backing_off.contains(id)
     }
 
     fn look_again(&mut self, durable: &Durable, limits: &Limits, now: Now, waited: BTreeSet<QueueKey>) {
@@ -410,6 +341,7 @@ impl Observed {
         self.timers.clear(id);
         self.progress.remove(id);
         self.backing_off.remove(id);
+        self.patience.forget(id);
         let Some(work) = self.at_work.remove(id) else {
             key.iter().for_each(|key| self.unqueue(key));
             return BTreeSet::new();
@@ -461,34 +393,6 @@ fn expected_us(task: &TaskRecord, agent: &AgentId) -> u64 {
         Some(Verdict::Eligible { terms: Some(terms), .. }) => terms.finish_us(),
         _ => EXPECTED_USUAL_US,
     }
-}
-
-/// The agents that failed a task, or that did not take it up when it was offered.
-pub(super) fn avoided(task: &TaskRecord) -> BTreeSet<AgentId> {
-    let mut avoided = BTreeSet::new();
-    let mut last = None;
-    for step in &task.history {
-        match step {
-            TaskStep::Placed { placement, .. } => last = Some(&placement.agent),
-            TaskStep::Leased { agent, .. } => last = Some(agent),
-            // Who was emptied by an administrator has failed nothing.
-            TaskStep::AttemptFailed { failure, .. } if failure.kind == FailureKind::Moved => last = None,
-            TaskStep::Withdrawn { .. } | TaskStep::AttemptFailed { .. } => {
-                avoided.extend(last.take().cloned())
-            }
-        }
-    }
-    avoided
-}
-
-/// How often a task came back to the queue.
-pub(super) fn returns(task: &TaskRecord) -> u32 {
-    let came_back = |step: &&TaskStep| match step {
-        TaskStep::AttemptFailed { failure, .. } => failure.kind != FailureKind::Moved,
-        TaskStep::Withdrawn { .. } => true,
-        TaskStep::Placed { .. } | TaskStep::Leased { .. } => false,
-    };
-    u32::try_from(task.history.iter().filter(came_back).count()).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]

@@ -9,6 +9,11 @@
 //! restart, count once. **Trouble that all have sets nobody aside**, such as a
 //! module proxy that is down: some other agent must have ended a task well since the first of the failures.
 //!
+//! **Being set aside is for the sake of whoever could go elsewhere.** What no other agent that is up may take waits for
+//! nobody's good, so with that one that is set aside is tried sooner: after ten seconds, then twice as long each time it fails
+//! again, up to the time for which it is set aside from the others. The caps on a task's attempts are what ends a
+//! crash loop then.
+//!
 //! All of this is observed: a new leader begins without suspicion.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -46,10 +51,20 @@ struct Run {
     tasks: BTreeSet<TaskId>,
     /// How often it was set aside for them.
     times: u32,
-    until: Option<Mono>,
+    aside: Option<Aside>,
     /// When it last lost attempts: those that go down together count once.
     lost: Option<Mono>,
     last_words: String,
+}
+
+/// For how long an agent is set aside.
+#[derive(Debug, Clone, Copy)]
+struct Aside {
+    until: Mono,
+    /// From when on it is tried with what no other agent may take.
+    alone: Mono,
+    /// Whether that has come.
+    takes_alone: bool,
 }
 
 /// Why an agent is set aside, and until when.
@@ -59,12 +74,19 @@ pub struct SetAside {
     pub why: String,
     /// About when it gets work again.
     pub until: Wall,
+    /// Whether it is tried already with what no other agent may take.
+    pub takes_alone: bool,
 }
 
 impl Limits {
     /// For how long an agent is set aside for the `times`th time in a row.
     fn set_aside_for(&self, times: u32) -> Millis {
         doubled(self.set_aside_first, times, self.set_aside_longest)
+    }
+
+    /// The same for what no other agent may take.
+    fn set_aside_alone_for(&self, times: u32) -> Millis {
+        doubled(self.set_aside_alone_first, times, self.set_aside_for(times))
     }
 }
 
@@ -99,7 +121,7 @@ impl Shunned {
             since: now,
             tasks: BTreeSet::new(),
             times: 0,
-            until: None,
+            aside: None,
             lost: None,
             last_words: String::new(),
         });
@@ -113,48 +135,64 @@ impl Shunned {
             run.tasks.insert(task.clone());
         }
         run.last_words = words.lines().next().unwrap_or_default().chars().take(200).collect();
-        let (is_enough, since) = (run.tasks.len() >= counted && run.until.is_none(), run.since);
+        let is_tried = run.aside.is_none_or(|aside| aside.takes_alone);
+        let (is_enough, since) = (run.tasks.len() >= counted && is_tried, run.since);
         if !is_enough || !self.others_do_well(agent, since) {
             return false;
         }
         if let Some(run) = self.by_agent.get_mut(agent) {
             run.times = run.times.saturating_add(1);
-            run.until = Some(now.after(limits.set_aside_for(run.times)));
+            let until = now.after(limits.set_aside_for(run.times));
+            let alone = now.after(limits.set_aside_alone_for(run.times));
+            run.aside = Some(Aside { until, alone, takes_alone: false });
         }
         self.arm();
         true
     }
 
-    /// Lets those back in whose time is over.
+    /// Lets those back in whose time is over, wholly or for what no other agent may take.
     fn let_back(&mut self, now: Mono) -> Vec<AgentId> {
         if self.due.is_none_or(|due| due > now) {
             return Vec::new();
         }
-        let over = |(_, run): &(&AgentId, &mut Run)| run.until.is_some_and(|until| until <= now);
-        let back = self.by_agent.iter_mut().filter(over).map(|(agent, run)| {
-            run.until = None;
-            agent.clone()
-        });
-        let back = back.collect();
+        let mut back = Vec::new();
+        for (agent, run) in &mut self.by_agent {
+            let Some(aside) = &mut run.aside else { continue };
+            let was = aside.takes_alone;
+            aside.takes_alone = aside.alone <= now;
+            let is_over = aside.until <= now;
+            if is_over || was != aside.takes_alone {
+                back.push(agent.clone());
+            }
+            if is_over {
+                run.aside = None;
+            }
+        }
         self.arm();
         back
     }
 
     fn arm(&mut self) {
-        self.due = self.by_agent.values().filter_map(|run| run.until).min();
+        let next = |aside: Aside| if aside.takes_alone { aside.until } else { aside.alone };
+        self.due = self.by_agent.values().filter_map(|run| run.aside.map(next)).min();
     }
 
     fn set_aside(&self, agent: &AgentId, now: Mono, wall: Wall) -> Option<SetAside> {
         let run = self.by_agent.get(agent)?;
-        let left = run.until?.since(now);
-        let until = wall.after(left);
+        let Aside { until, alone, takes_alone } = run.aside?;
+        let [until, alone] = [until, alone].map(|at| wall.after(at.since(now)));
+        let but = match (takes_alone, alone < until) {
+            (true, _) => ", but for what no other agent may build".to_owned(),
+            (false, true) => format!(" (until {} for what no other agent may build)", alone.utc()),
+            (false, false) => String::new(),
+        };
         let why = format!(
-            "set aside until {}: its last attempts at {} tasks failed, the last one with: {}",
+            "set aside until {}{but}: its last attempts at {} tasks failed, the last one with: {}",
             until.utc(),
             run.tasks.len(),
             run.last_words
         );
-        Some(SetAside { why, until })
+        Some(SetAside { why, until, takes_alone })
     }
 }
 
@@ -197,7 +235,8 @@ impl Turn<'_> {
     pub(super) fn follow_shunned(&mut self, agent: &AgentId) {
         let set_aside = self.observed.shunned.set_aside(agent, self.now.mono, self.now.wall);
         let Some(attached) = self.observed.agents.get_mut(agent) else { return };
-        let is_other = attached.set_aside.is_some() != set_aside.is_some();
+        let told = |set_aside: &Option<SetAside>| set_aside.as_ref().map(|set_aside| set_aside.takes_alone);
+        let is_other = told(&attached.set_aside) != told(&set_aside);
         attached.set_aside = set_aside;
         if is_other {
             self.observed.tell_roster(agent, self.durable, self.limits);

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{
     id::{AgentId, RequestId, SessionId, TaskId},
     machine::{
+        attached::AttachedAgent,
         cordon::{Cordon, Drain},
         durable::Durable,
         effect::{Order, Refusal, Reply},
@@ -19,7 +20,6 @@ use crate::{
         input::{Failure, FailureKind, Upkeep},
         lease::clamp,
         maintenance::Maintenance,
-        observed::AttachedAgent,
         record::TaskState,
         step::Turn,
     },

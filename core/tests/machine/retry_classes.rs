@@ -189,46 +189,179 @@ fn a_task_that_takes_its_agents_down_ends_after_its_cap_with_its_evidence() {
     assert!(hint.contains(&format!("meridian logs {build} --task 0")), "{hint}");
 }
 
+/// Leases that need no renewal, so that tests can let agents be busy for as long as they like.
+fn patient() -> Limits {
+    Limits { lease: Millis::days(1), attempts_max: 30, ..Limits::default() }
+}
+
+impl Fleet {
+    /// Lets the agent of session 2 fail as many tasks as it takes to be set aside, while that of session 1 does well.
+    fn set_aside_bad(&mut self) {
+        for times in 0..self.machine.limits().failures_in_a_row {
+            assert_eq!(self.set_aside("us/bad"), None, "after {times}");
+            self.submit(in_region(tree(1), "us"));
+            self.fail_next(2, FailureKind::Infrastructure);
+            self.submit(in_region(tree(1), "eu"));
+            self.end_next(1, built());
+        }
+        assert!(self.set_aside("us/bad").is_some());
+    }
+}
+
 #[test]
 fn an_agent_that_fails_one_task_after_the_other_is_set_aside_for_ever_longer_until_one_ends_well() {
-    let limits = Limits::default();
-    let mut fleet = Fleet::new();
+    let mut fleet = Fleet::with(patient());
     fleet.attach(1, "eu/good", 1);
+    fleet.attach(4, "us/busy", 1);
+    fleet.submit(in_region(tree(1), "us"));
+    fleet.lease_next(4);
     fleet.attach(2, "us/bad", 1);
-    let on = |fleet: &mut Fleet, region: &str| fleet.submit(in_region(tree(1), region));
-    for _ in 1..limits.failures_in_a_row {
-        on(&mut fleet, "us");
-        fleet.fail_next(2, FailureKind::Infrastructure);
-        on(&mut fleet, "eu");
-        fleet.end_next(1, built());
-    }
-    assert_eq!(fleet.set_aside("us/bad"), None);
-    let waiting = on(&mut fleet, "us");
-    fleet.fail_next(2, FailureKind::DiskFull);
+    fleet.set_aside_bad();
+    let waiting = fleet.submit(in_region(tree(1), "us"));
     let why = fleet.set_aside("us/bad").unwrap();
     assert!(
-        why.starts_with("set aside until 2027-") && why.ends_with("the last one with: DiskFull happened"),
+        why.starts_with("set aside until 2027-")
+            && why.ends_with("the last one with: Infrastructure happened"),
         "{why}"
     );
-    let explained = fleet.machine.explain(&waiting).unwrap().remove(0);
-    assert!(explained.now.contains("us/bad is set aside until"), "{}", explained.now);
+    assert_eq!(fleet.machine.waits_for(&task(&waiting, 0)).split(':').next(), Some("the only agent is busy"));
 
     // It stays so over another stream, and each failure after that is one too many.
     fleet.attach(3, "us/bad", 1);
     assert!(fleet.set_aside("us/bad").is_some());
     for minutes in [1, 2, 4] {
+        fleet.submit(in_region(tree(1), "us"));
         fleet.wait(Millis(Millis::minutes(minutes).0 - 1_000));
-        assert!(fleet.offers(3).is_empty(), "after {minutes} min");
+        assert!(fleet.offers(3).is_empty(), "after {minutes} min, for another one could take it");
         fleet.wait(Millis::seconds(2));
         assert_eq!(fleet.set_aside("us/bad"), None);
         fleet.fail_next(3, FailureKind::Infrastructure);
         assert!(fleet.set_aside("us/bad").is_some());
     }
+    fleet.submit(in_region(tree(1), "us"));
     fleet.wait(Millis::minutes(8));
     fleet.end_next(3, built());
-    on(&mut fleet, "us");
+    fleet.submit(in_region(tree(1), "us"));
     fleet.fail_next(3, FailureKind::Infrastructure);
     assert_eq!(fleet.set_aside("us/bad"), None, "one good end forgives all");
+}
+
+#[test]
+fn what_only_an_agent_that_is_set_aside_may_build_is_tried_there_sooner_and_each_time_later() {
+    let mut fleet = Fleet::with(patient());
+    fleet.attach(1, "eu/good", 1);
+    fleet.attach(2, "us/bad", 1);
+    fleet.set_aside_bad();
+    let build = fleet.submit(in_region(tree(1), "us"));
+    let explained = fleet.machine.explain(&build).unwrap().remove(0);
+    assert!(
+        explained.now.contains("us/bad is set aside until 2027-")
+            && explained.now.contains("for what no other agent may build): its last"),
+        "{}",
+        explained.now
+    );
+    for seconds in [10, 20, 40, 80, 160, 320, 600, 600] {
+        fleet.wait(Millis::seconds(seconds - 1));
+        assert!(fleet.offers(2).is_empty(), "before {seconds} s");
+        fleet.wait(Millis::seconds(2));
+        let (id, fence) = fleet.lease_all(2).pop().unwrap();
+        let why = fleet.set_aside("us/bad");
+        assert!(
+            why.iter().all(|why| why.contains(", but for what no other agent may build: its")),
+            "{seconds}: {why:?}"
+        );
+        assert_eq!(why.is_none(), seconds == 600, "then nobody need be spared it");
+        assert!(fleet.report(2, &id, fence, failed(FailureKind::Infrastructure)));
+    }
+    // Whoever else may build it is not made to wait for that.
+    fleet.wait(Millis::seconds(601));
+    fleet.lease_next(2);
+    fleet.attach(3, "us/new", 1);
+    assert_eq!(fleet.lease_all(3).len(), 1);
+}
+
+#[test]
+fn a_task_that_only_an_agent_that_is_set_aside_may_build_ends_after_its_cap() {
+    let mut fleet = Fleet::new();
+    fleet.attach(1, "eu/good", 1);
+    fleet.attach(2, "us/bad", 1);
+    fleet.set_aside_bad();
+    let running: Vec<_> = fleet.machine.builds().filter(|build| build.state == BuildState::Running).collect();
+    let running: Vec<_> = running.into_iter().map(|build| build.id.clone()).collect();
+    for build in running {
+        fleet.ask(|request| Input::Cancel { request, build });
+    }
+    let build = fleet.submit(in_region(tree(1), "us"));
+    for seconds in [10, 20, 40, 80] {
+        assert_eq!(fleet.build_state(&build), BuildState::Running);
+        fleet.wait(Millis::seconds(seconds));
+        let (id, fence) = fleet.lease_all(2).pop().unwrap();
+        assert!(fleet.report(2, &id, fence, failed(FailureKind::Infrastructure)));
+    }
+    assert_eq!(
+        fleet.build_state(&build),
+        BuildState::Failed,
+        "after four attempts in two and a half minutes"
+    );
+}
+
+/// What was lost on eu/a and then on eu/b, while eu/c is busy with something that never ends. The agents' sessions are 11,
+/// 12 and 3.
+fn lost_on_two() -> (Fleet, TaskId) {
+    let mut fleet = Fleet::with(patient());
+    fleet.attach(3, "eu/c", 1);
+    fleet.submit(tree(1));
+    fleet.lease_next(3);
+    let id = task(&fleet.submit(tree(1)), 0);
+    for (session, name) in [(1, "eu/a"), (2, "eu/b")] {
+        fleet.attach(session, name, 1);
+        assert_eq!(fleet.lease_next(session).0, id);
+        // It is started again, and holds nothing any more.
+        fleet.attach(session + 10, name, 1);
+    }
+    (fleet, id)
+}
+
+#[test]
+fn a_task_waits_only_so_long_for_an_agent_that_has_not_failed_it_and_then_takes_who_failed_it_first() {
+    let (mut fleet, id) = lost_on_two();
+    let longest = fleet.machine.limits().avoid_longest;
+    for (session, name) in [(11, "eu/a"), (12, "eu/b"), (21, "eu/a")] {
+        let reason = fleet.machine.waits_for(&id);
+        let may_have = format!("has not failed it is busy ({name}, which failed it, may have it from 2027-");
+        assert!(reason.contains(&may_have), "{name}: {reason}");
+        fleet.wait(Millis(longest.0 - 2_000));
+        assert!(fleet.offers(11).is_empty() && fleet.offers(12).is_empty() && fleet.offers(21).is_empty());
+        fleet.wait(Millis::seconds(2));
+        assert_eq!(fleet.lease_all(session).len(), 1, "{name}");
+        fleet.attach(session + 10, name, 1);
+        fleet.check_replay();
+    }
+    assert!(fleet.offers(3).is_empty(), "the third never came");
+}
+
+#[test]
+fn whom_a_task_has_forgiven_it_takes_as_soon_as_it_is_up() {
+    let (mut fleet, id) = lost_on_two();
+    let longest = fleet.machine.limits().avoid_longest;
+    // Nobody who could have it is there.
+    fleet.step(Input::Detach { session: SessionId(11) });
+    fleet.step(Input::Detach { session: SessionId(12) });
+    assert_eq!(
+        fleet.machine.waits_for(&id).split(':').next(),
+        Some("the only agent is busy"),
+        "{}",
+        fleet.machine.waits_for(&id)
+    );
+    fleet.wait(longest);
+    fleet.attach(22, "eu/b", 1);
+    fleet.submit(in_region(tree(1), "eu"));
+    fleet.lease_next(22);
+    fleet.wait(longest);
+    let reason = fleet.machine.waits_for(&id);
+    assert!(reason.starts_with("all 2 agents busy"), "{reason}");
+    fleet.attach(21, "eu/a", 1);
+    assert_eq!(fleet.lease_all(21).pop().map(|lease| lease.0), Some(id), "it failed it before the other did");
 }
 
 #[test]

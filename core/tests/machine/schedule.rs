@@ -377,6 +377,8 @@ fn a_region_that_may_send_no_more_today_is_not_fetched_from_until_tomorrow() {
         fleet.machine.waits_for(&task(&second, 0)),
         "what it needs would leave region eu, which may send no more today"
     );
+    let (id, fence) = fleet.lease_next(2);
+    assert!(fleet.report(2, &id, fence, built()));
     fleet.check_replay();
     fleet.wait(Millis::days(1));
     observe(&mut fleet, 2, near());

@@ -8,9 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{
     id::{AgentId, Label, RegionName},
     machine::{
+        attached::AttachedAgent,
         limits::Limits,
         memory::memory_over,
-        observed::{AttachedAgent, avoided},
+        placement::patience::avoided,
         record::{BuildRecord, TaskKind, TaskRecord},
     },
     quantity::ByteCount,
@@ -32,6 +33,15 @@ pub(in crate::machine) struct Demand {
     pub(in crate::machine) first: Option<AgentId>,
     /// With so much memory it did not end: it needs more.
     pub(in crate::machine) memory_over: Option<ByteCount>,
+}
+
+/// Whom a task may have for want of a better one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::machine) struct LastResort {
+    /// Agents that are set aside and tried again, because no other one is up that fits.
+    pub(in crate::machine) set_aside: bool,
+    /// Agents to avoid, because no other one is.
+    pub(in crate::machine) avoided: bool,
 }
 
 /// The lines in which tasks wait.
@@ -58,13 +68,23 @@ pub(in crate::machine) struct Line {
 impl Demand {
     /// What a task of a build asks for.
     pub(in crate::machine) fn of(build: &BuildRecord, task: &TaskRecord, limits: &Limits) -> Self {
+        Self::of_patient(build, task, limits, &BTreeSet::new())
+    }
+
+    /// The same once it has waited too long to avoid these any more.
+    pub(in crate::machine) fn of_patient(
+        build: &BuildRecord,
+        task: &TaskRecord,
+        limits: &Limits,
+        pardoned: &BTreeSet<AgentId>,
+    ) -> Self {
         let wishes = &build.spec.wishes;
         let first = match (&build.spec.rebuild, &task.kind) {
             (Some(rebuild), TaskKind::Compile(platform)) => rebuild.builder(platform).cloned(),
             _ => None,
         };
-        let mut avoided = avoided(task);
-        avoided.extend(first.clone());
+        let failed = avoided(task).into_iter().filter(|agent| !pardoned.contains(agent));
+        let avoided = failed.chain(first.clone()).collect();
         let of_team = limits.schedule.team(&build.id.project.team).regions;
         let allowed = match (wishes.regions.is_empty(), of_team.is_empty()) {
             (true, true) => None,
@@ -85,15 +105,28 @@ impl Demand {
             && self.has_memory(&agent.offer)
     }
 
-    /// Whether a willing agent is attached that fits and is not one to avoid.
+    /// Whether an agent is attached that would take the task, fits, and is not one to avoid.
     pub(in crate::machine) fn has_alternative(
         &self,
         agents: &BTreeMap<AgentId, AttachedAgent>,
         limits: &Limits,
     ) -> bool {
-        agents
-            .iter()
-            .any(|(id, agent)| agent.is_willing(limits) && self.fits(id, agent) && !self.avoided.contains(id))
+        !self.last_resort(agents, limits).avoided
+    }
+
+    /// Whom the task may have for want of a better one.
+    pub(in crate::machine) fn last_resort(
+        &self,
+        agents: &BTreeMap<AgentId, AttachedAgent>,
+        limits: &Limits,
+    ) -> LastResort {
+        let any = |is_up: &dyn Fn(&AgentId, &AttachedAgent) -> bool| {
+            agents.iter().any(|(id, agent)| self.fits(id, agent) && is_up(id, agent))
+        };
+        let set_aside = !any(&|_, agent| agent.is_willing(limits));
+        let resort = LastResort { set_aside, avoided: false };
+        let avoided = !any(&|id, agent| resort.takes(agent, limits) && !self.avoided.contains(id));
+        LastResort { avoided, ..resort }
     }
 
     /// Why an agent does not get a task with this demand, however idle it is; `None` when it may.
@@ -102,7 +135,7 @@ impl Demand {
         id: &AgentId,
         agent: &AttachedAgent,
         limits: &Limits,
-        may_use_avoided: bool,
+        resort: LastResort,
     ) -> Option<String> {
         if let Some(wished) = self.agent.as_ref().filter(|wished| *wished != id) {
             return Some(format!("agent {wished} wanted"));
@@ -120,10 +153,12 @@ impl Demand {
         if let Some(memory) = agent.offer.memory.filter(|_| !self.has_memory(&agent.offer)) {
             return Some(format!("it lets a build use {memory}, which was too little"));
         }
-        if let Some(why) = agent.unwilling(limits) {
+        if !resort.takes(agent, limits)
+            && let Some(why) = agent.unwilling(limits)
+        {
             return Some(why);
         }
-        if may_use_avoided || !self.avoided.contains(id) {
+        if resort.avoided || !self.avoided.contains(id) {
             return None;
         }
         Some(if self.first.as_ref() == Some(id) {
@@ -131,6 +166,13 @@ impl Demand {
         } else {
             "failed this task before".to_owned()
         })
+    }
+}
+
+impl LastResort {
+    /// Whether an agent would take the task, as far as the agent goes.
+    pub(in crate::machine) fn takes(self, agent: &AttachedAgent, limits: &Limits) -> bool {
+        if self.set_aside { agent.takes_alone(limits) } else { agent.is_willing(limits) }
     }
 }
 
@@ -143,9 +185,9 @@ impl Line {
         limits: &Limits,
     ) -> Self {
         let (mut rows, mut refused) = (Vec::new(), BTreeMap::new());
-        let may_use_avoided = demand.avoided.is_empty() || !demand.has_alternative(agents, limits);
+        let resort = demand.last_resort(agents, limits);
         for (id, agent) in agents {
-            match demand.refusal(id, agent, limits, may_use_avoided) {
+            match demand.refusal(id, agent, limits, resort) {
                 Some(why) => *refused.entry(why).or_default() += 1,
                 None => rows.extend(roster.row(id)),
             }

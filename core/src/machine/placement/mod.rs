@@ -1,7 +1,8 @@
 //! Where each queued task goes, when, and because of what.
 //!
 //! The numbers and the order are `crate::schedule`'s; here is what they are asked of: the tasks of this fleet, what each
-//! demands ([`demand`]), what holds it back whoever is free ([`gates`]), what its inputs are ([`needs`]) and how they get to
+//! demands ([`demand`]), what holds it back whoever is free ([`gates`]), for how
+//! long it avoids who failed it ([`patience`]), what its inputs are ([`needs`]) and how they get to
 //! an agent ([`ways`]). One look through the queue is [`place`]; what a waiting task is told is [`reasons`].
 //!
 //! All of it is observed: a new leader derives it from the durable state and from what agents say when they attach.
@@ -11,6 +12,7 @@ pub(super) mod demand;
 pub(super) mod gates;
 pub(super) mod held;
 pub(super) mod needs;
+pub(super) mod patience;
 mod place;
 pub mod reasons;
 pub(super) mod shortlists;

@@ -7,7 +7,8 @@ use crate::{
     machine::{
         durable::Durable,
         limits::Limits,
-        observed::{Observed, returns},
+        observed::Observed,
+        placement::patience::returns,
         record::{BuildRecord, TaskKind, TaskRecord},
         request::{content_digest, of_platform},
     },

@@ -7,12 +7,13 @@ use std::{collections::BTreeSet, fmt};
 use crate::{
     id::{AgentId, BuildId, RegionName, TaskId},
     machine::{
+        attached::AttachedAgent,
         durable::{Durable, QueueKey},
         limits::Limits,
-        observed::{AttachedAgent, Observed},
+        observed::Observed,
         placement::{
             choose::{Found, Sought},
-            demand::{Demand, Line, listed},
+            demand::{Demand, LastResort, Line, listed},
             gates::Gate,
             needs::Needs,
         },
@@ -169,13 +170,13 @@ impl Question<'_> {
         if self.observed.agents.is_empty() {
             return WaitReason::NoAgent;
         }
-        let demand = Demand::of(self.build, self.task, self.limits);
+        let demand = self.observed.demand(self.build, self.task, self.limits);
         let matching = self.matching(&demand);
         if matching.is_empty() {
             return WaitReason::NeverMatches { why: self.mismatch(&demand) };
         }
-        let willing = matching.iter().filter(|(_, agent)| agent.is_willing(self.limits)).count();
-        if willing == 0 {
+        let resort = demand.last_resort(&self.observed.agents, self.limits);
+        if !matching.iter().any(|(_, agent)| resort.takes(agent, self.limits)) {
             return WaitReason::NoneFit { why: self.why_none_is_willing(&matching) };
         }
         if let Some(wait) = self.observed.held.get(&key)
@@ -198,7 +199,7 @@ impl Question<'_> {
         }
         let ahead = self.observed.queue.ahead(&key);
         let about = self.about(&key, &line.rows, ahead);
-        WaitReason::Busy { who: who_is_busy(&demand, &matching, self.limits), ahead: ahead as u64, about }
+        WaitReason::Busy { who: self.who_is_busy(&demand, &matching, resort), ahead: ahead as u64, about }
     }
 
     /// What was found of the agents that may take it, with those that may not.
@@ -219,13 +220,12 @@ impl Question<'_> {
 
     /// Every attached agent with what speaks for or against it, best first.
     pub(in crate::machine) fn candidates(self) -> Vec<Candidate> {
-        let demand = Demand::of(self.build, self.task, self.limits);
+        let demand = self.observed.demand(self.build, self.task, self.limits);
         let line = self.line(&demand);
         let mut candidates = self.found(&line).candidates(self.observed, None, EXPLAINED_MAX);
-        let may_use_avoided =
-            demand.avoided.is_empty() || !demand.has_alternative(&self.observed.agents, self.limits);
+        let resort = demand.last_resort(&self.observed.agents, self.limits);
         for (id, agent) in &self.observed.agents {
-            if let Some(why) = demand.refusal(id, agent, self.limits, may_use_avoided)
+            if let Some(why) = demand.refusal(id, agent, self.limits, resort)
                 && candidates.len() < EXPLAINED_MAX
             {
                 candidates.push(Candidate { agent: id.clone(), verdict: Verdict::Refused { why } });
@@ -337,21 +337,35 @@ impl Question<'_> {
             few => format!("no agent is fit: {}", few.concat()),
         }
     }
-}
 
-fn who_is_busy(demand: &Demand, matching: &[(&AgentId, &AttachedAgent)], limits: &Limits) -> String {
-    let willing = || matching.iter().filter(|(_, agent)| agent.is_willing(limits));
-    let all = willing().count();
-    let others = willing().filter(|(id, _)| !demand.avoided.contains(*id)).count();
-    match (others, all) {
-        (0 | 1, 1) => "the only agent is busy".to_owned(),
-        (0, all) => format!("all {all} agents busy"),
-        (others, all) if others == all => format!("all {all} agents busy"),
-        (1, _) if demand.first.is_some() => "the only agent that did not build it before is busy".to_owned(),
-        (1, _) => "the only agent that has not failed it is busy".to_owned(),
-        (others, _) if demand.first.is_some() => {
-            format!("all {others} agents that did not build it before are busy")
+    fn who_is_busy(
+        &self,
+        demand: &Demand,
+        matching: &[(&AgentId, &AttachedAgent)],
+        resort: LastResort,
+    ) -> String {
+        let willing = || matching.iter().filter(|(_, agent)| resort.takes(agent, self.limits));
+        let all = willing().count();
+        let others = willing().filter(|(id, _)| !demand.avoided.contains(*id)).count();
+        let is_anybody_pardoned = !self.observed.patience.pardoned(&self.task.id).is_empty();
+        let which = match &demand.first {
+            Some(_) => "did not build it before",
+            None if is_anybody_pardoned => "may have it now",
+            None => "have not failed it",
+        };
+        let who = match (others, all) {
+            (0 | 1, 1) => return "the only agent is busy".to_owned(),
+            (0, all) => return format!("all {all} agents busy"),
+            (others, all) if others == all => return format!("all {all} agents busy"),
+            (1, _) => format!("the only agent that {} is busy", which.replacen("have not", "has not", 1)),
+            (others, _) => format!("all {others} agents that {which} are busy"),
+        };
+        match self.observed.patience_left(self.task, demand, self.limits) {
+            None => who,
+            Some((agent, until)) => {
+                let until = self.now.wall.after(until.since(self.now.mono));
+                format!("{who} ({agent}, which failed it, may have it from {} on)", until.utc())
+            }
         }
-        (others, _) => format!("all {others} agents that have not failed it are busy"),
     }
 }

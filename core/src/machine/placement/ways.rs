@@ -13,7 +13,7 @@ use crate::{
     digest::Digest,
     id::{AgentId, RegionName},
     machine::{
-        durable::QueueKey, input::PeerFigures, observed::AttachedAgent, placement::needs::Inputs,
+        attached::AttachedAgent, durable::QueueKey, input::PeerFigures, placement::needs::Inputs,
         residency::Residency,
     },
     quantity::ByteCount,
