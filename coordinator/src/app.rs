@@ -140,7 +140,7 @@ impl App {
         let handle = Handle::new(commands, kept.commit.progress());
         let metrics = Metrics::new();
         let watchers = Watchers::default();
-        let (history, holder) = (kept.history, kept.holder);
+        let (history, holder, logs) = (kept.history, kept.holder, LiveLogs::default());
         let demand = config.limits.sandbox;
         let revocations = Revocations::of(kept.durable.revoked());
         let machine = Machine::new(kept.durable, config.limits);
@@ -149,6 +149,7 @@ impl App {
             revocations: revocations.clone(),
             metrics: metrics.clone(),
             history: history.clone(),
+            logs: logs.clone(),
         };
         let step_loop = StepLoop::new(machine, clock.clone(), inbox, kept.commit, outlets);
         let deciding = tokio::spawn(step_loop.run(epoch, stop.clone()));
@@ -174,7 +175,8 @@ impl App {
             started,
             stop: stop.clone(),
         };
-        let shared = Shared { handle: handle.clone(), watchers, holder, history, signing: signing.clone() };
+        let own_handle = handle.clone();
+        let shared = Shared { handle: own_handle, watchers, holder, history, logs, signing: signing.clone() };
         let authorization = AuthorizationLayer::new(&about.name, revocations);
         let services = shared.services(about, clock, config.connection_age_max);
         // Before anybody can ask for an order. If this coordinator does not lead, the reason for that is told below.
@@ -197,12 +199,13 @@ struct Shared {
     watchers: Watchers,
     holder: Holder,
     history: JournalHistory,
+    logs: LiveLogs,
     signing: Signing,
 }
 
 impl Shared {
     fn services(self, fleet: FleetService, clock: Clock, connection_age_max: Duration) -> Services {
-        let Self { handle, watchers, holder, history, signing } = self;
+        let Self { handle, watchers, holder, history, logs, signing } = self;
         let (fleet_name, desk) = (signing.fleet().clone(), CacheDesk::default());
         Services {
             fleet,
@@ -231,7 +234,7 @@ impl Shared {
             },
             keys: KeysService { handle: handle.clone(), signing },
             blobs: BlobsService::new(handle.clone(), holder.clone()),
-            logs: LogsService { handle, watchers, holder, logs: LiveLogs::default(), history },
+            logs: LogsService { handle, watchers, holder, logs, history },
         }
     }
 }

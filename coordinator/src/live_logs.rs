@@ -1,8 +1,9 @@
 //! The logs of attempts that still run.
 //!
 //! Segments are blobs; what is kept here is only their order. After a restart the order is empty and the
-//! agent, which keeps its segments until its log has ended and was taken, sends it again. When a task has ended its
-//! record names the segments and this is no longer asked.
+//! agent, which keeps its segments until its log has ended and was taken, sends it again. When an attempt has ended its
+//! record names the segments and this is no longer asked; of an attempt whose agent was lost it names those that were
+//! here when it was given up.
 
 use std::{
     collections::BTreeMap,
@@ -111,6 +112,13 @@ impl LiveLogs {
             return Ok(next);
         }
         Ok(want)
+    }
+
+    /// The segments of an attempt so far; none when nothing is known of it.
+    pub(crate) fn arrived(&self, task: &TaskId, fence: Fence) -> Vec<Digest> {
+        let logs = self.lock();
+        let log = logs.by_fence.get(&fence).filter(|log| log.task == *task);
+        log.map_or_else(Vec::new, |log| log.segments.clone())
     }
 
     /// The segments of an attempt from `from` on, and what wakes when there are more.

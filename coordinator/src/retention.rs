@@ -15,7 +15,7 @@ use meridian_core::{
     id::ProjectId,
     machine::{
         Machine,
-        record::{BuildState, TaskState},
+        record::{BuildState, TaskState, TaskStep},
     },
 };
 use tokio_util::sync::CancellationToken;
@@ -47,6 +47,11 @@ fn wanted(machine: &Machine) -> Wanted {
             wanted.trees.insert(*root);
         }
         for task in &build.tasks {
+            for step in &task.history {
+                if let TaskStep::AttemptFailed { log, .. } = step {
+                    wanted.blobs.extend(log);
+                }
+            }
             match &task.state {
                 TaskState::Succeeded { artifacts, log, .. } => {
                     wanted.blobs.extend(artifacts.iter().flat_map(Artifact::blobs));

@@ -36,7 +36,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    journal_history::JournalHistory, metrics::Metrics, revocations::Revocations, watchers::Watchers,
+    journal_history::JournalHistory, live_logs::LiveLogs, metrics::Metrics, revocations::Revocations,
+    watchers::Watchers,
 };
 
 /// Commands taken in one go before the events gathered so far are handed to the journal.
@@ -109,6 +110,7 @@ pub(crate) struct StepLoop {
     watchers: Watchers,
     revocations: Revocations,
     metrics: Metrics,
+    logs: LiveLogs,
     snapshots: Snapshots,
     next_request: u64,
     next_session: u64,
@@ -124,6 +126,8 @@ pub(crate) struct Outlets {
     pub(crate) metrics: Metrics,
     /// Asked how far back events must be kept.
     pub(crate) history: JournalHistory,
+    /// Asked what arrived of the logs of attempts that were given up.
+    pub(crate) logs: LiveLogs,
 }
 
 /// When the state was last written out, and how far back events must be kept.
@@ -141,7 +145,7 @@ impl StepLoop {
         commit: GroupCommit,
         outlets: Outlets,
     ) -> Self {
-        let Outlets { watchers, revocations, metrics, history } = outlets;
+        let Outlets { watchers, revocations, metrics, history, logs } = outlets;
         let snapshots = Snapshots { last: machine.durable().last_index(), history };
         let progress = commit.progress();
         let durable = progress.borrow().durable;
@@ -159,6 +163,7 @@ impl StepLoop {
             watchers,
             revocations,
             metrics,
+            logs,
             snapshots,
             next_request: 0,
             next_session: 0,
@@ -231,6 +236,13 @@ impl StepLoop {
         self.batch.extend(events.iter().map(|(_, event)| encode_event(event)));
         for effect in effects {
             self.hold(Held::Effect(effect));
+        }
+        let unknown = events.into_iter().filter_map(|(_, event)| without_log(event.kind));
+        for (task, fence) in unknown.collect::<Vec<_>>() {
+            let log = self.logs.arrived(&task, fence);
+            if !log.is_empty() {
+                self.step(Input::LogArrived { task, fence, log });
+            }
         }
     }
 
@@ -330,6 +342,14 @@ impl StepLoop {
             Action::Warn { line } => tracing::warn!("{line}"),
             Action::BuildChanged { build } => self.watchers.changed(&build),
         }
+    }
+}
+
+/// The attempt that ended without a result and without a word of its log.
+fn without_log(decided: EventKind) -> Option<(TaskId, Fence)> {
+    match decided {
+        EventKind::AttemptFailed { task, fence, log, .. } if log.is_empty() => Some((task, fence)),
+        _ => None,
     }
 }
 

@@ -28,9 +28,10 @@ use crate::{
 
 /// Pieces of output that may wait for the spool.
 const PIECES_QUEUED_MAX: usize = 1024;
-/// How long the last segments may take to reach the coordinator once the attempt has ended. While it is away the
-/// report waits as well, so this costs nothing then.
-const SEND_WITHIN: Duration = Duration::from_secs(5 * 60);
+/// How long the last segments may take to reach the coordinator once the attempt has ended: as long as an agent goes on
+/// without one, so that no log is lost where the result is not. While it is away the report waits as well, so this costs
+/// nothing then.
+const SEND_WITHIN: Duration = Duration::from_secs(10 * 60);
 
 /// What waits for the spool.
 enum Piece {

@@ -180,7 +180,7 @@ pub struct BuildsArgs {
 /// Arguments of `meridian logs`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  meridian logs acme/web/17\n  meridian logs -f acme/web/17 --platform linux/arm64"
+    after_help = "Examples:\n  meridian logs acme/web/17\n  meridian logs -f acme/web/17 --platform linux/arm64\n  meridian logs acme/web/17 --task 2 --attempt 1"
 )]
 pub struct LogsArgs {
     /// The build: TEAM/PROJECT/NUMBER.
@@ -194,6 +194,9 @@ pub struct LogsArgs {
     /// Only the task of this platform.
     #[arg(long, value_name = "OS/ARCH")]
     pub platform: Option<String>,
+    /// Only the attempt of this number, from 1, as `meridian explain` counts them, instead of the last one.
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
+    pub attempt: Option<u32>,
     /// Which fleet.
     #[command(flatten)]
     pub fleet: FleetArgs,

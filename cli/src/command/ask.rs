@@ -1,6 +1,6 @@
 //! Questions that are one call and one answer: builds, explain, cancel, agents, status.
 
-use meridian_core::{quantity::Millis, schedule::cost::Terms};
+use meridian_core::{id::BuildId, quantity::Millis, schedule::cost::Terms};
 use meridian_proto::{
     limits::PAGE_SIZE_MAX,
     v1::{self, candidate::Verdict, task_kind::Kind, task_step::Step},
@@ -127,14 +127,14 @@ pub async fn explain(context: &Context, args: &BuildRef) -> Result<(), Trouble> 
     let request = v1::ExplainRequest { build: build.to_string() };
     let answer = ask("explain the build", fleet.client.builds().explain(request)).await?;
     if args.fleet.json {
-        let tasks: Vec<Value> = answer.tasks.iter().map(explanation_to_json).collect();
+        let tasks: Vec<Value> = answer.tasks.iter().map(|task| explanation_to_json(&build, task)).collect();
         let rebuild_of = Some(answer.rebuild_of).filter(|of| !of.is_empty());
         return print::json(&json!({ "build": build.to_string(), "rebuild_of": rebuild_of, "tasks": tasks }));
     }
     if !answer.rebuild_of.is_empty() {
         print::line(&format!("{build} builds {} again, from scratch", answer.rebuild_of))?;
     }
-    answer.tasks.iter().try_for_each(|task| print::line(&explanation_text(task, now_ms())))
+    answer.tasks.iter().try_for_each(|task| print::line(&explanation_text(&build, task, now_ms())))
 }
 
 fn target(kind: Option<&v1::TaskKind>) -> String {
@@ -145,7 +145,7 @@ fn target(kind: Option<&v1::TaskKind>) -> String {
 }
 
 /// Where a task is and because of what, as of `now_ms`.
-pub(super) fn explanation_text(task: &v1::TaskExplanation, now_ms: u64) -> String {
+pub(super) fn explanation_text(build: &BuildId, task: &v1::TaskExplanation, now_ms: u64) -> String {
     let mut lines = vec![format!("{} {}: {}", task.ordinal, target(task.kind.as_ref()), task.now)];
     for candidate in &task.candidates {
         let verdict = match &candidate.verdict {
@@ -158,9 +158,8 @@ pub(super) fn explanation_text(task: &v1::TaskExplanation, now_ms: u64) -> Strin
     lines.extend(task.refused.iter().map(|refusal| {
         format!("    {} not eligible: {}", print::count(refusal.agents, "agent"), refusal.why)
     }));
-    let steps =
-        task.history.iter().map(|step| format!("    {} ago: {}", ago(step.at_ms, now_ms), step_words(step)));
-    lines.extend(steps);
+    let steps = told_steps(build, task);
+    lines.extend(steps.map(|(at_ms, words)| format!("    {} ago: {words}", ago(at_ms, now_ms))));
     lines.join("\n")
 }
 
@@ -178,21 +177,43 @@ fn eligible_words(eligible: v1::candidate::Eligible) -> String {
     )
 }
 
-fn step_words(step: &v1::TaskStep) -> String {
+/// What happened to a task, each with its time.
+fn told_steps<'a>(
+    build: &'a BuildId,
+    task: &'a v1::TaskExplanation,
+) -> impl Iterator<Item = (u64, String)> + 'a {
+    let mut attempt = 0;
+    task.history.iter().map(move |step| {
+        attempt += u32::from(matches!(step.step, Some(Step::Leased(_))));
+        let mut words = step_words(step, attempt);
+        if let Some(Step::AttemptFailed(failed)) = &step.step
+            && failed.log_segments > 0
+        {
+            words +=
+                &format!("; its log: `meridian logs {build} --task {} --attempt {attempt}`", task.ordinal);
+        }
+        (step.at_ms, words)
+    })
+}
+
+fn step_words(step: &v1::TaskStep, attempt: u32) -> String {
     match &step.step {
         Some(Step::Placed(placed)) => format!("placed on {} because {}", placed.agent, placed.because),
         Some(Step::Withdrawn(withdrawn)) => format!("placement withdrawn: {}", withdrawn.why),
-        Some(Step::Leased(leased)) => format!("leased to {} under fence {}", leased.agent, leased.fence),
+        Some(Step::Leased(leased)) => {
+            format!("leased to {} under fence {}, attempt {attempt}", leased.agent, leased.fence)
+        }
         Some(Step::AttemptFailed(failed)) => {
             let message = failed.failure.as_ref().map_or("", |failure| failure.message.as_str());
-            format!("attempt under fence {} failed: {}", failed.fence, message.lines().next().unwrap_or(""))
+            let words = message.lines().next().unwrap_or("");
+            format!("attempt {attempt} under fence {} failed: {words}", failed.fence)
         }
         None => "unknown step".to_owned(),
     }
 }
 
 /// The same as JSON.
-pub(super) fn explanation_to_json(task: &v1::TaskExplanation) -> Value {
+pub(super) fn explanation_to_json(build: &BuildId, task: &v1::TaskExplanation) -> Value {
     let candidates = task.candidates.iter().map(|candidate| match &candidate.verdict {
         Some(Verdict::Eligible(eligible)) => json!({
             "agent": candidate.agent,
@@ -212,7 +233,7 @@ pub(super) fn explanation_to_json(task: &v1::TaskExplanation) -> Value {
         Some(Verdict::Refused(why)) => json!({ "agent": candidate.agent, "eligible": false, "why": why }),
         None => json!({ "agent": candidate.agent }),
     });
-    let history = task.history.iter().map(|step| json!({ "at_ms": step.at_ms, "what": step_words(step) }));
+    let history = told_steps(build, task).map(|(at_ms, what)| json!({ "at_ms": at_ms, "what": what }));
     json!({
         "task": task.ordinal,
         "target": target(task.kind.as_ref()),

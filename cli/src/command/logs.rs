@@ -32,11 +32,13 @@ pub async fn logs(context: &Context, args: &LogsArgs) -> Result<(), Trouble> {
         let request = v1::GetBuildRequest { build: id.clone() };
         let build = ask("find the build", fleet.client.builds().get(request)).await?;
         let wanted: Vec<&v1::Task> =
-            build.tasks.iter().filter(|task| is_wanted(task, args.task, platform.as_ref())).collect();
+            build.tasks.iter().filter(|task| is_wanted(task, args, platform.as_ref())).collect();
         // A build of a module has only its resolve task at first; its other tasks come later.
         let may_come = args.follow && !has_ended(&build);
         if wanted.is_empty() && !may_come {
-            return Err(Trouble::refused(format_args!("{id} has no such task")).hint(tasks_of(&build)));
+            let which = args.attempt.map(|number| format!(" that has had {number} attempts"));
+            let which = which.unwrap_or_default();
+            return Err(Trouble::refused(format_args!("{id} has no such task{which}")).hint(tasks_of(&build)));
         }
         let many = build.tasks.len() > 1;
         let unread: Vec<&v1::Task> = wanted.into_iter().filter(|task| shown.insert(task.ordinal)).collect();
@@ -53,7 +55,7 @@ pub async fn logs(context: &Context, args: &LogsArgs) -> Result<(), Trouble> {
     }
 }
 
-fn is_wanted(task: &v1::Task, ordinal: Option<u32>, platform: Option<&Platform>) -> bool {
+fn is_wanted(task: &v1::Task, args: &LogsArgs, platform: Option<&Platform>) -> bool {
     let kind = task.kind.as_ref().and_then(|kind| kind.kind.as_ref());
     let platform_fits = match (platform, kind) {
         (None, _) => true,
@@ -62,7 +64,11 @@ fn is_wanted(task: &v1::Task, ordinal: Option<u32>, platform: Option<&Platform>)
         }
         (Some(_), _) => false,
     };
-    platform_fits && ordinal.is_none_or(|ordinal| ordinal == task.ordinal)
+    let leased = |step: &&v1::TaskStep| matches!(step.step, Some(v1::task_step::Step::Leased(_)));
+    let attempts = task.history.iter().filter(leased).count();
+    let was_tried =
+        args.attempt.is_none_or(|number| attempts >= usize::try_from(number).unwrap_or(usize::MAX));
+    platform_fits && was_tried && args.task.is_none_or(|ordinal| ordinal == task.ordinal)
 }
 
 fn tasks_of(build: &v1::Build) -> String {
@@ -104,6 +110,7 @@ async fn read(
             ordinal,
             cursor: cursor.clone(),
             follow: args.follow,
+            attempt: args.attempt.unwrap_or_default(),
         };
         let status = match stream(fleet, request, &mut cursor, &mut patience, args.fleet.json).await {
             Ok(()) => return Ok(()),

@@ -10,6 +10,7 @@ use meridian_core::{
     trace::Traceparent,
 };
 use meridian_proto::{
+    convert::record::count_log_segments,
     limits::{PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX},
     v1,
 };
@@ -47,6 +48,7 @@ fn view(machine: &Machine, build: &BuildId) -> Option<v1::Build> {
     let record = machine.build(build)?;
     let mut view = v1::Build::from(record);
     for (task, wire) in record.tasks.iter().zip(&mut view.tasks) {
+        count_log_segments(&mut wire.history);
         wire.progress = machine.progress(&task.id).map(v1::Progress::from);
         if let Some(reason) = machine.wait_reason(&task.id) {
             wire.waits_for = reason.to_string();
@@ -106,7 +108,11 @@ impl BuildsService {
         let remembered =
             self.history.build(build).await.map_err(|e| internal("history cannot be read", e))?;
         remembered
-            .map(|record| v1::Build::from(&record))
+            .map(|record| {
+                let mut build = v1::Build::from(&record);
+                build.tasks.iter_mut().for_each(|task| count_log_segments(&mut task.history));
+                build
+            })
             .ok_or_else(|| Status::not_found(format!("no build {build}")))
     }
 
@@ -356,5 +362,10 @@ fn has_ended(build: &v1::Build) -> bool {
 
 fn explanation(build: &BuildRecord, tasks: &[TaskExplanation]) -> v1::ExplainResponse {
     let rebuild_of = build.spec.rebuild.as_ref().map(|rebuild| rebuild.of.to_string()).unwrap_or_default();
-    v1::ExplainResponse { tasks: tasks.iter().map(Into::into).collect(), rebuild_of }
+    let told = |task: &TaskExplanation| {
+        let mut told = v1::TaskExplanation::from(task);
+        count_log_segments(&mut told.history);
+        told
+    };
+    v1::ExplainResponse { tasks: tasks.iter().map(told).collect(), rebuild_of }
 }

@@ -16,7 +16,7 @@ use crate::{
     handle::Handle,
     holder::Holder,
     journal_history::JournalHistory,
-    live_logs::LiveLogs,
+    live_logs::{AppendError, LiveLogs},
     status::{from_command, internal, invalid},
     watchers::Watchers,
 };
@@ -34,29 +34,60 @@ pub(crate) struct LogsService {
     pub(crate) history: JournalHistory,
 }
 
-/// Where a task's log is to be read from.
-enum Whereabouts {
-    /// The task has not started; nothing to read yet.
-    NotStarted,
-    /// The attempt under this lease runs.
-    Live(Fence),
-    /// The task has ended; its record names the segments of its last attempt.
-    Ended(Fence, Vec<Digest>),
+/// The logs of a task, attempt by attempt.
+struct TaskLogs {
+    attempts: Vec<AttemptLog>,
+    /// Whether no attempt will follow.
+    is_ended: bool,
 }
 
-fn whereabouts(record: &BuildRecord, ordinal: u32) -> Option<Whereabouts> {
-    let task = record.tasks.iter().find(|task| task.id.ordinal == ordinal)?;
-    let last_lease = task.history.iter().rev().find_map(|step| match step {
-        TaskStep::Leased { fence, .. } => Some(*fence),
-        _ => None,
-    });
-    let ended = |log: &[Digest]| Whereabouts::Ended(last_lease.unwrap_or_default(), log.to_vec());
-    Some(match &task.state {
-        TaskState::Queued | TaskState::Placed { .. } => Whereabouts::NotStarted,
-        TaskState::Leased { fence, .. } => Whereabouts::Live(*fence),
-        TaskState::Succeeded { log, .. } | TaskState::Failed { log, .. } => ended(log),
-        TaskState::Cancelled { .. } => ended(&[]),
-    })
+/// The log of one attempt.
+struct AttemptLog {
+    fence: Fence,
+    /// Its segments when it has ended, as far as the record names them; while it runs it grows.
+    ended: Option<Vec<Digest>>,
+}
+
+impl TaskLogs {
+    /// What a task's record says of its logs.
+    fn of(record: &BuildRecord, ordinal: u32) -> Option<Self> {
+        let task = record.tasks.iter().find(|task| task.id.ordinal == ordinal)?;
+        let mut attempts: Vec<AttemptLog> = Vec::new();
+        for step in &task.history {
+            match step {
+                TaskStep::Leased { fence, .. } => attempts.push(AttemptLog { fence: *fence, ended: None }),
+                TaskStep::AttemptFailed { log, .. } => {
+                    attempts.last_mut().into_iter().for_each(|attempt| attempt.ended = Some(log.clone()));
+                }
+                TaskStep::Placed { .. } | TaskStep::Withdrawn { .. } => {}
+            }
+        }
+        if let Some(last) = attempts.last_mut() {
+            match &task.state {
+                TaskState::Succeeded { log, .. } | TaskState::Failed { log, .. } => {
+                    // Of one that failed once too often, the attempt itself may have the log.
+                    if last.ended.as_ref().is_none_or(Vec::is_empty) {
+                        last.ended = Some(log.clone());
+                    }
+                }
+                TaskState::Cancelled { .. } => last.ended = Some(last.ended.take().unwrap_or_default()),
+                TaskState::Queued | TaskState::Placed { .. } | TaskState::Leased { .. } => {}
+            }
+        }
+        Some(Self { attempts, is_ended: task.state.is_ended() })
+    }
+
+    /// What is left to read of the attempt of this number, or of where the reader is and all that follow.
+    fn unread(&self, number: Option<usize>, cursor: Cursor) -> &[AttemptLog] {
+        let last = self.attempts.len().saturating_sub(1);
+        match number {
+            Some(number) => self.attempts.get(number - 1).map_or(&[], std::slice::from_ref),
+            None => {
+                let reached = self.attempts.iter().position(|attempt| attempt.fence.0 == cursor.fence);
+                self.attempts.get(reached.unwrap_or(last)..).unwrap_or_default()
+            }
+        }
+    }
 }
 
 /// A reader's place: segments of the attempt under `fence` that it has; fence 0 for none.
@@ -116,13 +147,18 @@ impl v1::logs_server::Logs for LogsService {
         caller.check_project(&build.project)?;
         let task = TaskId { build, ordinal: message.ordinal };
         let cursor = Cursor::parse(&message.cursor)?;
-        let (sender, stream) = mpsc::channel(4);
+        let attempt = usize::try_from(message.attempt).ok().filter(|attempt| *attempt > 0);
+        let (chunks, stream) = mpsc::channel(4);
         let service = self.clone();
-        service.find(&task).await?;
+        let attempts = service.find(&task).await?.attempts.len();
+        if attempt.is_some_and(|attempt| attempt > attempts) {
+            return Err(Status::not_found(format!("task {task} has had {attempts} attempts")));
+        }
+        let reader = Reader { task, attempt, cursor, follow: message.follow, chunks: chunks.clone() };
         tokio::spawn(async move {
-            if let Err(status) = service.send_log(&task, cursor, message.follow, &sender).await {
+            if let Err(status) = service.send_log(reader).await {
                 // The reader resumes from its cursor, if it is still there.
-                let _ = sender.send(Err(status)).await;
+                let _ = chunks.send(Err(status)).await;
             }
         });
         Ok(Response::new(ReceiverStream::new(stream)))
@@ -161,14 +197,18 @@ impl LogsService {
             .put(&task.build.project, segment.text)
             .await
             .map_err(|e| internal("a log segment cannot be kept", e))?;
-        self.logs.append(task, *fence, segment.number, digest).map_err(invalid)
+        self.logs.append(task, *fence, segment.number, digest).map_err(|error| match error {
+            // Its begin was let go here. A stream that is opened anew is told to send it again.
+            AppendError::Gap { .. } => Status::aborted(error.to_string()),
+            AppendError::TooLong => invalid(error),
+        })
     }
 
-    async fn find(&self, task: &TaskId) -> Result<Whereabouts, Status> {
+    async fn find(&self, task: &TaskId) -> Result<TaskLogs, Status> {
         let (build, ordinal) = (task.build.clone(), task.ordinal);
         let live = self
             .handle
-            .read(move |machine| machine.build(&build).map(|record| whereabouts(record, ordinal)))
+            .read(move |machine| machine.build(&build).map(|record| TaskLogs::of(record, ordinal)))
             .await
             .map_err(from_command)?;
         let found = match live {
@@ -177,64 +217,80 @@ impl LogsService {
                 let record = self.history.build(&task.build).await;
                 record
                     .map_err(|e| internal("history cannot be read", e))?
-                    .and_then(|record| whereabouts(&record, ordinal))
+                    .and_then(|record| TaskLogs::of(&record, ordinal))
             }
         };
         found.ok_or_else(|| Status::not_found(format!("no task {task}")))
     }
 
-    async fn send_log(
-        &self,
-        task: &TaskId,
-        mut cursor: Cursor,
-        follow: bool,
-        sender: &mpsc::Sender<Result<v1::LogChunk, Status>>,
-    ) -> Result<(), Status> {
-        let mut build_changed = self.watchers.watch(&task.build);
+    async fn send_log(&self, mut reader: Reader) -> Result<(), Status> {
+        let mut build_changed = self.watchers.watch(&reader.task.build);
         loop {
-            let place = self.find(task).await?;
-            let fence = match &place {
-                Whereabouts::NotStarted => cursor.fence,
-                Whereabouts::Live(fence) | Whereabouts::Ended(fence, _) => fence.0,
-            };
-            // Another attempt has a log of its own, which is read from its beginning.
-            if cursor.fence != fence {
-                cursor = Cursor { fence, segments: 0 };
-            }
+            let logs = self.find(&reader.task).await?;
             let mut more = None;
-            let mut ended = false;
-            let segments = match place {
-                Whereabouts::NotStarted => Vec::new(),
-                Whereabouts::Live(fence) => {
-                    let (segments, changed) = self.logs.read(task, fence, cursor.segments);
-                    more = Some(changed);
-                    segments
-                }
-                Whereabouts::Ended(_, log) => {
-                    ended = true;
-                    log.get(cursor.segments..).unwrap_or_default().to_vec()
-                }
+            let unread = logs.unread(reader.attempt, reader.cursor);
+            let is_all = match reader.attempt {
+                Some(_) => unread.iter().any(|attempt| attempt.ended.is_some()),
+                None => logs.is_ended,
             };
-            for digest in segments {
-                cursor.segments += 1;
-                let text = self
-                    .holder
-                    .read(digest, SEGMENT_LEN_MAX)
-                    .await
-                    .map_err(|e| internal("a log segment cannot be read", e))?;
-                let chunk = v1::LogChunk { text, cursor: format!("{}.{}", cursor.fence, cursor.segments) };
-                if sender.send(Ok(chunk)).await.is_err() {
+            for attempt in unread {
+                // Another attempt has a log of its own, which is read from its beginning.
+                if reader.cursor.fence != attempt.fence.0 {
+                    reader.cursor = Cursor { fence: attempt.fence.0, segments: 0 };
+                }
+                let from = reader.cursor.segments;
+                let segments = match &attempt.ended {
+                    None => {
+                        let (segments, changed) = self.logs.read(&reader.task, attempt.fence, from);
+                        more = Some(changed);
+                        segments
+                    }
+                    // It was given up, and what had arrived of it is not written down yet.
+                    Some(log) if log.is_empty() => {
+                        let arrived = self.logs.arrived(&reader.task, attempt.fence);
+                        arrived.get(from..).unwrap_or_default().to_vec()
+                    }
+                    Some(log) => log.get(from..).unwrap_or_default().to_vec(),
+                };
+                if !self.send_segments(segments, &mut reader).await? {
                     return Ok(());
                 }
             }
-            if ended || !follow {
+            if is_all || !reader.follow {
                 return Ok(());
             }
             tokio::select! {
-                () = sender.closed() => return Ok(()),
+                () = reader.chunks.closed() => return Ok(()),
                 changed = build_changed.changed() => if changed.is_err() { return Ok(()) },
                 Some(_) = async { match &mut more { Some(more) => more.changed().await.ok(), None => None } } => {}
             }
         }
     }
+
+    /// Sends the next segments; whether the reader is still there.
+    async fn send_segments(&self, segments: Vec<Digest>, reader: &mut Reader) -> Result<bool, Status> {
+        for digest in segments {
+            let text = self
+                .holder
+                .read(digest, SEGMENT_LEN_MAX)
+                .await
+                .map_err(|e| internal("a log segment cannot be read", e))?;
+            reader.cursor.segments += 1;
+            let cursor = format!("{}.{}", reader.cursor.fence, reader.cursor.segments);
+            if reader.chunks.send(Ok(v1::LogChunk { text, cursor })).await.is_err() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// Somebody who reads a task's log.
+struct Reader {
+    task: TaskId,
+    /// The number of the one attempt that is read, from 1; of none, the last one and all that follow.
+    attempt: Option<usize>,
+    cursor: Cursor,
+    follow: bool,
+    chunks: mpsc::Sender<Result<v1::LogChunk, Status>>,
 }

@@ -120,12 +120,13 @@ impl Durable {
                 let step = TaskStep::Withdrawn { at: entry.at, placement: *placement, why: why.clone() };
                 self.change_task(entry, task, Some(step), TaskState::Queued)
             }
-            EventKind::AttemptFailed { task, fence, failure, memory } => {
+            EventKind::AttemptFailed { task, fence, failure, memory, log } => {
                 self.expect_lease(task, *fence)?;
-                let (fence, failure, memory) = (*fence, failure.clone(), *memory);
-                let step = TaskStep::AttemptFailed { at: entry.at, fence, failure, memory };
+                let (fence, failure, memory, log) = (*fence, failure.clone(), *memory, log.clone());
+                let step = TaskStep::AttemptFailed { at: entry.at, fence, failure, memory, log };
                 self.change_task(entry, task, Some(step), TaskState::Queued)
             }
+            EventKind::AttemptLogKept { task, fence, log } => self.apply_log_kept(entry, task, *fence, log),
             EventKind::SourceResolved { .. } => self.apply_resolved(entry, kind),
             EventKind::TaskSucceeded { task, fence, outcome } => {
                 self.apply_succeeded(entry, task, *fence, outcome)

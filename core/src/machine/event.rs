@@ -91,6 +91,17 @@ pub enum EventKind {
         failure: Failure,
         /// How much memory the agent lets one build use, when that was too little and is known.
         memory: Option<ByteCount>,
+        /// The log's segments, as the agent reported them.
+        log: Vec<Digest>,
+    },
+    /// What had arrived of the log of an attempt that ended without a result and without a word of its log.
+    AttemptLogKept {
+        /// The task.
+        task: TaskId,
+        /// The lease that the attempt had.
+        fence: Fence,
+        /// The log's segments.
+        log: Vec<Digest>,
     },
     /// The resolve task's one result was accepted. Makes the compile tasks.
     SourceResolved {
@@ -232,6 +243,7 @@ impl EventKind {
             | Self::PlacementWithdrawn { task, .. }
             | Self::LeaseGranted { task, .. }
             | Self::AttemptFailed { task, .. }
+            | Self::AttemptLogKept { task, .. }
             | Self::SourceResolved { task, .. }
             | Self::TaskSucceeded { task, .. }
             | Self::TaskFailed { task, .. } => Some(&task.build),

@@ -203,6 +203,15 @@ pub enum Input {
         /// hold, such as a signature.
         evidence: Result<Vec<Evidence>, String>,
     },
+    /// What had arrived of the log of an attempt that was given up, from the coordinator itself.
+    LogArrived {
+        /// The task.
+        task: TaskId,
+        /// The lease that the attempt had.
+        fence: Fence,
+        /// The log's segments in order.
+        log: Vec<Digest>,
+    },
     /// An agent says which cache entries a build used whose result was accepted from it.
     ManifestMade {
         /// Which stream.

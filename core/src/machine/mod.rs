@@ -10,6 +10,7 @@ mod apply;
 pub mod artifacts;
 mod attach;
 mod attached;
+mod attempt_logs;
 mod cancel;
 mod certify;
 pub mod cordon;

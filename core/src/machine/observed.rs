@@ -398,7 +398,10 @@ fn expected_us(task: &TaskRecord, agent: &AgentId) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::digest::Digest;
+    use crate::{
+        digest::Digest,
+        machine::input::{AgentOffer, Observation},
+    };
 
     #[test]
     fn who_is_gone_holds_nothing() {

@@ -246,6 +246,9 @@ pub enum TaskStep {
         failure: Failure,
         /// How much memory the agent lets one build use, when that was too little and is known.
         memory: Option<ByteCount>,
+        /// The segments of its log as far as they arrived, at most the last 1,024; none in events of before they were
+        /// kept.
+        log: Vec<Digest>,
     },
 }
 

@@ -13,7 +13,7 @@ use crate::{
     golang::semver,
     id::{AgentId, Fence, SessionId, TaskId},
     machine::{
-        Protection,
+        Protection, attempt_logs,
         effect::Order,
         event::EventKind,
         input::{Failure, FailureKind, Outcome},
@@ -135,7 +135,8 @@ impl Turn<'_> {
             return;
         }
         let memory = self.memory_of(&task, failure.kind);
-        self.emit(EventKind::AttemptFailed { task: task.clone(), fence, failure: failure.clone(), memory });
+        let (told, kept) = (failure.clone(), attempt_logs::end_of(&log));
+        self.emit(EventKind::AttemptFailed { task: task.clone(), fence, failure: told, memory, log: kept });
         let Some(record) = self.durable.task(&task) else { return };
         let (failed, lost) = failures(record);
         if !self.protections.keeps(Protection::AttemptsCap) {
@@ -146,7 +147,7 @@ impl Turn<'_> {
         } else if let Some(ended) = self.ended_by_memory(&task, &failure) {
             ended
         } else if failed >= self.limits.attempts_max || placements(record) >= self.limits.placements_max {
-            failure
+            poison::worn_out(record, failure)
         } else {
             return;
         };

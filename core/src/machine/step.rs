@@ -183,6 +183,7 @@ impl Turn<'_> {
             Input::Report { session, task, fence, outcome, evidence } => {
                 self.report(session, task, fence, *outcome, evidence);
             }
+            Input::LogArrived { task, fence, log } => self.log_arrived(task, fence, &log),
             Input::ManifestMade { session, task, fence, manifest, sample } => {
                 self.manifest_made(session, task, fence, manifest, sample);
             }

@@ -1,7 +1,8 @@
 //! What is tried again, where, how often, and what an agent's failures say about the agent.
 
 use meridian_core::{
-    id::{SessionId, TaskId},
+    digest::Digest,
+    id::{Fence, SessionId, TaskId},
     machine::{
         Limits,
         input::{AgentOffer, FailureKind, Input, Outcome},
@@ -26,6 +27,15 @@ impl Fleet {
             TaskState::Failed { failure, .. } => (failure.message.clone(), failure.hint.clone()),
             other => panic!("{other:?}"),
         }
+    }
+
+    /// How many segments are known of the log of each attempt that came to nothing.
+    fn kept_logs(&self, id: &TaskId) -> Vec<usize> {
+        let failed = |step: &TaskStep| match step {
+            TaskStep::AttemptFailed { log, .. } => Some(log.len()),
+            _ => None,
+        };
+        self.machine.task(id).unwrap().history.iter().filter_map(failed).collect()
     }
 
     #[track_caller]
@@ -184,9 +194,74 @@ fn a_task_that_takes_its_agents_down_ends_after_its_cap_with_its_evidence() {
         "its agent was lost 12 times, on 2 different agents: it is probably what takes them down"
     );
     assert_eq!(lines.len(), 13);
-    assert!(lines[1].starts_with("  2027-") && lines[1].contains("under fence 1: agent us/b did not renew"));
+    assert!(lines[1].starts_with("  attempt 1 on us/b, 2027-"), "{message}");
+    assert!(lines[1].contains("under fence 1: agent us/b did not renew"), "{message}");
+    assert!(lines[4].starts_with("  attempt 4 on eu/a, 2027-"), "{message}");
     assert!(lines[4].ends_with("agent eu/a came back without the attempt"), "{message}");
-    assert!(hint.contains(&format!("meridian logs {build} --task 0")), "{hint}");
+    assert!(hint.contains(&format!("meridian logs {build} --task 0 --attempt N")), "{hint}");
+}
+
+#[test]
+fn a_task_whose_attempts_all_fail_ends_with_what_became_of_each() {
+    let mut fleet = Fleet::new();
+    fleet.attach(1, "eu/a", 1);
+    fleet.attach(2, "us/b", 1);
+    let build = fleet.submit(tree(1));
+    for times in 0..Limits::default().attempts_max {
+        assert_eq!(fleet.build_state(&build), BuildState::Running);
+        fleet.wait(Millis::minutes(2 * u64::from(times > 0)));
+        let session = if fleet.machine.task(&task(&build, 0)).is_some_and(
+            |task| matches!(&task.state, TaskState::Placed { agent: at, .. } if *at == agent("eu/a")),
+        ) {
+            1
+        } else {
+            2
+        };
+        fleet
+            .fail_next(session, if times == 3 { FailureKind::DiskFull } else { FailureKind::Infrastructure });
+    }
+    let (message, hint) = fleet.failure(&task(&build, 0));
+    let lines: Vec<&str> = message.lines().collect();
+    assert_eq!(lines[..2], ["DiskFull happened", "every attempt came to nothing:"]);
+    assert_eq!(lines.len(), 6, "{message}");
+    assert!(lines[2].starts_with("  attempt 1 on ") && lines[2].ends_with(": Infrastructure happened"));
+    assert!(lines[5].starts_with("  attempt 4 on ") && lines[5].ends_with(": DiskFull happened"));
+    assert!(hint.contains("--attempt N"), "{hint}");
+    assert_eq!(fleet.kept_logs(&task(&build, 0)), [1; 4], "what they reported of their logs is kept");
+    fleet.check_replay();
+}
+
+#[test]
+fn what_had_arrived_of_a_lost_attempts_log_is_kept_once_and_over_a_restart() {
+    let mut fleet = Fleet::new();
+    fleet.attach(1, "eu/a", 1);
+    let id = task(&fleet.submit(tree(1)), 0);
+    let (_, lost) = fleet.lease_next(1);
+    let log = |count: usize| (0..count).map(|number| Digest::of(&number.to_le_bytes())).collect::<Vec<_>>();
+    let arrived = |fleet: &mut Fleet, fence, log| {
+        fleet.step(Input::LogArrived { task: id.clone(), fence, log });
+    };
+    arrived(&mut fleet, lost, log(3));
+    assert!(fleet.kept_logs(&id).is_empty(), "it runs on, and will name them itself");
+    fleet.attach(2, "eu/a", 1);
+    let (_, second) = fleet.lease_next(2);
+    arrived(&mut fleet, lost, Vec::new());
+    assert_eq!(fleet.kept_logs(&id), [0]);
+    arrived(&mut fleet, lost, log(3));
+    arrived(&mut fleet, lost, log(2));
+    arrived(&mut fleet, Fence(99), log(2));
+    assert_eq!(fleet.kept_logs(&id), [3]);
+    fleet.attach(3, "eu/a", 1);
+    arrived(&mut fleet, second, log(2_000));
+    assert_eq!(fleet.kept_logs(&id), [3, 1_024], "of a long one the end");
+    let last = fleet.machine.task(&id).unwrap().history.iter().rev().find_map(|step| match step {
+        TaskStep::AttemptFailed { log, .. } => log.last().copied(),
+        _ => None,
+    });
+    assert_eq!(last, log(2_000).last().copied());
+    fleet.check_replay();
+    fleet.restart(true);
+    assert_eq!(fleet.kept_logs(&id), [3, 1_024]);
 }
 
 /// Leases that need no renewal, so that tests can let agents be busy for as long as they like.

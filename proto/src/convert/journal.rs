@@ -177,9 +177,14 @@ fn attempt_failed(
     fence: Fence,
     failure: &Failure,
     memory: Option<ByteCount>,
+    log: &[Digest],
 ) -> wire::AttemptFailed {
     let (failure, memory) = (Some(failure.into()), memory.map(|memory| memory.0));
-    wire::AttemptFailed { task: task.to_string(), fence: fence.0, failure, memory }
+    wire::AttemptFailed { task: task.to_string(), fence: fence.0, failure, memory, log: digests_bytes(log) }
+}
+
+fn attempt_log_kept(task: &TaskId, fence: Fence, log: &[Digest]) -> wire::AttemptLogKept {
+    wire::AttemptLogKept { task: task.to_string(), fence: fence.0, log: digests_bytes(log) }
 }
 
 fn source_resolved(task: &TaskId, fence: Fence, resolution: &Resolution) -> wire::SourceResolved {
@@ -269,8 +274,11 @@ impl From<&EventKind> for v1::event::Kind {
             EventKind::LeaseGranted { task, agent, fence } => {
                 Self::LeaseGranted(lease_granted(task, agent, *fence))
             }
-            EventKind::AttemptFailed { task, fence, failure, memory } => {
-                Self::AttemptFailed(attempt_failed(task, *fence, failure, *memory))
+            EventKind::AttemptFailed { task, fence, failure, memory, log } => {
+                Self::AttemptFailed(attempt_failed(task, *fence, failure, *memory, log))
+            }
+            EventKind::AttemptLogKept { task, fence, log } => {
+                Self::AttemptLogKept(attempt_log_kept(task, *fence, log))
             }
             EventKind::SourceResolved { task, fence, resolution } => {
                 Self::SourceResolved(source_resolved(task, *fence, resolution))
@@ -343,6 +351,12 @@ impl TryFrom<v1::event::Kind> for EventKind {
                 fence: Fence(e.fence),
                 failure: message(e.failure, "attempt_failed.failure")?,
                 memory: e.memory.map(ByteCount),
+                log: digests(&e.log, "attempt_failed.log")?,
+            },
+            Wire::AttemptLogKept(e) => Self::AttemptLogKept {
+                task: text(&e.task, "attempt_log_kept.task")?,
+                fence: Fence(e.fence),
+                log: digests(&e.log, "attempt_log_kept.log")?,
             },
             Wire::SourceResolved(e) => Self::SourceResolved {
                 task: text(&e.task, "source_resolved.task")?,

@@ -368,12 +368,24 @@ impl From<&TaskStep> for v1::TaskStep {
             TaskStep::Leased { at, agent, fence } => {
                 (at, wire::Step::Leased(wire::Leased { agent: agent.to_string(), fence: fence.0 }))
             }
-            TaskStep::AttemptFailed { at, fence, failure, memory } => {
+            TaskStep::AttemptFailed { at, fence, failure, memory, log } => {
                 let (failure, memory) = (Some(failure.into()), memory.map(|memory| memory.0));
-                (at, wire::Step::AttemptFailed(wire::AttemptFailed { fence: fence.0, failure, memory }))
+                let (fence, log) = (fence.0, digests_bytes(log));
+                let failed = wire::AttemptFailed { fence, failure, memory, log, log_segments: 0 };
+                (at, wire::Step::AttemptFailed(failed))
             }
         };
         Self { at_ms: at.0, step: Some(step) }
+    }
+}
+
+/// Makes a history short enough for whoever asks: how long each attempt's log is stands in place of what it consists of.
+pub fn count_log_segments(history: &mut [v1::TaskStep]) {
+    for step in history {
+        if let Some(v1::task_step::Step::AttemptFailed(failed)) = &mut step.step {
+            let log = std::mem::take(&mut failed.log);
+            failed.log_segments = u32::try_from(log.len()).unwrap_or(u32::MAX);
+        }
     }
 }
 
@@ -399,6 +411,7 @@ impl TryFrom<v1::TaskStep> for TaskStep {
                 fence: Fence(failed.fence),
                 failure: message(failed.failure, "attempt_failed.failure")?,
                 memory: failed.memory.map(ByteCount),
+                log: digests(&failed.log, "attempt_failed.log")?,
             },
         })
     }

@@ -263,6 +263,7 @@ pub(crate) fn events() -> Vec<(&'static str, Event)> {
         fence: Fence(9),
         failure: failure(kind),
         memory: None,
+        log: Vec::new(),
     };
     let number = PlacementNumber(41);
     let withdrawn =
@@ -421,6 +422,7 @@ fn history() -> Vec<TaskStep> {
             fence: Fence(9),
             failure: failure(FailureKind::Lost),
             memory: None,
+            log: Vec::new(),
         },
     ]
 }

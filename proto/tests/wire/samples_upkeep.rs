@@ -6,7 +6,7 @@ use meridian_core::{
     quantity::ByteCount,
 };
 
-use super::{AT, admin, agent_a1, cordon, failure, maintenance, task};
+use super::{AT, admin, agent_a1, cordon, failure, log, maintenance, task};
 
 /// Agents that were looked after, and what came of it.
 pub(super) fn events() -> Vec<(&'static str, EventKind)> {
@@ -15,12 +15,22 @@ pub(super) fn events() -> Vec<(&'static str, EventKind)> {
         fence: Fence(9),
         failure: failure(kind),
         memory,
+        log: Vec::new(),
+    };
+    let with_log = EventKind::AttemptFailed {
+        task: task(),
+        fence: Fence(9),
+        failure: failure(FailureKind::Infrastructure),
+        memory: None,
+        log: log(),
     };
     let short_of_memory = failed(FailureKind::OutOfMemory, Some(ByteCount::gib(2)));
     let moved = failed(FailureKind::Moved, None);
     vec![
         ("attempt_failed_short_of_memory", short_of_memory),
         ("attempt_failed_moved", moved),
+        ("attempt_failed_with_log", with_log),
+        ("attempt_log_kept", EventKind::AttemptLogKept { task: task(), fence: Fence(9), log: log() }),
         ("agent_cordoned", EventKind::AgentCordoned { cordon: Box::new(cordon(None)) }),
         (
             "agent_cordoned_drained",

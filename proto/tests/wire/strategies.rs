@@ -327,8 +327,13 @@ pub(crate) fn event() -> BoxedStrategy<Event> {
             agent,
             fence
         }),
-        (task(), fence(), failure(), memory()).prop_map(|(task, fence, failure, memory)| {
-            EventKind::AttemptFailed { task, fence, failure, memory }
+        (task(), fence(), failure(), memory(), digests()).prop_map(|(task, fence, failure, memory, log)| {
+            EventKind::AttemptFailed { task, fence, failure, memory, log }
+        }),
+        (task(), fence(), digests()).prop_map(|(task, fence, log)| EventKind::AttemptLogKept {
+            task,
+            fence,
+            log
         }),
         (task(), fence(), resolution()).prop_map(|(task, fence, resolution)| EventKind::SourceResolved {
             task,
@@ -400,8 +405,9 @@ fn task_step() -> BoxedStrategy<TaskStep> {
             why
         }),
         (wall(), agent(), fence()).prop_map(|(at, agent, fence)| TaskStep::Leased { at, agent, fence }),
-        (wall(), fence(), failure(), memory())
-            .prop_map(|(at, fence, failure, memory)| TaskStep::AttemptFailed { at, fence, failure, memory }),
+        (wall(), fence(), failure(), memory(), digests()).prop_map(|(at, fence, failure, memory, log)| {
+            TaskStep::AttemptFailed { at, fence, failure, memory, log }
+        }),
     ]
     .boxed()
 }

@@ -116,7 +116,8 @@ fn counters_json(counters: &Counters) -> Value {
 pub(super) fn build_json(build: &BuildRecord) -> Value {
     let wire = v1::Build::from(build);
     let mut value = build_ref::to_json(&wire);
-    let explained: Vec<Value> = explanations(build).iter().map(explanation_to_json).collect();
+    let explained: Vec<Value> =
+        explanations(build).iter().map(|task| explanation_to_json(&build.id, task)).collect();
     if let Value::Object(object) = &mut value {
         object.insert("submission".to_owned(), build.submission.0.into());
         object.insert("source".to_owned(), super::words::source_words(&build.spec.source).into());

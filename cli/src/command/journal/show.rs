@@ -265,7 +265,7 @@ pub(super) fn show_build(
         print::line(&format!("ended at {}", timestamp::display(finished)))?;
     }
     let now = replayed.moment().0;
-    explanations(build).iter().try_for_each(|task| print::line(&explanation_text(task, now)))
+    explanations(build).iter().try_for_each(|task| print::line(&explanation_text(&build.id, task, now)))
 }
 
 /// Why a build is not in a state: it came later, or had gone.

@@ -160,6 +160,7 @@ impl Chance<'_> {
                 fence,
                 failure: failure(self.pick),
                 memory: None,
+                log: Vec::new(),
             },
             1 => EventKind::TaskFailed {
                 task: task.id.clone(),

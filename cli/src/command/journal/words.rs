@@ -89,7 +89,8 @@ pub(super) fn of(kind: &EventKind) -> Words {
         EventKind::TaskPlaced { task, placement } => task_placed(placement).task(task),
         EventKind::PlacementWithdrawn { task, placement, why } => withdrawn(*placement, why).task(task),
         EventKind::LeaseGranted { task, agent, fence } => lease_granted(agent, *fence).task(task),
-        EventKind::AttemptFailed { task, fence, failure, memory } => {
+        EventKind::AttemptLogKept { task, fence, log } => log_kept(*fence, log).task(task),
+        EventKind::AttemptFailed { task, fence, failure, memory, log: _ } => {
             let words = attempt_failed(*fence, failure).task(task);
             memory.map_or(words.clone(), |memory| words.fact("memory", memory.0))
         }
@@ -164,6 +165,11 @@ fn lease_granted(agent: &AgentId, fence: Fence) -> Words {
 fn attempt_failed(fence: Fence, failure: &Failure) -> Words {
     let text = format!("under fence {fence}, will be repeated: {}", failure_words(failure));
     failed("attempt_failed", text, failure).fence(fence)
+}
+
+fn log_kept(fence: Fence, log: &[Digest]) -> Words {
+    let text = format!("of what was written under fence {fence}: {}", print::count(log.len(), "segment"));
+    Words::new("attempt_log_kept", text).fence(fence)
 }
 
 fn task_failed(failure: &Failure) -> Words {
