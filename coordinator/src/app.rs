@@ -175,8 +175,8 @@ impl App {
             started,
             stop: stop.clone(),
         };
-        let own_handle = handle.clone();
-        let shared = Shared { handle: own_handle, watchers, holder, history, logs, signing: signing.clone() };
+        let shared =
+            Shared { handle: handle.clone(), watchers, holder, history, logs, signing: signing.clone() };
         let authorization = AuthorizationLayer::new(&about.name, revocations);
         let services = shared.services(about, clock, config.connection_age_max);
         // Before anybody can ask for an order. If this coordinator does not lead, the reason for that is told below.

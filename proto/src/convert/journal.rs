@@ -183,8 +183,18 @@ fn attempt_failed(
     wire::AttemptFailed { task: task.to_string(), fence: fence.0, failure, memory, log: digests_bytes(log) }
 }
 
-fn attempt_log_kept(task: &TaskId, fence: Fence, log: &[Digest]) -> wire::AttemptLogKept {
+fn log_kept(task: &TaskId, fence: Fence, log: &[Digest]) -> wire::AttemptLogKept {
     wire::AttemptLogKept { task: task.to_string(), fence: fence.0, log: digests_bytes(log) }
+}
+
+fn failed_attempt(event: wire::AttemptFailed) -> Result<EventKind, ConvertError> {
+    Ok(EventKind::AttemptFailed {
+        task: text(&event.task, "attempt_failed.task")?,
+        fence: Fence(event.fence),
+        failure: message(event.failure, "attempt_failed.failure")?,
+        memory: event.memory.map(ByteCount),
+        log: digests(&event.log, "attempt_failed.log")?,
+    })
 }
 
 fn source_resolved(task: &TaskId, fence: Fence, resolution: &Resolution) -> wire::SourceResolved {
@@ -193,6 +203,10 @@ fn source_resolved(task: &TaskId, fence: Fence, resolution: &Resolution) -> wire
 
 fn task_failed(task: &TaskId, failure: &Failure, log: &[Digest]) -> wire::TaskFailed {
     wire::TaskFailed { task: task.to_string(), failure: Some(failure.into()), log: digests_bytes(log) }
+}
+
+fn key_forgotten(key: &KeyId) -> wire::KeyForgotten {
+    wire::KeyForgotten { key: digest_bytes(&key.0) }
 }
 
 fn key_revoked(key: &KeyId, since: Wall) -> wire::KeyRevoked {
@@ -278,7 +292,7 @@ impl From<&EventKind> for v1::event::Kind {
                 Self::AttemptFailed(attempt_failed(task, *fence, failure, *memory, log))
             }
             EventKind::AttemptLogKept { task, fence, log } => {
-                Self::AttemptLogKept(attempt_log_kept(task, *fence, log))
+                Self::AttemptLogKept(log_kept(task, *fence, log))
             }
             EventKind::SourceResolved { task, fence, resolution } => {
                 Self::SourceResolved(source_resolved(task, *fence, resolution))
@@ -306,9 +320,7 @@ impl From<&EventKind> for v1::event::Kind {
                 Self::KeyCertified(wire::KeyCertified { key: Some(key.as_ref().into()) })
             }
             EventKind::KeyRevoked { key, since } => Self::KeyRevoked(key_revoked(key, *since)),
-            EventKind::KeyForgotten { key } => {
-                Self::KeyForgotten(wire::KeyForgotten { key: digest_bytes(&key.0) })
-            }
+            EventKind::KeyForgotten { key } => Self::KeyForgotten(key_forgotten(key)),
             EventKind::IdentityRevoked { identity, since } => {
                 Self::IdentityRevoked(identity_revoked(identity, *since))
             }
@@ -346,13 +358,7 @@ impl TryFrom<v1::event::Kind> for EventKind {
                 why: e.why,
             },
             Wire::LeaseGranted(e) => granted_lease(&e)?,
-            Wire::AttemptFailed(e) => Self::AttemptFailed {
-                task: text(&e.task, "attempt_failed.task")?,
-                fence: Fence(e.fence),
-                failure: message(e.failure, "attempt_failed.failure")?,
-                memory: e.memory.map(ByteCount),
-                log: digests(&e.log, "attempt_failed.log")?,
-            },
+            Wire::AttemptFailed(e) => failed_attempt(e)?,
             Wire::AttemptLogKept(e) => Self::AttemptLogKept {
                 task: text(&e.task, "attempt_log_kept.task")?,
                 fence: Fence(e.fence),

@@ -303,6 +303,24 @@ fn maintenance() -> BoxedStrategy<Maintenance> {
         .boxed()
 }
 
+fn attempt_failed() -> BoxedStrategy<EventKind> {
+    (task(), fence(), failure(), memory(), digests())
+        .prop_map(|(task, fence, failure, memory, log)| EventKind::AttemptFailed {
+            task,
+            fence,
+            failure,
+            memory,
+            log,
+        })
+        .boxed()
+}
+
+fn attempt_log_kept() -> BoxedStrategy<EventKind> {
+    (task(), fence(), digests())
+        .prop_map(|(task, fence, log)| EventKind::AttemptLogKept { task, fence, log })
+        .boxed()
+}
+
 pub(crate) fn event() -> BoxedStrategy<Event> {
     let kind = prop_oneof![
         any::<u64>().prop_map(|epoch| EventKind::EpochBegan { epoch: Epoch(epoch) }),
@@ -327,14 +345,8 @@ pub(crate) fn event() -> BoxedStrategy<Event> {
             agent,
             fence
         }),
-        (task(), fence(), failure(), memory(), digests()).prop_map(|(task, fence, failure, memory, log)| {
-            EventKind::AttemptFailed { task, fence, failure, memory, log }
-        }),
-        (task(), fence(), digests()).prop_map(|(task, fence, log)| EventKind::AttemptLogKept {
-            task,
-            fence,
-            log
-        }),
+        attempt_failed(),
+        attempt_log_kept(),
         (task(), fence(), resolution()).prop_map(|(task, fence, resolution)| EventKind::SourceResolved {
             task,
             fence,
