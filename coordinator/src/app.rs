@@ -162,9 +162,8 @@ impl App {
             tokio::spawn(http::serve(listener, handle.clone(), metrics, stop.clone()));
         }
         let (state_dir, local) = (&config.state_dir, config.local);
-        let (own_handle, own_clock) = (handle.clone(), clock.clone());
-        let signing =
-            Signing::open(state_dir, &authority, config.fleet, local, demand, own_handle, own_clock);
+        let (signs, at) = (handle.clone(), clock.clone());
+        let signing = Signing::open(state_dir, &authority, config.fleet, local, demand, signs, at);
         let signing = signing.map_err(|e| state_error(&e))?;
         let activity = Activity::default();
         let about = FleetService {

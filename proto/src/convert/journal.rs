@@ -205,6 +205,10 @@ fn task_failed(task: &TaskId, failure: &Failure, log: &[Digest]) -> wire::TaskFa
     wire::TaskFailed { task: task.to_string(), failure: Some(failure.into()), log: digests_bytes(log) }
 }
 
+fn token_expired(hash: &Digest) -> wire::TokenExpired {
+    wire::TokenExpired { hash: digest_bytes(hash) }
+}
+
 fn key_forgotten(key: &KeyId) -> wire::KeyForgotten {
     wire::KeyForgotten { key: digest_bytes(&key.0) }
 }
@@ -313,9 +317,7 @@ impl From<&EventKind> for v1::event::Kind {
             EventKind::TokenRedeemed { hash } => {
                 Self::TokenRedeemed(wire::TokenRedeemed { hash: digest_bytes(hash) })
             }
-            EventKind::TokenExpired { hash } => {
-                Self::TokenExpired(wire::TokenExpired { hash: digest_bytes(hash) })
-            }
+            EventKind::TokenExpired { hash } => Self::TokenExpired(token_expired(hash)),
             EventKind::KeyCertified { key } => {
                 Self::KeyCertified(wire::KeyCertified { key: Some(key.as_ref().into()) })
             }
