@@ -372,7 +372,10 @@ impl Attempt {
     }
 
     fn drain(&mut self) -> Vec<AttemptEffect> {
-        self.is_draining = true;
+        self.is_draining = self.protections.keeps(Protection::DrainHeeded);
+        if !self.is_draining {
+            return Vec::new();
+        }
         let why = "the agent takes no new work";
         match &mut self.state {
             State::Offered { placement, .. } => {

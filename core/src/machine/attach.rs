@@ -18,6 +18,7 @@ use crate::{
         attached::AttachedAgent,
         effect::Order,
         input::{AgentOffer, Failure, FailureKind, Observation},
+        placement::demand::Demand,
         record::{TaskState, TokenGrant},
         step::Turn,
     },
@@ -84,6 +85,12 @@ impl Turn<'_> {
         for task in assigned {
             match self.durable.task(&task).map(|record| record.state.clone()) {
                 Some(TaskState::Placed { placement, .. })
+                    if self.protections.keeps(Protection::StillFits) && !self.still_fits(agent, &task) =>
+                {
+                    let why = format!("agent {agent} came back without what it needs");
+                    self.withdraw(&task, placement, why);
+                }
+                Some(TaskState::Placed { placement, .. })
                     if self.protections.keeps(Protection::OfferAgain) =>
                 {
                     self.observed.timers.set(&task, self.now.mono.after(self.limits.offer));
@@ -103,6 +110,18 @@ impl Turn<'_> {
                 _ => {}
             }
         }
+    }
+
+    /// Whether an agent, as it is attached now, has what a task needs that was placed there before: it may have been
+    /// started again with other labels, other memory, or without its sandbox.
+    fn still_fits(&self, agent: &AgentId, id: &TaskId) -> bool {
+        let (Some(build), Some(task)) = (self.durable.build(&id.build), self.durable.task(id)) else {
+            return false;
+        };
+        self.observed.agents.get(agent).is_some_and(|attached| {
+            Demand::of(build, task, self.limits).fits(agent, attached)
+                && attached.offer.sandbox.meets(self.limits.sandbox)
+        })
     }
 
     /// Forgets a stream, unless a newer one of its agent has replaced it.

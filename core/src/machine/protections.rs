@@ -36,6 +36,18 @@ pub enum Protection {
     AttemptsCap,
     /// An agent kills the run of a lease whose task it is offered anew.
     Superseded,
+    /// What is only placed at an agent that is closed is taken back.
+    Closure,
+    /// An agent that is told to drain declines what it was offered.
+    DrainHeeded,
+    /// Of a concurrency group one build runs at a time.
+    Group,
+    /// A build of a concurrency group that cancels ends those before it.
+    Supersede,
+    /// No more of a build's tasks are at work than it allows.
+    AtOnce,
+    /// An agent that attaches keeps only what was placed there that it may still take.
+    StillFits,
 }
 
 /// Which protections are kept: all of them.
@@ -47,7 +59,7 @@ pub(crate) struct Protections {
 
 impl Protection {
     /// Every protection.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 20] = [
         Self::ReportFence,
         Self::RenewFence,
         Self::PlacementNumber,
@@ -62,6 +74,12 @@ impl Protection {
         Self::Capacity,
         Self::AttemptsCap,
         Self::Superseded,
+        Self::Closure,
+        Self::DrainHeeded,
+        Self::Group,
+        Self::Supersede,
+        Self::AtOnce,
+        Self::StillFits,
     ];
 }
 

@@ -58,6 +58,9 @@ impl Turn<'_> {
     /// The builds that a new one of their concurrency group ends.
     fn superseded(&self, project: &ProjectId, spec: &BuildSpec) -> Vec<BuildId> {
         let Some(group) = spec.wishes.group.as_ref().filter(|group| group.cancels) else { return Vec::new() };
+        if !self.protections.keeps(Protection::Supersede) {
+            return Vec::new();
+        }
         let running = self.durable.index.groups.get(&(project.clone(), group.name.clone()));
         running.into_iter().flat_map(|running| running.values().cloned()).collect()
     }

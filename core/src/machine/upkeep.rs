@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{
     id::{AgentId, RequestId, SessionId, TaskId},
     machine::{
+        Protection,
         attached::AttachedAgent,
         cordon::{Cordon, Drain},
         durable::Durable,
@@ -63,6 +64,8 @@ pub(super) struct Closures {
     pub(super) by_agent: BTreeMap<AgentId, Closure>,
     /// Whether something was said since.
     is_stale: bool,
+    /// When that was, by the wall clock.
+    looked_at: Wall,
     /// When the wall clock changes the next of them.
     next: Option<Wall>,
     /// When that is, by the clock of deadlines.
@@ -221,7 +224,9 @@ impl Turn<'_> {
     pub(super) fn keep_up(&mut self) {
         let at = self.now.wall;
         let closures = &self.observed.closures;
-        if closures.is_stale || closures.next.is_some_and(|next| next <= at) {
+        // A clock that was set back may have gone behind what it had passed.
+        let is_behind = at < closures.looked_at;
+        if closures.is_stale || is_behind || closures.next.is_some_and(|next| next <= at) {
             self.end_windows();
             self.look_at_closures();
         }
@@ -248,7 +253,7 @@ impl Turn<'_> {
         let closure = |agent: &AgentId| Some((agent.clone(), self.durable.closure(agent, at, lead)?));
         let by_agent: BTreeMap<AgentId, Closure> = named.into_iter().filter_map(closure).collect();
         let next = self.durable.next_change(at, lead);
-        let new = Closures { by_agent: by_agent.clone(), is_stale: false, next, due: None };
+        let new = Closures { by_agent: by_agent.clone(), is_stale: false, looked_at: at, next, due: None };
         let before = std::mem::replace(&mut self.observed.closures, new).by_agent;
         let named: BTreeSet<AgentId> = before.into_keys().chain(by_agent.keys().cloned()).collect();
         for agent in named {
@@ -290,7 +295,7 @@ impl Turn<'_> {
         let assigned: Vec<TaskId> = self.durable.assigned(agent).cloned().collect();
         for task in assigned {
             match self.durable.task(&task).map(|record| record.state.clone()) {
-                Some(TaskState::Placed { placement, .. }) => {
+                Some(TaskState::Placed { placement, .. }) if self.protections.keeps(Protection::Closure) => {
                     self.withdraw(&task, placement, format!("agent {agent} is {}", closure.why));
                 }
                 Some(TaskState::Leased { fence, .. }) if closure.moves => {

@@ -6,13 +6,13 @@ use meridian_core::{
     id::{Fence, PlacementNumber, SessionId},
     machine::{
         Limits,
-        input::{FailureKind, Input, Outcome, Phase, Progress},
+        input::{AgentOffer, FailureKind, Input, Outcome, Phase, Progress},
         record::{BuildState, TaskState, TaskStep},
     },
     quantity::Millis,
 };
 
-use crate::fixture::{Fleet, agent, built, failed, module, resolved, task, tree};
+use crate::fixture::{Fleet, agent, built, failed, module, offer, resolved, task, tree};
 
 #[test]
 fn a_module_build_resolves_once_and_then_compiles_for_each_platform() {
@@ -310,4 +310,39 @@ fn progress_is_shown_only_for_the_current_lease() {
     assert_eq!(fleet.machine.progress(&id), Some(&progress));
     fleet.report(1, &id, fence, built());
     assert_eq!(fleet.machine.progress(&id), None);
+}
+
+#[test]
+fn what_is_placed_at_an_agent_that_comes_back_without_what_it_needs_goes_elsewhere() {
+    let mut fleet = Fleet::new();
+    let labelled = |labels: &[&str]| {
+        let labels = labels.iter().map(|label| label.parse().unwrap()).collect();
+        AgentOffer { labels, ..offer(1) }
+    };
+    let attach = |fleet: &mut Fleet, session, name, offer| {
+        fleet.step(Input::Attach {
+            session: SessionId(session),
+            agent: agent(name),
+            offer,
+            held: Vec::new(),
+        });
+    };
+    attach(&mut fleet, 1, "eu/a", labelled(&["hsm"]));
+    let mut spec = tree(1);
+    spec.wishes.labels = ["hsm"].map(|label| label.parse().unwrap()).into();
+    fleet.submit(spec);
+    let (id, placement) = fleet.offers(1).remove(0);
+
+    // Its configuration was changed and it was started again, before it took the offer up.
+    attach(&mut fleet, 2, "eu/a", labelled(&[]));
+    assert!(fleet.offers(2).is_empty());
+    fleet.ask_lease(2, &id, placement);
+    assert!(fleet.grants(2).is_empty());
+    assert_eq!(*fleet.state(&id), TaskState::Queued);
+    let reason = fleet.machine.waits_for(&id);
+    assert_eq!(reason, "no attached agent can ever match: no attached agent has hsm");
+
+    attach(&mut fleet, 3, "eu/b", labelled(&["hsm"]));
+    assert_eq!(fleet.lease_next(3).0, id);
+    fleet.check_no_task_is_lost();
 }

@@ -86,6 +86,27 @@ fn no_more_of_a_build_s_tasks_are_at_work_than_it_allows() {
     assert_eq!((done, fleet.build_state(&build)), (5, BuildState::Succeeded));
 }
 
+#[test]
+fn a_task_names_its_gate_even_while_nobody_is_free_to_send_it_there() {
+    let mut fleet = Fleet::new();
+    fleet.attach(1, "eu/a", 1);
+    let first = fleet.submit(grouped("deploy", false));
+    let second = fleet.submit(grouped("deploy", false));
+    let mut spec = tree(2);
+    spec.wishes.at_once = Some(1);
+    let bounded = fleet.submit(spec);
+    let reason = |fleet: &Fleet, build, ordinal| fleet.machine.wait_reason(&task(build, ordinal)).unwrap();
+    assert_eq!(reason(&fleet, &second, 0), WaitReason::Group { build: first.clone() });
+    assert!(matches!(reason(&fleet, &bounded, 0), WaitReason::Busy { .. }));
+    let (id, fence) = fleet.lease_next(1);
+    assert_eq!(id.build, first);
+    assert!(fleet.report(1, &id, fence, built()));
+    fleet.ask(|request| Input::Cancel { request, build: second });
+    let (id, _) = fleet.lease_next(1);
+    assert_eq!(id, task(&bounded, 0));
+    assert_eq!(reason(&fleet, &bounded, 1), WaitReason::AtOnce { at_once: 1 });
+}
+
 fn same(fleet: &mut Fleet, text: &str) -> BuildId {
     match fleet.submit_as(text, tree(1)) {
         Reply::Submitted { build } => build,

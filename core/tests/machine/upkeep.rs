@@ -312,3 +312,26 @@ fn a_failure_on_a_cordoned_agent_is_an_ordinary_one() {
     assert!(fleet.report(1, &id, fence, failed(FailureKind::Compile)));
     assert!(matches!(fleet.state(&id), TaskState::Failed { .. }));
 }
+
+#[test]
+fn a_clock_that_is_set_back_opens_again_what_it_closed_too_early() {
+    let mut fleet = Fleet::new();
+    fleet.attach(1, "eu/a", 1);
+    let window = maintain(&fleet, Millis::minutes(60), Millis::minutes(90));
+    fleet.changed("eu/a", window);
+    let right = fleet.now.wall;
+    fleet.now.wall = right.after(Millis::minutes(61));
+    fleet.step(Input::Tick);
+    assert!(fleet.closed("eu/a").unwrap().contains("in maintenance until"));
+    fleet.now.wall = right;
+    fleet.step(Input::Tick);
+    assert_eq!(fleet.closed("eu/a"), None, "it is an hour away, as it was before");
+    fleet.submit(tree(1));
+    assert_eq!(fleet.offers(1).len(), 1);
+    assert_eq!(fleet.told(1).last(), Some(&Order::Resume));
+    fleet.wait(Millis::minutes(50));
+    assert!(
+        fleet.closed("eu/a").unwrap().starts_with("closed for maintenance from"),
+        "and comes in its time"
+    );
+}

@@ -8,7 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{
     digest::Digest,
     id::{BuildId, TaskId},
-    machine::durable::{Durable, QueueKey},
+    machine::{
+        Protection,
+        durable::{Durable, QueueKey},
+    },
 };
 
 /// What a task waits for.
@@ -20,6 +23,17 @@ pub(in crate::machine) enum Gate {
     AtOnce(BuildId),
     /// The end of a task that makes the very same, so that this one finds all of it in the cache.
     Same(Digest),
+}
+
+impl Gate {
+    /// The protection that it is; none when it only saves work.
+    pub(in crate::machine) const fn protection(&self) -> Option<Protection> {
+        match self {
+            Self::Group(_) => Some(Protection::Group),
+            Self::AtOnce(_) => Some(Protection::AtOnce),
+            Self::Same(_) => None,
+        }
+    }
 }
 
 /// The tasks that wait at gates.

@@ -13,6 +13,7 @@ use crate::{
         learned::day_of,
         placement::{
             choose::{CANDIDATES_MAX, Found, Sought},
+            gates::Gate,
             needs::Needs,
             shortlists::Look as Shortlist,
         },
@@ -186,7 +187,8 @@ impl Turn<'_> {
         let Some(waiting) = self.observed.queue.get(key) else { return Look::Gone };
         let line = waiting.line;
         let work = self.observed.needs.get(key).and_then(|needs| needs.work);
-        if let Some(gate) = self.observed.gates.gate(self.durable, task, key, work) {
+        let is_shut = |gate: &Gate| gate.protection().is_none_or(|shuts| self.protections.keeps(shuts));
+        if let Some(gate) = self.observed.gates.gate(self.durable, task, key, work).filter(is_shut) {
             self.observed.gates.shut(*key, gate);
             return Look::Gone;
         }

@@ -239,11 +239,14 @@ impl Question<'_> {
         Line::of(demand.clone(), &self.observed.agents, &self.observed.roster, self.limits)
     }
 
+    /// What holds it back whoever is free, even if nobody was and it has not come to its gate.
     fn gated(&self, key: &QueueKey) -> Option<WaitReason> {
-        Some(match self.observed.gates.of(key)? {
+        let gates = &self.observed.gates;
+        let shut = gates.gate(self.durable, &self.task.id, key, None);
+        Some(match shut.as_ref().or_else(|| gates.of(key))? {
             Gate::Group(build) => WaitReason::Group { build: build.clone() },
             Gate::AtOnce(_) => WaitReason::AtOnce { at_once: self.build.spec.wishes.at_once.unwrap_or(1) },
-            Gate::Same(work) => WaitReason::Same { task: self.observed.gates.maker(work)?.clone() },
+            Gate::Same(work) => WaitReason::Same { task: gates.maker(work)?.clone() },
         })
     }
 
