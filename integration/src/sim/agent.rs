@@ -4,17 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use meridian_core::{
     attempt::{Attempt, AttemptEffect, AttemptInput, AttemptLimits, AttemptState},
-    build::{Artifact, Receipt, Resolution, Source},
     cache::{
         manifest_ref::ManifestRef,
         offer::{CacheKey, CacheOffer},
     },
     digest::Digest,
-    id::{AgentId, Epoch, Fence, SessionId, TaskId},
+    id::{AgentId, Epoch, Fence, Label, SessionId, TaskId},
     machine::{
         effect::{Order, Work},
-        input::{AgentOffer, Failure, FailureKind, Input, Observation, Outcome},
-        record::TaskKind,
+        input::{AgentOffer, Input, Observation},
     },
     quantity::ByteCount,
     sandbox::Sandbox,
@@ -27,6 +25,7 @@ use crate::sim::{
     happening::End,
     ledger::Ledger,
     mutation::{self, Mutation},
+    runs::{outcome, wish_of},
     setup::AgentSetup,
 };
 
@@ -53,6 +52,13 @@ pub struct Agent {
     pub is_open: bool,
     epoch: Epoch,
     is_draining: bool,
+    /// Whether it was told to drain and has said that it heard it.
+    is_drained: bool,
+    is_old: bool,
+    /// What its configuration says, and what its process has read.
+    labels: [BTreeSet<Label>; 2],
+    /// Runs whose end it owes a word of.
+    stops: BTreeSet<Fence>,
     residency: Vec<Digest>,
     mutation: Option<Mutation>,
 }
@@ -109,6 +115,10 @@ impl Agent {
             is_open: false,
             epoch: Epoch(0),
             is_draining: false,
+            is_drained: false,
+            is_old: setup.is_old,
+            labels: [setup.labels(), BTreeSet::new()],
+            stops: BTreeSet::new(),
             residency: Vec::new(),
             mutation,
         }
@@ -125,6 +135,22 @@ impl Agent {
         self.is_up = true;
         self.started = at;
         self.process += 1;
+        self.labels[1] = self.labels[0].clone();
+    }
+
+    /// Gives its next process a label, or takes it away.
+    pub fn set_label(&mut self, label: Label, has: bool) {
+        if has {
+            self.labels[0].insert(label);
+        } else {
+            self.labels[0].remove(&label);
+        }
+    }
+
+    /// What its process offers.
+    #[must_use]
+    pub const fn labels(&self) -> &BTreeSet<Label> {
+        &self.labels[1]
     }
 
     /// Kills its process, with all that it knew and ran.
@@ -136,6 +162,8 @@ impl Agent {
         self.is_open = false;
         self.epoch = Epoch(0);
         self.is_draining = false;
+        self.is_drained = false;
+        self.stops.clear();
         self.residency.clear();
     }
 
@@ -174,10 +202,10 @@ impl Agent {
             version: "simulated".to_owned(),
             sandbox: Sandbox::default(),
             cache: Some(CacheOffer { address, key, weight: 8 }),
-            labels: BTreeSet::new(),
+            labels: self.labels().clone(),
             memory: None,
-            heeds_drain: false,
-            tells_stops: false,
+            heeds_drain: !self.is_old,
+            tells_stops: !self.is_old,
         };
         Input::Attach { session: UNKNOWN, agent: self.id.clone(), offer, held: self.held() }
     }
@@ -186,6 +214,8 @@ impl Agent {
     pub fn opened(&mut self, scene: &mut Scene<'_>) {
         self.is_open = true;
         self.tell_all(&AttemptInput::StreamOpened, scene);
+        // What another stream said may not be so any more; before any offer this one says it anew.
+        self.heed_drain(false, scene);
         if self.is_draining {
             scene.say(Input::Drain { session: UNKNOWN });
         }
@@ -235,6 +265,30 @@ impl Agent {
         self.tell_all(&AttemptInput::Drain, scene);
     }
 
+    /// Declines offers from now on, or takes them again. Who is being stopped takes none, whatever is said.
+    fn heed_drain(&mut self, is_drained: bool, scene: &mut Scene<'_>) {
+        if std::mem::replace(&mut self.is_drained, is_drained) != is_drained && !self.is_draining {
+            let input = if is_drained { AttemptInput::Drain } else { AttemptInput::Resume };
+            self.tell_all(&input, scene);
+        }
+    }
+
+    /// Says what becomes of a run whose lease was taken back: at once when there is none, else when it has ended.
+    fn note_stop(&mut self, task: &TaskId, fence: Fence, scene: &mut Scene<'_>) {
+        if self.runs.contains_key(&fence) {
+            self.stops.insert(fence);
+        } else {
+            self.say_stopped(task, fence, scene);
+        }
+    }
+
+    fn say_stopped(&self, task: &TaskId, fence: Fence, scene: &mut Scene<'_>) {
+        if self.is_open && !self.is_old {
+            let (task, remaining) = (task.clone(), String::new());
+            scene.say(Input::Stopped { session: UNKNOWN, task, fence, remaining });
+        }
+    }
+
     /// Takes an order in.
     pub fn ordered(&mut self, epoch: Epoch, order: Order, scene: &mut Scene<'_>) {
         if epoch < self.epoch && self.mutation != Some(Mutation::EpochCheck) {
@@ -242,10 +296,18 @@ impl Agent {
         }
         self.epoch = self.epoch.max(epoch);
         match &order {
+            Order::Drain { .. } | Order::Resume => {
+                let is_drained = matches!(order, Order::Drain { .. });
+                self.heed_drain(is_drained, scene);
+                return scene.say(Input::Drained { session: UNKNOWN, is_drained });
+            }
             Order::Settled { task, fence, accepted: true } => self.announce(task, *fence, scene),
-            Order::Settled { task, fence, accepted: false }
-            | Order::Revoke { task, fence: Some(fence), .. } => {
+            Order::Settled { task, fence, accepted: false } => {
                 scene.ledger.note_stopped(task, *fence, scene.findings);
+            }
+            Order::Revoke { task, fence: Some(fence), .. } => {
+                scene.ledger.note_stopped(task, *fence, scene.findings);
+                self.note_stop(task, *fence, scene);
             }
             _ => {}
         }
@@ -255,7 +317,7 @@ impl Agent {
             let fresh =
                 || mutation::attempt(Attempt::new(task.clone(), AttemptLimits::default()), self.mutation);
             self.attempts.entry(task.clone()).or_insert_with(fresh);
-            if self.is_draining {
+            if self.is_draining || self.is_drained {
                 self.step(&task, AttemptInput::Drain, scene);
             }
         }
@@ -280,6 +342,9 @@ impl Agent {
             scene.ledger.note_finished(&run.work.task, fence);
         }
         let input = AttemptInput::Finished { fence, outcome: Box::new(outcome) };
+        if self.stops.remove(&fence) {
+            self.say_stopped(&run.work.task, fence, scene);
+        }
         self.step(&run.work.task, input, scene);
         self.fill_slots(scene);
     }
@@ -312,6 +377,9 @@ impl Agent {
             let mut waiting =
                 self.attempts.values().filter(|attempt| attempt.state() == AttemptState::Offered);
             let Some(task) = waiting.next().map(|attempt| attempt.task().clone()) else { return };
+            scene.findings.expect(!self.is_drained, Rule::OutOfService, || {
+                format!("{} said that it takes nothing more, and takes {task} up", self.id)
+            });
             self.step(&task, AttemptInput::SlotFree, scene);
         }
     }
@@ -344,6 +412,13 @@ impl Agent {
                 scene.findings.expect(!is_running, Rule::OneHolder, || {
                     format!("{} runs {} twice at the same time", self.id, work.task)
                 });
+                scene.findings.expect(!self.is_drained, Rule::OutOfService, || {
+                    format!("{} said that it takes nothing more, and begins {}", self.id, work.task)
+                });
+                let lacking: Vec<_> = work.spec.wishes.labels.difference(self.labels()).collect();
+                scene.findings.expect(lacking.is_empty(), Rule::Wishes, || {
+                    format!("{} begins {} and lacks {lacking:?}", self.id, work.task)
+                });
                 scene.did.push(Did::Began(fence, wish_of(&work)));
                 self.runs.insert(fence, Run { work: *work, is_killed: false });
                 scene.findings.expect(self.runs.len() <= self.slots as usize, Rule::Capacity, || {
@@ -372,58 +447,6 @@ impl Agent {
         };
         if self.is_open {
             scene.say(said);
-        }
-    }
-}
-
-/// Which client's build it is: the version of the spec says so.
-fn wish_of(work: &Work) -> u32 {
-    work.spec.version.strip_prefix("1.0.").and_then(|number| number.parse().ok()).unwrap_or(0)
-}
-
-/// What a run ends with; a result names its task and lease.
-fn outcome(work: &Work, fence: Fence, end: End) -> Outcome {
-    let (kind, message) = match end {
-        End::Good => return result(work, fence),
-        End::Compile => (FailureKind::Compile, "./main.go:1:1: expected 'package'"),
-        End::Infrastructure => (FailureKind::Infrastructure, "the network had a bad day"),
-        End::DiskFull => (FailureKind::DiskFull, "no space left on device"),
-        End::OutOfMemory => (FailureKind::OutOfMemory, "it wanted more memory than a build may use"),
-        End::TimedOut => (FailureKind::TimedOut, "it ran for an hour"),
-        End::Killed => (FailureKind::Lost, "killed"),
-    };
-    let failure = Failure { kind, message: message.to_owned(), hint: String::new() };
-    Outcome::Failed { failure, log: Vec::new() }
-}
-
-fn result(work: &Work, fence: Fence) -> Outcome {
-    match &work.kind {
-        TaskKind::Resolve => Outcome::Resolved(Resolution {
-            module: "example.test/m".to_owned(),
-            version: "v1.0.0".to_owned(),
-            sum: format!("h1:{fence}"),
-        }),
-        TaskKind::Compile(_) => {
-            let digest = Digest::of(format!("{} {fence}", work.task).as_bytes());
-            let receipt =
-                Receipt { holder: "simulated".to_owned(), digest, size: ByteCount(1), mac: vec![0; 32] };
-            let artifact = Artifact {
-                name: "m_1.0.0_linux_amd64".to_owned(),
-                package: match &work.spec.source {
-                    Source::Module { package, .. } => package.clone(),
-                    Source::Tree { .. } => ".".to_owned(),
-                },
-                digest,
-                size: ByteCount(1),
-                receipts: vec![receipt],
-                attestation: None,
-            };
-            Outcome::Built {
-                artifacts: vec![artifact],
-                go_version: "go1.27.3".to_owned(),
-                log: Vec::new(),
-                hit_permille: Some(500),
-            }
         }
     }
 }

@@ -19,6 +19,10 @@ pub enum Rule {
     LeaseStands,
     /// Capacity never leaks, and is never exceeded.
     Capacity,
+    /// No task is where its client's wishes forbid it, or at work beside what they forbid.
+    Wishes,
+    /// An agent that is out of service gets nothing, and one that acknowledged a drain takes nothing.
+    OutOfService,
     /// What anybody outside was told stays true.
     ToldStays,
     /// Each waiting task says truly what it waits for.

@@ -1,7 +1,9 @@
 //! What a step answered, as far as the shadow must know.
 
+use std::collections::BTreeSet;
+
 use meridian_core::{
-    id::{AgentId, Fence, PlacementNumber, SessionId, TaskId},
+    id::{AgentId, BuildId, Fence, Label, PlacementNumber, SessionId, TaskId},
     machine::input::Input,
 };
 
@@ -9,7 +11,7 @@ use meridian_core::{
 #[derive(Debug)]
 pub enum Cause {
     /// See [`Input::Attach`].
-    Attach(SessionId, AgentId, u32, Vec<(TaskId, Fence)>),
+    Attach(SessionId, AgentId, Offered, Vec<(TaskId, Fence)>),
     /// See [`Input::Detach`].
     Detach(SessionId),
     /// See [`Input::Renew`].
@@ -22,10 +24,25 @@ pub enum Cause {
     Observe(SessionId, u64),
     /// See [`Input::Drain`].
     Drain(SessionId),
+    /// See [`Input::Drained`].
+    Drained(SessionId, bool),
+    /// See [`Input::Cancel`].
+    Cancel(BuildId),
+    /// See [`Input::Upkeep`].
+    Upkeep,
     /// See [`Input::Tick`].
     Tick,
     /// Anything else.
     Other,
+}
+
+/// What of an agent's offer the shadow keeps.
+#[derive(Debug, Clone)]
+pub struct Offered {
+    /// How many tasks it runs at once.
+    pub slots: u32,
+    /// What it has that others have not.
+    pub labels: BTreeSet<Label>,
 }
 
 impl Cause {
@@ -34,7 +51,8 @@ impl Cause {
     pub fn of(input: &Input) -> Self {
         match input {
             Input::Attach { session, agent, offer, held } => {
-                Self::Attach(*session, agent.clone(), offer.slots, held.clone())
+                let offered = Offered { slots: offer.slots, labels: offer.labels.clone() };
+                Self::Attach(*session, agent.clone(), offered, held.clone())
             }
             Input::Detach { session } => Self::Detach(*session),
             Input::Renew { session, held } => Self::Renew(*session, held.clone()),
@@ -45,6 +63,9 @@ impl Cause {
                 Self::Observe(*session, off)
             }
             Input::Drain { session } => Self::Drain(*session),
+            Input::Drained { session, is_drained } => Self::Drained(*session, *is_drained),
+            Input::Cancel { build, .. } => Self::Cancel(build.clone()),
+            Input::Upkeep { .. } => Self::Upkeep,
             Input::Tick => Self::Tick,
             _ => Self::Other,
         }

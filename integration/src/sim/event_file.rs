@@ -1,7 +1,7 @@
 //! A story in a file: one JSON object a line. The first is the [`Header`]; each later one is a [`Moment`], in order:
 //!
 //! ```text
-//! {"format":1,"seed":7,"mutation":null,"finding":"…","faults":[…],"setup":{"agents":[…],"wishes":[…]}}
+//! {"format":2,"seed":7,"mutation":null,"finding":"…","faults":[…],"setup":{"agents":[…],"wishes":[…]}}
 //! {"at":0,"start":{"host":0}}
 //! {"at":12,"open":{"agent":3,"host":0}}
 //! ```
@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::sim::{audit::Finding, faults::Fault, happening::Moment, mutation::Mutation, setup::Setup};
 
 /// The format of the files that are written now.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// What stands at the head of a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

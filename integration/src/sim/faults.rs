@@ -4,7 +4,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     draws::Draws,
-    sim::{setup::REGIONS, world::HOSTS},
+    sim::{
+        setup::{LABELS, REGIONS},
+        world::HOSTS,
+    },
 };
 
 /// Faults begin in this span, and are over soon after it.
@@ -84,6 +87,28 @@ pub enum FaultKind {
     Delays(Whom, u64, u64),
     /// Agents are drained and started again, one after the other.
     Rolls(Whom),
+    /// An administrator cordons agents for a while.
+    Cordons(Whom, u64),
+    /// An administrator drains agents for a while.
+    Drains {
+        /// Which agents.
+        whom: Whom,
+        /// After how long what they run is moved; never when not said.
+        grace: Option<u64>,
+        /// For how long.
+        lasts: u64,
+    },
+    /// An administrator plans maintenance of agents.
+    Maintains {
+        /// Which agents.
+        whom: Whom,
+        /// When it begins.
+        starts_in: u64,
+        /// For how long.
+        lasts: u64,
+    },
+    /// Those that have one of the labels start again without it, and after a while with it.
+    Relabels(u8, u64),
 }
 
 impl FaultKind {
@@ -107,6 +132,11 @@ impl FaultKind {
             Self::Slow(..) => "slow_agents",
             Self::Delays(..) => "delays",
             Self::Rolls(_) => "rolling_restart",
+            Self::Cordons(..) => "cordon",
+            Self::Drains { grace: None, .. } => "drain",
+            Self::Drains { .. } => "drain_with_grace",
+            Self::Maintains { .. } => "maintenance",
+            Self::Relabels(..) => "labels_change",
         }
     }
 
@@ -116,7 +146,7 @@ impl FaultKind {
             _ => Whom::Agent(byte(draws.below(u64::from(agents)))),
         };
         let lasts = |draws: &mut Draws| 1_000 << draws.below(8);
-        match draws.below(16) {
+        match draws.below(22) {
             0 => Self::AgentsDie(Whom::Agent(byte(draws.below(u64::from(agents)))), lasts(draws)),
             1 => {
                 Self::AgentsDie(Whom::Region(byte(draws.below(REGIONS.len() as u64))), lasts(draws) + 20_000)
@@ -138,14 +168,34 @@ impl FaultKind {
                 if draws.chance(200) { Whom::All } else { whom(draws) },
                 5 + small(draws.below(30)),
             ),
-            12 if draws.chance(500) => {
+            12 => {
                 let step = i64::try_from(draws.below(7_200_000)).unwrap_or(0) - 3_600_000;
                 Self::ClockSet(byte(draws.below(u64::from(HOSTS))), step)
             }
-            12 => Self::AgentClock(byte(draws.below(u64::from(agents))), 9_000, lasts(draws)),
+            16 => Self::AgentClock(byte(draws.below(u64::from(agents))), 9_000, lasts(draws)),
             13 if draws.chance(500) => Self::Slow(whom(draws), 2 + draws.below(20), lasts(draws) + 30_000),
             13 => Self::Delays(whom(draws), 5 + draws.below(100), lasts(draws) + 10_000),
-            _ => Self::Rolls(whom(draws)),
+            14 => Self::Rolls(whom(draws)),
+            _ => Self::draw_upkeep(draws, whom),
+        }
+    }
+
+    /// What people do to agents.
+    fn draw_upkeep(draws: &mut Draws, whom: impl Fn(&mut Draws) -> Whom) -> Self {
+        // Now and then all of them, so that nothing is left that would take anything.
+        let whom = if draws.chance(150) { Whom::All } else { whom(draws) };
+        let lasts = 20_000 << draws.below(5);
+        match draws.below(5) {
+            0 => Self::Cordons(whom, lasts),
+            1 | 2 => {
+                let grace = draws.chance(700).then(|| draws.below(60_000));
+                Self::Drains { whom, grace, lasts }
+            }
+            3 => {
+                let starts_in = if draws.chance(300) { 0 } else { draws.below(300_000) };
+                Self::Maintains { whom, starts_in, lasts }
+            }
+            _ => Self::Relabels(byte(draws.below(LABELS.len() as u64 - 1)), lasts),
         }
     }
 }
@@ -191,6 +241,16 @@ pub fn silences(whom: Whom, (up, down): (bool, bool), lasts: u64) -> Vec<Fault> 
     let every = 2 * lasts + 50_000;
     let times = (FAULTS_UNTIL_MS - FAULTS_FROM_MS) / every;
     (0..times).map(|time| Fault { at: FAULTS_FROM_MS + time * every, kind }).collect()
+}
+
+/// Agents start again without a label and then with it, again and again, while everything that they are told takes long.
+#[must_use]
+pub fn relabels() -> Vec<Fault> {
+    let slow = FaultKind::Delays(Whom::All, 30, FAULTS_UNTIL_MS);
+    let times = (FAULTS_UNTIL_MS - FAULTS_FROM_MS) / 40_000;
+    let relabels = (0..times)
+        .map(|time| Fault { at: FAULTS_FROM_MS + time * 40_000, kind: FaultKind::Relabels(0, 20_000) });
+    std::iter::once(Fault { at: FAULTS_FROM_MS, kind: slow }).chain(relabels).collect()
 }
 
 fn byte(number: u64) -> u8 {

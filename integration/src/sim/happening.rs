@@ -145,6 +145,26 @@ pub enum Happening {
         /// Which agent.
         agent: u8,
     },
+    /// An administrator takes an agent out of service, lets it back in, or plans to.
+    Upkeep {
+        /// Which host is asked.
+        host: u8,
+        /// Which agent.
+        agent: u8,
+        /// Which of the administrator's doings it is.
+        number: u32,
+        /// What.
+        care: Care,
+    },
+    /// An agent's configuration gains or loses a label; its next process has read it.
+    Label {
+        /// Which agent.
+        agent: u8,
+        /// Which of the labels that there are.
+        label: u8,
+        /// Whether it has it from now on.
+        has: bool,
+    },
     /// An agent takes no new work until its process starts again.
     Drain {
         /// Which agent.
@@ -154,6 +174,38 @@ pub enum Happening {
     Compare,
     /// The trouble has been over for long: everything must have ended, and nobody holds anything.
     End,
+}
+
+/// What an administrator does about an agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Care {
+    /// It keeps what it runs and gets nothing new.
+    Cordon,
+    /// It is emptied besides; after the grace what it runs is moved.
+    Drain {
+        /// The grace; for ever when not said.
+        grace_ms: Option<u64>,
+    },
+    /// It is back in service.
+    Uncordon,
+    /// It is out of service for a while, by the clock of the host that is asked.
+    Maintain {
+        /// From now on until then it is in service.
+        from_in_ms: u64,
+        /// For how long it is not.
+        lasts_ms: u64,
+    },
+    /// Nothing is planned any more.
+    EndMaintenance,
+}
+
+impl Care {
+    /// Whether it lets the agent back in.
+    #[must_use]
+    pub const fn lets_in(self) -> bool {
+        matches!(self, Self::Uncordon | Self::EndMaintenance)
+    }
 }
 
 /// How a run ends.

@@ -22,6 +22,7 @@ use meridian_store::journal::JournalError;
 use crate::sim::{
     audit::{Findings, Rule},
     cause::Cause,
+    happening::Care,
     ledger::Ledger,
     mutation::{self, Mutation},
     setup::Setup,
@@ -32,8 +33,8 @@ use crate::sim::{
 
 /// A request whose answer nobody waits for.
 pub const NOBODY: RequestId = RequestId(u64::MAX);
-/// The wall clock at the beginning.
-const WALL_START_MS: u64 = 1_800_000_000_000;
+/// The wall clock at the beginning: forty minutes before midnight, when the budgets of a day begin anew.
+const WALL_START_MS: u64 = 1_800_055_200_000;
 /// A process's own clock does not begin at zero, and in no two processes at the same number.
 const MONO_START_MS: u64 = 5_000;
 /// Reasons of waiting tasks that are checked after each step, in turn, besides those that the step changed.
@@ -52,13 +53,26 @@ pub struct Host {
 
 /// What an answer is for.
 #[derive(Debug, Clone, Copy)]
-pub struct Asked {
-    /// Which client.
-    pub wish: u32,
-    /// Whether it hears the answer.
-    pub heard: bool,
-    /// Whether it gave its build up, or else asked for it.
-    pub cancels: bool,
+pub enum Asked {
+    /// A client asked for its build.
+    Build {
+        /// Which client.
+        wish: u32,
+        /// Whether it hears the answer.
+        heard: bool,
+    },
+    /// A client gave its build up.
+    Cancel {
+        /// Which client.
+        wish: u32,
+    },
+    /// An administrator did something about an agent.
+    Upkeep {
+        /// Which doing it is.
+        number: u32,
+        /// What.
+        care: Care,
+    },
 }
 
 /// A coordinator's process.
@@ -110,8 +124,9 @@ impl Host {
         self.process += 1;
         let (durable, limits) = (recovered.durable, Setup::limits());
         let (epoch, last) = (Epoch(durable.epoch().0 + 1), durable.last_index());
-        let mono = Mono(MONO_START_MS * u64::from(self.process));
-        let shadow = Shadow::new(&durable, limits.clone(), mono);
+        let wall = Wall(WALL_START_MS.saturating_add(at).saturating_add_signed(self.wall_off_ms));
+        let now = Now { mono: Mono(MONO_START_MS * u64::from(self.process)), wall };
+        let shadow = Shadow::new(&durable, limits.clone(), now);
         self.coordinator = Some(Coordinator {
             machine: mutation::machine(Machine::new(durable, limits), mutation),
             shadow,
@@ -212,7 +227,10 @@ impl Coordinator {
 
     /// Every waiting task after a change of the fleet; else those that the step touched, and the others in turn.
     fn check_reasons(&mut self, cause: &Cause, step: &Step, findings: &mut Findings) {
-        let is_change = matches!(cause, Cause::Attach(..) | Cause::Detach(_) | Cause::Drain(_) | Cause::Tick);
+        let is_change = matches!(
+            cause,
+            Cause::Attach(..) | Cause::Detach(_) | Cause::Drain(_) | Cause::Upkeep | Cause::Tick
+        );
         let queued = self.machine.durable().queued();
         if is_change {
             for task in queued {

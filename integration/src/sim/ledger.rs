@@ -31,6 +31,10 @@ pub struct Ledger {
     promised: BTreeMap<u32, BuildId>,
     cancelled: BTreeSet<BuildId>,
     ended: BTreeMap<BuildId, BuildState>,
+    /// What administrators did that was durable once, by the reason that they gave.
+    upkept: BTreeSet<String>,
+    /// What administrators were told is done, by number.
+    tended: BTreeSet<u32>,
 }
 
 impl Ledger {
@@ -56,10 +60,16 @@ impl Ledger {
                 self.expect_finished(task, *fence, findings);
             }
             EventKind::AttemptFailed { task, fence, failure, .. }
-                if failure.kind != FailureKind::Lost
+                if !matches!(failure.kind, FailureKind::Lost | FailureKind::Moved)
                     && !failure.message.starts_with("the agent's report was refused") =>
             {
                 self.expect_finished(task, *fence, findings);
+            }
+            EventKind::AgentCordoned { cordon } => {
+                self.upkept.insert(cordon.why.clone());
+            }
+            EventKind::MaintenancePlanned { window } => {
+                self.upkept.insert(window.why.clone());
             }
             EventKind::ManifestMade { task, fence, .. } if self.results.get(task) != Some(fence) => {
                 let text = format!("{task} has a manifest under {fence}, which is not its result's");
@@ -157,6 +167,20 @@ impl Ledger {
         });
     }
 
+    /// Notes that an administrator was told that something is done; with `is_kept` it is by this that it is so.
+    pub fn note_upkeep(&mut self, number: u32, is_kept: bool, findings: &mut Findings) {
+        self.tended.insert(number);
+        findings.expect(!is_kept || self.upkept.contains(&format!("no. {number}")), Rule::ToldStays, || {
+            format!("an administrator was told that no. {number} is done, and it is not durable")
+        });
+    }
+
+    /// Whether an administrator was told that something is done.
+    #[must_use]
+    pub fn is_tended(&self, number: u32) -> bool {
+        self.tended.contains(&number)
+    }
+
     /// The build that a client was told of.
     #[must_use]
     pub fn promised(&self, wish: u32) -> Option<&BuildId> {
@@ -169,32 +193,10 @@ impl Ledger {
         self.ended.get(build).copied()
     }
 
-    /// Whether every client was answered and every build has ended.
-    #[must_use]
-    pub fn is_done(&self, wishes: usize) -> bool {
-        self.promised.len() == wishes && self.promised.values().all(|build| self.ended.contains_key(build))
-    }
-
     /// How many builds have ended.
     #[must_use]
     pub fn ended_builds(&self) -> u64 {
         self.ended.len() as u64
-    }
-
-    /// Finds the acknowledged builds that have not ended, once they all should have.
-    pub fn check_end(&self, wishes: usize, findings: &mut Findings) {
-        for wish in 0..u32::try_from(wishes).unwrap_or(u32::MAX) {
-            let Some(build) = self.promised.get(&wish) else {
-                findings.add(Rule::Ends, format!("client {wish} was never answered"));
-                continue;
-            };
-            findings.expect(self.ended.contains_key(build), Rule::Ends, || {
-                let tasks = self.reference.build(build).map(|build| {
-                    build.tasks.iter().map(|task| (task.id.ordinal, &task.state)).collect::<Vec<_>>()
-                });
-                format!("build {build} of client {wish} never ends: {tasks:?}")
-            });
-        }
     }
 
     /// The state that must be there.

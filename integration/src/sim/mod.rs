@@ -17,8 +17,12 @@
 
 pub mod agent;
 pub mod audit;
+mod bounds;
 pub mod cause;
+mod clients;
+pub mod closed;
 pub mod command;
+mod ending;
 pub mod event_file;
 pub mod faults;
 pub mod happening;
@@ -29,6 +33,7 @@ pub mod link;
 pub mod mutation;
 pub mod network;
 pub mod reasons;
+mod runs;
 pub mod schedule;
 pub mod seed;
 pub mod seen;
@@ -38,4 +43,5 @@ mod signer;
 pub mod store;
 mod streams;
 mod weather;
+pub mod wish;
 pub mod world;

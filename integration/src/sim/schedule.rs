@@ -12,7 +12,7 @@ use crate::{
     draws::Draws,
     sim::{
         faults::Fault,
-        happening::{End, Happening, Moment},
+        happening::{Care, End, Happening, Moment},
         network::Network,
         world::{HOSTS, News, World},
     },
@@ -69,6 +69,18 @@ pub(super) enum Entry {
     Flap(u8, u32),
     ClockOff(u8, i32),
     DrainThenDie(u8, bool),
+    Tend {
+        agent: u8,
+        number: u32,
+        care: Care,
+        tries: u32,
+    },
+    GiveUp(u32),
+    Relabel {
+        agent: u8,
+        label: u8,
+        has: bool,
+    },
     Compare,
 }
 
@@ -104,6 +116,8 @@ pub struct Schedule {
     pub(super) slow: Vec<(u64, u64)>,
     pub(super) clock_off: Vec<i32>,
     asked_again: BTreeMap<u32, u32>,
+    /// How much administrators have done.
+    pub(super) tended: u32,
 }
 
 impl Schedule {
@@ -124,6 +138,7 @@ impl Schedule {
             slow: vec![(1, 0); agents],
             clock_off: vec![0; agents],
             asked_again: BTreeMap::new(),
+            tended: 0,
             draws: Draws::new(draws.number()),
             faults,
             world,
@@ -141,6 +156,9 @@ impl Schedule {
                 draws.below(WISHES_UNTIL_MS)
             };
             schedule.put(at, Entry::Ask(wish));
+            if schedule.world.setup().wishes[wish as usize].gives_up {
+                schedule.put(at + 60_000 + draws.below(600_000), Entry::GiveUp(wish));
+            }
             if draws.chance(70) {
                 schedule.put(at + draws.below(120_000), Entry::Cancel(wish, 0));
             }
@@ -167,7 +185,7 @@ impl Schedule {
     /// Everything has ended, and everybody has heard of it.
     fn is_over(&self) -> bool {
         let idle = |agent| self.world.agent(agent).is_none_or(|agent| agent.held().is_empty());
-        self.world.ledger.is_done(self.world.setup().wishes.len())
+        self.world.is_done()
             && (0..self.agents()).all(idle)
             && (0..HOSTS).filter_map(|host| self.world.coordinator(host)).all(|c| c.undurable() == 0)
     }
@@ -297,7 +315,13 @@ impl Schedule {
                 let kind = self.faults[number].kind;
                 self.begin_fault(now, kind);
             }
-            Entry::Break(_) | Entry::Flap(..) | Entry::ClockOff(..) | Entry::DrainThenDie(..) => {
+            Entry::GiveUp(wish) => self.take_give_up(now, wish),
+            Entry::Tend { .. } => self.take_tend(now, entry),
+            Entry::Break(_)
+            | Entry::Flap(..)
+            | Entry::ClockOff(..)
+            | Entry::Relabel { .. }
+            | Entry::DrainThenDie(..) => {
                 self.go_on_with_fault(now, entry);
             }
         }
@@ -397,6 +421,19 @@ impl Schedule {
             let at = now + 3_000 + self.draws.below(20_000);
             self.put(at, Entry::Cancel(wish, tries + 1));
         }
+    }
+
+    /// A client whose build no agent will ever take gives it up until it has ended.
+    fn take_give_up(&mut self, now: u64, wish: u32) {
+        let build = self.world.ledger.promised(wish);
+        if build.is_some_and(|build| self.world.ledger.ended(build).is_some()) {
+            return;
+        }
+        if let Some(host) = self.leader(now).filter(|_| self.world.ledger.promised(wish).is_some()) {
+            self.happen(now, Happening::Cancel { host, wish });
+        }
+        let at = now + 20_000 + self.draws.below(5_000);
+        self.put(at, Entry::GiveUp(wish));
     }
 
     fn start_agent(&mut self, now: u64, agent: u8) {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use meridian_core::{
+    build::Wishes,
     id::{AgentId, Fence, PlacementNumber, RegionName},
     machine::{
         Limits,
@@ -11,6 +12,8 @@ use meridian_core::{
     },
     time::Mono,
 };
+
+use crate::sim::shadow::Attached;
 
 /// Where a task is that has not ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,11 +27,14 @@ pub(super) enum Place {
 #[derive(Debug, Clone)]
 pub struct Seen {
     pub(super) place: Place,
-    pub(super) region: Option<RegionName>,
-    pub(super) agent: Option<AgentId>,
+    pub(super) wishes: Wishes,
+    /// Where its team may be; empty for anywhere.
+    pub(super) of_team: BTreeSet<RegionName>,
     /// Who failed it, or did not take it up.
     pub(super) avoided: BTreeSet<AgentId>,
-    /// How often it came back.
+    /// How often it was placed.
+    pub(super) placed: u32,
+    /// How often it came back, but for when it was moved.
     pub(super) returns: u32,
     pub(super) failed: u32,
     pub(super) lost: u32,
@@ -37,13 +43,13 @@ pub struct Seen {
 }
 
 impl Seen {
-    pub(super) fn new(build: &BuildRecord) -> Self {
-        let wishes = build.spec.wishes.clone();
+    pub(super) fn new(build: &BuildRecord, limits: &Limits) -> Self {
         Self {
             place: Place::Queued,
-            region: wishes.region,
-            agent: wishes.agent,
+            wishes: build.spec.wishes.clone(),
+            of_team: limits.schedule.team(&build.id.project.team).regions,
             avoided: BTreeSet::new(),
+            placed: 0,
             returns: 0,
             failed: 0,
             lost: 0,
@@ -53,16 +59,21 @@ impl Seen {
 
     /// A task that a new leader finds: its lease and its offer begin anew.
     pub(super) fn found(build: &BuildRecord, task: &TaskRecord, limits: &Limits, now: Mono) -> Self {
-        let mut seen = Self::new(build);
+        let mut seen = Self::new(build, limits);
         let mut at = None;
         for step in &task.history {
             match step {
-                TaskStep::Placed { placement, .. } => at = Some(placement.agent.clone()),
+                TaskStep::Placed { placement, .. } => {
+                    seen.placed += 1;
+                    at = Some(placement.agent.clone());
+                }
                 TaskStep::Leased { .. } => {}
                 TaskStep::Withdrawn { .. } => {
                     seen.returns += 1;
                     seen.avoided.extend(at.take());
                 }
+                // Who was emptied by an administrator has failed nothing, and neither has the task.
+                TaskStep::AttemptFailed { failure, .. } if failure.kind == FailureKind::Moved => at = None,
                 TaskStep::AttemptFailed { failure, .. } => {
                     seen.returns += 1;
                     seen.avoided.extend(at.take());
@@ -91,9 +102,13 @@ impl Seen {
         }
     }
 
-    /// Whether the client wished for this agent, or for none.
-    pub(super) fn is_wished(&self, agent: &AgentId) -> bool {
-        self.region.as_ref().is_none_or(|region| *region == agent.region)
-            && self.agent.as_ref().is_none_or(|wished| wished == agent)
+    /// Whether the client's wishes, and what its team may, leave this agent.
+    pub(super) fn fits(&self, agent: &AgentId, attached: &Attached) -> bool {
+        let wishes = &self.wishes;
+        wishes.region.as_ref().is_none_or(|region| *region == agent.region)
+            && wishes.agent.as_ref().is_none_or(|wished| wished == agent)
+            && (wishes.regions.is_empty() || wishes.regions.contains(&agent.region))
+            && (self.of_team.is_empty() || self.of_team.contains(&agent.region))
+            && wishes.labels.iter().all(|label| attached.labels.contains(label))
     }
 }

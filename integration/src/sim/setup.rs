@@ -1,24 +1,28 @@
-//! What a story begins with: the agents that there are and the builds that clients will wish for.
+//! What a story begins with: the agents that there are, what the fleet's policy is, and the builds that clients will wish for.
 //!
-//! It stands at the head of an event file in plain words. A wish of another kind needs a field here and a line in
-//! [`Wish::spec`]; [`crate::sim::reasons`] judges what its tasks then say that they wait for.
+//! It stands at the head of an event file in plain words.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use meridian_core::{
-    build::{BuildFlags, BuildSpec, Source, Toolchain, Wishes},
-    digest::Digest,
-    golang::platform::Platform,
-    id::AgentId,
-    machine::{CachePolicy, Limits},
-    quantity::Millis,
+    id::{AgentId, Label},
+    machine::{
+        CachePolicy, Limits,
+        limits::{SchedulePolicy, TeamPolicy},
+    },
+    quantity::{ByteCount, Millis},
 };
 use serde::{Deserialize, Serialize};
 
-use crate::draws::Draws;
+use crate::{draws::Draws, sim::wish::Wish};
 
 /// The regions, whose agents are faulty together.
 pub const REGIONS: [&str; 3] = ["ap", "eu", "us"];
+/// What agents may have that others have not, from what many have to what nobody ever has.
+pub const LABELS: [&str; 4] = ["fast", "kvm", "hsm", "darwin-signing"];
 const AGENTS_PER_REGION: u64 = 4;
-const ARCHITECTURES: [&str; 4] = ["amd64", "arm64", "riscv64", "ppc64le"];
+/// Which agent has the only `hsm` of the fleet.
+const ONLY_HSM: u64 = 6;
 
 /// What a story begins with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,53 +40,82 @@ pub struct AgentSetup {
     pub name: String,
     /// How many tasks it runs at once.
     pub slots: u32,
-}
-
-/// What one client wants built.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Wish {
-    /// Whether the source is a module, which is resolved first.
-    pub module: bool,
-    /// How many platforms.
-    pub platforms: u32,
-    /// Only in this region.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub region: Option<String>,
-    /// Only on this agent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub agent: Option<String>,
-    /// Whether no agent ever brings it to an end.
+    /// What it has that others have not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<String>,
+    /// Whether it is of an earlier release, which knows of no drain and does not say when it has stopped something.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub poison: bool,
+    pub is_old: bool,
 }
 
 impl Setup {
     /// Draws `wishes` wishes and the agents.
     #[must_use]
     pub fn draw(draws: &mut Draws, wishes: u32) -> Self {
-        let agent = |number: u64, draws: &mut Draws| AgentSetup {
-            name: format!("{}/a{}", REGIONS[index(number / AGENTS_PER_REGION)], number % AGENTS_PER_REGION),
-            slots: small(1 + draws.below(4)),
-        };
-        let agents: Vec<_> =
-            (0..REGIONS.len() as u64 * AGENTS_PER_REGION).map(|number| agent(number, draws)).collect();
+        let agents: Vec<_> = (0..REGIONS.len() as u64 * AGENTS_PER_REGION)
+            .map(|number| AgentSetup::draw(number, draws))
+            .collect();
         let wishes = (0..wishes).map(|_| Wish::draw(draws, &agents)).collect();
         Self { agents, wishes }
     }
 
-    /// The limits that the fleet keeps: those of a real one, but that builds are forgotten sooner.
+    /// The limits that the fleet keeps: those of a real one, but that builds are forgotten sooner and maintenance is
+    /// prepared for in less time, with teams that have unlike shares, one that may not leave two regions, and a region
+    /// that may send little.
+    ///
+    /// # Panics
+    /// Never: the names are constants.
     #[must_use]
     pub fn limits() -> Limits {
+        let team = |weight, regions: &[&str]| TeamPolicy {
+            weight,
+            regions: regions.iter().filter_map(|region| region.parse().ok()).collect(),
+        };
+        let teams = [("beta", team(300, &[])), ("corp", team(50, &["ap", "eu"]))];
+        let egress = [("ap", ByteCount(EGRESS_BYTES))];
         Limits {
             builds_kept: 150,
             cache: CachePolicy { manifests_max: 20, ..CachePolicy::default() },
             lease: Millis::seconds(30),
+            maintenance_lead: Millis::minutes(2),
+            schedule: SchedulePolicy {
+                teams: teams
+                    .into_iter()
+                    .filter_map(|(name, team)| Some((name.parse().ok()?, team)))
+                    .collect(),
+                egress: egress
+                    .into_iter()
+                    .filter_map(|(name, bytes)| Some((name.parse().ok()?, bytes)))
+                    .collect::<BTreeMap<_, _>>(),
+                ..SchedulePolicy::default()
+            },
             ..Limits::default()
         }
     }
 }
 
+/// What may leave the one region in a day that has a budget: a few dozen tasks' inputs.
+pub const EGRESS_BYTES: u64 = 1_000_000;
+
 impl AgentSetup {
+    fn draw(number: u64, draws: &mut Draws) -> Self {
+        let mut labels = Vec::new();
+        for (label, permille) in LABELS.iter().zip([500, 250]) {
+            if draws.chance(permille) {
+                labels.push((*label).to_owned());
+            }
+        }
+        if number == ONLY_HSM {
+            labels.push(LABELS[2].to_owned());
+        }
+        Self {
+            name: format!("{}/a{}", REGIONS[index(number / AGENTS_PER_REGION)], number % AGENTS_PER_REGION),
+            slots: small(1 + draws.below(4)),
+            labels,
+            is_old: draws.chance(150),
+        }
+    }
+
     /// Its id.
     ///
     /// # Panics
@@ -91,68 +124,22 @@ impl AgentSetup {
     pub fn id(&self) -> AgentId {
         self.name.parse().unwrap_or_else(|error| panic!("agent {:?}: {error}", self.name))
     }
-}
 
-impl Wish {
-    fn draw(draws: &mut Draws, agents: &[AgentSetup]) -> Self {
-        let region = draws.chance(150).then(|| REGIONS[index(draws.below(REGIONS.len() as u64))].to_owned());
-        let agent = (region.is_none() && draws.chance(80))
-            .then(|| agents[index(draws.below(agents.len() as u64))].name.clone());
-        Self {
-            module: draws.chance(350),
-            platforms: small(1 + draws.below(ARCHITECTURES.len() as u64).min(draws.below(4))),
-            region,
-            agent,
-            poison: draws.chance(15),
-        }
-    }
-
-    /// What the client sends.
+    /// What it has that others have not.
     ///
     /// # Panics
-    /// When an event file was edited and a name is none.
+    /// When an event file was edited and a label is none.
     #[must_use]
-    pub fn spec(&self, number: u32) -> BuildSpec {
-        let source = if self.module {
-            Source::Module { package: "example.test/m".to_owned(), query: "latest".to_owned() }
-        } else {
-            Source::Tree {
-                root: Digest::of(&number.to_le_bytes()),
-                work_dir: String::new(),
-                workspace: false,
-                origin: None,
-                receipts: Vec::new(),
-            }
-        };
-        let platform =
-            |arch: &&str| Platform { os: "linux".to_owned(), arch: (*arch).to_owned(), level: String::new() };
-        let name = |text: &String| text.parse().unwrap_or_else(|error| panic!("wish {number}: {error}"));
-        BuildSpec {
-            source,
-            packages: vec![".".to_owned()],
-            platforms: ARCHITECTURES.iter().take(self.platforms as usize).map(platform).collect(),
-            toolchain: Toolchain::Default,
-            flags: BuildFlags::default(),
-            name: None,
-            version: format!("1.0.{number}"),
-            wishes: Wishes {
-                region: self.region.as_ref().map(name),
-                agent: self
-                    .agent
-                    .as_ref()
-                    .map(|text| text.parse().unwrap_or_else(|error| panic!("wish {number}: {error}"))),
-                ..Wishes::default()
-            },
-            from_scratch: false,
-            rebuild: None,
-        }
+    pub fn labels(&self) -> BTreeSet<Label> {
+        let label = |text: &String| text.parse().unwrap_or_else(|error| panic!("label {text:?}: {error}"));
+        self.labels.iter().map(label).collect()
     }
 }
 
-fn index(number: u64) -> usize {
+pub(super) fn index(number: u64) -> usize {
     usize::try_from(number).unwrap_or(0)
 }
 
-fn small(number: u64) -> u32 {
+pub(super) fn small(number: u64) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }

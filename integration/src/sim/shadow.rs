@@ -6,19 +6,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use meridian_core::{
-    id::{AgentId, Fence, SessionId, TaskId},
+    id::{AgentId, Fence, Label, RegionName, SessionId, TaskId},
     machine::{
         Durable, Limits, Machine, Step,
         effect::{Action, Order},
         event::EventKind,
         input::{Failure, FailureKind},
     },
-    time::{Mono, Now},
+    time::{Mono, Now, Wall},
 };
 
 use crate::sim::{
     audit::{Findings, Rule},
-    cause::Cause,
+    bounds::day_of,
+    cause::{Cause, Offered},
+    closed::Closed,
     seen::{Place, Seen},
 };
 
@@ -28,7 +30,10 @@ pub struct Attached {
     pub(super) session: SessionId,
     pub(super) slots: u32,
     pub(super) is_draining: bool,
+    /// Whether it said that it heeds a drain.
+    pub(super) is_drained: bool,
     pub(super) clock_off_ms: u64,
+    pub(super) labels: BTreeSet<Label>,
 }
 
 /// A second book beside one coordinator's machine.
@@ -37,7 +42,14 @@ pub struct Shadow {
     pub(super) limits: Limits,
     pub(super) tasks: BTreeMap<TaskId, Seen>,
     pub(super) attached: BTreeMap<AgentId, Attached>,
-    at: BTreeMap<AgentId, BTreeSet<TaskId>>,
+    pub(super) closed: Closed,
+    /// Who was out of service at the end of the last step.
+    pub(super) were_closed: BTreeSet<AgentId>,
+    /// The wall clock at the last step.
+    pub(super) wall: Wall,
+    /// What left each region that has a budget, on which day.
+    pub(super) sent: BTreeMap<RegionName, (u64, u64)>,
+    pub(super) at: BTreeMap<AgentId, BTreeSet<TaskId>>,
     queued: u64,
     placed: u64,
     leased: u64,
@@ -46,8 +58,15 @@ pub struct Shadow {
 impl Shadow {
     /// The book of a coordinator that has just taken over.
     #[must_use]
-    pub fn new(durable: &Durable, limits: Limits, now: Mono) -> Self {
+    pub fn new(durable: &Durable, limits: Limits, now: Now) -> Self {
+        let budgets = limits.schedule.egress.keys();
+        let sent =
+            budgets.map(|region| (region.clone(), (day_of(now.wall), durable.egress_of(region, now.wall))));
         let mut shadow = Self {
+            closed: Closed::found(durable, limits.maintenance_lead),
+            were_closed: BTreeSet::new(),
+            wall: now.wall,
+            sent: sent.collect(),
             limits,
             tasks: BTreeMap::new(),
             attached: BTreeMap::new(),
@@ -58,7 +77,7 @@ impl Shadow {
         };
         for build in durable.builds() {
             for task in build.tasks.iter().filter(|task| !task.state.is_ended()) {
-                shadow.insert(task.id.clone(), Seen::found(build, task, &shadow.limits, now));
+                shadow.insert(task.id.clone(), Seen::found(build, task, &shadow.limits, now.mono));
             }
         }
         shadow
@@ -129,6 +148,7 @@ impl Shadow {
         machine: &Machine,
         findings: &mut Findings,
     ) {
+        self.wall = now.wall;
         let now = now.mono;
         self.take_cause(now, cause, step, findings);
         for (_, event) in &step.events {
@@ -141,14 +161,18 @@ impl Shadow {
             Cause::Tick => self.check_deadlines(now, findings),
             _ => {}
         }
+        self.check_closed(machine, findings);
+        self.check_superseding(step, findings);
         self.check_counts(machine, findings);
     }
 
     fn take_cause(&mut self, now: Mono, cause: &Cause, step: &Step, findings: &mut Findings) {
         match cause {
-            Cause::Attach(session, agent, slots, held) => {
+            Cause::Attach(session, agent, offered, held) => {
+                let Offered { slots, labels } = offered.clone();
+                let (is_draining, is_drained, clock_off_ms) = (false, false, 0);
                 let attached =
-                    Attached { session: *session, slots: *slots, is_draining: false, clock_off_ms: 0 };
+                    Attached { session: *session, slots, is_draining, is_drained, clock_off_ms, labels };
                 self.attached.insert(agent.clone(), attached);
                 self.take_held(now, *session, agent, held, step, findings);
             }
@@ -167,8 +191,12 @@ impl Shadow {
                 let of = self.attached.values_mut().find(|attached| attached.session == *session);
                 of.into_iter().for_each(|attached| attached.is_draining = true);
             }
+            Cause::Drained(session, is_drained) => {
+                let of = self.attached.values_mut().find(|attached| attached.session == *session);
+                of.into_iter().for_each(|attached| attached.is_drained = *is_drained);
+            }
             Cause::Tick => self.end_backing_off(now),
-            Cause::Lease(..) | Cause::Other => {}
+            Cause::Lease(..) | Cause::Cancel(_) | Cause::Upkeep | Cause::Other => {}
         }
     }
 
@@ -185,7 +213,7 @@ impl Shadow {
         let stands = matches!(place, Some(Place::Leased { agent, fence: current, .. })
             if *current == fence && Some(agent) == self.agent_of(session));
         findings.expect(
-            stands || !step.events.iter().any(|(_, event)| ends_lease(&event.kind)),
+            stands || !step.events.iter().any(|(_, event)| ends_lease(&event.kind, task)),
             Rule::OneResult,
             || format!("a report of {task} under {fence} counts, and it is {place:?}"),
         );
@@ -237,16 +265,19 @@ impl Shadow {
         machine: &Machine,
         findings: &mut Findings,
     ) {
+        self.closed.take(event, self.wall, findings);
         match event {
             EventKind::BuildSubmitted { build, .. } => {
                 if let Some(record) = machine.build(build) {
-                    record.tasks.iter().for_each(|t| self.insert(t.id.clone(), Seen::new(record)));
+                    let seen = Seen::new(record, &self.limits);
+                    record.tasks.iter().for_each(|t| self.insert(t.id.clone(), seen.clone()));
                 }
             }
             EventKind::TaskPlaced { task, placement } => {
                 let (agent, number, until) =
                     (placement.agent.clone(), placement.number, now.after(self.limits.offer));
                 self.check_placed(task, &agent, findings);
+                self.count_egress(task, placement, findings);
                 self.change(task, findings, |_| Place::Placed { agent, number, until });
             }
             EventKind::LeaseGranted { task, agent, fence } => {
@@ -262,17 +293,15 @@ impl Shadow {
                 self.take_result(task, *fence, findings);
                 if let Some(record) = machine.build(&task.build) {
                     let made = record.tasks.iter().filter(|made| made.id.ordinal > task.ordinal);
-                    made.for_each(|made| self.insert(made.id.clone(), Seen::new(record)));
+                    let seen = Seen::new(record, &self.limits);
+                    made.for_each(|made| self.insert(made.id.clone(), seen.clone()));
                 }
             }
             EventKind::TaskSucceeded { task, fence, .. } => self.take_result(task, *fence, findings),
             EventKind::TaskFailed { task, failure, .. } => self.take_failure(task, failure, findings),
-            EventKind::BuildCancelled { build, .. } => {
-                let (first, last) = (
-                    TaskId { build: build.clone(), ordinal: 0 },
-                    TaskId { build: build.clone(), ordinal: u32::MAX },
-                );
-                let tasks: Vec<TaskId> = self.tasks.range(first..=last).map(|(id, _)| id.clone()).collect();
+            EventKind::BuildCancelled { build, superseded_by } => {
+                self.check_cancelled(build, superseded_by.as_ref(), cause, findings);
+                let tasks: Vec<TaskId> = self.tasks_of(build).map(|(id, _)| id.clone()).collect();
                 tasks.iter().for_each(|task| drop(self.remove(task)));
             }
             EventKind::BuildForgotten { build } => {
@@ -291,40 +320,8 @@ impl Shadow {
             return;
         };
         seen.place = to(&seen);
+        seen.placed += u32::from(matches!(seen.place, Place::Placed { .. }));
         self.insert(task.clone(), seen);
-    }
-
-    fn check_placed(&self, task: &TaskId, agent: &AgentId, findings: &mut Findings) {
-        let busy = self.busy(agent);
-        let Some(attached) = self.attached.get(agent) else {
-            findings.add(Rule::Capacity, format!("{task} is placed at {agent}, which is not attached"));
-            return;
-        };
-        findings.expect(busy < attached.slots, Rule::Capacity, || {
-            format!("{task} is placed at {agent}, which has {busy} tasks and {} slots", attached.slots)
-        });
-        let is_wished = self.tasks.get(task).is_some_and(|seen| seen.is_wished(agent));
-        findings.expect(is_wished && self.is_willing(attached), Rule::TrueReason, || {
-            format!("{task} is placed at {agent}, which must not have it")
-        });
-    }
-
-    /// Whether an agent may get work once a slot is free.
-    pub(super) fn is_willing(&self, attached: &Attached) -> bool {
-        !attached.is_draining && attached.slots > 0 && attached.clock_off_ms <= self.limits.clock_offset_max.0
-    }
-
-    fn check_granted(&self, task: &TaskId, agent: &AgentId, cause: &Cause, findings: &mut Findings) {
-        let is_asked = match (cause, self.tasks.get(task).map(|seen| &seen.place)) {
-            (
-                Cause::Lease(session, asked, number),
-                Some(Place::Placed { agent: at, number: current, .. }),
-            ) => asked == task && number == current && at == agent && self.agent_of(*session) == Some(agent),
-            _ => false,
-        };
-        findings.expect(is_asked, Rule::OneHolder, || {
-            format!("{task} is leased to {agent}, which did not ask for the placement that is out")
-        });
     }
 
     fn take_result(&mut self, task: &TaskId, fence: Fence, findings: &mut Findings) {
@@ -346,7 +343,7 @@ impl Shadow {
         let limits = &self.limits;
         let is_enough = seen.failed >= limits.attempts_max
             || seen.lost >= limits.losses_max
-            || seen.returns >= limits.placements_max
+            || seen.placed >= limits.placements_max
             || failure.kind == FailureKind::OutOfMemory;
         findings.expect(!failure.kind.is_retried() || is_enough, Rule::Ends, || {
             format!("{task} fails for good after {seen:?}, by what another attempt may mend: {failure:?}")
@@ -365,14 +362,24 @@ impl Shadow {
             findings.add(Rule::OneResult, format!("{task} comes back after it ended"));
             return;
         };
-        if let Place::Placed { agent, until, .. } | Place::Leased { agent, until, .. } = &seen.place {
-            seen.avoided.insert(agent.clone());
-            findings.expect(!matches!(cause, Cause::Tick) || *until <= now, Rule::LeaseStands, || {
-                format!("{task} is taken from {agent}, which had time until {until:?}, at {now:?}")
+        let is_moved = failure.is_some_and(|failure| failure.kind == FailureKind::Moved);
+        if let Place::Placed { agent, until, .. } | Place::Leased { agent, until, .. } = seen.place.clone() {
+            let closure = self.closed.of(&agent, self.wall);
+            let is_closed = closure.is_some_and(|closure| !is_moved || closure.moves);
+            let is_over = is_closed && (is_moved || matches!(seen.place, Place::Placed { .. }))
+                || !is_moved && (!matches!(cause, Cause::Tick) || until <= now);
+            findings.expect(is_over, Rule::LeaseStands, || {
+                format!(
+                    "{task} is taken from {agent}, which had time until {until:?}, at {now:?}: {failure:?}"
+                )
             });
+            // Who was emptied by an administrator has failed nothing.
+            if !is_moved {
+                seen.avoided.insert(agent);
+            }
         }
-        seen.returns += 1;
-        if let Some(failure) = failure {
+        seen.returns += u32::from(!is_moved);
+        if let Some(failure) = failure.filter(|_| !is_moved) {
             seen.count(failure);
         }
         let (failed_max, lost_max) = (self.limits.attempts_max, self.limits.losses_max);
@@ -380,11 +387,11 @@ impl Shadow {
             format!("{task} is tried for ever: {} failures, {} losses", seen.failed, seen.lost)
         });
         let is_other = |(id, attached): (&AgentId, &Attached)| {
-            self.is_willing(attached) && seen.is_wished(id) && !seen.avoided.contains(id)
+            self.is_willing(id, attached) && seen.fits(id, attached) && !seen.avoided.contains(id)
         };
         let has_other = self.attached.iter().any(is_other);
         let waits = self.limits.retry_after(seen.returns);
-        seen.backs_off = (!has_other).then(|| now.after(waits));
+        seen.backs_off = (!has_other && seen.returns > 0).then(|| now.after(waits));
         seen.place = Place::Queued;
         self.insert(task.clone(), seen);
     }
@@ -458,14 +465,15 @@ impl Shadow {
     }
 }
 
-fn ends_lease(event: &EventKind) -> bool {
-    matches!(
-        event,
-        EventKind::TaskSucceeded { .. }
-            | EventKind::SourceResolved { .. }
-            | EventKind::AttemptFailed { .. }
-            | EventKind::TaskFailed { .. }
-    )
+/// Whether an event ends a task's lease by what its agent did.
+fn ends_lease(event: &EventKind, of: &TaskId) -> bool {
+    match event {
+        EventKind::AttemptFailed { task, failure, .. } => task == of && failure.kind != FailureKind::Moved,
+        EventKind::TaskSucceeded { task, .. }
+        | EventKind::SourceResolved { task, .. }
+        | EventKind::TaskFailed { task, .. } => task == of,
+        _ => false,
+    }
 }
 
 fn orders(step: &Step, to: SessionId) -> impl Iterator<Item = &Order> {

@@ -200,6 +200,8 @@ fn on_session(mut input: Input, on: SessionId) -> Input {
         | Input::Detach { session }
         | Input::Observe { session, .. }
         | Input::Drain { session }
+        | Input::Drained { session, .. }
+        | Input::Stopped { session, .. }
         | Input::Lease { session, .. }
         | Input::Decline { session, .. }
         | Input::Renew { session, .. }

@@ -2,11 +2,14 @@
 
 use crate::sim::{
     faults::{FaultKind, Whom},
-    happening::Happening,
+    happening::{Care, Happening},
     schedule::{Entry, Schedule},
-    setup::REGIONS,
+    setup::{AgentSetup, LABELS, REGIONS},
     world::HOSTS,
 };
+
+/// How often an administrator who hears nothing tries to take an agent out of service. To let it in is tried until it is so.
+const TRIES_MAX: u32 = 3;
 
 impl Schedule {
     fn met(&self, whom: Whom) -> Vec<u8> {
@@ -61,11 +64,56 @@ impl Schedule {
             FaultKind::Delays(whom, times, lasts) => {
                 self.met(whom).into_iter().for_each(|agent| self.network.slow(agent, times, now + lasts));
             }
+            FaultKind::Cordons(whom, lasts) => {
+                self.tend(now, whom, Care::Cordon, (Care::Uncordon, lasts));
+            }
+            FaultKind::Drains { whom, grace: grace_ms, lasts } => {
+                self.tend(now, whom, Care::Drain { grace_ms }, (Care::Uncordon, lasts));
+            }
+            FaultKind::Maintains { whom, starts_in: from_in_ms, lasts: lasts_ms } => {
+                // Should a clock be set back meanwhile, it would last for too long.
+                let ends = (Care::EndMaintenance, from_in_ms + lasts_ms + 30_000);
+                self.tend(now, whom, Care::Maintain { from_in_ms, lasts_ms }, ends);
+            }
+            FaultKind::Relabels(label, lasts) => {
+                let name = LABELS.get(usize::from(label)).copied().unwrap_or_default();
+                let has = |agent: &AgentSetup| agent.labels.iter().any(|label| label == name);
+                let who = (0..).zip(&self.world.setup().agents).filter(|(_, agent)| has(agent));
+                for agent in who.map(|(agent, _)| agent).collect::<Vec<u8>>() {
+                    self.put(now, Entry::Relabel { agent, label, has: false });
+                    self.put(now + lasts, Entry::Relabel { agent, label, has: true });
+                }
+            }
             FaultKind::Rolls(whom) => {
                 for (number, agent) in (0..).zip(self.met(whom)) {
                     self.put(now + number * 20_000, Entry::DrainThenDie(agent, false));
                 }
             }
+        }
+    }
+
+    /// An administrator takes agents out of service, and lets them in again.
+    fn tend(&mut self, now: u64, whom: Whom, care: Care, (ends, after): (Care, u64)) {
+        for agent in self.met(whom) {
+            let at = now + self.draws.below(3_000);
+            for (care, at) in [(care, at), (ends, at + after)] {
+                self.tended += 1;
+                self.put(at, Entry::Tend { agent, number: self.tended, care, tries: 1 });
+            }
+        }
+    }
+
+    pub(super) fn take_tend(&mut self, now: u64, entry: Entry) {
+        let Entry::Tend { agent, number, care, tries } = entry else { return };
+        if self.world.ledger.is_tended(number) {
+            return;
+        }
+        if let Some(host) = self.leader(now) {
+            self.happen(now, Happening::Upkeep { host, agent, number, care });
+        }
+        if care.lets_in() || tries < TRIES_MAX {
+            let at = now + 4_000 + self.draws.below(2_000);
+            self.put(at, Entry::Tend { agent, number, care, tries: tries + 1 });
         }
     }
 
@@ -146,6 +194,14 @@ impl Schedule {
                 self.clock_off.get_mut(usize::from(agent)).into_iter().for_each(|known| *known = off);
                 if self.world.agent(agent).is_some_and(|agent| agent.is_open) {
                     self.happen(now, Happening::Observe { agent, rtt_us: 50_000, clock_off_ms: off });
+                }
+            }
+            Entry::Relabel { agent, label, has } => {
+                self.happen(now, Happening::Label { agent, label, has });
+                if self.world.agent(agent).is_some_and(|agent| agent.is_up) {
+                    self.kill_agent(now, agent);
+                    let at = now + 1_000 + self.draws.below(3_000);
+                    self.put(at, Entry::StartAgent(agent));
                 }
             }
             Entry::DrainThenDie(agent, drains) => {

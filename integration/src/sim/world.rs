@@ -2,24 +2,20 @@
 
 use std::collections::BTreeMap;
 
-use meridian_core::{
-    id::{IdempotencyKey, ProjectId},
-    machine::{
-        effect::{Action, Effect, Refusal, Reply},
-        input::Input,
-    },
-    requester::Requester,
+use meridian_core::machine::{
+    effect::{Action, Effect},
+    input::Input,
 };
 
 use crate::sim::{
     agent::Agent,
     audit::{Findings, Rule},
     happening::{Happening, Moment},
-    host::{Asked, Coordinator, Host},
+    host::{Coordinator, Host},
     ledger::Ledger,
     link::{Down, Link},
     mutation::Mutation,
-    setup::Setup,
+    setup::{LABELS, Setup},
     store::Store,
 };
 
@@ -80,14 +76,6 @@ pub struct World {
     pub findings: Findings,
     /// What has come of what happened; whoever decides what happens next takes it out.
     pub news: Vec<News>,
-}
-
-fn requester() -> Requester {
-    "spiffe://sim/team/acme/member/ci".parse().unwrap_or_else(|error| panic!("{error}"))
-}
-
-fn project() -> ProjectId {
-    "acme/sim".parse().unwrap_or_else(|error| panic!("{error}"))
 }
 
 impl World {
@@ -190,32 +178,20 @@ impl World {
                     .into_iter()
                     .for_each(|a| a.start(at));
             }
+            Happening::Upkeep { host, agent, number, care } => self.upkeep(host, agent, number, care),
+            Happening::Label { agent, label, has } => {
+                let label = LABELS.get(usize::from(label)).and_then(|label| label.parse().ok());
+                let agent = self.agents.get_mut(usize::from(agent));
+                label.zip(agent).into_iter().for_each(|(label, agent)| agent.set_label(label, has));
+            }
             Happening::Drain { agent } => self.act(agent, Agent::drain),
             Happening::Compare => self.check_replay(),
             Happening::End => self.check_end(),
         }
     }
 
-    fn check_end(&mut self) {
-        self.ledger.check_end(self.setup.wishes.len(), &mut self.findings);
-        self.check_replay();
-        for agent in &self.agents {
-            let held = agent.held();
-            self.findings.expect(held.is_empty(), Rule::OneHolder, || {
-                format!("all has ended, and {} still holds {held:?}", agent.id())
-            });
-        }
-        for coordinator in self.hosts.iter().filter_map(|host| host.coordinator.as_ref()) {
-            let counts = coordinator.machine().counts();
-            let left = counts.tasks_queued + counts.tasks_placed + counts.tasks_leased;
-            self.findings.expect(left == 0, Rule::Capacity, || {
-                format!("all has ended, and the coordinator counts {counts:?}")
-            });
-        }
-    }
-
     /// Reads the journal back and compares, without starting anything.
-    fn check_replay(&mut self) {
+    pub(super) fn check_replay(&mut self) {
         match self.store.recover() {
             Ok(recovered) => {
                 self.ledger.adopt(&recovered.events, &mut self.findings);
@@ -290,26 +266,6 @@ impl World {
         }
     }
 
-    fn answer(&mut self, asked: Asked, reply: Reply) {
-        let findings = &mut self.findings;
-        match reply {
-            Reply::Submitted { build } if asked.heard => {
-                self.ledger.note_promised(asked.wish, &build, findings);
-                self.news.push(News::Answered(asked.wish));
-            }
-            Reply::Cancelled { changed: true } => {
-                if let Some(build) = self.ledger.promised(asked.wish).cloned() {
-                    self.ledger.note_cancelled(&build, findings);
-                }
-            }
-            Reply::Submitted { .. } | Reply::Cancelled { .. } => {}
-            Reply::Refused(Refusal::QueueFull { .. }) => self.news.push(News::Refused(asked.wish)),
-            // A build that ended long ago is forgotten, and cannot be given up any more.
-            Reply::Refused(Refusal::UnknownBuild { .. }) if asked.cancels => {}
-            other => findings.add(Rule::ToldStays, format!("client {} was answered {other:?}", asked.wish)),
-        }
-    }
-
     fn commit(&mut self, number: u8, steps: u32) {
         let Some(coordinator) =
             self.hosts.get_mut(usize::from(number)).and_then(|host| host.coordinator.as_mut())
@@ -372,42 +328,5 @@ impl World {
             self.host_drops(link, u32::MAX);
         }
         self.news.push(News::Died(number));
-    }
-
-    fn ask(&mut self, number: u8, wish: u32, heard: bool) {
-        let Some(wanted) = self.setup.wishes.get(wish as usize) else { return };
-        let spec = Box::new(wanted.spec(wish));
-        let Ok(key) = IdempotencyKey::new(&format!("wish-{wish}")) else { return };
-        let (project, requester) = (project(), requester());
-        let asked = Asked { wish, heard, cancels: false };
-        self.request(number, asked, |request| Input::Submit {
-            request,
-            project,
-            requester,
-            key,
-            spec,
-            traceparent: None,
-        });
-    }
-
-    fn cancel(&mut self, number: u8, wish: u32) {
-        let Some(build) = self.ledger.promised(wish).cloned() else { return };
-        let asked = Asked { wish, heard: true, cancels: true };
-        self.request(number, asked, |request| Input::Cancel { request, build });
-    }
-
-    fn request(
-        &mut self,
-        number: u8,
-        asked: Asked,
-        input: impl FnOnce(meridian_core::id::RequestId) -> Input,
-    ) {
-        let Some(coordinator) =
-            self.hosts.get_mut(usize::from(number)).and_then(|host| host.coordinator.as_mut())
-        else {
-            return;
-        };
-        let request = coordinator.open_request(asked);
-        self.tell(number, input(request));
     }
 }
