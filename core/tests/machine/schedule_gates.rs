@@ -95,7 +95,8 @@ fn a_task_names_its_gate_even_while_nobody_is_free_to_send_it_there() {
     let mut spec = tree(2);
     spec.wishes.at_once = Some(1);
     let bounded = fleet.submit(spec);
-    let reason = |fleet: &Fleet, build, ordinal| fleet.machine.wait_reason(&task(build, ordinal)).unwrap();
+    let reason =
+        |fleet: &Fleet, build: &BuildId, ordinal| fleet.machine.wait_reason(&task(build, ordinal)).unwrap();
     assert_eq!(reason(&fleet, &second, 0), WaitReason::Group { build: first.clone() });
     assert!(matches!(reason(&fleet, &bounded, 0), WaitReason::Busy { .. }));
     let (id, fence) = fleet.lease_next(1);
