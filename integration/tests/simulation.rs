@@ -174,3 +174,29 @@ fn a_coordinator_that_flaps_fails_no_build() {
     let faults: Vec<_> = (0..60).map(|round| (60 + round * 40, dies(round))).collect();
     survives(12..14, &faults);
 }
+
+#[test]
+fn agents_may_be_taken_out_of_service_at_any_moment_of_a_leader_s_and_of_its_clock_s() {
+    let region = |round: u64| Whom::Region(u8::try_from(round % 3).unwrap());
+    let mut faults = Vec::new();
+    for round in 0..12_u64 {
+        let at = 60 + round * 200;
+        let (appends, performs) = (round.is_multiple_of(2), u32::try_from(round % 5).unwrap());
+        let step = if appends { 3_600_000 } else { -3_600_000 };
+        faults.push((at, FaultKind::Drains { whom: region(round), grace: Some(5_000), lasts: 60_000 }));
+        faults.push((at + 2, FaultKind::LeaderDies { appends, performs }));
+        faults.push((
+            at + 40,
+            FaultKind::Maintains { whom: region(round + 1), starts_in: 130_000, lasts: 30_000 },
+        ));
+        faults.extend([0, 1].map(|host| (at + 50, FaultKind::ClockSet(host, step))));
+        faults.push((at + 90, FaultKind::Cordons(Whom::All, 20_000)));
+        faults.push((at + 92, FaultKind::LeaderDies { appends: !appends, performs }));
+    }
+    survives(14..16, &faults);
+}
+
+#[test]
+fn an_agent_that_comes_back_without_a_label_or_is_cordoned_keeps_no_offer_that_it_may_not_take() {
+    survives_all(16..18, faults::upheavals());
+}

@@ -86,6 +86,10 @@ fn no_more_of_a_build_s_tasks_are_at_work_than_it_allows() {
     assert_eq!((done, fleet.build_state(&build)), (5, BuildState::Succeeded));
 }
 
+fn reason(fleet: &Fleet, build: &BuildId, ordinal: u32) -> WaitReason {
+    fleet.machine.wait_reason(&task(build, ordinal)).unwrap()
+}
+
 #[test]
 fn a_task_names_its_gate_even_while_nobody_is_free_to_send_it_there() {
     let mut fleet = Fleet::new();
@@ -95,8 +99,6 @@ fn a_task_names_its_gate_even_while_nobody_is_free_to_send_it_there() {
     let mut spec = tree(2);
     spec.wishes.at_once = Some(1);
     let bounded = fleet.submit(spec);
-    let reason =
-        |fleet: &Fleet, build: &BuildId, ordinal| fleet.machine.wait_reason(&task(build, ordinal)).unwrap();
     assert_eq!(reason(&fleet, &second, 0), WaitReason::Group { build: first.clone() });
     assert!(matches!(reason(&fleet, &bounded, 0), WaitReason::Busy { .. }));
     let (id, fence) = fleet.lease_next(1);

@@ -19,7 +19,7 @@ use crate::{
     lab,
     sim::{
         event_file::Told,
-        faults::{self, Whom},
+        faults::{self, Fault, FaultKind, Whom},
         mutation::Mutation,
         seed::{self, Plan, Verdict},
     },
@@ -259,12 +259,17 @@ fn replay(file: &std::path::Path) -> anyhow::Result<bool> {
 #[must_use]
 pub fn catch(mutation: Mutation, seeds: u64) -> Option<Verdict> {
     let tell = |seed: u64| {
-        // What is drawn has hardly ever a region fall silent for just longer than a lease, or an agent come back without a
-        // label for which it has just been offered something; so two of three seeds have.
+        // What is drawn has hardly ever a region fall silent for just longer than a lease while much is run there, or an
+        // agent go out of service or lose a label for which it has just been offered something; so two of three seeds have.
         let region = u8::try_from(seed / 3 % 3).unwrap_or(0);
         let faults = match seed % 3 {
-            1 => Some(faults::silences(Whom::Region(region), (true, false), 35_000)),
-            2 => Some(faults::relabels()),
+            1 => {
+                let mut faults = faults::silences(Whom::Region(region), (true, false), 35_000);
+                let slow = FaultKind::Slow(Whom::All, 8, faults::FAULTS_UNTIL_MS);
+                faults.insert(0, Fault { at: faults::FAULTS_FROM_MS, kind: slow });
+                Some(faults)
+            }
+            2 => Some(faults::upheavals()),
             _ => None,
         };
         seed::run(seed, &Plan { mutation: Some(mutation), faults })

@@ -243,14 +243,18 @@ pub fn silences(whom: Whom, (up, down): (bool, bool), lasts: u64) -> Vec<Fault> 
     (0..times).map(|time| Fault { at: FAULTS_FROM_MS + time * every, kind }).collect()
 }
 
-/// Agents start again without a label and then with it, again and again, while everything that they are told takes long.
+/// Agents start again without a label and then with it, and are cordoned and let in again, while all that they are told
+/// takes long.
 #[must_use]
-pub fn relabels() -> Vec<Fault> {
+pub fn upheavals() -> Vec<Fault> {
     let slow = FaultKind::Delays(Whom::All, 30, FAULTS_UNTIL_MS);
     let times = (FAULTS_UNTIL_MS - FAULTS_FROM_MS) / 40_000;
-    let relabels = (0..times)
-        .map(|time| Fault { at: FAULTS_FROM_MS + time * 40_000, kind: FaultKind::Relabels(0, 20_000) });
-    std::iter::once(Fault { at: FAULTS_FROM_MS, kind: slow }).chain(relabels).collect()
+    let mut faults = vec![Fault { at: FAULTS_FROM_MS, kind: slow }];
+    for at in (0..times).map(|time| FAULTS_FROM_MS + time * 40_000) {
+        faults.push(Fault { at, kind: FaultKind::Relabels(0, 20_000) });
+        faults.push(Fault { at: at + 30_000, kind: FaultKind::Cordons(Whom::All, 5_000) });
+    }
+    faults
 }
 
 fn byte(number: u64) -> u8 {

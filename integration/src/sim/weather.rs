@@ -64,6 +64,21 @@ impl Schedule {
             FaultKind::Delays(whom, times, lasts) => {
                 self.met(whom).into_iter().for_each(|agent| self.network.slow(agent, times, now + lasts));
             }
+            FaultKind::Cordons(..)
+            | FaultKind::Drains { .. }
+            | FaultKind::Maintains { .. }
+            | FaultKind::Relabels(..) => self.begin_upkeep(now, kind),
+            FaultKind::Rolls(whom) => {
+                for (number, agent) in (0..).zip(self.met(whom)) {
+                    self.put(now + number * 20_000, Entry::DrainThenDie(agent, false));
+                }
+            }
+        }
+    }
+
+    /// People take agents out of service, or change their labels.
+    fn begin_upkeep(&mut self, now: u64, kind: FaultKind) {
+        match kind {
             FaultKind::Cordons(whom, lasts) => {
                 self.tend(now, whom, Care::Cordon, (Care::Uncordon, lasts));
             }
@@ -84,11 +99,7 @@ impl Schedule {
                     self.put(now + lasts, Entry::Relabel { agent, label, has: true });
                 }
             }
-            FaultKind::Rolls(whom) => {
-                for (number, agent) in (0..).zip(self.met(whom)) {
-                    self.put(now + number * 20_000, Entry::DrainThenDie(agent, false));
-                }
-            }
+            _ => {}
         }
     }
 
