@@ -372,10 +372,7 @@ impl Attempt {
     }
 
     fn drain(&mut self) -> Vec<AttemptEffect> {
-        self.is_draining = self.protections.keeps(Protection::DrainHeeded);
-        if !self.is_draining {
-            return Vec::new();
-        }
+        self.is_draining = true;
         let why = "the agent takes no new work";
         match &mut self.state {
             State::Offered { placement, .. } => {

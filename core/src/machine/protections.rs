@@ -36,10 +36,8 @@ pub enum Protection {
     AttemptsCap,
     /// An agent kills the run of a lease whose task it is offered anew.
     Superseded,
-    /// What is only placed at an agent that is closed is taken back.
+    /// What is only placed at an agent that is closed is taken back, so that one that acknowledged a drain takes nothing more.
     Closure,
-    /// An agent that is told to drain declines what it was offered.
-    DrainHeeded,
     /// Of a concurrency group one build runs at a time.
     Group,
     /// A build of a concurrency group that cancels ends those before it.
@@ -59,7 +57,7 @@ pub(crate) struct Protections {
 
 impl Protection {
     /// Every protection.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 19] = [
         Self::ReportFence,
         Self::RenewFence,
         Self::PlacementNumber,
@@ -75,7 +73,6 @@ impl Protection {
         Self::AttemptsCap,
         Self::Superseded,
         Self::Closure,
-        Self::DrainHeeded,
         Self::Group,
         Self::Supersede,
         Self::AtOnce,

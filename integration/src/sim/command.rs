@@ -259,10 +259,11 @@ fn replay(file: &std::path::Path) -> anyhow::Result<bool> {
 #[must_use]
 pub fn catch(mutation: Mutation, seeds: u64) -> Option<Verdict> {
     let tell = |seed: u64| {
-        // What is drawn has hardly ever a region fall silent for just longer than a lease while much is run there, or an
-        // agent go out of service or lose a label for which it has just been offered something; so two of three seeds have.
-        let region = u8::try_from(seed / 3 % 3).unwrap_or(0);
-        let faults = match seed % 3 {
+        // What is drawn has hardly ever a region fall silent for just longer than a lease while much is run there, an agent
+        // go out of service or lose a label for which it has just been offered something, or two leaders at the right
+        // moment; so three of four seeds have.
+        let region = u8::try_from(seed / 4 % 3).unwrap_or(0);
+        let faults = match seed % 4 {
             1 => {
                 let mut faults = faults::silences(Whom::Region(region), (true, false), 35_000);
                 let slow = FaultKind::Slow(Whom::All, 8, faults::FAULTS_UNTIL_MS);
@@ -270,6 +271,7 @@ pub fn catch(mutation: Mutation, seeds: u64) -> Option<Verdict> {
                 Some(faults)
             }
             2 => Some(faults::upheavals()),
+            3 => Some(faults::leaders()),
             _ => None,
         };
         seed::run(seed, &Plan { mutation: Some(mutation), faults })

@@ -257,6 +257,17 @@ pub fn upheavals() -> Vec<Fault> {
     faults
 }
 
+/// Two lead at once, or one sleeps through another's rule, again and again.
+#[must_use]
+pub fn leaders() -> Vec<Fault> {
+    let times = (FAULTS_UNTIL_MS - FAULTS_FROM_MS) / 120_000;
+    let storm = (0..times).map(|time| Fault {
+        at: FAULTS_FROM_MS + time * 120_000,
+        kind: if time % 2 == 0 { FaultKind::TwoLeaders(20_000) } else { FaultKind::LeaderSleeps(40_000) },
+    });
+    storm.collect()
+}
+
 fn byte(number: u64) -> u8 {
     u8::try_from(number).unwrap_or(u8::MAX)
 }
