@@ -45,12 +45,12 @@ pub(super) fn poisoned(task: &TaskRecord) -> Failure {
     }
 }
 
-/// The failure that ends a task whose last attempt is one too many: what that one said, and how all of them ended.
+/// The failure that ends a task whose last attempt is one too many: what that one said, and beside it how all of them
+/// ended. The words stay as they are, so that targets which failed alike are told together.
 pub(super) fn worn_out(task: &TaskRecord, last: Failure) -> Failure {
-    let logs = where_logs_are(task);
-    let hint = if last.hint.is_empty() { logs } else { format!("{}; {logs}", last.hint) };
-    let message = format!("{}\nevery attempt came to nothing:\n{}", last.message, attempts(task));
-    Failure { kind: last.kind, message, hint }
+    let each = format!("every attempt came to nothing; {}:\n{}", where_logs_are(task), attempts(task));
+    let hint = if last.hint.is_empty() { each } else { format!("{}\n  {each}", last.hint) };
+    Failure { hint, ..last }
 }
 
 fn where_logs_are(task: &TaskRecord) -> String {
