@@ -200,11 +200,7 @@ fn infrastructure_trouble_ends_after_four_attempts_with_its_last_words() {
     }
     assert_eq!(fleet.build_state(&build), BuildState::Failed);
     let TaskState::Failed { failure, log, .. } = fleet.state(&task(&build, 0)) else { panic!("it failed") };
-    assert!(
-        failure
-            .message
-            .starts_with("Infrastructure happened\nevery attempt came to nothing:\n  attempt 1 on")
-    );
+    assert_eq!(failure.message, "Infrastructure happened");
     assert_eq!(log.len(), 1);
 }
 
