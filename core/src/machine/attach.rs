@@ -156,6 +156,9 @@ impl Turn<'_> {
         if says_new || is_other {
             self.observed.note_said(&agent);
         }
+        if holds_other {
+            self.holders_changed();
+        }
         if let Some(row) = self.observed.roster.row(&agent) {
             self.observed.roster.observe_rtt(row, rtt_us, self.now.mono);
         }

@@ -8,6 +8,7 @@ use crate::{
         event::EventKind,
         input::{Failure, FailureKind},
         observed::Observed,
+        placement::budgets::Budgets,
         record::TaskState,
         step::Turn,
         upkeep::Closures,
@@ -21,6 +22,7 @@ impl Turn<'_> {
         self.emit(EventKind::EpochBegan { epoch });
         *self.observed = Observed::default();
         self.observed.closures = Closures::stale();
+        self.observed.budgets = Budgets::of_new_leader(self.limits, self.now.mono);
         let (now, limits) = (self.now, self.limits);
         for task in self.durable.index.assigned.values().flatten() {
             self.observed.follow(self.durable, limits, now, task);

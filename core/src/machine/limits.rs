@@ -66,6 +66,9 @@ pub struct Limits {
     /// How long a task waits for an agent that has not failed it while one is up that has. Default 2 min: a usual build
     /// takes one, so whoever is only busy was free by then.
     pub avoid_longest: Millis,
+    /// How long a task waits, while somebody is free, for what a region may not send, before it is built without that.
+    /// Default 2 min, as above.
+    pub budget_longest: Millis,
     /// How long before its maintenance an agent gets nothing new. Default 10 min.
     pub maintenance_lead: Millis,
     /// Most agents that are cordoned at once. Default 10,000.
@@ -204,6 +207,7 @@ impl Default for Limits {
             set_aside_longest: Millis::minutes(10),
             set_aside_alone_first: Millis::seconds(10),
             avoid_longest: Millis::minutes(2),
+            budget_longest: Millis::minutes(2),
             maintenance_lead: Millis::minutes(10),
             cordons_max: 10_000,
             maintenance_max: 10_000,

@@ -22,7 +22,7 @@ use crate::{
     },
     digest::Digest,
     golang::platform::Platform,
-    id::{AgentId, Fence, JournalIndex, ProjectId, SessionId, TaskId, TeamName},
+    id::{AgentId, Fence, JournalIndex, ProjectId, RegionName, SessionId, TaskId, TeamName},
     machine::{
         apply::{Entry, Fault},
         durable::{Durable, Index},
@@ -106,7 +106,18 @@ impl Turn<'_> {
         let scopes = self.scopes(build);
         let TaskKind::Compile(platform) = &record.kind else { return None };
         let wanted = Wanted { project: &build.id.project, spec: &build.spec, platform, scopes: &scopes };
-        let manifest = wanted.hint(self.durable, self.observed, agent, self.now.wall);
+        let mut manifest = wanted.hint(self.durable, self.observed, agent, self.now.wall);
+        if let Some(hint) = &mut manifest
+            && !hint.holders.is_empty()
+            && !self.observed.residency.holds(agent, &hint.manifest.digest)
+        {
+            let may_send = |region: &RegionName| *region == agent.region || self.may_fetch_from(task, region);
+            hint.holders.retain(|holder| may_send(&holder.agent.region));
+            if hint.holders.is_empty() {
+                // Whoever has a cache looks for what he lacks everywhere.
+                return None;
+            }
+        }
         Some(Box::new(CacheHints { scopes, manifest, grant: Vec::new() }))
     }
 }

@@ -14,6 +14,7 @@ use crate::{
         limits::{Limits, SchedulePolicy},
         membership::Membership,
         placement::{
+            budgets::Budgets,
             demand::{Line, Lines},
             gates::{Gate, Gates},
             held::Held,
@@ -89,8 +90,7 @@ pub(super) struct Observed {
     /// What each task needs that is in the queue, kept back, or at a gate.
     pub(super) needs: BTreeMap<QueueKey, Needs>,
     pub(super) wake: Wake,
-    /// The day whose budgets tasks were last placed by.
-    pub(super) budget_day: u64,
+    pub(super) budgets: Budgets,
     pub(super) near_and_warm: NearAndWarm,
     /// Where the last task went, for those who go by turns.
     pub(super) last_row: u32,

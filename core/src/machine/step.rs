@@ -118,6 +118,7 @@ impl Machine {
             observed.closures.due,
             observed.shunned.due,
             observed.stops.due,
+            observed.budgets.due(),
         ];
         timers.into_iter().flatten().min()
     }

@@ -22,31 +22,31 @@ use meridian_core::{
 
 use crate::fixture::{Fleet, agent, built, cached, key, offer, requester, task, tree};
 
-fn attach(fleet: &mut Fleet, session: u64, name: &str, slots: u32) {
+pub(crate) fn attach(fleet: &mut Fleet, session: u64, name: &str, slots: u32) {
     let (session, agent) = (SessionId(session), agent(name));
     let offer = cached(&agent, slots, 100);
     fleet.step(Input::Attach { session, agent, offer, held: Vec::new() });
 }
 
-fn observe(fleet: &mut Fleet, session: u64, observation: Observation) {
+pub(crate) fn observe(fleet: &mut Fleet, session: u64, observation: Observation) {
     fleet.step(Input::Observe { session: SessionId(session), observation });
 }
 
-fn near() -> Observation {
+pub(crate) fn near() -> Observation {
     Observation { rtt_us: Some(5_000), clock_offset_us: Some(0), ..Observation::default() }
 }
 
-fn hits(permille: u32) -> Outcome {
+pub(crate) fn hits(permille: u32) -> Outcome {
     let Outcome::Built { artifacts, go_version, log, .. } = built() else { panic!("a result") };
     Outcome::Built { artifacts, go_version, log, hit_permille: Some(permille) }
 }
 
-fn on(mut spec: BuildSpec, name: &str) -> BuildSpec {
+pub(crate) fn on(mut spec: BuildSpec, name: &str) -> BuildSpec {
     spec.wishes.agent = Some(agent(name));
     spec
 }
 
-fn placed_on(fleet: &Fleet, task: &TaskId) -> String {
+pub(crate) fn placed_on(fleet: &Fleet, task: &TaskId) -> String {
     match fleet.state(task) {
         TaskState::Placed { agent, .. } | TaskState::Leased { agent, .. } => agent.to_string(),
         other => format!("{other:?}"),
@@ -58,14 +58,14 @@ fn blobs(name: &str) -> Vec<u32> {
     (0..400).map(|number| sketch::number(&Digest::of(format!("{name} {number}").as_bytes()))).collect()
 }
 
-fn manifest(name: &str) -> (ManifestRef, Sample) {
+pub(crate) fn manifest(name: &str) -> (ManifestRef, Sample) {
     let (digest, size) = (Digest::of(name.as_bytes()), ByteCount(60_000));
     let sample = Sample::of(blobs(name).into_iter().map(|number| (number, ByteCount(100_000))));
     (ManifestRef { digest, size, entries: 400, bytes: ByteCount::mib(40) }, sample)
 }
 
 /// Builds once on an agent, which then says that it holds the manifest.
-fn build_once(fleet: &mut Fleet, session: u64, name: &str, left: &str, run: Millis) {
+pub(crate) fn build_once(fleet: &mut Fleet, session: u64, name: &str, left: &str, run: Millis) {
     build_spec_once(fleet, session, on(tree(1), name), left, run);
 }
 
@@ -362,57 +362,6 @@ fn what_may_not_leave_its_regions_waits_for_an_agent_there() {
 }
 
 #[test]
-fn a_region_that_may_send_no_more_today_is_not_fetched_from_until_tomorrow() {
-    let egress = [("eu".parse().unwrap(), ByteCount::mib(20))].into();
-    let schedule = SchedulePolicy { egress, ..SchedulePolicy::default() };
-    let mut fleet = Fleet::with(Limits { schedule, ..Limits::default() });
-    attach(&mut fleet, 1, "eu/a", 1);
-    attach(&mut fleet, 2, "us/b", 4);
-    build_once(&mut fleet, 1, "eu/a", "m", Millis::seconds(40));
-    fleet.step(Input::Drain { session: SessionId(1) });
-    let first = fleet.submit(tree(1));
-    assert_eq!(placed_on(&fleet, &task(&first, 0)), "us/b");
-    let second = fleet.submit(tree(1));
-    assert_eq!(
-        fleet.machine.waits_for(&task(&second, 0)),
-        "what it needs would leave region eu, which may send no more today"
-    );
-    let (id, fence) = fleet.lease_next(2);
-    assert!(fleet.report(2, &id, fence, built()));
-    fleet.check_replay();
-    fleet.wait(Millis::days(1));
-    observe(&mut fleet, 2, near());
-    assert_eq!(placed_on(&fleet, &task(&second, 0)), "us/b");
-}
-
-#[test]
-fn what_waits_for_a_budget_holds_up_nobody_who_needs_nothing_from_there() {
-    let egress = [("eu".parse().unwrap(), ByteCount::mib(1))].into();
-    let schedule = SchedulePolicy { egress, ..SchedulePolicy::default() };
-    let mut fleet = Fleet::with(Limits { schedule, ..Limits::default() });
-    attach(&mut fleet, 1, "eu/a", 1);
-    attach(&mut fleet, 2, "us/b", 1);
-    build_once(&mut fleet, 1, "eu/a", "m", Millis::seconds(40));
-    // The only one that need not fetch is busy.
-    fleet.submit(on(tree(1), "eu/a"));
-    let (long, _) = fleet.lease_next(1);
-    let mut urgent = tree(1);
-    urgent.wishes.priority = Priority::High;
-    let first = fleet.submit(urgent);
-    assert_eq!(*fleet.state(&task(&first, 0)), TaskState::Queued, "{long}");
-    // What is built from scratch fetches nothing.
-    let other = BuildSpec { from_scratch: true, ..tree(1) };
-    fleet.submit(on(other.clone(), "us/b"));
-    let (id, fence) = fleet.lease_next(2);
-    let second = fleet.submit(other);
-    assert!(fleet.report(2, &id, fence, hits(0)));
-    assert_eq!(placed_on(&fleet, &task(&second, 0)), "us/b");
-    assert_eq!(*fleet.state(&task(&first, 0)), TaskState::Queued);
-    let waits = fleet.machine.wait_reason(&task(&first, 0));
-    assert!(matches!(waits, Some(WaitReason::Busy { .. })), "{waits:?}");
-}
-
-#[test]
 fn the_mission_s_rule_takes_near_and_warm_agents_by_turns_and_then_those_of_the_fallback_region() {
     let rule = PlacementRule::NearAndWarm { fallback: Some("sa".parse().unwrap()) };
     let schedule = SchedulePolicy { rule, ..SchedulePolicy::default() };
@@ -443,7 +392,7 @@ fn round_robin_goes_round() {
     assert_eq!(placed.len(), 3);
 }
 
-fn submit(fleet: &mut Fleet, project: &str, text: &str, mut spec: BuildSpec) {
+pub(crate) fn submit(fleet: &mut Fleet, project: &str, text: &str, mut spec: BuildSpec) {
     let project: ProjectId = project.parse().unwrap();
     spec.version = text.to_owned();
     let reply = fleet.ask(|request: RequestId| Input::Submit {

@@ -78,7 +78,7 @@ impl Shadow {
             WaitReason::Same { task } => {
                 task != id && self.tasks.get(task).is_some_and(|other| other.place != Place::Queued)
             }
-            WaitReason::Budget { region } => self.is_about_spent(region),
+            WaitReason::Budget { region, .. } => self.is_about_spent(region),
             WaitReason::KeptBack { agent, .. } => fitting().any(|(fitting, _)| fitting == agent),
             WaitReason::Next => !self.free(seen).is_empty(),
             WaitReason::NeverMatches { why } => match why.strip_prefix("no attached agent has ") {

@@ -10,13 +10,13 @@ use crate::{
         observed::Observed,
         placement::{
             needs::Needs,
-            ways::{Ground, Ways},
+            ways::{Ground, Way, Ways},
         },
         record::{Candidate, Verdict},
     },
     schedule::{
         choice::{Choice, Prospect, Waiting},
-        cost::{TaskFigures, Terms},
+        cost::{TaskFigures, Terms, WayFigures, WayTerms},
     },
     time::Now,
 };
@@ -35,14 +35,45 @@ pub(in crate::machine) struct Sought<'a> {
     pub(in crate::machine) rows: &'a [u32],
     /// For how long it has been kept back though somebody was free, and what it may still do but take who is free.
     pub(in crate::machine) waiting: Waiting,
+    /// Whether it has waited for regions' budgets for long enough to be built without what they may not send.
+    pub(in crate::machine) forgoes_inputs: bool,
 }
 
 /// What was found of the agents that may take a task.
 #[derive(Debug, Default)]
 pub(in crate::machine) struct Found {
     pub(in crate::machine) prospects: Vec<Prospect>,
-    /// Regions whose budget for what leaves them is used up, with the agents that would fetch from there.
-    pub(in crate::machine) over_budget: Vec<(RegionName, u32)>,
+    /// Regions that may not send what the task needs, with the agents that would fetch it from there.
+    pub(in crate::machine) over_budget: Vec<OverBudget>,
+    /// Agents of the prospects that would build it without what a region may not send.
+    pub(in crate::machine) forgoing: Vec<(u32, OverBudgetOf)>,
+    /// Agents that might fetch from a region that has a budget, while it is not known yet who holds what is needed.
+    pub(in crate::machine) unknowing: Vec<u32>,
+}
+
+/// Agents that may not fetch what a task needs, because of one region's budget.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::machine) struct OverBudget {
+    pub(in crate::machine) of: OverBudgetOf,
+    pub(in crate::machine) rows: Vec<u32>,
+}
+
+/// A region that may not send what a task needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::machine) struct OverBudgetOf {
+    pub(in crate::machine) region: RegionName,
+    /// Whether it is more than the region may send in a whole day.
+    pub(in crate::machine) is_for_good: bool,
+}
+
+/// What a region's budget says of a way.
+enum Budget {
+    /// Nothing.
+    Open,
+    /// That nothing comes from there.
+    Over(OverBudgetOf),
+    /// That is not known before it is known who holds what is needed.
+    Unknown,
 }
 
 impl Sought<'_> {
@@ -50,9 +81,14 @@ impl Sought<'_> {
     pub(in crate::machine) fn look(&self, observed: &Observed, ways: &mut Ways, found: &mut Found) {
         found.prospects.clear();
         found.over_budget.clear();
+        found.forgoing.clear();
+        found.unknowing.clear();
         let inputs = self.needs.inputs(self.durable, observed, self.now.wall);
         let task = self.needs.figures(self.durable, inputs);
-        let (fallback, budgets) = (self.limits.schedule.rule.fallback(), &self.limits.schedule.egress);
+        let fallback = self.limits.schedule.rule.fallback();
+        let is_unknown = inputs.is_none()
+            && observed.learns_holders(self.now.mono)
+            && self.needs.has_manifest(self.durable, self.now.wall);
         let ground =
             Ground { residency: &observed.residency, agents: &observed.agents, roster: &observed.roster };
         let known = inputs.and_then(|inputs| Some((inputs, task.inputs?)));
@@ -60,15 +96,24 @@ impl Sought<'_> {
         for row in self.rows {
             let Some(agent) = observed.roster.figures(*row, self.now.mono) else { continue };
             let way = ways.to(*row);
-            if !budgets.is_empty()
-                && let Some(region) = &way.from
-                && self.is_over_budget(region, &task, way.held_permille)
-            {
-                match found.over_budget.iter_mut().find(|(known, _)| known == region) {
-                    Some((_, agents)) => *agents += 1,
-                    None => found.over_budget.push((region.clone(), 1)),
+            let (mut terms, mut held_permille) = (way.terms, way.held_permille);
+            match self.budget(observed, *row, way, &task, is_unknown) {
+                Budget::Open => {}
+                Budget::Over(of) if self.forgoes_inputs => {
+                    found.forgoing.push((*row, of));
+                    (terms, held_permille) = (WayTerms::of(None, &WayFigures::NOTHING), Some(0));
                 }
-                continue;
+                Budget::Over(of) => {
+                    match found.over_budget.iter_mut().find(|known| known.of == of) {
+                        Some(known) => known.rows.push(*row),
+                        None => found.over_budget.push(OverBudget { of, rows: vec![*row] }),
+                    }
+                    continue;
+                }
+                Budget::Unknown => {
+                    found.unknowing.push(*row);
+                    continue;
+                }
             }
             let (busy, slots) = observed.roster.load(*row);
             let is_fallback = fallback.is_some_and(|fallback| {
@@ -76,11 +121,11 @@ impl Sought<'_> {
             });
             found.prospects.push(Prospect {
                 row: *row,
-                terms: Terms::on(&agent, task.line, &way.terms),
+                terms: Terms::on(&agent, task.line, &terms),
                 is_free: busy < slots,
                 slots,
                 rtt_us: agent.rtt_us,
-                held_permille: way.held_permille,
+                held_permille,
                 is_fallback,
             });
         }
@@ -110,14 +155,56 @@ impl Sought<'_> {
         task.inputs.map_or(0, |inputs| inputs.0 / 1_000 * missing)
     }
 
-    fn is_over_budget(&self, region: &RegionName, task: &TaskFigures, held_permille: Option<u32>) -> bool {
-        let Some(budget) = self.limits.schedule.egress.get(region) else { return false };
-        let used = self.durable.egress_of(region, self.now.wall);
-        used.saturating_add(Self::crossing(task, held_permille)) > budget.0
+    /// What the regions' budgets say of the way to an agent.
+    fn budget(
+        &self,
+        observed: &Observed,
+        row: u32,
+        way: &Way,
+        task: &TaskFigures,
+        is_unknown: bool,
+    ) -> Budget {
+        let budgets = &self.limits.schedule.egress;
+        if is_unknown {
+            let region = observed.roster.agent(row).map(|agent| &agent.region);
+            let is_elsewhere = budgets.keys().any(|bounded| Some(bounded) != region);
+            return if is_elsewhere { Budget::Unknown } else { Budget::Open };
+        }
+        let Some((region, budget)) = way.from.as_ref().and_then(|from| budgets.get_key_value(from)) else {
+            return Budget::Open;
+        };
+        let bytes = Self::crossing(task, way.held_permille);
+        if self.durable.egress_of(region, self.now.wall).saturating_add(bytes) <= budget.0 {
+            return Budget::Open;
+        }
+        Budget::Over(OverBudgetOf { region: region.clone(), is_for_good: bytes > budget.0 })
     }
 }
 
+impl OverBudgetOf {
+    /// Why an agent does not get the task.
+    pub(in crate::machine) fn refusal(&self) -> String {
+        let Self { region, is_for_good } = self;
+        if *is_for_good {
+            format!("it needs more than region {region} may send in a day")
+        } else {
+            format!("region {region} may send no more today")
+        }
+    }
+}
+
+/// Why an agent does not get a task while it is not known who holds what that needs.
+pub(in crate::machine) const UNKNOWING: &str =
+    "who holds what it needs is not known yet, and a budget may forbid it";
+
 impl Found {
+    /// Why agents that would do do not get the task for now, and which ones.
+    pub(in crate::machine) fn kept_away(&self) -> impl Iterator<Item = (String, &[u32])> {
+        let over = self.over_budget.iter().map(|over| (over.of.refusal(), over.rows.as_slice()));
+        let unknowing = Some(&self.unknowing).filter(|rows| !rows.is_empty());
+        over.chain(unknowing.map(|rows| (UNKNOWING.to_owned(), rows.as_slice())))
+    }
+
     /// The best candidates, at most so many, with `chosen` before all others.
     pub(in crate::machine) fn candidates(
         &self,

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{machine::durable::QueueKey, time::Mono};
+use crate::{machine::durable::QueueKey, quantity::Millis, time::Mono};
 
 /// A task that is kept back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub(in crate::machine) struct Held {
     by_row: BTreeMap<u32, BTreeSet<QueueKey>>,
     /// Since when those were kept back at first that are in the queue again, or yield.
     since: BTreeMap<QueueKey, Mono>,
+    /// Since when those in the queue are kept from an agent that is free by a region's budget.
+    over_budget: BTreeMap<QueueKey, Mono>,
 }
 
 impl Held {
@@ -33,6 +35,21 @@ impl Held {
     /// A task lets others have an agent that it could have had.
     pub(in crate::machine) fn yields(&mut self, key: QueueKey, now: Mono) {
         self.since.entry(key).or_insert(now);
+    }
+
+    /// A region's budget keeps a task from an agent that is free; since when.
+    pub(in crate::machine) fn over_budget(&mut self, key: QueueKey, now: Mono) -> Mono {
+        *self.over_budget.entry(key).or_insert(now)
+    }
+
+    /// Since when a region's budget has kept a task from an agent that was free.
+    pub(in crate::machine) fn over_budget_since(&self, key: &QueueKey) -> Option<Mono> {
+        self.over_budget.get(key).copied()
+    }
+
+    /// When the next of those has waited for so long, after `now`.
+    pub(in crate::machine) fn over_budget_due(&self, longest: Millis, now: Mono) -> Option<Mono> {
+        self.over_budget.values().map(|since| since.after(longest)).filter(|due| *due > now).min()
     }
 
     /// Lets a task into the queue again; for whom it waited.
@@ -50,6 +67,7 @@ impl Held {
     /// Forgets a task; for whom it waited.
     pub(in crate::machine) fn forget(&mut self, key: &QueueKey) -> Option<u32> {
         self.since.remove(key);
+        self.over_budget.remove(key);
         self.release(key)
     }
 

@@ -89,6 +89,11 @@ impl Needs {
         held.next().map(|(_, record)| Inputs { manifest: &record.manifest, sample: &record.sample })
     }
 
+    /// Whether there is a manifest from which its inputs would be guessed if somebody held it.
+    pub(in crate::machine) fn has_manifest(&self, durable: &Durable, at: Wall) -> bool {
+        self.reads_cache && durable.manifests_near(&self.lineages, at).next().is_some()
+    }
+
     /// What it needs, in numbers.
     pub(in crate::machine) fn figures(&self, durable: &Durable, inputs: Option<Inputs<'_>>) -> TaskFigures {
         let line = self.run_line(durable);

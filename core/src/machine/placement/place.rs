@@ -10,7 +10,6 @@ use crate::{
     machine::{
         durable::QueueKey,
         event::EventKind,
-        learned::day_of,
         placement::{
             choose::{CANDIDATES_MAX, Found, Sought},
             gates::Gate,
@@ -122,6 +121,9 @@ impl Turn<'_> {
             }
             Look::PassOver => {
                 tally.passed_over += 1;
+                if !tally.found.over_budget.is_empty() {
+                    self.wait_for_budget(key);
+                }
                 self.observed.queue.pass_over(&key, pass);
             }
             Look::Close => {
@@ -136,12 +138,7 @@ impl Turn<'_> {
 
     /// The lines in which something may have changed since they were looked at last, when anybody is free at all.
     fn woken_lines(&mut self) -> BTreeSet<LineId> {
-        let today = day_of(self.now.wall);
-        if !self.limits.schedule.egress.is_empty() && self.observed.budget_day != today {
-            // What waited for a region's budget need not any more.
-            self.observed.budget_day = today;
-            self.observed.wake.all = true;
-        }
+        self.look_at_budgets();
         let wake = std::mem::take(&mut self.observed.wake);
         if wake.all {
             for task in self.observed.back_too_long(self.durable, self.limits) {
@@ -201,12 +198,19 @@ impl Turn<'_> {
             None => Millis(0),
         };
         let waiting = Waiting { held_back, may_await, may_yield };
-        let look = self.choose(&needs, line, &mut tally.found, waiting);
+        let forgoes_inputs = self.observed.forgoes_inputs(key, self.limits, self.now.mono);
+        let look = self.choose(&needs, line, &mut tally.found, (waiting, forgoes_inputs));
         self.observed.needs.insert(*key, needs);
         look
     }
 
-    fn choose(&mut self, needs: &Needs, line: LineId, found: &mut Found, waiting: Waiting) -> Look {
+    fn choose(
+        &mut self,
+        needs: &Needs,
+        line: LineId,
+        found: &mut Found,
+        (waiting, forgoes_inputs): (Waiting, bool),
+    ) -> Look {
         // The line is taken out while it is used, because all else of what is observed is used beside it.
         let Some(taken) = self.observed.take_line(line, self.limits) else { return Look::Gone };
         let look = if has_free(&taken.rows, self.observed.roster.free()) {
@@ -217,7 +221,7 @@ impl Turn<'_> {
                 Shortlist::All | Shortlist::AllAndKeep => &taken.rows,
                 Shortlist::These(rows) => rows,
             };
-            let sought = Sought { durable, limits, now: self.now, needs, rows, waiting };
+            let sought = Sought { durable, limits, now: self.now, needs, rows, waiting, forgoes_inputs };
             let mut ways = std::mem::take(&mut self.observed.ways);
             sought.look(self.observed, &mut ways, found);
             self.observed.ways = ways;
@@ -229,7 +233,7 @@ impl Turn<'_> {
                 Choice::Await(row, limit) => Look::Hold(row, limit),
                 Choice::Yield(loss) => Look::Yield(loss),
                 // Agents that would do but for a region's budget may be free, and suit a task with other inputs.
-                Choice::Nobody if !found.over_budget.is_empty() => Look::PassOver,
+                Choice::Nobody if found.kept_away().next().is_some() => Look::PassOver,
                 Choice::Nobody => Look::Close,
             }
         } else {
@@ -246,7 +250,8 @@ impl Turn<'_> {
         let number = PlacementNumber(self.durable.counters.placement.0.saturating_add(1));
         let candidates = found.candidates(self.observed, Some(row), CANDIDATES_MAX);
         let refused = self.refused(key, found);
-        let egress = self.egress(key, row);
+        let forgone = found.forgoing.iter().find(|(forgoing, _)| *forgoing == row).map(|(_, of)| of);
+        let egress = if forgone.is_some() { None } else { self.egress(key, row) };
         let because = because(&candidates);
         let weight = self.limits.schedule.team(&task.build.project.team).weight;
         let started = self.observed.queue.start(key, pass, weight);
@@ -261,8 +266,8 @@ impl Turn<'_> {
         let line = self.observed.queue.get(key).and_then(|waiting| self.observed.known_line(waiting.line));
         let lasting =
             line.into_iter().flat_map(|line| &line.refused).map(|(why, count)| (why.clone(), *count));
-        let over = found.over_budget.iter();
-        let over = over.map(|(region, count)| (format!("region {region} may send no more today"), *count));
+        let count = |rows: &[u32]| u32::try_from(rows.len()).unwrap_or(u32::MAX);
+        let over = found.kept_away().map(|(why, rows)| (why, count(rows)));
         lasting.chain(over).take(REFUSALS_MAX).collect()
     }
 
@@ -274,7 +279,9 @@ impl Turn<'_> {
         let known = inputs.and_then(|inputs| Some((inputs, task.inputs?)));
         let (region, held) = self.observed.crossing_way(row, known)?;
         let bytes = Sought::crossing(&task, held);
-        (bytes > 0).then_some((region, ByteCount(bytes)))
+        // Where a budget is in force, what is fetched from there is only what was counted, be it nothing.
+        let is_counted = bytes > 0 || self.limits.schedule.egress.contains_key(&region);
+        is_counted.then_some((region, ByteCount(bytes)))
     }
 
     /// Keeps a task back for a better agent.

@@ -12,7 +12,7 @@ use crate::{
         limits::Limits,
         observed::Observed,
         placement::{
-            choose::{Found, Sought},
+            choose::{Found, OverBudgetOf, Sought},
             demand::{Demand, LastResort, Line, listed},
             gates::Gate,
             needs::Needs,
@@ -21,7 +21,7 @@ use crate::{
     },
     quantity::Millis,
     schedule::choice::Waiting,
-    time::Now,
+    time::{Mono, Now, Wall},
 };
 
 /// What a waiting task waits for.
@@ -72,10 +72,19 @@ pub enum WaitReason {
         /// By whom.
         task: TaskId,
     },
-    /// What it needs would have to leave a region that may send no more today.
+    /// What it needs would have to leave a region that may not send it.
     Budget {
         /// Which.
         region: RegionName,
+        /// Whether it is more than the region may send in a whole day, and not only today.
+        is_for_good: bool,
+        /// From when on it is built without that.
+        until: Wall,
+    },
+    /// Regions have budgets, and the agents have not all had time to tell a new leader who holds what it needs.
+    HoldersUnknown {
+        /// When they had.
+        until: Wall,
     },
     /// An agent is free and it is about to be placed.
     Next,
@@ -96,6 +105,7 @@ impl WaitReason {
             Self::AtOnce { .. } => "at_once",
             Self::Same { .. } => "same",
             Self::Budget { .. } => "budget",
+            Self::HoldersUnknown { .. } => "holders_unknown",
             Self::Next => "next",
         }
     }
@@ -130,9 +140,24 @@ impl fmt::Display for WaitReason {
             Self::Same { task } => {
                 write!(f, "task {task} makes the same just now, and leaves it in the cache")
             }
-            Self::Budget { region } => {
-                write!(f, "what it needs would leave region {region}, which may send no more today")
+            Self::Budget { region, is_for_good, until } => {
+                if *is_for_good {
+                    write!(f, "what it needs is more than region {region} may send in a day")?;
+                } else {
+                    write!(f, "what it needs would leave region {region}, which may send no more today")?;
+                }
+                write!(
+                    f,
+                    "; unless an agent that has it is free before, it is built without it from {} on",
+                    until.utc()
+                )
             }
+            Self::HoldersUnknown { until } => write!(
+                f,
+                "the coordinator was started anew and does not know yet who holds what it needs, which a region's budget \
+                 may keep there; until {} at the latest",
+                until.utc()
+            ),
             Self::Next => f.write_str("about to be placed"),
         }
     }
@@ -188,14 +213,12 @@ impl Question<'_> {
             return WaitReason::BackOff;
         }
         let line = self.line(&demand);
-        let found = self.found(&line);
-        if found.prospects.is_empty()
-            && let Some((region, _)) = found.over_budget.first()
-        {
-            return WaitReason::Budget { region: region.clone() };
-        }
+        let found = self.found(&key, &line);
         if found.prospects.iter().any(|prospect| prospect.is_free) {
             return WaitReason::Next;
+        }
+        if let Some(kept) = self.kept_by_budget(&key, &found) {
+            return kept;
         }
         let ahead = self.observed.queue.ahead(&key);
         let about = self.about(&key, &line.rows, ahead);
@@ -203,7 +226,7 @@ impl Question<'_> {
     }
 
     /// What was found of the agents that may take it, with those that may not.
-    pub(in crate::machine) fn found(&self, line: &Line) -> Found {
+    pub(in crate::machine) fn found(&self, key: &QueueKey, line: &Line) -> Found {
         let needs = Needs::of(self.build, self.task, self.limits);
         let mut found = Found::default();
         let sought = Sought {
@@ -213,6 +236,7 @@ impl Question<'_> {
             needs: &needs,
             rows: &line.rows,
             waiting: Waiting { held_back: Millis(0), may_await: false, may_yield: false },
+            forgoes_inputs: self.observed.forgoes_inputs(key, self.limits, self.now.mono),
         };
         sought.look(self.observed, &mut self.observed.ways.without_tables(), &mut found);
         found
@@ -222,7 +246,17 @@ impl Question<'_> {
     pub(in crate::machine) fn candidates(self) -> Vec<Candidate> {
         let demand = self.observed.demand(self.build, self.task, self.limits);
         let line = self.line(&demand);
-        let mut candidates = self.found(&line).candidates(self.observed, None, EXPLAINED_MAX);
+        let key = QueueKey { submission: self.build.submission, ordinal: self.task.id.ordinal };
+        let found = self.found(&key, &line);
+        let mut candidates = found.candidates(self.observed, None, EXPLAINED_MAX);
+        for (why, rows) in found.kept_away() {
+            let agents = rows.iter().filter_map(|row| self.observed.roster.agent(*row));
+            let refused = agents.map(|agent| Candidate {
+                agent: agent.clone(),
+                verdict: Verdict::Refused { why: why.clone() },
+            });
+            candidates.extend(refused.take(EXPLAINED_MAX.saturating_sub(candidates.len())));
+        }
         let resort = demand.last_resort(&self.observed.agents, self.limits);
         for (id, agent) in &self.observed.agents {
             if let Some(why) = demand.refusal(id, agent, self.limits, resort)
@@ -237,6 +271,23 @@ impl Question<'_> {
     /// The task's line as it would be made now.
     pub(in crate::machine) fn line(&self, demand: &Demand) -> Line {
         Line::of(demand.clone(), &self.observed.agents, &self.observed.roster, self.limits)
+    }
+
+    /// What a region's budget keeps it from: an agent that is free, or all of them.
+    fn kept_by_budget(&self, key: &QueueKey, found: &Found) -> Option<WaitReason> {
+        let is_kept = |rows: &[u32]| {
+            let is_free = |row: &u32| self.observed.roster.free().contains(row);
+            found.prospects.is_empty() && !rows.is_empty() || rows.iter().any(is_free)
+        };
+        let wall = |mono: Mono| self.now.wall.after(mono.since(self.now.mono));
+        if let Some(over) = found.over_budget.iter().find(|over| is_kept(&over.rows)) {
+            let since = self.observed.held.over_budget_since(key).unwrap_or(self.now.mono);
+            let until = wall(since.after(self.limits.budget_longest));
+            let OverBudgetOf { region, is_for_good } = over.of.clone();
+            return Some(WaitReason::Budget { region, is_for_good, until });
+        }
+        let until = self.observed.budgets.learns_until.filter(|_| is_kept(&found.unknowing))?;
+        Some(WaitReason::HoldersUnknown { until: wall(until) })
     }
 
     /// What holds it back whoever is free, even if nobody was and it has not come to its gate.

@@ -1,0 +1,107 @@
+//! For how long tasks wait because of what regions may send in a day.
+//!
+//! **What a region may not send is not sent**: not now, and not because nobody remembers who holds it. A task whose inputs
+//! would come from a region that may send no more waits, since an agent that need not fetch them may become free; when that
+//! has taken too long it is built without them, and its agent is told of no cache that it could fetch them from.
+//!
+//! Who holds what is observed, so a new leader does not know it before the agents have told it again. Until they had the
+//! time for that, a task that may have inputs waits for them to be found.
+
+use crate::{
+    id::{RegionName, TaskId},
+    machine::{
+        durable::QueueKey, learned::day_of, limits::Limits, observed::Observed, record::TaskStep, step::Turn,
+    },
+    time::Mono,
+};
+
+/// What regions' budgets have tasks wait for.
+#[derive(Debug, Clone, Default)]
+pub(in crate::machine) struct Budgets {
+    /// The day by whose budgets tasks were last placed.
+    day: u64,
+    /// Until when agents have time to tell a new leader what they hold.
+    pub(in crate::machine) learns_until: Option<Mono>,
+    /// When the next task has waited for long enough.
+    tired: Option<Mono>,
+}
+
+impl Budgets {
+    /// What a new leader begins with.
+    pub(in crate::machine) fn of_new_leader(limits: &Limits, now: Mono) -> Self {
+        let is_any = !limits.schedule.egress.is_empty();
+        Self { learns_until: is_any.then(|| now.after(limits.lease)), ..Self::default() }
+    }
+
+    /// When they are to be looked at again.
+    pub(in crate::machine) fn due(&self) -> Option<Mono> {
+        self.learns_until.into_iter().chain(self.tired).min()
+    }
+}
+
+impl Observed {
+    /// Whether agents still have time to tell a new leader what they hold.
+    pub(in crate::machine) fn learns_holders(&self, now: Mono) -> bool {
+        self.budgets.learns_until.is_some_and(|until| now < until)
+    }
+
+    /// Whether a task has waited for long enough for what a region may not send.
+    pub(in crate::machine) fn forgoes_inputs(&self, key: &QueueKey, limits: &Limits, now: Mono) -> bool {
+        self.held.over_budget_since(key).is_some_and(|since| since.after(limits.budget_longest) <= now)
+    }
+}
+
+impl Turn<'_> {
+    /// A task waits because of a region's budget while somebody is free.
+    pub(in crate::machine) fn wait_for_budget(&mut self, key: QueueKey) {
+        let since = self.observed.held.over_budget(key, self.now.mono);
+        let tired = since.after(self.limits.budget_longest);
+        if tired > self.now.mono {
+            let next = &mut self.observed.budgets.tired;
+            *next = Some(next.map_or(tired, |next| next.min(tired)));
+        }
+    }
+
+    /// Has all be looked at that a region's budget need not keep waiting any more.
+    pub(in crate::machine) fn look_at_budgets(&mut self) {
+        if self.limits.schedule.egress.is_empty() {
+            return;
+        }
+        let (now, today) = (self.now.mono, day_of(self.now.wall));
+        let budgets = &mut self.observed.budgets;
+        let is_past = |due: Option<Mono>| due.is_some_and(|due| due <= now);
+        let (has_learned, is_tired) = (is_past(budgets.learns_until), is_past(budgets.tired));
+        if budgets.day == today && !has_learned && !is_tired {
+            return;
+        }
+        budgets.day = today;
+        if has_learned {
+            budgets.learns_until = None;
+        }
+        if is_tired {
+            budgets.tired = self.observed.held.over_budget_due(self.limits.budget_longest, now);
+        }
+        self.observed.wake.all = true;
+    }
+
+    /// Somebody said that he holds something else than before.
+    pub(in crate::machine) const fn holders_changed(&mut self) {
+        if self.observed.budgets.learns_until.is_some() {
+            self.observed.wake.all = true;
+        }
+    }
+
+    /// Whether an agent may be told to fetch from another region, by what the task's placement counted.
+    pub(in crate::machine) fn may_fetch_from(&self, task: &TaskId, region: &RegionName) -> bool {
+        if !self.limits.schedule.egress.contains_key(region) {
+            return true;
+        }
+        let Some(record) = self.durable.task(task) else { return false };
+        let placed = record.history.iter().rev().find_map(|step| match step {
+            TaskStep::Placed { placement, .. } => Some(placement),
+            _ => None,
+        });
+        let counted = placed.and_then(|placement| placement.egress.as_ref());
+        counted.is_some_and(|(counted, _)| counted == region)
+    }
+}
