@@ -164,19 +164,37 @@ pub struct NearAndWarm {
     owed: std::collections::BTreeMap<u32, i64>,
 }
 
+/// What an agent is to the mission's rule; the first class of which somebody is free is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Class {
+    /// It is near and its cache is warm.
+    NearAndWarm,
+    /// It is in the fallback region.
+    Fallback,
+    /// It is anybody.
+    Anybody,
+}
+
+impl Class {
+    /// What an agent is.
+    #[must_use]
+    pub fn of(prospect: &Prospect) -> Self {
+        let is_near = prospect.rtt_us.is_some_and(|rtt| rtt < NEAR_US_MAX);
+        let is_warm = prospect.held_permille.is_some_and(|held| held > WARM_PERMILLE_MIN);
+        match (is_near && is_warm, prospect.is_fallback) {
+            (true, _) => Self::NearAndWarm,
+            (false, true) => Self::Fallback,
+            (false, false) => Self::Anybody,
+        }
+    }
+}
+
 impl NearAndWarm {
     /// Chooses, and counts the turn.
     pub fn choose(&mut self, prospects: impl IntoIterator<Item = Prospect>) -> Choice {
         let mut classes: [Vec<Prospect>; 3] = Default::default();
         for prospect in prospects.into_iter().filter(|prospect| prospect.is_free) {
-            let is_near = prospect.rtt_us.is_some_and(|rtt| rtt < NEAR_US_MAX);
-            let is_warm = prospect.held_permille.is_some_and(|held| held > WARM_PERMILLE_MIN);
-            let class = match (is_near && is_warm, prospect.is_fallback) {
-                (true, _) => 0,
-                (false, true) => 1,
-                (false, false) => 2,
-            };
-            classes[class].push(prospect);
+            classes[Class::of(&prospect) as usize].push(prospect);
         }
         let Some(class) = classes.iter().find(|class| !class.is_empty()) else { return Choice::Nobody };
         let all: i64 = class.iter().map(|prospect| i64::from(prospect.slots)).sum();

@@ -53,6 +53,16 @@ pub(crate) fn placed_on(fleet: &Fleet, task: &TaskId) -> String {
     }
 }
 
+/// Why a task was placed where it was.
+fn because(fleet: &Fleet, task: &TaskId) -> String {
+    let record = fleet.machine.task(task).unwrap();
+    let placed = record.history.iter().rev().find_map(|step| match step {
+        TaskStep::Placed { placement, .. } => Some(placement.because.clone()),
+        _ => None,
+    });
+    placed.unwrap()
+}
+
 /// The blobs of a manifest, and what stands for it.
 fn blobs(name: &str) -> Vec<u32> {
     (0..400).map(|number| sketch::number(&Digest::of(format!("{name} {number}").as_bytes()))).collect()
@@ -377,6 +387,18 @@ fn the_mission_s_rule_takes_near_and_warm_agents_by_turns_and_then_those_of_the_
     let builds: Vec<_> = (0..7).map(|_| fleet.submit(tree(1))).collect();
     let placed: Vec<_> = builds.iter().map(|build| placed_on(&fleet, &task(build, 0))).collect();
     assert_eq!(placed, ["eu/a", "eu/b", "eu/a", "eu/b", "sa/d", "sa/d", "us/c"]);
+    let because = |place: usize| because(&fleet, &task(&builds[place], 0));
+    assert_eq!(
+        because(0),
+        "eu/a is near (5.0 ms) and warm (90 %), by turns; round trip 5.0 ms, 0 of 2 slots busy, 90 % of its inputs there"
+    );
+    assert!(
+        because(4)
+            .starts_with("sa/d is in the fallback region sa, since nobody who is free is near and warm; ")
+    );
+    // It is the only one that is free, but not the only one that can take it.
+    let last = "us/c is anybody: nobody who is free is near and warm, or in the fallback region sa; ";
+    assert!(because(6).starts_with(last), "{}", because(6));
 }
 
 #[test]
@@ -390,6 +412,12 @@ fn round_robin_goes_round() {
     let placed: std::collections::BTreeSet<_> =
         (0..3).map(|ordinal| placed_on(&fleet, &task(&build, ordinal))).collect();
     assert_eq!(placed.len(), 3);
+    let because = because(&fleet, &task(&build, 1));
+    assert!(
+        because.contains(" is the next of those that are free, by turns; round trip not measured, "),
+        "{because}"
+    );
+    assert!(!because.contains("expected"), "{because}");
 }
 
 pub(crate) fn submit(fleet: &mut Fleet, project: &str, text: &str, mut spec: BuildSpec) {

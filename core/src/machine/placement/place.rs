@@ -11,12 +11,13 @@ use crate::{
         durable::QueueKey,
         event::EventKind,
         placement::{
+            because::Because,
             choose::{CANDIDATES_MAX, Found, Sought},
             gates::Gate,
             needs::Needs,
             shortlists::Look as Shortlist,
         },
-        record::{Candidate, Placement, Verdict},
+        record::Placement,
         step::Turn,
     },
     quantity::{ByteCount, Millis},
@@ -252,7 +253,9 @@ impl Turn<'_> {
         let refused = self.refused(key, found);
         let forgone = found.forgoing.iter().find(|(forgoing, _)| *forgoing == row).map(|(_, of)| of);
         let egress = if forgone.is_some() { None } else { self.egress(key, row) };
-        let because = because(&candidates);
+        let chosen = found.prospects.iter().find(|prospect| prospect.row == row);
+        let because = Because { rule: &self.limits.schedule.rule, candidates: &candidates, chosen, forgone };
+        let because = because.to_string();
         let weight = self.limits.schedule.team(&task.build.project.team).weight;
         let started = self.observed.queue.start(key, pass, weight);
         self.observed.charged_us = started.map(|waiting| waiting.urgency.expected_us);
@@ -321,35 +324,5 @@ fn has_free(rows: &[u32], free: &BTreeSet<u32>) -> bool {
         free.iter().any(|row| rows.binary_search(row).is_ok())
     } else {
         rows.iter().any(|row| free.contains(row))
-    }
-}
-
-/// One sentence for people.
-fn because(candidates: &[Candidate]) -> String {
-    let mut eligible = candidates.iter().filter_map(|candidate| match &candidate.verdict {
-        Verdict::Eligible { cost_us, rtt_us, busy, slots, hit_rate_permille, terms } => {
-            Some((&candidate.agent, *cost_us, *rtt_us, (*busy, *slots), *hit_rate_permille, *terms))
-        }
-        Verdict::Refused { .. } => None,
-    });
-    let Some((agent, cost_us, rtt_us, (busy, slots), held, terms)) = eligible.next() else {
-        return String::new();
-    };
-    let rtt = rtt_us
-        .map_or_else(|| "not measured".to_owned(), |us| format!("{}.{} ms", us / 1_000, us % 1_000 / 100));
-    let held = held.map_or_else(|| "unknown".to_owned(), |permille| format!("{} %", permille / 10));
-    let noun = if slots == 1 { "slot" } else { "slots" };
-    let terms = terms.map(|terms| format!(" ({terms})")).unwrap_or_default();
-    let span = |us: u64| Millis(us / 1_000);
-    let figures = format!("round trip {rtt}, {busy} of {slots} {noun} busy, {held} of its inputs there");
-    match eligible.next() {
-        None => format!("{agent} is the only agent that can take it: {}{terms}; {figures}", span(cost_us)),
-        Some((next, next_cost, ..)) => {
-            format!(
-                "{agent} is expected to take {}{terms}, {next} {}; {figures}",
-                span(cost_us),
-                span(next_cost)
-            )
-        }
     }
 }
