@@ -214,8 +214,8 @@ impl v1::agents_server::Agents for AgentsService {
         tracing::info!(%agent, %by, ?upkeep, "an administrator looks after an agent");
         let input = move |request| Input::Upkeep { request, agent, by, upkeep };
         match self.handle.request(input).await.map_err(from_command)? {
-            Reply::UpkeepDone { changed, is_attached, busy } => {
-                Ok(Response::new(v1::UpkeepResponse { changed, attached: is_attached, busy }))
+            Reply::UpkeepDone { changed, is_attached, busy, drains } => {
+                Ok(Response::new(v1::UpkeepResponse { changed, attached: is_attached, busy, drains }))
             }
             other => Err(from_reply("look after an agent", other)),
         }

@@ -111,6 +111,8 @@ pub enum Reply {
         is_attached: bool,
         /// Tasks that are placed or leased there.
         busy: u32,
+        /// Whether an administrator wants it empty, by this request or an earlier one.
+        drains: bool,
     },
     /// It was refused.
     Refused(Refusal),

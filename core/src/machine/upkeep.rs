@@ -148,6 +148,7 @@ impl Turn<'_> {
                 changed,
                 is_attached: self.observed.session_of(&agent).is_some(),
                 busy: self.durable.busy(&agent),
+                drains: self.durable.cordons.get(&agent).is_some_and(|cordon| cordon.drain.is_some()),
             },
             Err(refusal) => Reply::Refused(refusal),
         };
@@ -162,7 +163,11 @@ impl Turn<'_> {
         drain: Option<Drain>,
     ) -> Result<u32, Refusal> {
         let known = self.durable.cordons.get(agent);
-        let why = clamp(why, WHY_MAX);
+        // Who says nothing of a reason has not taken the old one back, and who cordons what is drained does not fill it
+        // again: that is done by uncordoning it.
+        let known_why = known.map_or("", |known| known.why.as_str());
+        let why = if why.is_empty() { known_why } else { clamp(why, WHY_MAX) };
+        let drain = drain.or_else(|| known?.drain);
         if known.is_some_and(|known| known.by == by && known.why == why && known.drain == drain) {
             return Ok(0);
         }

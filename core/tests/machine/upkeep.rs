@@ -297,9 +297,31 @@ fn of_two_reasons_the_one_that_empties_the_agent_is_told() {
     fleet.changed("eu/a", drain(None));
     assert_eq!(kind(&fleet), Some(ClosureKind::Drained));
     fleet.changed("eu/a", Upkeep::EndMaintenance { from: None });
+    fleet.changed("eu/a", Upkeep::Uncordon);
     fleet.changed("eu/a", cordon(""));
     assert_eq!(kind(&fleet), Some(ClosureKind::Cordoned), "a drain can become a cordon again");
     assert_eq!(fleet.told(1).last(), Some(&Order::Resume));
+}
+
+#[test]
+fn a_reason_stays_when_none_is_given_and_a_cordon_takes_no_drain_back() {
+    let mut fleet = Fleet::new();
+    fleet.attach(1, "eu/a", 1);
+    fleet.changed("eu/a", cordon("new disks"));
+    let moves = Some(Millis::minutes(5));
+    assert_eq!(fleet.changed("eu/a", Upkeep::Drain { why: String::new(), grace: moves }), 1);
+    assert_eq!(fleet.closed("eu/a").as_deref(), Some("drained by admin: new disks"));
+    let drained = fleet.machine.durable().cordons().next().unwrap().clone();
+    assert!(drained.drain.is_some_and(|drain| drain.moves.is_some()));
+    let again = fleet.upkeep("eu/a", cordon(""));
+    assert!(matches!(again, Reply::UpkeepDone { changed: 0, drains: true, .. }), "{again:?}");
+    assert_eq!(fleet.machine.durable().cordons().next(), Some(&drained));
+    fleet.changed("eu/a", cordon("newer disks"));
+    assert_eq!(fleet.closed("eu/a").as_deref(), Some("drained by admin: newer disks"));
+    fleet.changed("eu/a", Upkeep::Uncordon);
+    let anew = fleet.upkeep("eu/a", cordon(""));
+    assert!(matches!(anew, Reply::UpkeepDone { changed: 1, drains: false, .. }), "{anew:?}");
+    assert_eq!(fleet.closed("eu/a").as_deref(), Some("cordoned by admin"), "that reason was taken back");
 }
 
 #[test]
