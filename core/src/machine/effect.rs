@@ -131,6 +131,17 @@ pub enum Refusal {
         /// When to try again.
         retry_after: Millis,
     },
+    /// The build is too large for the queue, however empty that is.
+    #[error(
+        "the build makes {tasks} tasks, and this fleet lets at most {limit} wait at a time (`queued_tasks`): it would never \
+         be taken in; ask for fewer platforms at once"
+    )]
+    TooManyTasks {
+        /// How many it makes.
+        tasks: u64,
+        /// How many may be queued.
+        limit: u64,
+    },
     /// The idempotency key was used for another request.
     #[error("the idempotency key was already used by build {build} for a different request")]
     KeyReused {

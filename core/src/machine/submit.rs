@@ -91,9 +91,13 @@ impl Turn<'_> {
         let is_resolved = spec.rebuild.as_ref().is_some_and(|rebuild| rebuild.resolution.is_some());
         let resolve_tasks = u64::from(matches!(spec.source, Source::Module { .. }) && !is_resolved);
         let more = spec.platforms.len() as u64 + resolve_tasks;
+        let limit = self.limits.queued_tasks_max;
+        if more > limit {
+            return Err(Refusal::TooManyTasks { tasks: more, limit });
+        }
         let queued = self.durable.index.queue.len() as u64 + self.durable.index.promised;
-        if queued + more > self.limits.queued_tasks_max {
-            let (limit, retry_after) = (self.limits.queued_tasks_max, self.limits.queue_full_retry);
+        if queued + more > limit {
+            let retry_after = self.limits.queue_full_retry;
             return Err(Refusal::QueueFull { queued, limit, retry_after });
         }
         Ok(())

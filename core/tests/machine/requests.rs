@@ -91,6 +91,19 @@ fn a_full_queue_refuses_with_a_time_to_come_back_and_keeps_the_number_free() {
 }
 
 #[test]
+fn a_build_that_is_larger_than_the_queue_is_refused_for_good() {
+    let mut fleet = Fleet::with(Limits { queued_tasks_max: 3, ..Limits::default() });
+    let refused = fleet.submit_as("large", module(3));
+    let Reply::Refused(refusal) = refused else { panic!("{refused:?}") };
+    assert_eq!(refusal, Refusal::TooManyTasks { tasks: 4, limit: 3 });
+    let words = refusal.to_string();
+    assert!(words.contains("makes 4 tasks") && words.contains("at most 3"), "{words}");
+    assert!(!words.contains("try again"), "{words}");
+    fleet.submit(tree(3));
+    assert!(matches!(fleet.submit_as("late", tree(3)), Reply::Refused(Refusal::QueueFull { .. })));
+}
+
+#[test]
 fn a_request_without_a_platform_is_refused() {
     let mut fleet = Fleet::new();
     assert!(matches!(fleet.submit_as("k", tree(0)), Reply::Refused(Refusal::Spec(_))));
