@@ -72,6 +72,11 @@ impl ScheduleTable {
             let advice = "only the policy \"least-finish\" keeps tasks back";
             problems.push(Problem::new(&["schedule", "held_back_ms"], advice));
         }
+        for (team, _) in self.regions.iter().filter(|(_, regions)| regions.is_empty()) {
+            let advice = "a list of no region would let the team's builds be nowhere; leave the team out to let them be \
+                          anywhere";
+            problems.push(Problem::new(&["schedule", "regions", team], advice));
+        }
         problems
     }
 
@@ -106,5 +111,21 @@ impl ScheduleTable {
             egress.insert(RegionName::new(&region)?, ByteCount::gib(gib));
         }
         Ok(SchedulePolicy { rule, teams, egress })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_team_whose_builds_may_be_nowhere_is_a_mistake_and_not_a_team_without_bounds() {
+        let regions = |names: &[&str]| {
+            let names = names.iter().map(|region| (*region).to_owned()).collect();
+            ScheduleTable { regions: [("acme".to_owned(), names)].into(), ..ScheduleTable::default() }
+        };
+        assert_eq!(regions(&["eu"]).problems().len(), 0);
+        let problems = format!("{:?}", regions(&[]).problems());
+        assert!(problems.contains("acme") && problems.contains("no region"), "{problems}");
     }
 }
