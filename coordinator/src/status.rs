@@ -51,9 +51,10 @@ fn from_refusal(refusal: &Refusal) -> Status {
         Refusal::KeyReused { .. } | Refusal::KeyTaken { .. } => Code::AlreadyExists,
         Refusal::UnknownBuild { .. } | Refusal::UnknownKey { .. } => Code::NotFound,
         Refusal::Spec(_) | Refusal::MalformedKey | Refusal::MaintenanceOver { .. } => Code::InvalidArgument,
-        Refusal::KeyRevoked { .. } | Refusal::AgentBarred { .. } | Refusal::TooManyTasks { .. } => {
-            Code::FailedPrecondition
-        }
+        Refusal::KeyRevoked { .. }
+        | Refusal::AgentBarred { .. }
+        | Refusal::TooManyTasks { .. }
+        | Refusal::NoRegionLeft { .. } => Code::FailedPrecondition,
         Refusal::InvalidToken | Refusal::IdentityRevoked { .. } => Code::PermissionDenied,
     };
     let mut status = Status::new(code, refusal.to_string());

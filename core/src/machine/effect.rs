@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::{
     build::{BuildSpec, Resolution, SpecError},
     cache::{hints::CacheHints, shards::Shards},
-    id::{AgentId, BuildId, Epoch, Fence, PlacementNumber, RequestId, SessionId, TaskId},
+    id::{AgentId, BuildId, Epoch, Fence, PlacementNumber, RequestId, SessionId, TaskId, TeamName},
     keyring::{CertifiedKey, KeyHolder, KeyId},
     machine::record::{TaskKind, TokenGrant},
     quantity::Millis,
@@ -130,6 +130,19 @@ pub enum Refusal {
         limit: u64,
         /// When to try again.
         retry_after: Millis,
+    },
+    /// No region is one that both its user and the fleet's policy allow.
+    #[error(
+        "no region is left: the build may be in {wished} only, as was asked, and builds of team {team} in {policy} only, by \
+         this fleet's policy (`[schedule] regions`)"
+    )]
+    NoRegionLeft {
+        /// Where its user lets it be.
+        wished: String,
+        /// Its team.
+        team: TeamName,
+        /// Where the policy lets the team's builds be.
+        policy: String,
     },
     /// The build is too large for the queue, however empty that is.
     #[error(

@@ -7,6 +7,7 @@ use crate::{
         Protection,
         effect::{Refusal, Reply},
         event::EventKind,
+        placement::demand::listed,
         request::request_digest,
         step::Turn,
     },
@@ -31,7 +32,7 @@ impl Turn<'_> {
         let reply = match known {
             Some((build, known)) if known == digest => Reply::Submitted { build },
             Some((build, _)) => Reply::Refused(Refusal::KeyReused { build }),
-            None => match self.admission(&spec) {
+            None => match self.admission(project, &spec) {
                 Err(refusal) => Reply::Refused(refusal),
                 Ok(()) => {
                     let number = self.durable.projects.get(project).copied().unwrap_or(0).saturating_add(1);
@@ -76,7 +77,7 @@ impl Turn<'_> {
 
     /// Whether the build may enter. The tasks that a module source makes once it is resolved count already,
     /// so that the bound holds then too.
-    fn admission(&self, spec: &BuildSpec) -> Result<(), Refusal> {
+    fn admission(&self, project: &ProjectId, spec: &BuildSpec) -> Result<(), Refusal> {
         for (what, len, max) in [
             ("platforms", spec.platforms.len(), PLATFORMS_MAX),
             ("packages", spec.packages.len(), PACKAGES_MAX),
@@ -87,6 +88,12 @@ impl Turn<'_> {
             if len > max {
                 return Err(Refusal::Spec(SpecError::TooMany { what, max }));
             }
+        }
+        let (team, wished) = (&project.team, &spec.wishes.regions);
+        let policy = self.limits.schedule.team(team).regions;
+        if !wished.is_empty() && !policy.is_empty() && wished.is_disjoint(&policy) {
+            let (team, wished, policy) = (team.clone(), listed(wished), listed(&policy));
+            return Err(Refusal::NoRegionLeft { wished, team, policy });
         }
         let is_resolved = spec.rebuild.as_ref().is_some_and(|rebuild| rebuild.resolution.is_some());
         let resolve_tasks = u64::from(matches!(spec.source, Source::Module { .. }) && !is_resolved);

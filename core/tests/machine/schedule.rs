@@ -6,7 +6,7 @@ use meridian_core::{
     digest::Digest,
     id::{ProjectId, RequestId, SessionId, TaskId},
     machine::{
-        Limits,
+        Limits, Machine,
         effect::Reply,
         input::{AgentOffer, Input, Observation, Outcome, PeerFigures},
         limits::{PlacementRule, SchedulePolicy, TeamPolicy},
@@ -364,11 +364,48 @@ fn what_may_not_leave_its_regions_waits_for_an_agent_there() {
     let of_both = fleet.submit(spec);
     let waits = |fleet: &Fleet, build| fleet.machine.waits_for(&task(build, 0));
     let nobody = "no attached agent can ever match: it may not leave";
-    assert_eq!(waits(&fleet, &of_team), format!("{nobody} eu or sa, and no agent is attached there"));
-    assert_eq!(waits(&fleet, &of_both), format!("{nobody} sa, and no agent is attached there"));
+    let policy = "by this fleet's policy for the team (`[schedule] regions`)";
+    assert_eq!(
+        waits(&fleet, &of_team),
+        format!("{nobody} eu or sa, {policy}, and no agent is attached there")
+    );
+    let both = format!("{nobody} sa, as was asked and {policy}, and no agent is attached there");
+    assert_eq!(waits(&fleet, &of_both), both);
     fleet.attach(2, "eu/a", 2);
     assert_eq!(placed_on(&fleet, &task(&of_team, 0)), "eu/a");
     assert_eq!(*fleet.state(&task(&of_both, 0)), TaskState::Queued);
+}
+
+#[test]
+fn a_build_that_no_region_is_left_for_is_refused_and_one_that_was_taken_in_before_says_by_what() {
+    let regions = |names: &[&str]| names.iter().map(|region| region.parse().unwrap()).collect();
+    let policy = |names: &[&str]| {
+        let team = TeamPolicy { regions: regions(names), ..TeamPolicy::default() };
+        let schedule =
+            SchedulePolicy { teams: [("acme".parse().unwrap(), team)].into(), ..SchedulePolicy::default() };
+        Limits { schedule, ..Limits::default() }
+    };
+    let mut spec = tree(1);
+    spec.wishes.regions = regions(&["us"]);
+    let mut fleet = Fleet::with(policy(&["eu", "sa"]));
+    let refused = fleet.submit_as("nowhere", spec.clone());
+    let Reply::Refused(refusal) = refused else { panic!("{refused:?}") };
+    assert_eq!(
+        refusal.to_string(),
+        "no region is left: the build may be in us only, as was asked, and builds of team acme in eu or sa only, by this \
+         fleet's policy (`[schedule] regions`)"
+    );
+    // The policy is another one when the coordinator is started anew.
+    let mut fleet = Fleet::with(policy(&["eu", "us"]));
+    let build = fleet.submit(spec);
+    let durable = fleet.machine.durable().clone();
+    fleet.machine = Machine::new(durable, policy(&["eu"]));
+    fleet.restart(true);
+    fleet.attach(1, "us/b", 1);
+    let waits = fleet.machine.waits_for(&task(&build, 0));
+    let by = "as was asked and by this fleet's policy for the team (`[schedule] regions`)";
+    let words = format!("no attached agent can ever match: no region is left where it may be, {by}");
+    assert_eq!(waits, words);
 }
 
 #[test]

@@ -25,6 +25,8 @@ pub(in crate::machine) struct Demand {
     pub(in crate::machine) agent: Option<AgentId>,
     /// Where the source may be at all; `None` for anywhere.
     pub(in crate::machine) allowed: Option<BTreeSet<RegionName>>,
+    /// Who says so.
+    pub(in crate::machine) bound: Bound,
     pub(in crate::machine) labels: BTreeSet<Label>,
     /// Agents that failed the task or did not take it up, and the first builder: used only when no other agent
     /// could ever do.
@@ -33,6 +35,28 @@ pub(in crate::machine) struct Demand {
     pub(in crate::machine) first: Option<AgentId>,
     /// With so much memory it did not end: it needs more.
     pub(in crate::machine) memory_over: Option<ByteCount>,
+}
+
+/// Who says where a task's source may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::machine) enum Bound {
+    /// Whoever asked for the build.
+    Asked,
+    /// The fleet's policy for the team.
+    Policy,
+    /// Both, each a part of it.
+    Both,
+}
+
+impl Bound {
+    /// For people, after a sentence about where the source may be.
+    pub(in crate::machine) const fn by(self) -> &'static str {
+        match self {
+            Self::Asked => "as was asked",
+            Self::Policy => "by this fleet's policy for the team (`[schedule] regions`)",
+            Self::Both => "as was asked and by this fleet's policy for the team (`[schedule] regions`)",
+        }
+    }
 }
 
 /// Whom a task may have for want of a better one.
@@ -86,14 +110,14 @@ impl Demand {
         let failed = avoided(task).into_iter().filter(|agent| !pardoned.contains(agent));
         let avoided = failed.chain(first.clone()).collect();
         let of_team = limits.schedule.team(&build.id.project.team).regions;
-        let allowed = match (wishes.regions.is_empty(), of_team.is_empty()) {
-            (true, true) => None,
-            (false, true) => Some(wishes.regions.clone()),
-            (true, false) => Some(of_team),
-            (false, false) => Some(&wishes.regions & &of_team),
+        let (allowed, bound) = match (wishes.regions.is_empty(), of_team.is_empty()) {
+            (true, true) => (None, Bound::Asked),
+            (false, true) => (Some(wishes.regions.clone()), Bound::Asked),
+            (true, false) => (Some(of_team), Bound::Policy),
+            (false, false) => (Some(&wishes.regions & &of_team), Bound::Both),
         };
         let (region, agent, labels) = (wishes.region.clone(), wishes.agent.clone(), wishes.labels.clone());
-        Self { region, agent, allowed, labels, avoided, first, memory_over: memory_over(task) }
+        Self { region, agent, allowed, bound, labels, avoided, first, memory_over: memory_over(task) }
     }
 
     /// Whether an agent is one that the task may go to, as far as the user, the team and the labels say.
@@ -144,7 +168,11 @@ impl Demand {
             return Some(format!("region {region} wanted"));
         }
         if let Some(allowed) = self.allowed.as_ref().filter(|allowed| !allowed.contains(&id.region)) {
-            return Some(format!("may not leave {}", listed(allowed)));
+            return Some(if allowed.is_empty() {
+                format!("it may be nowhere, {}", self.bound.by())
+            } else {
+                format!("may not leave {}, {}", listed(allowed), self.bound.by())
+            });
         }
         if !self.labels.is_subset(&agent.offer.labels) {
             let missing: BTreeSet<&Label> = self.labels.difference(&agent.offer.labels).collect();

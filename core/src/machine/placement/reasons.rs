@@ -330,7 +330,11 @@ impl Question<'_> {
         if let Some(allowed) = &demand.allowed
             && allowed.iter().all(|region| !regions.contains(region))
         {
-            return format!("it may not leave {}, and no agent is attached there", listed(allowed));
+            let by = demand.bound.by();
+            if allowed.is_empty() {
+                return format!("no region is left where it may be, {by}");
+            }
+            return format!("it may not leave {}, {by}, and no agent is attached there", listed(allowed));
         }
         let unknown: BTreeSet<_> = demand
             .labels
