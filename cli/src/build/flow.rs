@@ -184,7 +184,11 @@ pub(crate) fn check_outcome(builds: &[&v1::Build]) -> Result<(), Trouble> {
         return Err(Trouble::build_failed(format_args!("{failed} failed")));
     }
     if with(BuildState::Cancelled).next().is_some() {
-        return Err(cancelled(&names(BuildState::Cancelled)));
+        let named = with(BuildState::Cancelled).map(|build| match &build.superseded_by {
+            Some(later) => format!("{}, superseded by {later}", build.id),
+            None => build.id.clone(),
+        });
+        return Err(cancelled(&named.collect::<Vec<_>>().join("; ")));
     }
     Ok(())
 }

@@ -337,7 +337,8 @@ impl v1::builds_server::Builds for BuildsService {
         }
         let record = self.history.build(&build).await.map_err(|e| internal("history cannot be read", e))?;
         let record = record.ok_or_else(|| Status::not_found(format!("no build {build}")))?;
-        let tasks: Vec<_> = record.tasks.iter().map(TaskExplanation::of_record).collect();
+        let tasks: Vec<_> =
+            record.tasks.iter().map(|task| TaskExplanation::of_record(&record, task)).collect();
         Ok(Response::new(explanation(&record, &tasks)))
     }
 }

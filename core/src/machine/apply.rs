@@ -136,7 +136,9 @@ impl Durable {
                 let (failure, log): (Failure, _) = (failure.clone(), log.clone());
                 self.change_task(entry, task, None, TaskState::Failed { at: entry.at, failure, log })
             }
-            EventKind::BuildCancelled { build, .. } => self.apply_cancelled(entry, build),
+            EventKind::BuildCancelled { build, superseded_by } => {
+                self.apply_cancelled(entry, build, superseded_by.as_ref())
+            }
             EventKind::BuildForgotten { build } => self.apply_forgotten(build),
             EventKind::TokenCreated { .. }
             | EventKind::TokenRedeemed { .. }
@@ -192,6 +194,7 @@ impl Durable {
             revision: entry.index,
             traceparent: traceparent.clone(),
             requester: requester.clone(),
+            superseded_by: None,
             tasks: new_tasks(build, 0, kinds),
         };
         self.index.list_build(&record);
@@ -270,7 +273,12 @@ impl Durable {
         self.change_task(entry, task, None, state)
     }
 
-    fn apply_cancelled(&mut self, entry: Entry, id: &BuildId) -> Result<(), Fault> {
+    fn apply_cancelled(
+        &mut self,
+        entry: Entry,
+        id: &BuildId,
+        superseded_by: Option<&BuildId>,
+    ) -> Result<(), Fault> {
         let build = self.builds.get_mut(id).ok_or_else(|| Fault::UnknownBuild(id.clone()))?;
         if build.state != BuildState::Running {
             return Err(Fault::State { what: format!("build {id}"), state: "ended" });
@@ -281,6 +289,7 @@ impl Durable {
             task.state = TaskState::Cancelled { at: entry.at };
         }
         build.state = BuildState::Cancelled;
+        build.superseded_by = superseded_by.cloned();
         build.finished = Some(entry.at);
         build.revision = entry.index;
         self.index.list_build(build);

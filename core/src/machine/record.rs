@@ -98,6 +98,9 @@ pub struct BuildRecord {
     pub traceparent: Option<Traceparent>,
     /// Who asked for it; not known of a build that was submitted before this was kept.
     pub requester: Option<Requester>,
+    /// The later build of its concurrency group in whose favour it was given up; none when it was not, or before this was
+    /// kept.
+    pub superseded_by: Option<BuildId>,
     /// Its tasks by ordinal.
     pub tasks: Vec<TaskRecord>,
 }

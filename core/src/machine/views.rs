@@ -217,7 +217,7 @@ impl Machine {
     }
 
     fn explain_task(&self, build: &BuildRecord, task: &TaskRecord) -> TaskExplanation {
-        let mut recorded = TaskExplanation::of_record(task);
+        let mut recorded = TaskExplanation::of_record(build, task);
         for told in self.observed.stops.told(&task.id) {
             recorded.now = format!("{}; {told}", recorded.now);
         }
@@ -239,7 +239,7 @@ impl Machine {
 impl TaskExplanation {
     /// What the record alone tells; all there is to tell of a task that has ended.
     #[must_use]
-    pub fn of_record(task: &TaskRecord) -> Self {
+    pub fn of_record(build: &BuildRecord, task: &TaskRecord) -> Self {
         let last = task.history.iter().rev().find_map(|step| match step {
             TaskStep::Placed { placement, .. } => Some(placement),
             _ => None,
@@ -251,7 +251,12 @@ impl TaskExplanation {
             TaskState::Leased { agent, .. } => format!("runs on {agent}: {because}"),
             TaskState::Succeeded { .. } => format!("succeeded: {because}"),
             TaskState::Failed { failure, .. } => format!("failed: {}", failure.message),
-            TaskState::Cancelled { .. } => "cancelled".to_owned(),
+            TaskState::Cancelled { .. } => match &build.superseded_by {
+                Some(later) => {
+                    format!("cancelled: build {later} of the same concurrency group takes its place")
+                }
+                None => "cancelled".to_owned(),
+            },
         };
         Self {
             task: task.id.clone(),

@@ -61,6 +61,14 @@ fn a_build_of_a_group_that_cancels_ends_those_before_it_and_says_in_whose_favour
     assert!(!is_queued(&fleet, &third));
     assert_eq!(fleet.revokes(1), [(id.clone(), Some(fence))]);
     assert!(!fleet.report(1, &id, fence, built()), "what it made counts no more");
+    for ended in [&first, &second] {
+        assert_eq!(fleet.machine.build(ended).unwrap().superseded_by.as_ref(), Some(&third));
+        let explained = fleet.machine.explain(ended).unwrap().remove(0);
+        let words = format!("cancelled: build {third} of the same concurrency group takes its place");
+        assert!(explained.now.starts_with(&words), "{}", explained.now);
+    }
+    fleet.ask(|request| Input::Cancel { request, build: third.clone() });
+    assert_eq!(fleet.machine.build(&third).unwrap().superseded_by, None, "somebody gave it up");
     fleet.check_replay();
 }
 

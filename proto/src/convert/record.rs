@@ -216,6 +216,7 @@ impl From<&BuildRecord> for v1::Build {
             revision: build.revision.0,
             traceparent: trace_text(build.traceparent.as_ref()),
             requester: build.requester.as_ref().map(ToString::to_string),
+            superseded_by: build.superseded_by.as_ref().map(ToString::to_string),
             tasks: messages(&build.tasks),
         }
     }
@@ -226,6 +227,7 @@ impl TryFrom<v1::Build> for BuildRecord {
 
     fn try_from(wire: v1::Build) -> Result<Self, ConvertError> {
         let id: BuildId = text(&wire.id, "id")?;
+        let later = wire.superseded_by.as_deref();
         let tasks = wire.tasks.into_iter().enumerate().map(|(index, wire)| {
             let task = task(&id, index, wire);
             task.map_err(|error| error.within(format_args!("tasks[{index}]")))
@@ -242,6 +244,7 @@ impl TryFrom<v1::Build> for BuildRecord {
             revision: JournalIndex(wire.revision),
             traceparent: trace(&wire.traceparent, "traceparent")?,
             requester: requester(wire.requester.as_deref(), "requester")?,
+            superseded_by: later.map(|later| text(later, "superseded_by")).transpose()?,
             tasks: tasks.collect::<Result<_, _>>()?,
             id,
         })

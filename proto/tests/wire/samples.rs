@@ -408,6 +408,7 @@ fn build_record(spec: BuildSpec, state: BuildState, states: Vec<TaskState>) -> R
         revision: JournalIndex(123),
         traceparent: None,
         requester: None,
+        superseded_by: None,
     }))
 }
 
@@ -454,6 +455,7 @@ pub(crate) fn records() -> Vec<(&'static str, Record)> {
         log: log(),
     };
     let traced = changed(|build| build.traceparent = TRACE.parse().ok());
+    let superseded = changed(|build| build.superseded_by = "acme/web/18".parse().ok());
     let requested = changed(|build| build.requester = REQUESTER.parse().ok());
     let failed = TaskState::Failed { at: AT, failure: failure(FailureKind::Compile), log: log() };
     let member = TokenGrant::Member { team: "acme".parse().unwrap(), name: "ana".parse().unwrap() };
@@ -479,6 +481,7 @@ pub(crate) fn records() -> Vec<(&'static str, Record)> {
             "build_cancelled",
             build_record(module_spec(), BuildState::Cancelled, vec![TaskState::Cancelled { at: AT }]),
         ),
+        ("build_superseded", superseded),
         ("build_traced", traced),
         ("build_rebuild", build_record(rebuild_spec(), BuildState::Running, vec![TaskState::Queued])),
         ("token_agent", token(TokenGrant::Agent(agent()))),

@@ -431,11 +431,13 @@ fn build_record() -> BoxedStrategy<BuildRecord> {
         Just(BuildState::Failed),
         Just(BuildState::Cancelled),
     ];
+    let whose = (option::of(requester()), option::of(build()));
     let tasks = vec((task_kind(), task_state(), vec(task_step(), 0..3)), 0..3);
     let ends = (wall(), option::of(wall()), option::of(resolution()), state, option::of(traceparent()));
-    (build(), key(), digest(), spec(), ends, any::<[u64; 2]>(), tasks, option::of(requester()))
-        .prop_map(|(id, key, request_digest, spec, ends, [submission, revision], tasks, requester)| {
+    (build(), key(), digest(), spec(), ends, any::<[u64; 2]>(), tasks, whose)
+        .prop_map(|(id, key, request_digest, spec, ends, [submission, revision], tasks, whose)| {
             let (submitted, finished, resolution, state, traceparent) = ends;
+            let (requester, superseded_by) = whose;
             let task = |((kind, state, history), ordinal)| TaskRecord {
                 id: TaskId { build: id.clone(), ordinal },
                 kind,
@@ -456,6 +458,7 @@ fn build_record() -> BoxedStrategy<BuildRecord> {
                 revision: JournalIndex(revision),
                 traceparent,
                 requester,
+                superseded_by,
             }
         })
         .boxed()

@@ -122,6 +122,8 @@ pub(super) fn build_json(build: &BuildRecord) -> Value {
         object.insert("submission".to_owned(), build.submission.0.into());
         object.insert("source".to_owned(), super::words::source_words(&build.spec.source).into());
         object.insert("requester".to_owned(), build.requester.as_ref().map(ToString::to_string).into());
+        object
+            .insert("superseded_by".to_owned(), build.superseded_by.as_ref().map(ToString::to_string).into());
         object.insert("explained".to_owned(), explained.into());
     }
     value
@@ -129,7 +131,7 @@ pub(super) fn build_json(build: &BuildRecord) -> Value {
 
 /// What a build's record tells of its tasks.
 pub(super) fn explanations(build: &BuildRecord) -> Vec<v1::TaskExplanation> {
-    build.tasks.iter().map(|task| (&TaskExplanation::of_record(task)).into()).collect()
+    build.tasks.iter().map(|task| (&TaskExplanation::of_record(build, task)).into()).collect()
 }
 
 fn token_json(token: &TokenRecord) -> Value {
