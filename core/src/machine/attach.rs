@@ -128,7 +128,7 @@ impl Turn<'_> {
     pub(super) fn detach(&mut self, session: SessionId) {
         if let Some(agent) = self.observed.sessions.remove(&session) {
             self.note_shard(&agent);
-            self.observed.remove_agent(&agent);
+            self.observed.remove_agent(&agent, self.now.mono);
         }
     }
 

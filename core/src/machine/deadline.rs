@@ -22,6 +22,7 @@ impl Turn<'_> {
         self.emit(EventKind::EpochBegan { epoch });
         *self.observed = Observed::default();
         self.observed.closures = Closures::stale();
+        self.observed.away.led_since = self.now.mono;
         self.observed.budgets = Budgets::of_new_leader(self.limits, self.now.mono);
         let (now, limits) = (self.now, self.limits);
         for task in self.durable.index.assigned.values().flatten() {

@@ -11,6 +11,7 @@ pub mod artifacts;
 mod attach;
 mod attached;
 mod attempt_logs;
+mod away;
 mod cancel;
 mod certify;
 pub mod cordon;

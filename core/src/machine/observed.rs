@@ -9,6 +9,7 @@ use crate::{
     id::{AgentId, BuildId, RegionName, SessionId, TaskId, TeamName},
     machine::{
         attached::AttachedAgent,
+        away::Away,
         durable::{Durable, QueueKey},
         input::Progress,
         limits::{Limits, SchedulePolicy},
@@ -80,6 +81,7 @@ pub(super) struct Observed {
     pub(super) closures: Closures,
     pub(super) shunned: Shunned,
     pub(super) stops: Stops,
+    pub(super) away: Away,
     pub(super) roster: Roster<QueueKey>,
     pub(super) ways: Ways,
     pub(super) shortlists: Shortlists,
@@ -132,6 +134,7 @@ impl Observed {
     ) {
         self.residency.set(id, &attached.observation.residency);
         self.sidecars.set(id, &attached.observation.sidecars);
+        self.away.attach(id);
         self.agents.insert(id.clone(), attached);
         self.tell_roster(id, durable, limits);
         self.note_said(id);
@@ -141,10 +144,12 @@ impl Observed {
     }
 
     /// Forgets an agent whose stream is gone. What it has stays at work: it is probably about to attach again.
-    pub(super) fn remove_agent(&mut self, id: &AgentId) {
+    pub(super) fn remove_agent(&mut self, id: &AgentId, now: Mono) {
         self.residency.clear(id);
         self.sidecars.clear(id);
-        self.agents.remove(id);
+        if let Some(attached) = self.agents.remove(id) {
+            self.away.leave(id, attached.offer, now);
+        }
         self.roster.remove(id);
         self.agents_changed();
     }
@@ -440,7 +445,7 @@ mod tests {
         insert(&mut observed, attached(Vec::new()));
         assert!(!observed.residency.holds(&agent, &manifest), "a new stream says anew what it holds");
         insert(&mut observed, attached(vec![manifest]));
-        observed.remove_agent(&agent);
+        observed.remove_agent(&agent, Mono(0));
         assert_eq!(observed.residency.holders(&manifest).count(), 0);
     }
 }

@@ -30,6 +30,11 @@ impl Timers {
         }
     }
 
+    /// When a task's timer fires.
+    pub(super) fn of(&self, task: &TaskId) -> Option<Mono> {
+        self.by_task.get(task).copied()
+    }
+
     /// When the next timer fires.
     pub(super) fn next(&self) -> Option<Mono> {
         self.by_time.first().map(|(at, _)| *at)

@@ -6,6 +6,7 @@ use crate::{
     digest::Digest,
     id::{AgentId, BuildId, Fence, ProjectId, SessionId, TaskId},
     machine::{
+        away::agent_of,
         input::{AgentOffer, Observation, Progress},
         placement::reasons::{Question, WaitReason},
         record::{
@@ -220,6 +221,13 @@ impl Machine {
         let mut recorded = TaskExplanation::of_record(build, task);
         for told in self.observed.stops.told(&task.id) {
             recorded.now = format!("{}; {told}", recorded.now);
+        }
+        if let Some(agent) = agent_of(&task.state) {
+            let unheard = self.observed.unheard(task, &self.limits, self.now);
+            let moved = self.durable.moved_when(agent, &self.limits, self.now.wall);
+            for told in unheard.into_iter().chain(moved) {
+                recorded.now = format!("{}; {told}", recorded.now);
+            }
         }
         if task.state != TaskState::Queued {
             return recorded;

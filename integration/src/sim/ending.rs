@@ -33,7 +33,9 @@ impl World {
             && machines.all(|coordinator| {
                 let mut open = record.tasks.iter().filter(|task| !task.state.is_ended());
                 open.all(|task| match coordinator.machine().wait_reason(&task.id) {
-                    Some(WaitReason::NeverMatches { .. } | WaitReason::NoAgent) => is_untouched,
+                    Some(WaitReason::NeverMatches { .. } | WaitReason::Away { .. } | WaitReason::NoAgent) => {
+                        is_untouched
+                    }
                     Some(WaitReason::Budget { .. }) => true,
                     _ => false,
                 })

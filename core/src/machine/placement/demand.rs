@@ -9,6 +9,7 @@ use crate::{
     id::{AgentId, Label, RegionName},
     machine::{
         attached::AttachedAgent,
+        input::AgentOffer,
         limits::Limits,
         memory::memory_over,
         placement::patience::avoided,
@@ -122,11 +123,19 @@ impl Demand {
 
     /// Whether an agent is one that the task may go to, as far as the user, the team and the labels say.
     pub(in crate::machine) fn fits(&self, id: &AgentId, agent: &AttachedAgent) -> bool {
+        self.fits_offer(id, &agent.offer)
+    }
+
+    /// The same of one whose stream need not be open.
+    pub(in crate::machine) fn fits_offer(&self, id: &AgentId, offer: &AgentOffer) -> bool {
+        self.fits_place(id) && self.labels.is_subset(&offer.labels) && self.has_memory(offer)
+    }
+
+    /// The same of one of which only the name is known.
+    pub(in crate::machine) fn fits_place(&self, id: &AgentId) -> bool {
         self.region.as_ref().is_none_or(|region| *region == id.region)
             && self.agent.as_ref().is_none_or(|wished| wished == id)
             && self.allowed.as_ref().is_none_or(|allowed| allowed.contains(&id.region))
-            && self.labels.is_subset(&agent.offer.labels)
-            && self.has_memory(&agent.offer)
     }
 
     /// Whether an agent is attached that would take the task, fits, and is not one to avoid.

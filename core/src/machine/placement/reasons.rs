@@ -34,6 +34,11 @@ pub enum WaitReason {
         /// What it asks for that nobody has.
         why: String,
     },
+    /// No agent that is attached can ever take it, and one that is known and away may be able to.
+    Away {
+        /// What nobody has who is attached, and who is away.
+        why: String,
+    },
     /// Agents could take it but for something that somebody has to mend.
     NoneFit {
         /// What.
@@ -97,6 +102,7 @@ impl WaitReason {
         match self {
             Self::NoAgent => "no_agent",
             Self::NeverMatches { .. } => "never_matches",
+            Self::Away { .. } => "away",
             Self::NoneFit { .. } => "none_fit",
             Self::BackOff => "back_off",
             Self::Busy { .. } => "busy",
@@ -116,7 +122,7 @@ impl fmt::Display for WaitReason {
         match self {
             Self::NoAgent => f.write_str("no agent attached"),
             Self::NeverMatches { why } => write!(f, "no attached agent can ever match: {why}"),
-            Self::NoneFit { why } => f.write_str(why),
+            Self::NoneFit { why } | Self::Away { why } => f.write_str(why),
             Self::BackOff => f.write_str("waits before another attempt on an agent that failed it"),
             Self::Busy { who, ahead, about } => {
                 f.write_str(who)?;
@@ -198,7 +204,11 @@ impl Question<'_> {
         let demand = self.observed.demand(self.build, self.task, self.limits);
         let matching = self.matching(&demand);
         if matching.is_empty() {
-            return WaitReason::NeverMatches { why: self.mismatch(&demand) };
+            let why = self.mismatch(&demand);
+            return match self.observed.who_is_away(self.durable, &demand, self.now) {
+                Some(away) => WaitReason::Away { why: format!("{why}; {away}") },
+                None => WaitReason::NeverMatches { why },
+            };
         }
         let resort = demand.last_resort(&self.observed.agents, self.limits);
         if !matching.iter().any(|(_, agent)| resort.takes(agent, self.limits)) {
