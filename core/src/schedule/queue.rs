@@ -67,6 +67,15 @@ pub struct Queue<K, T> {
     shares: Shares<T>,
 }
 
+/// Who would be before a task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Before<K> {
+    /// The first of them, in their order.
+    pub tasks: Vec<K>,
+    /// Whether there are no more.
+    pub is_all: bool,
+}
+
 /// One look through the queue.
 #[derive(Debug)]
 pub struct Pass<K, T> {
@@ -165,16 +174,32 @@ impl<K: Copy + Ord, T: Clone + Ord> Queue<K, T> {
         teams.flat_map(|(team, tasks)| tasks.iter().map(move |(_, task)| (team, task)))
     }
 
-    /// How many of a task's line are before it, when every team has its turn: all of its team that rank before it, and as
-    /// many of each other team as far as there are any.
-    #[must_use]
-    pub fn ahead(&self, task: &K) -> usize {
-        let Some(waiting) = self.waiting.get(task) else { return 0 };
-        let Some(line) = self.lines.get(&waiting.line) else { return 0 };
-        let own =
-            line.get(&waiting.team).map_or(0, |own| own.range(..(waiting.urgency.rank(), *task)).count());
-        let others = line.iter().filter(|(team, _)| **team != waiting.team);
-        own + others.map(|(_, tasks)| tasks.len().min(own)).sum::<usize>()
+    /// Who of some lines would begin before a task if all went by the order alone, and nobody else came: the queue is gone
+    /// through as it would be, with each team paying for what it starts, until the task's turn has come or `max` are found.
+    pub fn before(
+        &self,
+        task: &K,
+        lines: impl IntoIterator<Item = LineId>,
+        slots: u64,
+        weight: impl Fn(&T) -> u32,
+        max: usize,
+    ) -> Before<K> {
+        let (mut shares, mut pass) = (self.shares.clone(), self.pass(lines, slots));
+        let mut tasks = Vec::new();
+        while let Some(next) = self.next_by(&shares, &mut pass) {
+            if next == *task {
+                break;
+            }
+            if tasks.len() >= max {
+                return Before { tasks, is_all: false };
+            }
+            let Some(Waiting { team, urgency, .. }) = self.waiting.get(&next) else { break };
+            let head_start = pass.head_start(urgency.priority);
+            shares.start_before(team, urgency.expected_us, weight(team), head_start);
+            self.pass_over(&next, &mut pass);
+            tasks.push(next);
+        }
+        Before { tasks, is_all: true }
     }
 
     /// Begins to look through some lines, for a fleet with that many slots.
@@ -190,7 +215,7 @@ impl<K: Copy + Ord, T: Clone + Ord> Queue<K, T> {
             }
         }
         pass.slots_per_team = slots / (teams.len() as u64).max(1);
-        let heads = found.into_iter().filter_map(|(line, team)| self.head(&pass, line, team));
+        let heads = found.into_iter().filter_map(|(line, team)| self.head(&self.shares, &pass, line, team));
         let heads: BinaryHeap<_> = heads.map(|(head, _)| Reverse(head)).collect();
         pass.heads = heads;
         pass
@@ -199,11 +224,16 @@ impl<K: Copy + Ord, T: Clone + Ord> Queue<K, T> {
     /// The next task that is looked at. It stays in the queue: the caller lets it [`Self::start`], takes it out, passes it
     /// over, or closes its line for this pass, and asks again.
     pub fn next(&self, pass: &mut Pass<K, T>) -> Option<K> {
+        self.next_by(&self.shares, pass)
+    }
+
+    /// The same by shares that need not be the queue's own.
+    fn next_by(&self, shares: &Shares<T>, pass: &mut Pass<K, T>) -> Option<K> {
         while let Some(Reverse((key, rank, line, team))) = pass.heads.pop() {
             if pass.closed.contains(&line) {
                 continue;
             }
-            let Some((head, task)) = self.head(pass, line, team) else { continue };
+            let Some((head, task)) = self.head(shares, pass, line, team) else { continue };
             // Who started something since, or was the last of his line, may not be next any more.
             let is_current = (head.0, head.1) == (key, rank);
             pass.heads.push(Reverse(head));
@@ -226,7 +256,7 @@ impl<K: Copy + Ord, T: Clone + Ord> Queue<K, T> {
     pub fn start(&mut self, task: &K, pass: &Pass<K, T>, weight: u32) -> Option<Waiting<T>> {
         let waiting = self.remove(task)?;
         let Urgency { priority, expected_us, .. } = waiting.urgency;
-        let head_start = pass.handicap(Priority::Normal).saturating_sub(pass.handicap(priority));
+        let head_start = pass.head_start(priority);
         self.shares.start_before(&waiting.team, expected_us, weight, head_start);
         Some(waiting)
     }
@@ -236,7 +266,13 @@ impl<K: Copy + Ord, T: Clone + Ord> Queue<K, T> {
         self.shares.correct(team, expected_us, real_us, weight);
     }
 
-    fn head(&self, pass: &Pass<K, T>, line: LineId, team: T) -> Option<((Tag, u64, LineId, T), K)> {
+    fn head(
+        &self,
+        shares: &Shares<T>,
+        pass: &Pass<K, T>,
+        line: LineId,
+        team: T,
+    ) -> Option<((Tag, u64, LineId, T), K)> {
         let tasks = self.lines.get(&line)?.get(&team)?;
         let place = (line, team);
         let (rank, task) = match pass.passed_over.get(&place) {
@@ -245,7 +281,7 @@ impl<K: Copy + Ord, T: Clone + Ord> Queue<K, T> {
         }?;
         let (line, team) = place;
         let priority = self.waiting.get(task)?.urgency.priority;
-        let key = self.shares.waiting_tag(&team).saturating_add(pass.handicap(priority));
+        let key = shares.waiting_tag(&team).saturating_add(pass.handicap(priority));
         Some(((key, *rank, line, team), *task))
     }
 }
@@ -254,6 +290,11 @@ impl<K, T> Pass<K, T> {
     /// Looks at a line no more: nobody there can be helped now.
     pub fn close(&mut self, line: LineId) {
         self.closed.insert(line);
+    }
+
+    /// What is taken off a team's tag for a task of this priority that is more than usual.
+    fn head_start(&self, priority: Priority) -> Tag {
+        self.handicap(Priority::Normal).saturating_sub(self.handicap(priority))
     }
 
     fn handicap(&self, priority: Priority) -> Tag {
@@ -375,17 +416,38 @@ mod tests {
     }
 
     #[test]
-    fn who_is_ahead_is_counted_as_turns_are_taken() {
+    fn who_is_before_a_task_is_who_would_begin_before_it_with_every_line_and_every_weight() {
         let mut queue = Tasks::default();
         for task in 0..5 {
             queue.insert(task, usual(0, "a", u64::from(task), 10));
         }
-        queue.insert(10, usual(0, "b", 0, 10));
-        queue.insert(11, usual(1, "c", 0, 10));
-        assert_eq!(queue.ahead(&0), 0);
-        assert_eq!(queue.ahead(&3), 4, "three of its own and the one of the other team");
-        assert_eq!(queue.ahead(&10), 0);
-        assert_eq!(queue.ahead(&77), 0);
+        for task in 10..20 {
+            queue.insert(task, usual(1, "b", u64::from(task), 10));
+        }
+        queue.insert(30, usual(2, "c", 0, 10));
+        let weight = |team: &&str| if *team == "b" { 3 * WEIGHT_USUAL } else { WEIGHT_USUAL };
+        let of = |task: u32, lines: &[u32], max| {
+            queue.before(&task, lines.iter().copied().map(LineId), 1, weight, max)
+        };
+        let order = |line| of(77, line, 99).tasks;
+        assert_eq!(order(&[0]), [0, 1, 2, 3, 4]);
+        let both = order(&[0, 1]);
+        assert_eq!(both.len(), 15);
+        // What another line's team is owed by its weight is before it, although each line has its own first.
+        let place = both.iter().position(|task| *task == 2).unwrap();
+        assert_eq!(both[..place].iter().filter(|task| **task >= 10).count(), 7, "{both:?}");
+        assert_eq!(of(2, &[0, 1], 99), Before { tasks: both[..place].to_vec(), is_all: true });
+        assert_eq!(of(2, &[0, 1], 4), Before { tasks: both[..4].to_vec(), is_all: false });
+        assert_eq!(of(0, &[0], 0), Before { tasks: Vec::new(), is_all: true });
+        // It is what happens.
+        let mut pass = queue.pass([LineId(0), LineId(1)], 1);
+        let mut began = Vec::new();
+        while let Some(task) = queue.next(&mut pass) {
+            let team = queue.get(&task).unwrap().team;
+            queue.start(&task, &pass, weight(&team));
+            began.push(task);
+        }
+        assert_eq!(began, both);
     }
 
     proptest! {

@@ -178,16 +178,18 @@ impl<K: Copy + Ord> Roster<K> {
         self.get(row).map(|row| row.figures(now))
     }
 
-    /// When each of the next slots of some agents will be free, soonest first, in milliseconds from now; at most `max`.
+    /// How many tasks wait for one of some agents though another one is free.
+    #[must_use]
+    pub fn awaited_in(&self, rows: &[u32]) -> usize {
+        rows.iter().filter_map(|row| self.get(*row)).map(|row| row.awaited.len()).sum()
+    }
+
+    /// When each of the next slots of some agents will be free, soonest first, in milliseconds from now; at most `max`. Those
+    /// that wait for an agent have had their turn by then.
     #[must_use]
     pub fn frees_in(&self, rows: &[u32], now: Mono, max: usize) -> Vec<u64> {
         let willing = rows.iter().filter_map(|row| self.get(*row)).filter(|row| row.told.is_willing);
-        let each = willing.flat_map(|row| {
-            let idle = row.told.slots.saturating_sub(row.busy());
-            let idle = std::iter::repeat_n(0, usize::try_from(idle).unwrap_or(0));
-            idle.chain(row.tasks.iter().map(|(ends, began, _)| left_ms(*ends, *began, now)))
-        });
-        let mut frees: Vec<u64> = each.collect();
+        let mut frees: Vec<u64> = willing.flat_map(|row| row.frees_in(now)).collect();
         frees.sort_unstable();
         frees.truncate(max);
         frees
@@ -243,6 +245,20 @@ impl<K> Row<K> {
             rtt_us: self.rtt.map(|rtt| rtt.value_us()),
             slowness_permille: self.told.slowness_permille.saturating_mul(1_000 + share) / 1_000,
         }
+    }
+
+    /// Until each of its slots is free, when those that wait for it have had their turn.
+    fn frees_in(&self, now: Mono) -> Vec<u64> {
+        let idle = self.told.slots.saturating_sub(self.busy());
+        let idle = std::iter::repeat_n(0, usize::try_from(idle).unwrap_or(0));
+        let ends = self.tasks.iter().map(|(ends, began, _)| left_ms(*ends, *began, now));
+        let mut frees: BinaryHeap<Reverse<u64>> = idle.chain(ends).map(Reverse).collect();
+        for (_, work_ms) in &self.awaited {
+            if let Some(mut soonest) = frees.peek_mut() {
+                soonest.0 = soonest.0.saturating_add(*work_ms);
+            }
+        }
+        frees.into_iter().map(|Reverse(free)| free).collect()
     }
 
     /// Until one of the tasks ends that a full agent has, and those that wait for it already have had their turn.

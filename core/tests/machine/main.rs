@@ -25,3 +25,4 @@ mod stops;
 mod storm;
 mod tree;
 mod upkeep;
+mod waits;

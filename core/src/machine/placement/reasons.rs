@@ -2,10 +2,14 @@
 //!
 //! A reason is worked out when somebody asks, from what is true at that moment: it is never stored, and so never stale.
 
-use std::{collections::BTreeSet, fmt};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeSet, BinaryHeap},
+    fmt,
+};
 
 use crate::{
-    id::{AgentId, BuildId, RegionName, TaskId},
+    id::{AgentId, BuildId, RegionName, TaskId, TeamName},
     machine::{
         attached::AttachedAgent,
         durable::{Durable, QueueKey},
@@ -20,7 +24,10 @@ use crate::{
         record::{BuildRecord, Candidate, TaskRecord, Verdict},
     },
     quantity::Millis,
-    schedule::choice::Waiting,
+    schedule::{
+        choice::Waiting,
+        queue::{Before, LineId},
+    },
     time::{Mono, Now, Wall},
 };
 
@@ -52,7 +59,9 @@ pub enum WaitReason {
         who: String,
         /// How many tasks come before it.
         ahead: u64,
-        /// Until its turn, as far as that can be told.
+        /// Whether those are all, and not only the first of them.
+        is_all: bool,
+        /// Until its turn if nobody comes who goes before it; until that of the last of those ahead when they are not all.
         about: Option<Millis>,
     },
     /// An agent is free, and another one is expected to finish it sooner although it is busy now.
@@ -124,13 +133,15 @@ impl fmt::Display for WaitReason {
             Self::NeverMatches { why } => write!(f, "no attached agent can ever match: {why}"),
             Self::NoneFit { why } | Self::Away { why } => f.write_str(why),
             Self::BackOff => f.write_str("waits before another attempt on an agent that failed it"),
-            Self::Busy { who, ahead, about } => {
+            Self::Busy { who, ahead, is_all, about } => {
                 f.write_str(who)?;
+                let least = if *is_all { "" } else { "at least " };
                 match ahead {
                     0 => f.write_str(": next")?,
-                    ahead => write!(f, ": {ahead} ahead")?,
+                    ahead => write!(f, ": {least}{ahead} ahead")?,
                 }
-                about.map_or(Ok(()), |about| write!(f, ", about {}", seconds(about)))
+                let about_words = if *is_all { "about " } else { least };
+                about.map_or(Ok(()), |about| write!(f, ", {about_words}{}", seconds(about)))
             }
             Self::KeptBack { agent, gain } => {
                 write!(
@@ -177,6 +188,8 @@ fn seconds(span: Millis) -> String {
     }
 }
 
+/// Most tasks that are counted before one that waits.
+const AHEAD_MAX: usize = 256;
 /// Most agents that an explanation lists.
 const EXPLAINED_MAX: usize = 1_024;
 
@@ -230,9 +243,12 @@ impl Question<'_> {
         if let Some(kept) = self.kept_by_budget(&key, &found) {
             return kept;
         }
-        let ahead = self.observed.queue.ahead(&key);
-        let about = self.about(&key, &line.rows, ahead);
-        WaitReason::Busy { who: self.who_is_busy(&demand, &matching, resort), ahead: ahead as u64, about }
+        let who = self.who_is_busy(&demand, &matching, resort);
+        let rows: Vec<u32> = found.prospects.iter().map(|prospect| prospect.row).collect();
+        let before = self.before(&key, &rows);
+        let ahead = (before.tasks.len() + self.observed.roster.awaited_in(&rows)) as u64;
+        let about = self.about(&rows, &before.tasks);
+        WaitReason::Busy { who, ahead, is_all: before.is_all, about }
     }
 
     /// What was found of the agents that may take it, with those that may not.
@@ -315,17 +331,42 @@ impl Question<'_> {
         self.observed.agents.iter().filter(|(id, agent)| demand.fits(id, agent)).collect()
     }
 
-    /// Until its turn: when the slots before it will be free, and beyond those as fast as they come round.
-    fn about(&self, key: &QueueKey, rows: &[u32], ahead: usize) -> Option<Millis> {
-        let frees = self.observed.roster.frees_in(rows, self.now.mono, ahead + 1);
-        let expected_ms = self.observed.queue.get(key)?.urgency.expected_us / 1_000;
-        match frees.get(ahead) {
-            Some(ms) => Some(Millis(*ms)),
-            None => {
-                let rounds = (ahead as u64 + 1).checked_div(frees.len() as u64)?;
-                Some(Millis(frees.first()?.saturating_add(rounds.saturating_mul(expected_ms))))
-            }
+    /// Who goes before it, of all that could have one of the agents that it could have.
+    fn before(&self, key: &QueueKey, rows: &[u32]) -> Before<QueueKey> {
+        let (queue, agents, roster) = (&self.observed.queue, &self.observed.agents, &self.observed.roster);
+        let own = queue.get(key).map(|waiting| waiting.line);
+        let is_rival = |line: &LineId| {
+            let demand = self.observed.known_line(*line).map(|line| &line.demand);
+            let fits = |row: &u32| {
+                let agent = roster.agent(*row)?;
+                Some(demand?.fits(agent, agents.get(agent)?))
+            };
+            Some(*line) == own || rows.iter().any(|row| fits(row) == Some(true))
+        };
+        let weight = |team: &TeamName| self.limits.schedule.team(team).weight;
+        queue.before(key, queue.lines().filter(is_rival), roster.slots(), weight, AHEAD_MAX)
+    }
+
+    /// Until its turn: each that goes before it takes the slot that is free soonest for as long as it is expected to take.
+    fn about(&self, rows: &[u32], before: &[QueueKey]) -> Option<Millis> {
+        let frees = self.observed.roster.frees_in(rows, self.now.mono, before.len() + 1);
+        let mut frees: BinaryHeap<Reverse<u64>> = frees.into_iter().map(Reverse).collect();
+        for key in before {
+            let mut soonest = frees.peek_mut()?;
+            soonest.0 = soonest.0.saturating_add(self.expected_ms(key));
         }
+        frees.peek().map(|soonest| Millis(soonest.0))
+    }
+
+    /// How long a task is expected to run, by what is known now of who holds what it needs.
+    fn expected_ms(&self, key: &QueueKey) -> u64 {
+        let needs = self.observed.needs.get(key);
+        let by_needs = needs.map(|needs| {
+            let inputs = needs.inputs(self.durable, self.observed, self.now.wall);
+            needs.expected_us(self.durable, inputs)
+        });
+        let by_place = || self.observed.queue.get(key).map(|waiting| waiting.urgency.expected_us);
+        by_needs.or_else(by_place).unwrap_or(0) / 1_000
     }
 
     fn mismatch(&self, demand: &Demand) -> String {
