@@ -15,7 +15,8 @@ pub struct Line {
     pub label: String,
     /// What it does, with figures.
     pub now: String,
-    /// What it does, without the figures that change all the time. A plain line is printed when this changes.
+    /// What tells it from what it did before: the same without the figures that change all the time. A plain line is
+    /// printed when this changes.
     pub stage: String,
     /// How it ended, if it has.
     pub end: Option<End>,
@@ -40,10 +41,13 @@ pub fn lines(build: &v1::Build) -> Vec<Line> {
 
 fn line(build: &v1::Build, task: &v1::Task) -> Line {
     let label = label(build, task);
+    if let (Some(State::Queued(_)), false) = (&task.state, task.waits_for.is_empty()) {
+        let (now, stage) = (format!("queued: {}", task.waits_for), steady(&task.waits_code, &task.waits_for));
+        return Line { ordinal: task.ordinal, label, now, stage, end: None };
+    }
     let (stage, figures, end) = match &task.state {
         None => ("unknown".to_owned(), String::new(), None),
-        Some(State::Queued(_)) if task.waits_for.is_empty() => ("queued".to_owned(), String::new(), None),
-        Some(State::Queued(_)) => (format!("queued: {}", task.waits_for), String::new(), None),
+        Some(State::Queued(_)) => ("queued".to_owned(), String::new(), None),
         Some(State::Placed(placed)) => (format!("placed on {}", placed.agent), String::new(), None),
         Some(State::Leased(leased)) => match &task.progress {
             Some(progress) => {
@@ -72,6 +76,14 @@ fn line(build: &v1::Build, task: &v1::Task) -> Line {
         Some(State::Cancelled(_)) => ("cancelled".to_owned(), String::new(), Some(End::Cancelled)),
     };
     Line { ordinal: task.ordinal, label, now: format!("{stage}{figures}"), stage, end }
+}
+
+/// A reason to wait without how long and behind how many: those count down with every task that ends.
+fn steady(code: &str, reason: &str) -> String {
+    let lasting = reason.split_once(", about ").map_or(reason, |(lasting, _)| lasting);
+    let is_figure = |word: &&str| word.starts_with(|first: char| first.is_ascii_digit());
+    let words = lasting.split_whitespace().filter(|word| !is_figure(word) && !matches!(*word, "s" | "min"));
+    format!("queued, {code}: {}", words.collect::<Vec<_>>().join(" "))
 }
 
 /// `linux/amd64`; with the level where the build has two of the same kind.
@@ -186,6 +198,27 @@ pub(crate) mod tests {
         let mut task = task(0, platform("linux", "amd64", "v1"), State::Queued(v1::task::Queued {}));
         task.waits_for = "no agent in region eu".to_owned();
         assert_eq!(lines(&build(vec![task]))[0].now, "queued: no agent in region eu");
+    }
+
+    #[test]
+    fn a_reason_to_wait_is_another_one_when_more_than_its_countdown_is() {
+        let stage = |code: &str, reason: &str| {
+            let mut task = task(0, platform("linux", "amd64", "v1"), State::Queued(v1::task::Queued {}));
+            (task.waits_code, task.waits_for) = (code.to_owned(), reason.to_owned());
+            lines(&build(vec![task])).remove(0).stage
+        };
+        let busy = stage("busy", "the only agent is busy: 12 ahead, about 3 min");
+        assert_eq!(stage("busy", "the only agent is busy: 9 ahead, about 61 s"), busy);
+        assert_eq!(stage("busy", "the only agent is busy: 9 ahead"), busy);
+        assert_ne!(stage("busy", "all agents are busy: 9 ahead, about 61 s"), busy);
+        let kept = |agent: &str, sooner: &str| {
+            let reason = format!(
+                "kept back for {agent}, which is busy and would still finish it about {sooner} sooner"
+            );
+            stage("kept_back", &reason)
+        };
+        assert_eq!(kept("eu/a1", "12 s"), kept("eu/a1", "2 min"));
+        assert_ne!(kept("eu/a1", "12 s"), kept("eu/a2", "12 s"));
     }
 
     #[test]
