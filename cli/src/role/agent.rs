@@ -84,9 +84,12 @@ const fn reapi_gib() -> u64 {
 
 impl ReapiTable {
     fn problem(&self) -> Option<Problem> {
-        let lacks = if self.certificates.is_some() { "key" } else { "certificates" };
+        const CERTIFICATES: &str = "reapi.certificates";
+        const KEY: &str = "reapi.key";
+        let (lacks, has) =
+            if self.certificates.is_some() { (KEY, CERTIFICATES) } else { (CERTIFICATES, KEY) };
         let half = self.certificates.is_some() != self.key.is_some();
-        half.then(|| Problem::new(&["reapi", lacks], "certificates and key are said together, or neither"))
+        half.then(|| Problem::new(&[lacks, has], "certificates and key are said together, or neither"))
     }
 
     fn settings(self) -> StockSettings {
@@ -421,6 +424,24 @@ mod tests {
                 "agent.toml:1:1: unknown key `slot`, did you mean `slots`?",
             ]
         );
+    }
+
+    #[test]
+    fn what_does_not_go_together_is_told_at_its_own_place() {
+        let told = |table: &str| load(&format!("coordinator = \"a.example:1\"\n{table}")).unwrap_err();
+        for (table, place) in [
+            ("[sidecar]\nprojects = []\n", "3:12: `sidecar.projects`: "),
+            ("[sidecar]\nprojects = [\"a/b\"]\nusers = [\"x\"]\ngroup = \"y\"\n", "5:9: `sidecar.group`: "),
+            ("[remote_cache]\nurl = \"grpc://c.example:1\"\ntoken = \"/t\"\n", "3:7: `remote_cache.url`: "),
+            ("[remote_cache]\nurl = \"grpcs://c.example:1\"\n", "2:2: `remote_cache.ca`: "),
+            (
+                "[reapi]\nlisten = \"127.0.0.1:9\"\ntokens = \"/t\"\nkey = \"/k\"\n",
+                "2:2: `reapi.certificates`: ",
+            ),
+        ] {
+            let told = told(table);
+            assert!(told.len() == 1 && told[0].starts_with(&format!("agent.toml:{place}")), "{told:?}");
+        }
     }
 
     #[test]

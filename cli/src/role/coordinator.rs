@@ -333,6 +333,16 @@ mod tests {
     }
 
     #[test]
+    fn what_does_not_go_with_the_policy_is_told_at_its_own_place_and_not_where_the_policy_is_a_slip() {
+        let told = load("fleet = \"a\"\n[schedule]\nfallback = \"eu\"\n").unwrap_err();
+        assert!(told.contains(":3:12: `schedule.fallback`: only the policy"), "{told}");
+        let told = load("[schedule]\npolicy = \"round-robin\"\nheld_back_ms = 5\n").unwrap_err();
+        assert!(told.contains(":3:16: `schedule.held_back_ms`: only the policy"), "{told}");
+        let told = load("[schedule]\npolicy = \"near-and-warn\"\nfallback = \"eu\"\n").unwrap_err();
+        assert!(told.contains("did you mean `near-and-warm`?") && told.lines().count() == 1, "{told}");
+    }
+
+    #[test]
     fn who_shares_the_cache_is_said_or_left_to_the_defaults() {
         let policy = |text: &str| load(text).unwrap().cache.policy().unwrap();
         assert_eq!(policy(""), CachePolicy::default());

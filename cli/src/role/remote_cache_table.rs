@@ -51,28 +51,34 @@ pub(super) struct RemoteCacheTable {
 impl RemoteCacheTable {
     /// What is wrong with it as a whole.
     pub(super) fn problem(&self) -> Option<Problem> {
+        const URL: &str = "remote_cache.url";
+        const CA: &str = "remote_cache.ca";
+        const CERTIFICATE: &str = "remote_cache.certificate";
+        const KEY: &str = "remote_cache.key";
+        const TOKEN: &str = "remote_cache.token";
+        const BASIC: &str = "remote_cache.basic";
         let (is_secured, address) = parts(&self.url)?;
-        let told = |key: &str, what: &str| Some(Problem::new(&["remote_cache", key], what));
+        let told = |paths: &[&str], what: &str| Some(Problem::new(paths, what));
         if is_secured && self.ca.is_none() {
             return told(
-                "ca",
+                &[CA, URL],
                 "grpcs needs the certificates of whoever signed the server's, such as /etc/ssl/certs/ca-certificates.crt",
             );
         }
         if !is_secured && (self.ca.is_some() || self.certificate.is_some() || self.key.is_some()) {
-            return told("url", "certificates are shown and checked with grpcs alone");
+            return told(&[URL, CA, CERTIFICATE, KEY], "certificates are shown and checked with grpcs alone");
         }
         if self.certificate.is_some() != self.key.is_some() {
-            let lacks = if self.certificate.is_some() { "key" } else { "certificate" };
-            return told(lacks, "certificate and key are said together, or neither");
+            let paths = if self.certificate.is_some() { [KEY, CERTIFICATE] } else { [CERTIFICATE, KEY] };
+            return told(&paths, "certificate and key are said together, or neither");
         }
         if self.token.is_some() && self.basic.is_some() {
-            return told("basic", "say token or basic, not both");
+            return told(&[BASIC, TOKEN], "say token or basic, not both");
         }
         let host = address.rsplit_once(':').map_or(address, |(host, _)| host).trim_matches(['[', ']']);
         let is_here = host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
         if !is_secured && !is_here && (self.token.is_some() || self.basic.is_some()) {
-            return told("url", "a secret would go over the network in the clear: use grpcs");
+            return told(&[URL, TOKEN, BASIC], "a secret would go over the network in the clear: use grpcs");
         }
         None
     }

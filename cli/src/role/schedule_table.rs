@@ -66,11 +66,11 @@ impl ScheduleTable {
         let mut problems = Vec::new();
         if self.fallback.is_some() && self.policy != PolicyWord::NearAndWarm {
             let advice = "only the policy \"near-and-warm\" has a fallback region";
-            problems.push(Problem::new(&["schedule", "fallback"], advice));
+            problems.push(Problem::new(&["schedule.fallback", "schedule.policy"], advice));
         }
         if self.held_back_ms.is_some() && self.policy != PolicyWord::LeastFinish {
             let advice = "only the policy \"least-finish\" keeps tasks back";
-            problems.push(Problem::new(&["schedule", "held_back_ms"], advice));
+            problems.push(Problem::new(&["schedule.held_back_ms", "schedule.policy"], advice));
         }
         for (team, _) in self.regions.iter().filter(|(_, regions)| regions.is_empty()) {
             let advice = "a list of no region would let the team's builds be nowhere; leave the team out to let them be \

@@ -62,10 +62,10 @@ impl SidecarTable {
     /// What is wrong with it as a whole.
     pub(super) fn problem(&self) -> Option<Problem> {
         if self.projects.is_empty() {
-            return Some(Problem::new(&["sidecar", "projects"], "name one project at least"));
+            return Some(Problem::new(&["sidecar.projects"], "name one project at least"));
         }
         let both = !self.users.is_empty() && self.group.is_some();
-        both.then(|| Problem::new(&["sidecar", "group"], "say users or group, not both"))
+        both.then(|| Problem::new(&["sidecar.group", "sidecar.users"], "say users or group, not both"))
     }
 
     /// What the agent is told. Each text was checked by its form before.
