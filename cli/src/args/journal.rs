@@ -35,13 +35,7 @@ pub enum JournalCommand {
     /// Rebuild the state at a moment from a journal or an export, and show it.
     Replay(ReplayArgs),
     /// Read every segment and the snapshots, and say exactly where the first damage in each lies, if there is any.
-    Verify {
-        /// The journal's directory, or a coordinator's state directory.
-        dir: PathBuf,
-        /// Print JSON instead of text.
-        #[arg(long)]
-        json: bool,
-    },
+    Verify(VerifyArgs),
 }
 
 impl JournalCommand {
@@ -52,7 +46,7 @@ impl JournalCommand {
             Self::Inspect(args) => args.json,
             Self::Export(args) => args.json,
             Self::Replay(args) => args.json,
-            Self::Verify { json, .. } => *json,
+            Self::Verify(args) => args.json,
         }
     }
 }
@@ -66,6 +60,20 @@ pub struct PlaceArgs {
     /// A coordinator's state directory, or the journal's own. Default: that of the coordinator that this user runs.
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
+}
+
+/// Arguments of `meridian journal verify`.
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// The journal's directory, or a coordinator's state directory; the same as --dir.
+    #[arg(value_name = "DIR", conflicts_with = "dir")]
+    pub named: Option<PathBuf>,
+    /// A coordinator's state directory, or the journal's own. Default: that of the coordinator that this user runs.
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Print JSON instead of text.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Arguments of `meridian journal inspect`.

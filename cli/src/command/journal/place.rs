@@ -210,7 +210,7 @@ pub(super) fn torn_words(torn: &TornTail) -> String {
 }
 
 /// The journal of the one coordinator that this user runs by itself.
-fn own_journal() -> Result<PathBuf, Trouble> {
+pub(super) fn own_journal() -> Result<PathBuf, Trouble> {
     let directories = UserDirs::from_env().map_err(Trouble::usage)?;
     let places = [directories.state.join("coordinator"), LocalPaths::of(&directories).coordinator()];
     let mut begun = Vec::new();

@@ -12,6 +12,6 @@ pub fn run(command: &JournalCommand) -> Result<(), Trouble> {
         JournalCommand::Inspect(args) => inspect(args),
         JournalCommand::Export(args) => export(args),
         JournalCommand::Replay(args) => replay(args),
-        JournalCommand::Verify { dir, json } => verify(dir, *json),
+        JournalCommand::Verify(args) => verify(args),
     }
 }

@@ -1,20 +1,20 @@
 //! `meridian journal verify`.
 
-use std::path::Path;
-
 use meridian_store::journal::{Report, verify_dir};
 use serde_json::json;
 
-use crate::{command::print, trouble::Trouble};
+use super::place::own_journal;
+use crate::{args::journal::VerifyArgs, command::print, trouble::Trouble};
 
-/// Reads a whole journal and says what is wrong with it. `directory` may also be a coordinator's state
+/// Reads a whole journal and says what is wrong with it. The directory may also be a coordinator's state
 /// directory, whose journal lies in `journal`.
 ///
 /// # Errors
 /// When it cannot be read, or is damaged.
-pub(super) fn verify(directory: &Path, as_json: bool) -> Result<(), Trouble> {
+pub(super) fn verify(args: &VerifyArgs) -> Result<(), Trouble> {
+    let directory = args.named.clone().or_else(|| args.dir.clone()).map_or_else(own_journal, Ok)?;
     let below = directory.join("journal");
-    let journal = if below.is_dir() { below.as_path() } else { directory };
+    let journal = if below.is_dir() { &below } else { &directory };
     if !journal.is_dir() {
         return Err(Trouble::usage(format_args!("{} is not a directory", journal.display())));
     }
@@ -23,7 +23,7 @@ pub(super) fn verify(directory: &Path, as_json: bool) -> Result<(), Trouble> {
         return Err(Trouble::usage(format_args!("there is no journal in {}", journal.display()))
             .hint("give the state directory of a coordinator, or the journal's own"));
     }
-    let printed = if as_json { print::json(&to_json(&report)) } else { print_text(&report) };
+    let printed = if args.json { print::json(&to_json(&report)) } else { print_text(&report) };
     if report.is_sound() {
         return printed;
     }
@@ -79,8 +79,14 @@ mod tests {
     fn a_directory_that_holds_no_journal_is_not_called_sound() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("notes.txt"), "not a segment").unwrap();
-        let trouble = verify(dir.path(), false).unwrap_err();
-        assert_eq!(trouble.exit, ExitCode::Usage);
-        assert!(trouble.message.starts_with("there is no journal in "), "{trouble}");
+        let at = Some(dir.path().to_owned());
+        for args in [
+            VerifyArgs { named: at.clone(), dir: None, json: false },
+            VerifyArgs { named: None, dir: at, json: false },
+        ] {
+            let trouble = verify(&args).unwrap_err();
+            assert_eq!(trouble.exit, ExitCode::Usage);
+            assert!(trouble.message.starts_with("there is no journal in "), "{trouble}");
+        }
     }
 }
