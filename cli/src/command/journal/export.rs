@@ -2,7 +2,10 @@
 //!
 //! Events and snapshots go over as they are, byte for byte, also those that this release cannot read.
 
-use std::{io::Write, path::Path};
+use std::{
+    io::{self, Write},
+    path::Path,
+};
 
 use meridian_core::{
     id::{BuildId, JournalIndex},
@@ -76,6 +79,9 @@ pub(super) fn export(args: &ExportArgs) -> Result<(), Trouble> {
 }
 
 fn range_of(place: &Place, from: Option<JournalIndex>, to: Option<JournalIndex>) -> Result<Range, Trouble> {
+    if let (Some(from), Some(to)) = (from, to) {
+        in_order(from, to)?;
+    }
     let last = walk(place, to, |_, _| {})?;
     let to = to.unwrap_or(last);
     if to > last {
@@ -92,6 +98,15 @@ fn range_of(place: &Place, from: Option<JournalIndex>, to: Option<JournalIndex>)
     }
 }
 
+/// Refuses a first event that is behind the last one.
+pub(super) fn in_order(from: JournalIndex, to: JournalIndex) -> Result<(), Trouble> {
+    if from <= to {
+        return Ok(());
+    }
+    Err(Trouble::usage(format_args!("there is no event from {from} on and up to {to}"))
+        .hint("--from and --to are the first and the last event"))
+}
+
 /// From the first event about a build to the last one.
 fn range_of_build(place: &Place, build: &BuildId) -> Result<Range, Trouble> {
     let mut range: Option<Range> = None;
@@ -102,10 +117,13 @@ fn range_of_build(place: &Place, build: &BuildId) -> Result<Range, Trouble> {
             range = Some(Range { from, to: index });
         }
     })?;
-    range.ok_or_else(|| {
-        Trouble::refused(format_args!("{} holds no event about build {build}", place.name()))
-            .hint("`meridian journal inspect --kind build_submitted` lists the builds that it knows")
-    })
+    range.ok_or_else(|| no_event_about(place, build))
+}
+
+/// The trouble with a build that a journal does not know.
+pub(super) fn no_event_about(place: &Place, build: &BuildId) -> Trouble {
+    Trouble::refused(format_args!("{} holds no event about build {build}", place.name()))
+        .hint("`meridian journal inspect --kind build_submitted` lists the builds that it knows")
 }
 
 /// Shows every event that is kept, or those up to `to`. Returns the last one.
@@ -126,16 +144,30 @@ fn walk(
 
 /// Writes beside the file and gives it its name once it is whole.
 pub(super) fn write_file(place: &Place, range: Range, out: &Path) -> Result<Written, Trouble> {
-    let failed = |error: &dyn std::fmt::Display| {
-        Trouble::broken(format_args!("cannot write {}: {error}", out.display()))
-            .hint("free some space, or name a file elsewhere with --out")
+    let failed = |error: &ExportError| {
+        let is_full = |kind| matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+        let hint = match error {
+            ExportError::Io(error) if is_full(error.kind()) => {
+                "free some space, or name a file elsewhere with --out"
+            }
+            _ => "name a file elsewhere with --out",
+        };
+        Trouble::broken(format_args!("cannot write {}: {error}", out.display())).hint(hint)
     };
     let beside = out.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if !beside.is_dir() {
+        return Err(Trouble::usage(format_args!(
+            "cannot write {}: there is no directory {}",
+            out.display(),
+            beside.display()
+        ))
+        .hint("make it, or name a file elsewhere with --out"));
+    }
     // Readable by its owner only, as the journal is.
-    let mut file = tempfile::NamedTempFile::new_in(beside).map_err(|error| failed(&error))?;
+    let mut file = tempfile::NamedTempFile::new_in(beside).map_err(|error| failed(&error.into()))?;
     let written = write(place, range, file.as_file_mut(), &failed)?;
-    file.as_file().sync_all().map_err(|error| failed(&error))?;
-    file.persist_noclobber(out).map_err(|error| failed(&error.error))?;
+    file.as_file().sync_all().map_err(|error| failed(&error.into()))?;
+    file.persist_noclobber(out).map_err(|error| failed(&error.error.into()))?;
     Ok(written)
 }
 
@@ -143,7 +175,7 @@ fn write(
     place: &Place,
     range: Range,
     out: impl Write,
-    failed: &dyn Fn(&dyn std::fmt::Display) -> Trouble,
+    failed: &dyn Fn(&ExportError) -> Trouble,
 ) -> Result<Written, Trouble> {
     // The state before the first event that was asked for is part of its story.
     let begin =

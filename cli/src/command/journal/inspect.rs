@@ -16,6 +16,7 @@ use meridian_trust::timestamp;
 use serde_json::{Value, json};
 
 use super::{
+    export::{in_order, no_event_about},
     place::{Begin, Place},
     summary::Summary,
     words::{self, Words, facts_json},
@@ -24,8 +25,12 @@ use crate::{args::journal::InspectArgs, command::print, trouble::Trouble};
 
 /// Prints the events and the summary.
 pub(super) fn inspect(args: &InspectArgs) -> Result<(), Trouble> {
+    if let (Some(from), Some(to)) = (args.from, args.to) {
+        in_order(from, to)?;
+    }
     let place = Place::find(&args.place)?;
-    let mut view = View { args, context: Context::default(), summary: Summary::default() };
+    let mut view =
+        View { args, context: Context::default(), summary: Summary::default(), knows_build: false };
     match &place {
         Place::Directory(path) => {
             let files = JournalFiles::list(path).map_err(|error| place.unreadable(&error))?;
@@ -44,7 +49,8 @@ pub(super) fn inspect(args: &InspectArgs) -> Result<(), Trouble> {
     }
     view.tell_missing_kinds();
     view.summary.print(&place, args.json)?;
-    view.summary.verdict(&place)
+    view.summary.verdict(&place)?;
+    view.verdict(&place)
 }
 
 /// Why reading ended early.
@@ -110,6 +116,8 @@ struct View<'a> {
     args: &'a InspectArgs,
     context: Context,
     summary: Summary,
+    /// Whether there is an event about the build that is asked for.
+    knows_build: bool,
 }
 
 impl View<'_> {
@@ -158,6 +166,7 @@ impl View<'_> {
         let mut words = words::of(&event.kind);
         self.context.take(&event.kind, &mut words);
         self.summary.seen.insert(words.kind);
+        self.knows_build |= words.build.is_some() && words.build == self.args.build;
         let is_wanted = self.is_in_range(index, Some(event.at))
             && self.args.build.as_ref().is_none_or(|build| words.build.as_ref() == Some(build))
             && (self.args.kind.is_empty() || self.args.kind.iter().any(|kind| kind == words.kind));
@@ -179,6 +188,7 @@ impl View<'_> {
         if !is_wanted {
             return Ok(());
         }
+        self.summary.show_unread();
         if self.args.json {
             let (text, ms) = (at.map(timestamp::display), at.map(|at| at.0));
             return print::json(&json!({
@@ -233,5 +243,17 @@ impl View<'_> {
                 print::aside(&format!("no event is of kind {kind}; those here are: {}", seen.join(", ")));
             }
         }
+    }
+
+    /// Whether what was asked for is there at all.
+    fn verdict(&self, place: &Place) -> Result<(), Trouble> {
+        if let Some(build) = self.args.build.as_ref().filter(|_| !self.knows_build) {
+            return Err(no_event_about(place, build));
+        }
+        let Summary { first, last, .. } = self.summary;
+        if self.summary.is_blank() && last > JournalIndex(0) {
+            print::aside(&format!("no event of {} to {} is one that was asked for", first, last));
+        }
+        Ok(())
     }
 }

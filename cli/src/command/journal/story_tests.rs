@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use clap::Parser as _;
 use meridian_core::{
     build::{Artifact, BuildFlags, BuildSpec, Receipt, Resolution, Source, Toolchain, Wishes},
     digest::Digest,
@@ -25,11 +26,15 @@ use proptest::prelude::*;
 
 use super::{
     check::compare_replays,
-    export::{Range, write_file},
+    export::{Range, export, write_file},
     place::Place,
     replay::rebuild,
+    run::run,
 };
-use crate::exit_code::ExitCode;
+use crate::{
+    args::{Cli, Command, journal::ExportArgs},
+    exit_code::ExitCode,
+};
 
 const START_MS: u64 = 1_800_000_000_000;
 
@@ -440,4 +445,43 @@ fn an_export_is_never_written_over_another_file() {
     let left: Vec<_> =
         std::fs::read_dir(life.home.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left.len(), 2, "nothing half written is left behind: {left:?}");
+}
+
+#[test]
+fn what_cannot_be_exported_is_said_as_it_is() {
+    let life = forty();
+    let dir = Some(life.home.path().to_owned());
+    let told = |from: u64, to: u64, out: PathBuf| {
+        let (from, to) = (Some(JournalIndex(from)), Some(JournalIndex(to)));
+        let args = ExportArgs { dir: dir.clone(), from, to, build: None, out, json: false };
+        let trouble = export(&args).unwrap_err();
+        assert_eq!(trouble.exit, ExitCode::Usage, "{trouble}");
+        trouble.to_string()
+    };
+    let out = life.home.path().join("out.mjx");
+    let reversed = told(10, 5, out.clone());
+    assert!(
+        reversed.contains("no event from 10 on and up to 5") && !reversed.contains("ends at"),
+        "{reversed}"
+    );
+    let nowhere = told(1, 5, "/nonexistent/out.mjx".into());
+    assert!(nowhere.contains("there is no directory /nonexistent") && !nowhere.contains("free"), "{nowhere}");
+    assert!(!out.exists());
+}
+
+#[test]
+fn a_look_that_finds_nothing_says_so() {
+    let life = forty();
+    let inspected = |arguments: &[&str]| {
+        let dir = life.home.path().display().to_string();
+        let words = [&["meridian", "journal", "inspect", "--dir", &dir], arguments].concat();
+        let Command::Journal(args) = Cli::try_parse_from(words).unwrap().command else { panic!("another") };
+        run(&args.command).map_err(|trouble| (trouble.exit, trouble.message))
+    };
+    let (exit, told) = inspected(&["--from", "5", "--to", "3"]).unwrap_err();
+    assert!(exit == ExitCode::Usage && told.contains("from 5 on and up to 3"), "{told}");
+    let (exit, told) = inspected(&["--build", "acme/none/7"]).unwrap_err();
+    assert!(exit == ExitCode::Refused && told.contains("no event about build acme/none/7"), "{told}");
+    assert_eq!(inspected(&["--build", "acme/web/1"]), Ok(()));
+    assert_eq!(inspected(&["--from", "999999"]), Ok(()), "that is said beside the summary");
 }

@@ -33,6 +33,7 @@ pub(super) struct Summary {
     pub(super) damage: Vec<Damage>,
     events: u64,
     shown: BTreeMap<&'static str, u64>,
+    shows_unread: bool,
     times: Option<(Wall, Wall)>,
     newer: Unread,
     senseless: Unread,
@@ -75,6 +76,16 @@ impl Summary {
         *self.shown.entry(kind).or_default() += 1;
         let (first, last) = self.times.unwrap_or((at, at));
         self.times = Some((first.min(at), last.max(at)));
+    }
+
+    /// Whether no event was shown.
+    pub(super) fn is_blank(&self) -> bool {
+        self.shown.is_empty() && !self.shows_unread
+    }
+
+    /// Takes in that an event that cannot be read was shown all the same.
+    pub(super) const fn show_unread(&mut self) {
+        self.shows_unread = true;
     }
 
     /// Takes in that an event could not be read.
