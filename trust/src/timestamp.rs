@@ -113,10 +113,10 @@ impl FromStr for Timestamp {
     }
 }
 
-/// A moment for people: its text, or the bare number where there is none.
+/// A moment for people: its text, or to the second where the year has more than four digits.
 #[must_use]
 pub fn display(moment: Wall) -> String {
-    Timestamp::new(moment).map_or_else(|_| format!("{} ms", moment.0), |moment| moment.to_string())
+    Timestamp::new(moment).map_or_else(|_| moment.utc(), |moment| moment.to_string())
 }
 
 #[cfg(test)]
@@ -140,7 +140,7 @@ mod tests {
             assert_eq!((moment.to_string().as_str(), text.parse()), (text, Ok(moment)), "{seconds}");
         }
         assert_eq!(Timestamp::new(Wall(END_MS)), Err(TimestampError::TooLate(END_MS)));
-        assert_eq!(display(Wall(u64::MAX)), "18446744073709551615 ms");
+        assert_eq!(display(Wall(u64::MAX)), "584556019-04-03T14:25:51Z");
     }
 
     #[test]
