@@ -19,7 +19,7 @@ use super::{
     place::Place,
     records::{self, build_json, explanations},
     replay::Replayed,
-    words::{failure_name, source_words},
+    words::{cordon_words, failure_name, source_words, window_words},
 };
 use crate::{
     build::board,
@@ -109,10 +109,23 @@ pub(super) fn show_state(replayed: &Replayed, as_json: bool) -> Result<(), Troub
     let running = durable.builds().filter(|build| build.state == BuildState::Running);
     list("running builds", running.flat_map(|build| build_lines(build, replayed)))?;
     list("with agents", by_agent(durable).into_iter().map(agent_line))?;
-    list(
-        "queue, in its order",
-        (1..).zip(durable.queued()).map(|(place, task)| format!("  {place:>4}. {task}")),
-    )
+    list("out of service", out_of_service(durable))?;
+    // In which order they would be placed rests on what agents say while they are attached.
+    list("queue, by submission", queue_lines(durable))
+}
+
+/// Agents that administrators closed, and when.
+fn out_of_service(durable: &Durable) -> impl Iterator<Item = String> + '_ {
+    let cordons = durable.cordons().map(|cordon| format!("  {}: {}", cordon.agent, cordon_words(cordon)));
+    let windows = durable.maintenance();
+    cordons.chain(windows.map(|window| format!("  {}: maintenance {}", window.agent, window_words(window))))
+}
+
+fn queue_lines(durable: &Durable) -> impl Iterator<Item = String> + '_ {
+    (1..).zip(durable.queued()).map(|(place, task)| {
+        let priority = durable.build(&task.build).map(|build| build.spec.wishes.priority).unwrap_or_default();
+        format!("  {place:>4}. {task}, priority {priority}")
+    })
 }
 
 /// What the state is of, and how it was had.
@@ -292,4 +305,81 @@ fn why_not(place: &Place, replayed: &Replayed, id: &BuildId) -> Result<Trouble, 
         )),
         _ => trouble.hint("without --build the builds that are there are listed"),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use meridian_core::{
+        build::{BuildFlags, BuildSpec, Source, Toolchain, Wishes},
+        golang::platform::Platform,
+        machine::{cordon::Cordon, event::Event, maintenance::Maintenance},
+        time::Wall,
+    };
+
+    use super::*;
+
+    fn submitted(number: u32, priority: &str) -> EventKind {
+        let spec = BuildSpec {
+            source: Source::Module { package: "example.com/tool".to_owned(), query: "v1.0.0".to_owned() },
+            packages: vec![".".to_owned()],
+            platforms: vec![Platform::parse("linux/amd64").unwrap()],
+            toolchain: Toolchain::Default,
+            flags: BuildFlags::default(),
+            name: None,
+            version: String::new(),
+            wishes: Wishes { priority: priority.parse().unwrap(), ..Wishes::default() },
+            from_scratch: false,
+            rebuild: None,
+        };
+        EventKind::BuildSubmitted {
+            build: format!("acme/web/{number}").parse().unwrap(),
+            key: meridian_core::id::IdempotencyKey::new(&format!("key-{number}")).unwrap(),
+            request_digest: meridian_core::digest::Digest::of(b"request"),
+            spec: Box::new(spec),
+            traceparent: None,
+            requester: None,
+        }
+    }
+
+    fn durable(kinds: Vec<EventKind>) -> Durable {
+        let mut durable = Durable::default();
+        for (index, kind) in (1..).zip(kinds) {
+            let event = Event { at: Wall(1_795_342_272_000), kind };
+            durable.apply(meridian_core::id::JournalIndex(index), &event).unwrap();
+        }
+        durable
+    }
+
+    #[test]
+    fn the_queue_is_told_by_submission_and_with_what_each_task_matters() {
+        let durable = durable(vec![submitted(1, "normal"), submitted(2, "high")]);
+        let lines: Vec<String> = queue_lines(&durable).collect();
+        assert_eq!(
+            lines,
+            ["     1. acme/web/1/0, priority normal", "     2. acme/web/2/0, priority high"]
+                .map(str::to_owned)
+        );
+    }
+
+    #[test]
+    fn who_is_out_of_service_is_told_with_since_when_and_why() {
+        let by = || "spiffe://demo/admin".parse().unwrap();
+        let agent = || "eu/a1".parse().unwrap();
+        let cordon = Cordon { agent: agent(), by: by(), why: String::new(), at: Wall(0), drain: None };
+        let window = Maintenance {
+            agent: agent(),
+            from: Wall(1_795_342_272_000),
+            until: Wall(256_555_900_740_000),
+            by: by(),
+            why: "new kernel".to_owned(),
+        };
+        let durable = durable(vec![
+            EventKind::AgentCordoned { cordon: Box::new(cordon) },
+            EventKind::MaintenancePlanned { window: Box::new(window) },
+        ]);
+        let lines: Vec<String> = out_of_service(&durable).collect();
+        assert_eq!(lines[0], "  eu/a1: cordoned by spiffe://demo/admin");
+        let until = "until 10099-12-06T23:59:00Z, by spiffe://demo/admin: new kernel";
+        assert_eq!(lines[1], format!("  eu/a1: maintenance from 2026-11-22T10:11:12.000Z {until}"));
+    }
 }

@@ -9,8 +9,10 @@ use meridian_core::{
     id::{AgentId, BuildId, Fence, PlacementNumber, TaskId},
     keyring::{CertifiedKey, KeyHolder, KeyId},
     machine::{
+        cordon::Cordon,
         event::EventKind,
         input::{Failure, FailureKind, Outcome},
+        maintenance::Maintenance,
         record::{Placement, TokenGrant},
     },
     quantity::ByteCount,
@@ -127,17 +129,13 @@ pub(super) fn of(kind: &EventKind) -> Words {
 fn upkeep(kind: &EventKind) -> Words {
     match kind {
         EventKind::AgentCordoned { cordon } => {
-            let what = if cordon.drain.is_some() { "drained" } else { "cordoned" };
-            Words::new("agent_cordoned", format!("{what} by {}: {}", cordon.by, cordon.why))
-                .agent(&cordon.agent)
+            Words::new("agent_cordoned", cordon_words(cordon)).agent(&cordon.agent)
         }
         EventKind::AgentUncordoned { agent, by } => {
             Words::new("agent_uncordoned", format!("let back in by {by}")).agent(agent)
         }
         EventKind::MaintenancePlanned { window } => {
-            let (from, until) = (timestamp::display(window.from), timestamp::display(window.until));
-            let text = format!("from {from} until {until}, by {}: {}", window.by, window.why);
-            Words::new("maintenance_planned", text).agent(&window.agent)
+            Words::new("maintenance_planned", window_words(window)).agent(&window.agent)
         }
         EventKind::MaintenanceEnded { agent, from, by } => {
             let what = by.as_ref().map_or("over".to_owned(), |by| format!("taken back by {by}"));
@@ -146,6 +144,23 @@ fn upkeep(kind: &EventKind) -> Words {
         }
         _ => unknown("no upkeep".to_owned()),
     }
+}
+
+/// How an agent was taken out of service, by whom and why.
+pub(super) fn cordon_words(cordon: &Cordon) -> String {
+    let what = if cordon.drain.is_some() { "drained" } else { "cordoned" };
+    format!("{what} by {}{}", cordon.by, reason(&cordon.why))
+}
+
+/// From when until when an agent is out of service, who says so and why.
+pub(super) fn window_words(window: &Maintenance) -> String {
+    let (from, until) = (timestamp::display(window.from), timestamp::display(window.until));
+    format!("from {from} until {until}, by {}{}", window.by, reason(&window.why))
+}
+
+/// Whoever says something need not say why.
+fn reason(why: &str) -> String {
+    if why.is_empty() { String::new() } else { format!(": {why}") }
 }
 
 /// An event of which there is nothing to say but which thing it was about.
@@ -343,6 +358,19 @@ mod tests {
             assert!(!words.text.is_empty() && !words.text.contains('\n'), "{sample}: {words:?}");
             assert!(words.build.as_ref() == kind.build() || kind.build().is_none(), "{sample}: {words:?}");
         }
+    }
+
+    #[test]
+    fn who_says_no_reason_is_told_without_one() {
+        let cordon = |why: &str| Cordon {
+            agent: "eu/a1".parse().unwrap(),
+            by: "spiffe://demo/admin".parse().unwrap(),
+            why: why.to_owned(),
+            at: Wall(0),
+            drain: None,
+        };
+        assert_eq!(cordon_words(&cordon("")), "cordoned by spiffe://demo/admin");
+        assert_eq!(cordon_words(&cordon("new disks")), "cordoned by spiffe://demo/admin: new disks");
     }
 
     #[test]
