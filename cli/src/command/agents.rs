@@ -118,6 +118,7 @@ async fn list(context: &Context, args: &FleetArgs) -> Result<(), Trouble> {
             "CACHE HITS",
             "DISK FREE",
             "ATTACHED",
+            "LABELS",
             "STATE",
         ];
         let mut rows = vec![heading.map(str::to_owned).to_vec()];
@@ -177,6 +178,7 @@ fn agent_row(agent: &v1::AgentStatus) -> Vec<String> {
         hits,
         agent.disk_free.map_or_else(unknown, |bytes| ByteCount(bytes).to_string()),
         ago(agent.attached_ms, now_ms()),
+        if offer.labels.is_empty() { unknown() } else { offer.labels.join(",") },
         state_words(agent),
     ]
 }
@@ -215,6 +217,7 @@ fn agent_to_json(agent: &v1::AgentStatus) -> Value {
         "cores": offer.cores,
         "memory": offer.memory,
         "version": offer.version,
+        "labels": offer.labels,
         "sandbox": offer.sandbox.map_or_else(
             || json!({ "kind": "none", "features": [] }),
             |sandbox| json!({ "kind": sandbox.kind, "features": sandbox.features }),
@@ -269,6 +272,16 @@ mod tests {
         let fetches = v1::CacheOffer { address: String::new(), ..cache };
         assert_eq!(agent_to_json(&status(Some(fetches)))["cache"]["address"], Value::Null);
         assert_eq!(agent_to_json(&status(None))["cache"], Value::Null);
+    }
+
+    #[test]
+    fn what_an_agent_has_that_others_have_not_is_shown() {
+        let labels = ["hsm", "macos"].map(str::to_owned).to_vec();
+        let offer = Some(v1::AgentOffer { labels, ..Default::default() });
+        let agent = v1::AgentStatus { offer, ..Default::default() };
+        assert_eq!(agent_to_json(&agent)["labels"], json!(["hsm", "macos"]));
+        assert!(agent_row(&agent).contains(&"hsm,macos".to_owned()));
+        assert_eq!(agent_to_json(&v1::AgentStatus::default())["labels"], json!([]));
     }
 
     #[test]
