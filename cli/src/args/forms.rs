@@ -33,7 +33,8 @@ pub(super) fn agent(text: &str) -> Result<String, String> {
 /// A moment: `now`, or a time in UTC to the minute, the second or the millisecond.
 pub(super) fn moment(text: &str) -> Result<Wall, String> {
     if text == "now" {
-        return Ok(Wall(now_ms()));
+        // To the second, as it is shown: whoever repeats what was shown means this moment.
+        return Ok(Wall(now_ms() / 1_000 * 1_000));
     }
     let whole = match text.strip_suffix('Z') {
         Some(minute) if text.len() == "2026-11-22T22:00Z".len() => format!("{minute}:00.000Z"),
@@ -81,7 +82,8 @@ mod tests {
         for text in ["2026-11-22T22:00Z", "2026-11-22T22:00:00Z"] {
             assert_eq!(moment(text).unwrap(), whole);
         }
-        assert!(moment("now").unwrap() > whole);
+        let now = moment("now").unwrap();
+        assert!(now > whole && moment(&now.utc()) == Ok(now), "{}", now.utc());
         for text in ["", "22:00", "2026-11-22", "2026-11-22T22:00", "2026-13-22T22:00Z", "tomorrow"] {
             assert!(moment(text).unwrap_err().contains("2026-11-22T22:00Z"), "{text}");
         }

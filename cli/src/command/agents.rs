@@ -5,6 +5,7 @@ use meridian_core::{
     time::Wall,
 };
 use meridian_proto::v1::{self, upkeep_request::Upkeep};
+use meridian_trust::timestamp;
 use serde_json::{Value, json};
 
 use crate::{
@@ -56,6 +57,10 @@ async fn look_after(context: &Context, whose: &UpkeepArgs, upkeep: Upkeep) -> Re
     let mut agents = client.agents();
     let answer =
         ask_as_administrator("look after the agent", state.as_deref(), agents.upkeep(request)).await?;
+    if let (Upkeep::EndMaintenance(ended), 0) = (&upkeep, answer.changed) {
+        let listed = ask("list the agents", agents.list(v1::ListAgentsRequest {})).await?;
+        return Err(nothing_ended(agent, ended.from_ms, &listed.maintenance));
+    }
     if fleet.json {
         return print::json(&json!({
             "agent": agent,
@@ -65,6 +70,28 @@ async fn look_after(context: &Context, whose: &UpkeepArgs, upkeep: Upkeep) -> Re
         }));
     }
     print::line(&told(agent, &upkeep, &answer))
+}
+
+/// The trouble with a window that was to be taken back and is not there.
+fn nothing_ended(agent: &str, from_ms: Option<u64>, windows: &[v1::Maintenance]) -> Trouble {
+    let trouble = match from_ms {
+        Some(from) => Trouble::refused(format_args!("no maintenance of {agent} begins at {}", moment(from))),
+        None => Trouble::refused(format_args!("no maintenance of {agent} is planned")),
+    };
+    let planned = windows.iter().filter(|window| window.agent == agent);
+    let planned: Vec<String> = planned
+        .map(|window| format!("from {} until {}", moment(window.from_ms), moment(window.until_ms)))
+        .collect();
+    match (planned.as_slice(), from_ms) {
+        ([], None) => trouble,
+        ([], Some(_)) => trouble.hint("none is planned"),
+        (planned, _) => trouble.hint(format_args!("planned are: {}", planned.join("; "))),
+    }
+}
+
+/// A moment as it can be given again: to the second, or to the millisecond where it is not a whole one.
+fn moment(ms: u64) -> String {
+    if ms.is_multiple_of(1_000) { Wall(ms).utc() } else { timestamp::display(Wall(ms)) }
 }
 
 /// What became of it, in a sentence or two.
@@ -82,10 +109,9 @@ fn told(agent: &str, upkeep: &Upkeep, answer: &v1::UpkeepResponse) -> String {
             Millis(*grace)
         ),
         (Upkeep::Maintain(plan), _) => {
-            let (from, until) = (Wall(plan.from_ms).utc(), Wall(plan.until_ms).utc());
+            let (from, until) = (moment(plan.from_ms), moment(plan.until_ms));
             format!("{agent} is in maintenance from {from} until {until}")
         }
-        (Upkeep::EndMaintenance(_), 0) => format!("no such maintenance of {agent} was planned"),
         (Upkeep::EndMaintenance(_), ended) => {
             format!("{} of maintenance of {agent} taken back", print::count(ended, "window"))
         }
@@ -136,7 +162,7 @@ fn out_of_service(answer: &v1::ListAgentsResponse) -> Vec<String> {
         with_why(format!("{} is not attached, and {done}", cordon.agent), &cordon.why)
     });
     let windows = answer.maintenance.iter().map(|window| {
-        let (from, until) = (Wall(window.from_ms).utc(), Wall(window.until_ms).utc());
+        let (from, until) = (moment(window.from_ms), moment(window.until_ms));
         with_why(format!("maintenance of {} from {from} until {until}", window.agent), &window.why)
     });
     cordons.chain(windows).collect()
@@ -251,6 +277,7 @@ fn cache_to_json(cache: &v1::CacheOffer, agent: &v1::AgentStatus) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exit_code::ExitCode;
 
     #[test]
     fn an_agent_shows_its_part_in_the_cache_and_one_of_an_earlier_release_none() {
@@ -282,6 +309,26 @@ mod tests {
         assert_eq!(agent_to_json(&agent)["labels"], json!(["hsm", "macos"]));
         assert!(agent_row(&agent).contains(&"hsm,macos".to_owned()));
         assert_eq!(agent_to_json(&v1::AgentStatus::default())["labels"], json!([]));
+    }
+
+    #[test]
+    fn a_window_that_is_not_there_is_told_with_those_that_are() {
+        let window = |agent: &str, from_ms| v1::Maintenance {
+            agent: agent.to_owned(),
+            from_ms,
+            until_ms: from_ms + 60_000,
+            ..Default::default()
+        };
+        let windows = [window("eu/a1", 1_795_342_272_345), window("eu/b", 0)];
+        let told = nothing_ended("eu/a1", Some(1_795_342_272_000), &windows);
+        assert_eq!(told.exit, ExitCode::Refused);
+        assert_eq!(
+            told.to_string(),
+            "error: no maintenance of eu/a1 begins at 2026-11-22T10:11:12Z\nhint: planned are: \
+             from 2026-11-22T10:11:12.345Z until 2026-11-22T10:12:12.345Z"
+        );
+        let none = nothing_ended("us/c", None, &windows).to_string();
+        assert_eq!(none, "error: no maintenance of us/c is planned");
     }
 
     #[test]
