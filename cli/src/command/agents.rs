@@ -1,9 +1,6 @@
 //! `meridian agents`: what was measured of them, and taking them out of service.
 
-use meridian_core::{
-    quantity::{ByteCount, Millis},
-    time::Wall,
-};
+use meridian_core::{quantity::ByteCount, time::Wall};
 use meridian_proto::v1::{self, upkeep_request::Upkeep};
 use meridian_trust::timestamp;
 use serde_json::{Value, json};
@@ -106,7 +103,7 @@ fn told(agent: &str, upkeep: &Upkeep, answer: &v1::UpkeepResponse) -> String {
         }
         (Upkeep::Drain(v1::DrainAgent { grace_ms: Some(grace), .. }), _) => format!(
             "{agent} is drained: it gets nothing new, and what it runs ({keeps}) is moved elsewhere after {}",
-            Millis(*grace)
+            print::span(*grace)
         ),
         (Upkeep::Maintain(plan), _) => {
             let (from, until) = (moment(plan.from_ms), moment(plan.until_ms));
@@ -329,6 +326,14 @@ mod tests {
         );
         let none = nothing_ended("us/c", None, &windows).to_string();
         assert_eq!(none, "error: no maintenance of us/c is planned");
+    }
+
+    #[test]
+    fn a_grace_is_told_as_it_was_given() {
+        let upkeep = Upkeep::Drain(v1::DrainAgent { why: String::new(), grace_ms: Some(900_000) });
+        let answer = v1::UpkeepResponse { changed: 1, attached: true, busy: 2 };
+        let told = told("eu/a1", &upkeep, &answer);
+        assert!(told.contains("what it runs (2 tasks) is moved elsewhere after 15m"), "{told}");
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::{
     path::Path,
 };
 
+use meridian_core::quantity::Millis;
 use serde_json::Value;
 
 use crate::trouble::Trouble;
@@ -104,6 +105,14 @@ pub fn ago(then_ms: u64, now_ms: u64) -> String {
     }
 }
 
+/// A span in the largest unit that leaves no rest, as a person would write it: `90s`, `15m`, `2h`, `365d`.
+#[must_use]
+pub fn span(ms: u64) -> String {
+    let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s")];
+    let whole = units.into_iter().find(|(unit, _)| ms >= *unit && ms.is_multiple_of(*unit));
+    whole.map_or_else(|| Millis(ms).to_string(), |(unit, name)| format!("{}{name}", ms / unit))
+}
+
 /// Milliseconds since the Unix epoch.
 #[must_use]
 pub fn now_ms() -> u64 {
@@ -142,6 +151,12 @@ mod tests {
         assert_eq!((full.exit, full.is_said), (ExitCode::Broken, false));
         let gone = written(Err(io::ErrorKind::BrokenPipe.into())).unwrap_err();
         assert_eq!((gone.exit, gone.is_said), (ExitCode::Done, true));
+    }
+
+    #[test]
+    fn spans_are_told_as_they_are_written() {
+        let told = [1_000, 90_000, 900_000, 7_200_000, 3_153_600_000_000, 1_500].map(span);
+        assert_eq!(told, ["1s", "90s", "15m", "2h", "36500d", "1.5 s"]);
     }
 
     #[test]
