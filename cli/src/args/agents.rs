@@ -14,14 +14,13 @@ use crate::args::{
 /// Arguments of `meridian agents`.
 #[derive(Debug, Args)]
 #[command(
-    args_conflicts_with_subcommands = true,
     after_help = "Examples:\n  meridian agents\n  meridian agents drain eu-central/a1 --why 'new disks' --grace 15m\n  meridian agents uncordon eu-central/a1\n  meridian agents maintain eu-central/a1 --from 2026-11-22T22:00Z --for 2h --why 'new kernel'"
 )]
 pub struct AgentsArgs {
     /// What to do with one; lists them when not said.
     #[command(subcommand)]
     pub command: Option<AgentsCommand>,
-    /// Which fleet.
+    /// Which fleet; said before or behind what is done with an agent.
     #[command(flatten)]
     pub fleet: FleetArgs,
 }
@@ -48,9 +47,6 @@ pub struct UpkeepArgs {
     /// Act as the administrator whose identity lies in this state directory of a coordinator.
     #[arg(long, value_name = "DIR")]
     pub state: Option<PathBuf>,
-    /// Which fleet.
-    #[command(flatten)]
-    pub fleet: FleetArgs,
 }
 
 /// Arguments of `meridian agents cordon`.
@@ -101,17 +97,6 @@ pub struct MaintainArgs {
     pub whose: UpkeepArgs,
 }
 
-impl AgentsArgs {
-    /// Whether JSON was asked for.
-    #[must_use]
-    pub fn json(&self) -> bool {
-        match &self.command {
-            None => self.fleet.json,
-            Some(command) => command.whose().fleet.json,
-        }
-    }
-}
-
 impl AgentsCommand {
     /// Which agent, and as whom.
     #[must_use]
@@ -121,6 +106,24 @@ impl AgentsCommand {
             Self::Cordon(args) => &args.whose,
             Self::Drain(args) => &args.whose,
             Self::Maintain(args) => &args.whose,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use crate::args::{Cli, Command};
+
+    #[test]
+    fn which_fleet_and_how_it_is_told_is_said_before_or_behind_what_is_done() {
+        for words in ["--json --coordinator h:1 cordon eu/a", "cordon eu/a --json --coordinator h:1"] {
+            let words = ["meridian", "agents"].into_iter().chain(words.split(' '));
+            let cli = Cli::try_parse_from(words).unwrap();
+            assert!(cli.command.json());
+            let Command::Agents(args) = cli.command else { panic!("another command") };
+            assert_eq!(args.fleet.coordinator.as_deref(), Some("h:1"));
         }
     }
 }

@@ -99,7 +99,7 @@ impl Command {
             Self::Builds(args) => args.fleet.json,
             Self::Logs(args) => args.fleet.json,
             Self::Explain(args) | Self::Cancel(args) => args.fleet.json,
-            Self::Agents(args) => args.json(),
+            Self::Agents(args) => args.fleet.json,
             Self::Status(args) => args.json,
             Self::Cache(args) => args.json(),
             Self::Local(args) => args.json(),
@@ -142,13 +142,13 @@ pub struct DoctorArgs {
 #[derive(Debug, Clone, Default, Args)]
 pub struct FleetArgs {
     /// The coordinator's address, HOST:PORT. Needs an identity saved by `meridian join`.
-    #[arg(long, value_name = "ADDR", env = "MERIDIAN_COORDINATOR", value_parser = address)]
+    #[arg(long, value_name = "ADDR", env = "MERIDIAN_COORDINATOR", value_parser = address, global = true)]
     pub coordinator: Option<String>,
     /// Use the local fleet, whatever is configured.
-    #[arg(long)]
+    #[arg(long, global = true)]
     pub local: bool,
     /// Print JSON instead of text.
-    #[arg(long)]
+    #[arg(long, global = true)]
     pub json: bool,
 }
 

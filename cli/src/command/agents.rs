@@ -31,7 +31,7 @@ pub async fn run(context: &Context, args: &AgentsArgs) -> Result<(), Trouble> {
         }
         AgentsCommand::Maintain(args) => maintenance(args)?,
     };
-    look_after(context, command.whose(), upkeep).await
+    look_after(context, command.whose(), &args.fleet, upkeep).await
 }
 
 fn maintenance(args: &MaintainArgs) -> Result<Upkeep, Trouble> {
@@ -47,8 +47,13 @@ fn maintenance(args: &MaintainArgs) -> Result<Upkeep, Trouble> {
     Ok(Upkeep::Maintain(v1::PlanMaintenance { from_ms, until_ms: from_ms.saturating_add(span_ms), why }))
 }
 
-async fn look_after(context: &Context, whose: &UpkeepArgs, upkeep: Upkeep) -> Result<(), Trouble> {
-    let UpkeepArgs { agent, state, fleet } = whose;
+async fn look_after(
+    context: &Context,
+    whose: &UpkeepArgs,
+    fleet: &FleetArgs,
+    upkeep: Upkeep,
+) -> Result<(), Trouble> {
+    let UpkeepArgs { agent, state } = whose;
     let client = context.administrator_or_own(state.as_deref(), fleet).await?;
     let request = v1::UpkeepRequest { agent: agent.clone(), upkeep: Some(upkeep.clone()) };
     let mut agents = client.agents();
