@@ -54,7 +54,7 @@ async fn look_after(
     upkeep: Upkeep,
 ) -> Result<(), Trouble> {
     let UpkeepArgs { agent, state } = whose;
-    let client = context.administrator_or_own(state.as_deref(), fleet).await?;
+    let client = context.administrator_or_running(state.as_deref(), fleet).await?;
     let request = v1::UpkeepRequest { agent: agent.clone(), upkeep: Some(upkeep.clone()) };
     let mut agents = client.agents();
     let answer =

@@ -102,12 +102,12 @@ fn source_words(build: &v1::Build) -> String {
 /// `meridian cancel`.
 ///
 /// # Errors
-/// When the fleet refuses or cannot be asked.
+/// When the fleet refuses or cannot be asked; when the local one is meant and does not run.
 pub async fn cancel(context: &Context, args: &BuildRef) -> Result<(), Trouble> {
     let build = parse(&args.build)?;
-    let fleet = context.fleet(&args.fleet).await?;
+    let client = context.running(&args.fleet).await?;
     let request = v1::CancelBuildRequest { build: build.to_string() };
-    let changed = ask("cancel the build", fleet.client.builds().cancel(request)).await?.changed;
+    let changed = ask("cancel the build", client.builds().cancel(request)).await?.changed;
     let words = if changed { "is cancelled" } else { "had ended already" };
     let printed = if args.fleet.json {
         print::json(&json!({ "build": build.to_string(), "changed": changed }))
@@ -120,12 +120,12 @@ pub async fn cancel(context: &Context, args: &BuildRef) -> Result<(), Trouble> {
 /// `meridian explain`.
 ///
 /// # Errors
-/// When the fleet cannot be asked.
+/// When the fleet cannot be asked; when the local one is meant and does not run.
 pub async fn explain(context: &Context, args: &BuildRef) -> Result<(), Trouble> {
     let build = parse(&args.build)?;
-    let fleet = context.fleet(&args.fleet).await?;
+    let client = context.running(&args.fleet).await?;
     let request = v1::ExplainRequest { build: build.to_string() };
-    let answer = ask("explain the build", fleet.client.builds().explain(request)).await?;
+    let answer = ask("explain the build", client.builds().explain(request)).await?;
     if args.fleet.json {
         let tasks: Vec<Value> = answer.tasks.iter().map(|task| explanation_to_json(&build, task)).collect();
         let rebuild_of = Some(answer.rebuild_of).filter(|of| !of.is_empty());

@@ -59,18 +59,28 @@ impl Context {
         }
     }
 
-    /// The same for who only asks: a local fleet that does not run has nothing to say, and is not started.
+    /// The same for what is only of use where a fleet runs.
     ///
     /// # Errors
-    /// As [`Self::administrator_or_own`]; when the local fleet is meant and does not run.
+    /// As [`Self::administrator_or_own`] and [`Self::running`].
     pub async fn administrator_or_running(
         &self,
         state: Option<&Path>,
         args: &FleetArgs,
     ) -> Result<Client, Trouble> {
-        if state.is_none()
-            && let Choice::Local = select::choose(args, &self.directories, &self.config)?
-        {
+        match state {
+            Some(state) => self.administrator(state, args),
+            None => self.running(args).await,
+        }
+    }
+
+    /// Connects to the fleet that is meant as far as it runs: a local one that does not has nothing that could be looked
+    /// at or changed, and is not started.
+    ///
+    /// # Errors
+    /// As [`Self::fleet`]; when the local fleet is meant and does not run.
+    pub async fn running(&self, args: &FleetArgs) -> Result<Client, Trouble> {
+        if let Choice::Local = select::choose(args, &self.directories, &self.config)? {
             let found = local::find(&LocalPaths::of(&self.directories)).await?;
             let what = if args.local {
                 "the local fleet does not run"
@@ -83,7 +93,7 @@ impl Context {
                 )
             });
         }
-        self.administrator_or_own(state, args).await
+        Ok(self.fleet(args).await?.client)
     }
 
     /// Acts as the administrator whose identity a coordinator keeps in its state directory.
@@ -105,19 +115,35 @@ impl Context {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser as _;
+
     use super::*;
-    use crate::exit_code::ExitCode;
+    use crate::{
+        args::{BuildRef, Cli, Command},
+        command::{agents, ask},
+        exit_code::ExitCode,
+    };
 
     #[tokio::test]
-    async fn who_only_asks_starts_no_fleet_and_is_told_how_to_have_one() {
+    async fn who_asks_or_changes_what_only_a_fleet_that_runs_has_starts_none_and_is_told_how_to_have_one() {
         let dir = tempfile::tempdir().unwrap();
         let at = |name| dir.path().join(name);
         let directories = UserDirs { state: at("state"), config: at("config"), cache: at("cache") };
         let context = Context { directories, config: UserConfig::default() };
         let args = FleetArgs { local: true, ..FleetArgs::default() };
-        let trouble = context.administrator_or_running(None, &args).await.unwrap_err();
-        assert_eq!(trouble.exit, ExitCode::Refused);
-        assert!(trouble.to_string().contains("meridian local start"), "{trouble}");
+        let build = || BuildRef { build: "acme/p/1".to_owned(), fleet: args.clone() };
+        let words = "meridian agents --local cordon eu/a1".split(' ');
+        let Command::Agents(cordon) = Cli::try_parse_from(words).unwrap().command else { panic!("another") };
+        for told in [
+            context.administrator_or_running(None, &args).await.map(drop),
+            ask::explain(&context, &build()).await,
+            ask::cancel(&context, &build()).await,
+            agents::run(&context, &cordon).await,
+        ] {
+            let trouble = told.unwrap_err();
+            assert_eq!(trouble.exit, ExitCode::Refused);
+            assert!(trouble.to_string().contains("meridian local start"), "{trouble}");
+        }
         assert!(!at("state").exists());
     }
 }
