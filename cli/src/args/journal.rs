@@ -81,8 +81,9 @@ pub struct VerifyArgs {
 #[command(
     after_help = "An event's line has its index, time, epoch and kind, the build, task or agent that it is about, and the \
                   numbers that matter. Events that a newer Meridian wrote are shown by their index. With --json each \
-                  event is one JSON object on one line, and the last line is the summary.\n\nEnds with 4 where the \
-                  journal is damaged before its end; a torn end is said, and is no damage.\n\nExamples:\n  \
+                  event is one JSON object on one line, and the last line is the summary.\n\nEnds with 3 where no event \
+                  is about the build that was named, and with 4 where the journal is damaged before its end; a torn \
+                  end is said, and is no damage.\n\nExamples:\n  \
                   meridian journal inspect --dir /var/lib/meridian --since 2h\n  \
                   meridian journal inspect --build acme/web/17\n  \
                   meridian journal inspect incident.mjx --kind task_failed --json"
