@@ -336,7 +336,7 @@ mod tests {
     #[test]
     fn a_grace_is_told_as_it_was_given() {
         let upkeep = Upkeep::Drain(v1::DrainAgent { why: String::new(), grace_ms: Some(900_000) });
-        let answer = v1::UpkeepResponse { changed: 1, attached: true, busy: 2 };
+        let answer = v1::UpkeepResponse { changed: 1, attached: true, busy: 2, drains: false };
         let told = told("eu/a1", &upkeep, &answer);
         assert!(told.contains("what it runs (2 tasks) is moved elsewhere after 15m"), "{told}");
     }

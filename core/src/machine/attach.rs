@@ -156,9 +156,7 @@ impl Turn<'_> {
         if says_new || is_other {
             self.observed.note_said(&agent);
         }
-        if holds_other {
-            self.holders_changed();
-        }
+        self.agent_observed(holds_other);
         if let Some(row) = self.observed.roster.row(&agent) {
             self.observed.roster.observe_rtt(row, rtt_us, self.now.mono);
         }

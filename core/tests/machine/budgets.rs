@@ -183,3 +183,17 @@ fn what_waits_for_a_budget_holds_up_nobody_who_needs_nothing_from_there() {
     let waits = fleet.machine.wait_reason(&task(&first, 0));
     assert!(matches!(waits, Some(WaitReason::Busy { .. })), "{waits:?}");
 }
+
+#[test]
+fn what_waits_for_a_budget_goes_as_soon_as_what_it_needs_is_elsewhere() {
+    let mut fleet = bounded(20);
+    fleet.step(Input::Drain { session: SessionId(1) });
+    fleet.submit(tree(1));
+    let second = task(&fleet.submit(tree(1)), 0);
+    let waits = fleet.machine.wait_reason(&second);
+    assert!(matches!(waits, Some(WaitReason::Budget { .. })), "{waits:?}");
+    // The first has brought all of it to the other region. Nobody came, went, or became free.
+    fleet.pass(Millis::seconds(2));
+    observe(&mut fleet, 2, Observation { residency: vec![manifest("m").0.digest], ..near() });
+    assert_eq!(placed_on(&fleet, &second), "us/b");
+}

@@ -12,8 +12,12 @@ use crate::{
     machine::{
         durable::QueueKey, learned::day_of, limits::Limits, observed::Observed, record::TaskStep, step::Turn,
     },
+    quantity::Millis,
     time::Mono,
 };
+
+/// How often what waits is looked at again, since all agents say all the time what they hold.
+const AGAIN_EVERY: Millis = Millis::seconds(1);
 
 /// What regions' budgets have tasks wait for.
 #[derive(Debug, Clone, Default)]
@@ -24,6 +28,8 @@ pub(in crate::machine) struct Budgets {
     pub(in crate::machine) learns_until: Option<Mono>,
     /// When the next task has waited for long enough.
     tired: Option<Mono>,
+    /// When what waits was looked at last because an agent said something.
+    looked_at: Mono,
 }
 
 impl Budgets {
@@ -84,9 +90,13 @@ impl Turn<'_> {
         self.observed.wake.all = true;
     }
 
-    /// Somebody said that he holds something else than before.
-    pub(in crate::machine) const fn holders_changed(&mut self) {
-        if self.observed.budgets.learns_until.is_some() {
+    /// An agent said anew what it holds, and whether that is other than before: what waits for a budget may have come
+    /// elsewhere, or another manifest may say better what it needs.
+    pub(in crate::machine) fn agent_observed(&mut self, holds_other: bool) {
+        let (budgets, now) = (&mut self.observed.budgets, self.now.mono);
+        let may_go = budgets.tired.is_some() && now.since(budgets.looked_at) >= AGAIN_EVERY;
+        if may_go || (holds_other && budgets.learns_until.is_some()) {
+            budgets.looked_at = now;
             self.observed.wake.all = true;
         }
     }
