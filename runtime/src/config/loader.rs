@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 
 use super::{
     document::{Node, Parser},
-    env,
+    env::Overlay,
     errors::{ConfigErrors, Found, Origin, Problem},
     schema::{Findings, Key, Kind, walk},
 };
@@ -60,7 +60,7 @@ impl Loader {
     }
 
     /// Adds environment variables, usually `std::env::vars()`. The key `a.b-c` is set by `MERIDIAN_A_B_C`; lists are
-    /// separated by commas.
+    /// separated by commas, and a table whose keys are the user's is written as in a file: `{ acme = 300 }`.
     #[must_use]
     pub fn env(mut self, vars: impl IntoIterator<Item = (String, String)>) -> Self {
         self.vars.extend(vars);
@@ -151,8 +151,8 @@ impl Loader {
             }
         }
         let layer = self.files.len();
-        let mut overlays = Vec::new();
-        env::overlay(keys, "", layer, &|name| self.vars.get(name).cloned(), &mut overlays);
+        let Overlay { nodes: mut overlays, found: mut refused, .. } = Overlay::of(keys, layer, &self.vars);
+        found.append(&mut refused);
         for (path, value, flag) in &self.overrides {
             let origin = origin(layer + 1, flag);
             let node = Node::from_toml(value.clone(), &origin);

@@ -277,6 +277,32 @@ fn later_layers_win() {
 }
 
 #[test]
+fn a_table_of_the_users_own_keys_is_one_variable_and_none_is_passed_over_in_silence() {
+    let load = |name: &str, value: &str| {
+        let (_keep, path) = dir_with("name = \"a\"\n[labels]\na = \"1\"\n");
+        let loaded = Loader::new().file(&path).env([var(name, value)]).load::<Sample>();
+        loaded.map(|sample| sample.labels).map_err(|errors| errors.to_string())
+    };
+    let both = load("MERIDIAN_LABELS", "{ b = \"2\", \"c-d\" = \"3\" }").unwrap();
+    assert_eq!(
+        both.into_iter().collect::<Vec<_>>(),
+        ["a1", "b2", "c-d3"].map(|text| {
+            let (key, value) = text.split_at(text.len() - 1);
+            (key.to_owned(), value.to_owned())
+        })
+    );
+    for wrong in ["b = 2", "{ b = ", "{}\nx = 1", ""] {
+        let told = load("MERIDIAN_LABELS", wrong).unwrap_err();
+        assert!(told.starts_with("MERIDIAN_LABELS: `labels`: expected a table"), "{told}");
+    }
+    let told = load("MERIDIAN_LABELS", "{ b = 2 }").unwrap_err();
+    assert_eq!(told, "MERIDIAN_LABELS: `labels.b`: expected text in quotes, found the number 2");
+    let told = load("MERIDIAN_LABELS_B", "2").unwrap_err();
+    let expected = "the entries of `labels` are set together: MERIDIAN_LABELS='{ NAME = VALUE }'";
+    assert_eq!(told, format!("MERIDIAN_LABELS_B: {expected}"));
+}
+
+#[test]
 fn a_file_that_must_be_there_and_is_not_is_named() {
     let error = Loader::new().file("/nonexistent/x.toml").load::<Sample>().unwrap_err();
     assert!(error.to_string().starts_with("/nonexistent/x.toml: cannot read it"), "{error}");
