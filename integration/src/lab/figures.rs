@@ -75,9 +75,9 @@ impl Figures {
         let slowdowns: Vec<(usize, f64)> =
             done.iter().map(|(task, ending)| (task.team, slowdown(task, ending))).collect();
         let sum = |of: fn(&Ending) -> u64| real(done.iter().map(|(_, ending)| of(ending)).sum());
-        let begin = counted.first().map_or(0, |(task, _)| task.submitted_us);
-        let end = done.iter().map(|(_, ending)| ending.finished_us).max().unwrap_or(begin);
         let first = tasks.first().map_or(0, |task| task.submitted_us);
+        let begin = counted.first().map_or(first, |(task, _)| task.submitted_us);
+        let end = done.iter().map(|(_, ending)| ending.finished_us).max().unwrap_or(begin);
         let slots: u64 = world.machines.iter().map(|machine| u64::from(machine.slots)).sum();
         let released = done.iter().filter(|(_, ending)| ending.lost > 0);
         let release_max = released.map(|(_, ending)| ending.started_us - ending.released_us).max();
@@ -88,7 +88,12 @@ impl Figures {
         Self {
             tasks: counted.len() as u64,
             undone: (counted.len() - done.len()) as u64,
-            utilisation: real(outcome.busy_us) / real(slots * (end - first).max(1)),
+            // A day of which nothing is counted has no end either.
+            utilisation: if done.is_empty() {
+                0.0
+            } else {
+                real(outcome.busy_us) / real(slots * (end - first).max(1))
+            },
             makespan_h: seconds(end - begin) / 3_600.0,
             wait_p50_s: percentile(&waits, 500),
             wait_p99_s: percentile(&waits, 990),

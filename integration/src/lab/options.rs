@@ -1,7 +1,8 @@
 //! What a run of the laboratory is asked for, and the run.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use anyhow::{Context as _, ensure};
 use meridian_core::schedule::choice::LeastFinish;
 
 use super::{
@@ -9,10 +10,15 @@ use super::{
     oracle,
     policy::Kind,
     recording,
-    scenario::{self, Scenario},
+    scenario::{self, Scenario, WARM_UP_US},
     trial::{self, Extent},
     workload::HOUR_US,
 };
+
+/// The shortest day of which anything is counted.
+pub const HOURS_MIN: u64 = WARM_UP_US / HOUR_US + 1;
+/// What the document is called.
+const DOCUMENT: &str = "SCHEDULING.md";
 
 /// What is run.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,32 +46,55 @@ impl Default for Options {
 /// Runs the scenarios and the oracle.
 ///
 /// # Errors
-/// When a scenario is not known, a record is damaged, or the document cannot be written.
+/// When a day is too short, a scenario is not known, a record is damaged, or the document cannot be written.
 pub fn run(options: &Options) -> anyhow::Result<Report> {
+    ensure!(
+        options.hours >= HOURS_MIN,
+        "a day has {HOURS_MIN} hours at least, not {}: in its first {} the caches fill, and nothing is counted",
+        options.hours,
+        HOURS_MIN - 1
+    );
+    let scenarios = scenarios(&options.scenarios)?;
+    // A day takes long, so whether its result can be written is asked before.
+    let document = options.docs.as_ref().map(|docs| docs.join(DOCUMENT)).map(read_document).transpose()?;
     let programs = recording::programs()?;
-    let known = |name: &String| {
-        let found = scenario::ALL.iter().find(|scenario| scenario.name == name).cloned();
-        found.ok_or_else(|| anyhow::anyhow!("no scenario is called {name:?}"))
-    };
-    let scenarios: Vec<Scenario> = match options.scenarios[..] {
-        [] => scenario::ALL.to_vec(),
-        _ => options.scenarios.iter().map(known).collect::<anyhow::Result<_>>()?,
-    };
     let ours = LeastFinish::default();
     let length_us = options.hours * HOUR_US;
     let extent = Extent { seed: options.seed, length_us, threads: options.threads, ours };
     let trials = trial::run(&scenarios, &programs, extent)?;
     let gaps = oracle::gaps(&Kind::ALL, ours, options.instances, &programs, options.seed)?;
     let report = Report { trials, gaps };
-    if let Some(docs) = &options.docs {
-        let path = docs.join("SCHEDULING.md");
-        let document = std::fs::read_to_string(&path)?;
-        std::fs::write(&path, report.put_into(&document))?;
+    if let Some((path, document)) = document {
+        write(&path, &report.put_into(&document))?;
         for (name, picture) in report.charts() {
-            std::fs::write(docs.join(name), picture)?;
+            write(&path.with_file_name(name), &picture)?;
         }
     }
     Ok(report)
+}
+
+fn scenarios(named: &[String]) -> anyhow::Result<Vec<Scenario>> {
+    if named.is_empty() {
+        return Ok(scenario::ALL.to_vec());
+    }
+    let known = |name: &String| {
+        let found = scenario::ALL.iter().find(|scenario| scenario.name == name).cloned();
+        found.with_context(|| {
+            let names: Vec<String> = scenario::ALL.iter().map(|one| format!("{:?}", one.name)).collect();
+            format!("no scenario is called {name:?}; there are {}", names.join(", "))
+        })
+    };
+    named.iter().map(known).collect()
+}
+
+fn read_document(path: PathBuf) -> anyhow::Result<(PathBuf, String)> {
+    let document = std::fs::read_to_string(&path);
+    let document = document.with_context(|| format!("cannot read {}", path.display()))?;
+    Ok((path, document))
+}
+
+fn write(path: &Path, text: &str) -> anyhow::Result<()> {
+    std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 
 #[cfg(test)]
@@ -95,7 +124,18 @@ mod tests {
             figures.map(|figures| Figures { choice_us: 0.0, ..figures }).collect::<Vec<_>>()
         };
         assert_eq!(without_clock(&again.trials[0]), without_clock(&report.trials[0]));
-        let unknown = Options { scenarios: vec!["?".to_owned()], ..options };
-        assert!(run(&unknown).is_err());
+    }
+
+    #[test]
+    fn what_cannot_be_run_or_written_is_said_before_anything_is() {
+        let refused = |options: Options| format!("{:#}", run(&options).unwrap_err());
+        for hours in 0..HOURS_MIN {
+            let told = refused(Options { hours, ..Options::default() });
+            assert!(told.contains("4 hours at least"), "{told}");
+        }
+        let told = refused(Options { scenarios: vec!["?".to_owned()], ..Options::default() });
+        assert!(told.contains("\"?\"; there are") && told.contains("\"cold start\""), "{told}");
+        let told = refused(Options { docs: Some(PathBuf::from("/nonexistent")), ..Options::default() });
+        assert!(told.contains("/nonexistent/SCHEDULING.md"), "{told}");
     }
 }

@@ -18,6 +18,8 @@ use super::{
 
 /// How often the rate is put right until least loaded is as busy as it should be.
 const CORRECTIONS: usize = 12;
+/// The rate is never corrected to more than so many times what is guessed first, or to less than that part of it.
+const CORRECTION_MAX: f64 = 16.0;
 /// It is busy enough within this.
 const NEAR_ENOUGH: f64 = 0.005;
 
@@ -106,7 +108,8 @@ fn figures(
 fn rate(scenario: &Scenario, programs: &[Arc<Program>], extent: Extent) -> anyhow::Result<f64> {
     let wanted = f64::from(scenario.load_percent) / 100.0;
     let slots = f64::from(u32::try_from(scenario.regions * scenario.machines * 2)?);
-    let mut rate = slots * wanted * 40.0;
+    let guess = slots * wanted * 40.0;
+    let mut rate = guess;
     let mut nearest = (f64::INFINITY, rate);
     for _ in 0..CORRECTIONS {
         let found = figures(scenario, Kind::LeastLoaded, rate, programs, extent)?.utilisation;
@@ -117,8 +120,13 @@ fn rate(scenario: &Scenario, programs: &[Arc<Program>], extent: Extent) -> anyho
         if off < NEAR_ENOUGH {
             break;
         }
+        // Where nothing was measured, nothing says that more builds would be.
+        if found <= 0.0 {
+            break;
+        }
         // Another rate is another day, so each step is a guess.
         rate *= (wanted / found.max(0.01)).clamp(0.25, 4.0);
+        rate = rate.clamp(guess / CORRECTION_MAX, guess * CORRECTION_MAX);
     }
     Ok(nearest.1)
 }
@@ -147,4 +155,21 @@ fn side_by_side<J: Sync, R: Send>(
     });
     let results = results.into_inner().map_err(|_| anyhow::anyhow!("a run panicked"))?;
     results.into_values().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lab::{recording, scenario, workload::HOUR_US};
+
+    #[test]
+    fn where_nothing_is_measured_the_rate_stays_as_it_was_guessed() {
+        let programs = recording::programs().unwrap();
+        let extent = Extent { seed: 1, length_us: HOUR_US, threads: 1, ours: LeastFinish::default() };
+        let scenario = &scenario::ALL[0];
+        let slots = f64::from(u32::try_from(scenario.regions * scenario.machines * 2).unwrap());
+        let guess = slots * f64::from(scenario.load_percent) / 100.0 * 40.0;
+        let found = rate(scenario, &programs, extent).unwrap();
+        assert!((found - guess).abs() < 1e-6, "{found} builds an hour, {guess} guessed");
+    }
 }

@@ -64,8 +64,8 @@ struct Lab {
     /// What everything is drawn from.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// How many hours a day has.
-    #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u64).range(1..=24 * 365))]
+    /// How many hours a day has, 4 at least: the first 3 are not counted.
+    #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u64).range(..=24 * 365))]
     hours: u64,
     /// Only the scenario of this name; again for another one. All when not said.
     #[arg(long = "scenario")]
