@@ -35,6 +35,12 @@ pub struct Header {
     pub setup: Setup,
 }
 
+/// What the head of a file has in every format.
+#[derive(Debug, Deserialize)]
+struct Versioned {
+    format: u32,
+}
+
 /// A story.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Told {
@@ -89,8 +95,11 @@ impl Told {
         let text = fs::read_to_string(path).with_context(|| format!("cannot read {shown}"))?;
         let mut lines = text.lines();
         let first = lines.next().unwrap_or_default();
+        // A file of another format has another head, so the format is read by itself.
+        let Versioned { format } = serde_json::from_str(first)
+            .with_context(|| format!("{shown} line 1 is not the head of an event file"))?;
+        ensure!(format == FORMAT, "{shown} has format {format}, this release reads {FORMAT}");
         let header: Header = serde_json::from_str(first).with_context(|| format!("{shown} line 1"))?;
-        ensure!(header.format == FORMAT, "{shown} has format {}, this release reads {FORMAT}", header.format);
         let moment =
             |(line, text)| serde_json::from_str(text).with_context(|| format!("{shown} line {line}"));
         let story = (2..).zip(lines).map(moment).collect::<Result<_, _>>()?;
@@ -100,5 +109,26 @@ impl Told {
         };
         let mutation = header.mutation.as_ref().map(find).transpose()?;
         Ok((Self { header, story }, mutation))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_another_format_is_refused_by_its_format_and_another_file_as_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let told = |text: &str| {
+            let path = dir.path().join("sim-1.jsonl");
+            fs::write(&path, text).unwrap();
+            format!("{:#}", Told::read(&path).unwrap_err())
+        };
+        let newer = told("{\"format\":99,\"what\":\"else\"}\n{}\n");
+        assert!(newer.contains("has format 99, this release reads 2"), "{newer}");
+        for other in ["", "[]", "{\"seed\":1}", "PK"] {
+            let none = told(other);
+            assert!(none.contains("is not the head of an event file"), "{none}");
+        }
     }
 }
