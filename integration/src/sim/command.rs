@@ -11,7 +11,7 @@ use std::{
     thread,
 };
 
-use anyhow::bail;
+use anyhow::{bail, ensure};
 use clap::{Args, Parser, Subcommand};
 use serde_json::json;
 
@@ -96,7 +96,7 @@ enum LabWhat {
 #[derive(Debug, Args)]
 struct Seeds {
     /// How many seeds.
-    #[arg(long, default_value_t = 1_000)]
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..))]
     seeds: u64,
     /// The first of them.
     #[arg(long, default_value_t = 0)]
@@ -179,15 +179,14 @@ fn run_lab(lab: Lab) -> anyhow::Result<()> {
 /// Runs seeds on several threads.
 #[must_use]
 pub fn tally(from: u64, seeds: u64, threads: usize) -> Tally {
-    let (next, total) = (AtomicU64::new(from), Mutex::new(Tally::default()));
+    let (next, total) = (AtomicU64::new(0), Mutex::new(Tally::default()));
     thread::scope(|scope| {
         for _ in 0..threads.max(1) {
             scope.spawn(|| {
                 loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= from + seeds {
-                        return;
-                    }
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    // Behind the last number there is no seed.
+                    let Some(seed) = from.checked_add(number).filter(|_| number < seeds) else { return };
                     let verdict = seed::run(seed, &Plan::default());
                     let verdict =
                         if verdict.finding.is_some() { seed::shrink(verdict, None) } else { verdict };
@@ -207,17 +206,27 @@ fn cores() -> usize {
 
 fn run_seeds(arguments: &Seeds) -> anyhow::Result<bool> {
     let Seeds { seeds, from, threads, json, out } = arguments;
+    // Seeds take long, so what would only be found at their end is said before.
+    ensure!(out.is_dir(), "--out {} is no directory, so no event file could be left there", out.display());
+    let last = from.checked_add(seeds.saturating_sub(1));
+    ensure!(last.is_some(), "there are no {seeds} seeds from {from} on: the last one is {}", u64::MAX);
     let tally = tally(*from, *seeds, threads.unwrap_or_else(cores));
     for verdict in &tally.broken {
         let file = out.join(format!("sim-{}.jsonl", verdict.seed));
-        verdict.told.write(&file)?;
         eprintln!(
             "seed {} broke: {}",
             verdict.seed,
             verdict.finding.iter().map(ToString::to_string).collect::<String>()
         );
         verdict.faults.iter().for_each(|fault| eprintln!("  after {} ms: {:?}", fault.at, fault.kind));
-        eprintln!("  `sim replay {}` tells it again", file.display());
+        match verdict.told.write(&file) {
+            Ok(()) => eprintln!("  `sim replay {}` tells it again", file.display()),
+            Err(error) => eprintln!(
+                "  `sim --from {} --seeds 1` tells it again; {} cannot be written: {error}",
+                verdict.seed,
+                file.display()
+            ),
+        }
     }
     let broken = tally.broken.len() as u64;
     let hours = tally.virtual_ms / 3_600_000;
@@ -305,4 +314,31 @@ fn mutations(only: Option<&str>, json: bool) -> anyhow::Result<bool> {
         println!("{caught} of {all} protections are missed when they are gone");
     }
     Ok(all == caught)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(words: &[&str]) -> String {
+        let words = ["sim"].into_iter().chain(words.iter().copied());
+        match Arguments::try_parse_from(words) {
+            Ok(arguments) => format!("{:#}", run_seeds(&arguments.seeds).unwrap_err()),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn seeds_that_are_not_there_or_could_not_be_told_of_are_refused_before_any_is_run() {
+        let nowhere = told(&["--seeds", "1", "--out", "/nonexistent/place"]);
+        assert!(nowhere.contains("/nonexistent/place is no directory"), "{nowhere}");
+        let beyond = told(&["--seeds", "2", "--from", "18446744073709551615"]);
+        assert!(beyond.contains("the last one is 18446744073709551615"), "{beyond}");
+        assert!(told(&["--seeds", "0"]).contains("0 is not in 1.."));
+    }
+
+    #[test]
+    fn the_last_seed_of_all_is_the_last() {
+        assert_eq!(tally(u64::MAX, 1, 2).seeds, 1);
+    }
 }
