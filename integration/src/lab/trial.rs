@@ -120,15 +120,17 @@ fn rate(scenario: &Scenario, programs: &[Arc<Program>], extent: Extent) -> anyho
         if off < NEAR_ENOUGH {
             break;
         }
-        // Where nothing was measured, nothing says that more builds would be.
-        if found <= 0.0 {
-            break;
-        }
-        // Another rate is another day, so each step is a guess.
-        rate *= (wanted / found.max(0.01)).clamp(0.25, 4.0);
-        rate = rate.clamp(guess / CORRECTION_MAX, guess * CORRECTION_MAX);
+        let Some(next) = corrected((guess, rate), wanted, found) else { break };
+        rate = next;
     }
     Ok(nearest.1)
+}
+
+/// The rate to try after one with which it was as busy as was found. Another rate is another day, so each step is a guess;
+/// and where nothing was measured, nothing says that more builds would be.
+fn corrected((guess, rate): (f64, f64), wanted: f64, found: f64) -> Option<f64> {
+    let next = rate * (wanted / found.max(0.01)).clamp(0.25, 4.0);
+    (found > 0.0).then(|| next.clamp(guess / CORRECTION_MAX, guess * CORRECTION_MAX))
 }
 
 /// Does jobs on several threads; the results are in the order of the jobs.
@@ -163,7 +165,18 @@ mod tests {
     use crate::lab::{recording, scenario, workload::HOUR_US};
 
     #[test]
-    fn where_nothing_is_measured_the_rate_stays_as_it_was_guessed() {
+    fn a_rate_of_which_nothing_is_measured_is_not_corrected_and_none_without_bounds() {
+        assert_eq!(corrected((100.0, 100.0), 0.5, 0.0), None);
+        let mut rate = 100.0;
+        for _ in 0..CORRECTIONS {
+            rate = corrected((100.0, rate), 0.5, 0.001).unwrap();
+        }
+        assert!((rate - 1_600.0).abs() < 1e-6, "{rate}");
+        assert!((corrected((100.0, 100.0), 0.5, 0.4).unwrap() - 125.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn a_day_of_which_nothing_is_counted_has_a_rate_all_the_same() {
         let programs = recording::programs().unwrap();
         let extent = Extent { seed: 1, length_us: HOUR_US, threads: 1, ours: LeastFinish::default() };
         let scenario = &scenario::ALL[0];
