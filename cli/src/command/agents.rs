@@ -102,6 +102,10 @@ fn told(agent: &str, upkeep: &Upkeep, answer: &v1::UpkeepResponse) -> String {
     let mut told = match (upkeep, answer.changed) {
         (Upkeep::Uncordon(_), 0) => format!("{agent} was not cordoned"),
         (Upkeep::Uncordon(_), _) => format!("{agent} is not cordoned any more"),
+        (Upkeep::Cordon(_), _) if answer.drains => format!(
+            "{agent} stays drained: it gets nothing new, and for what it runs ({keeps}) nothing changes; `agents uncordon` \
+             takes that back"
+        ),
         (Upkeep::Cordon(_), _) => format!("{agent} is cordoned: it gets nothing new and keeps {keeps}"),
         (Upkeep::Drain(v1::DrainAgent { grace_ms: None, .. }), _) => {
             format!("{agent} is drained: it gets nothing new and may finish {keeps}")
@@ -339,6 +343,16 @@ mod tests {
         let answer = v1::UpkeepResponse { changed: 1, attached: true, busy: 2, drains: false };
         let told = told("eu/a1", &upkeep, &answer);
         assert!(told.contains("what it runs (2 tasks) is moved elsewhere after 15m"), "{told}");
+    }
+
+    #[test]
+    fn who_cordons_a_drained_agent_is_told_that_it_stays_drained() {
+        let upkeep = Upkeep::Cordon(v1::CordonAgent { why: String::new() });
+        let answer = v1::UpkeepResponse { changed: 1, attached: true, busy: 2, drains: true };
+        let told = super::told("eu/a1", &upkeep, &answer);
+        assert!(told.starts_with("eu/a1 stays drained: it gets nothing new"), "{told}");
+        let told = super::told("eu/a1", &upkeep, &v1::UpkeepResponse { drains: false, ..answer });
+        assert_eq!(told, "eu/a1 is cordoned: it gets nothing new and keeps 2 tasks");
     }
 
     #[test]

@@ -75,7 +75,7 @@ impl ScheduleTable {
         for (team, _) in self.regions.iter().filter(|(_, regions)| regions.is_empty()) {
             let advice = "a list of no region would let the team's builds be nowhere; leave the team out to let them be \
                           anywhere";
-            problems.push(Problem::new(&["schedule", "regions", team], advice));
+            problems.push(Problem::new(&[&format!("schedule.regions.{team}")], advice));
         }
         problems
     }
