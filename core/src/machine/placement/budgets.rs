@@ -1,11 +1,13 @@
 //! For how long tasks wait because of what regions may send in a day.
 //!
-//! **What a region may not send is not sent**: not now, and not because nobody remembers who holds it. A task whose inputs
-//! would come from a region that may send no more waits, since an agent that need not fetch them may become free; when that
-//! has taken too long it is built without them, and its agent is told of no cache that it could fetch them from.
+//! **Nobody is sent to fetch what a region may not send**: not now, and not because nobody remembers who holds it. A task whose
+//! inputs would come from a region that may send no more waits, since an agent that need not fetch them may become free; when
+//! that has taken too long it is built without them, and its agent is told of no cache that it could fetch them from.
 //!
 //! Who holds what is observed, so a new leader does not know it before the agents have told it again. Until they had the
 //! time for that, a task that may have inputs waits for them to be found.
+//!
+//! Not bounded: what an agent that was told of some holder finds by itself besides, at the homes of other regions.
 
 use crate::{
     id::{RegionName, TaskId},
