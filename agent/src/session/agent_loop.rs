@@ -39,12 +39,13 @@ use super::{
     drain::Drain,
     link::{Backoff, Introduction},
     link_state::{Heard, LinkState},
+    prefetching::Prefetching,
     slots::Slots,
     stops::Stops,
     timing::{clock_deadline, millis, optional_sleep, wall_us},
     worker::Worker,
 };
-use crate::spans::{attempt_ended, attempt_span, prefetch_span, report_span};
+use crate::spans::{attempt_ended, attempt_span, report_span};
 
 /// What runs tell the loop; bounded, runs wait.
 const RUN_EVENTS_MAX: usize = 256;
@@ -79,8 +80,8 @@ struct Entry {
     attempt: Attempt,
     /// Stops the run, when there is one.
     run: Option<(Fence, CancellationToken)>,
-    /// Stops the prefetch.
-    prefetch: CancellationToken,
+    /// What is fetched before the run asks for it.
+    prefetch: Prefetching,
     /// Ends with the entry, which goes when the report is settled.
     report: tracing::Span,
 }
@@ -282,7 +283,7 @@ impl AgentLoop {
             self.attempts.entry(task.clone()).or_insert_with(|| Entry {
                 attempt: Attempt::new(task.clone(), limits),
                 run: None,
-                prefetch: CancellationToken::new(),
+                prefetch: Prefetching::default(),
                 report: tracing::Span::none(),
             });
             if self.is_draining || self.is_drained {
@@ -352,7 +353,7 @@ impl AgentLoop {
                 {
                     cancel.cancel();
                     // It may still fetch what the run waits for.
-                    prefetch.cancel();
+                    prefetch.stop();
                 }
             }
             AttemptEffect::SendReport { task, fence, outcome } => {
@@ -377,18 +378,14 @@ impl AgentLoop {
 
     fn prefetch(&self, task: &TaskId, work: Work) {
         let Some(entry) = self.attempts.get(task) else { return };
-        let (worker, cancel, hints) = (self.worker.clone(), entry.prefetch.clone(), self.cache.hints(task));
-        tokio::spawn(async move {
-            // Whatever it could not fetch, the run fetches, and says why it cannot.
-            let span = prefetch_span(&work);
-            cancel.run_until_cancelled(Box::pin(worker.prefetch(&work, hints)).instrument(span)).await;
-        });
+        entry.prefetch.begin(self.worker.clone(), work, self.cache.hints(task));
     }
 
     fn start(&mut self, task: &TaskId, work: Work, fence: Fence) {
         let Some(entry) = self.attempts.get_mut(task) else { return };
         let cancel = CancellationToken::new();
         entry.run = Some((fence, cancel.clone()));
+        let (prefetch, stopped) = (entry.prefetch.clone(), cancel.clone());
         let (worker, events, hints) =
             (self.worker.clone(), self.run_events_in.clone(), self.cache.hints(task));
         let task = task.clone();
@@ -413,6 +410,9 @@ impl AgentLoop {
                 },
                 log: Vec::new(),
             });
+            if stopped.is_cancelled() {
+                prefetch.ended().await;
+            }
             attempt_ended(&span, &outcome);
             let report = report_span(&span, &told, fence);
             // The loop outlives its runs, or nobody needs to know.
@@ -424,7 +424,7 @@ impl AgentLoop {
         self.cache.forget(task);
         self.worker.forget(task);
         if let Some(entry) = self.attempts.remove(task) {
-            entry.prefetch.cancel();
+            entry.prefetch.stop();
             if let Some((_, cancel)) = entry.run {
                 cancel.cancel();
             }

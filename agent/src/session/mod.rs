@@ -14,6 +14,7 @@ mod link;
 mod link_state;
 mod masking;
 mod open_cache;
+mod prefetching;
 mod signing;
 mod slots;
 mod stops;

@@ -164,9 +164,14 @@ impl Worker {
     }
 
     /// Fetches what a placed task will need. Failures are not told: the run meets them again and tells them.
-    pub(crate) async fn prefetch(&self, work: &Work, hints: Option<Arc<CacheHints>>) {
-        let cancel = CancellationToken::new();
-        let quiet = Run { progress: &|_| {}, log: &|_| {}, fence: Fence(0), cancel: &cancel };
+    /// Cancelling ends its processes first.
+    pub(crate) async fn prefetch(
+        &self,
+        work: &Work,
+        hints: Option<Arc<CacheHints>>,
+        cancel: &CancellationToken,
+    ) {
+        let quiet = Run { progress: &|_| {}, log: &|_| {}, fence: Fence(0), cancel };
         let steps = Steps { worker: self, work, hints, fence: Fence(0), run: quiet };
         steps.place();
         let (_, ()) = tokio::join!(steps.source(), self.parts.builder.prefetch(work, quiet));
