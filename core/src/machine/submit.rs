@@ -1,8 +1,10 @@
 //! Admits builds: idempotent by key, bounded by the queue.
 
+use std::collections::BTreeSet;
+
 use crate::{
-    build::{BuildSpec, PACKAGES_MAX, PLATFORMS_MAX, Source, SpecError},
-    id::{BuildId, IdempotencyKey, ProjectId, RequestId},
+    build::{BuildSpec, PACKAGES_MAX, PLATFORMS_MAX, Source, SpecError, Wishes},
+    id::{BuildId, IdempotencyKey, ProjectId, RegionName, RequestId},
     machine::{
         Protection,
         effect::{Refusal, Reply},
@@ -89,10 +91,10 @@ impl Turn<'_> {
                 return Err(Refusal::Spec(SpecError::TooMany { what, max }));
             }
         }
-        let (team, wished) = (&project.team, &spec.wishes.regions);
+        let (team, wished) = (&project.team, wished_regions(&spec.wishes));
         let policy = self.limits.schedule.team(team).regions;
         if !wished.is_empty() && !policy.is_empty() && wished.is_disjoint(&policy) {
-            let (team, wished, policy) = (team.clone(), listed(wished), listed(&policy));
+            let (team, wished, policy) = (team.clone(), listed(&wished), listed(&policy));
             return Err(Refusal::NoRegionLeft { wished, team, policy });
         }
         let is_resolved = spec.rebuild.as_ref().is_some_and(|rebuild| rebuild.resolution.is_some());
@@ -109,4 +111,11 @@ impl Turn<'_> {
         }
         Ok(())
     }
+}
+
+/// Where its user lets a build be: the one region that is asked for, also by an agent's name, or those that it may not leave;
+/// with none, anywhere.
+fn wished_regions(wishes: &Wishes) -> BTreeSet<RegionName> {
+    let one = wishes.agent.as_ref().map(|agent| &agent.region).or(wishes.region.as_ref());
+    one.map_or_else(|| wishes.regions.clone(), |region| BTreeSet::from([region.clone()]))
 }

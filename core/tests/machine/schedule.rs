@@ -395,6 +395,13 @@ fn a_build_that_no_region_is_left_for_is_refused_and_one_that_was_taken_in_befor
         "no region is left: the build may be in us only, as was asked, and builds of team acme in eu or sa only, by this \
          fleet's policy (`[schedule] regions`)"
     );
+    let mut by_region = tree(1);
+    by_region.wishes.region = Some("us".parse().unwrap());
+    let mut by_agent = tree(1);
+    by_agent.wishes.agent = Some("us/b".parse().unwrap());
+    for (key, spec) in [("by region", by_region), ("by agent", by_agent)] {
+        assert_eq!(fleet.submit_as(key, spec), Reply::Refused(refusal.clone()), "{key}");
+    }
     // The policy is another one when the coordinator is started anew.
     let mut fleet = Fleet::with(policy(&["eu", "us"]));
     let build = fleet.submit(spec);

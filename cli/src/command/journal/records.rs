@@ -122,8 +122,6 @@ pub(super) fn build_json(build: &BuildRecord) -> Value {
         object.insert("submission".to_owned(), build.submission.0.into());
         object.insert("source".to_owned(), super::words::source_words(&build.spec.source).into());
         object.insert("requester".to_owned(), build.requester.as_ref().map(ToString::to_string).into());
-        object
-            .insert("superseded_by".to_owned(), build.superseded_by.as_ref().map(ToString::to_string).into());
         object.insert("explained".to_owned(), explained.into());
     }
     value
