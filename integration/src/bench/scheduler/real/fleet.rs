@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
+use serde_json::Value;
 
 use super::commits::{Commit, first_versions};
 use crate::{
@@ -20,6 +21,8 @@ use crate::{
 /// Who builds, by region.
 type Clients = BTreeMap<&'static str, Client>;
 
+/// Whose member asks for figures: the one that the coordinator is near to.
+const CENTRAL: &str = REGIONS[0];
 /// How long a build may take.
 const BUILD_MAX: Duration = Duration::from_secs(600);
 
@@ -30,6 +33,9 @@ pub(super) struct Cost {
     pub(super) seconds: Vec<f64>,
     /// What went over the ways between agents of different regions, or to who had built elsewhere than at home.
     pub(super) crossed_bytes: u64,
+    /// What of it agents fetched for their caches from agents of other regions; the rest are artifacts that were fetched where
+    /// they were made, and questions.
+    pub(super) cache_bytes: u64,
 }
 
 /// Has a fleet under a policy build these commits.
@@ -49,11 +55,22 @@ pub(super) fn build(
     world.modules_at(goproxy);
     REGIONS.into_iter().for_each(|region| world.join_region(region));
     warm(&world.clients)?;
-    let crossed_before = world.crossed_bytes();
+    let fetched = || fetched_bytes(&world.clients[CENTRAL]);
+    let (crossed_before, fetched_before) = (world.crossed_bytes(), fetched()?);
     let seconds = run(&world.clients, commits)?;
     let crossed_bytes = world.crossed_bytes() - crossed_before;
+    let cache_bytes = fetched()? - fetched_before;
     let _evidence = world.expect_whole();
-    Ok(Cost { seconds, crossed_bytes })
+    Ok(Cost { seconds, crossed_bytes, cache_bytes })
+}
+
+/// What agents fetched from one another. Each is alone in its region, so all of it came from elsewhere.
+fn fetched_bytes(client: &Client) -> anyhow::Result<u64> {
+    let told = client.run(&["cache", "stats", "--json"]);
+    let told: Value = serde_json::from_str(&told.stdout).with_context(|| format!("cache stats: {told}"))?;
+    let agents = told["agents"].as_array().map(Vec::as_slice).unwrap_or_default();
+    ensure!(agents.len() == REGIONS.len(), "an agent does not answer: {told}");
+    agents.iter().map(|agent| agent["fetched_wire_bytes"].as_u64().context("it says no bytes")).sum()
 }
 
 /// Has each agent build the first version of each program. The regions come one after the other, so that what one has built

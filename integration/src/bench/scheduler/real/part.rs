@@ -5,7 +5,7 @@ use super::{
     fleet::{Cost, build},
 };
 use crate::bench::{
-    cache::{bed::Bed, commits::percentile},
+    cache::{bed::Bed, commits::percentile, far::mib},
     figures::Figures,
     plan::Plan,
 };
@@ -36,19 +36,19 @@ pub(in crate::bench::scheduler) fn measure(plan: &Plan, figures: &mut Figures) -
             (theirs()?, ours)
         };
         for (name, cost) in [("rr", &theirs), ("ours", &ours)] {
-            eprintln!("{name}: {:.1?} s, {} bytes between regions", cost.seconds, cost.crossed_bytes);
+            let Cost { seconds, crossed_bytes, cache_bytes } = cost;
+            eprintln!(
+                "{name}: {seconds:.1?} s, {crossed_bytes} bytes between regions, {cache_bytes} of caches"
+            );
             figures.add(&format!("real_{name}_p50_s"), percentile(&cost.seconds, 50));
             figures.add(&format!("real_{name}_p95_s"), percentile(&cost.seconds, 95));
-            figures.add(&format!("real_{name}_cross_mib"), mib(cost));
+            figures.add(&format!("real_{name}_cross_mib"), mib(cost.crossed_bytes));
+            figures.add(&format!("real_{name}_cache_mib"), mib(cost.cache_bytes));
         }
         let ratio = |percent| percentile(&ours.seconds, percent) / percentile(&theirs.seconds, percent);
-        figures.add("real_cross_bytes_vs_rr", mib(&ours) / mib(&theirs));
+        figures.add("real_cross_bytes_vs_rr", mib(ours.crossed_bytes) / mib(theirs.crossed_bytes));
         figures.add("real_p95_vs_rr", ratio(95));
         figures.add("real_p50_vs_rr", ratio(50));
     }
     Ok(())
-}
-
-fn mib(cost: &Cost) -> f64 {
-    crate::bench::cache::far::mib(cost.crossed_bytes)
 }
