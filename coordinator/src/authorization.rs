@@ -87,6 +87,7 @@ pub const TABLE: &[(&str, &[Role])] = &[
     ("/meridian.v1.Builds/Keyring", &[Member, Admin]),
     ("/meridian.v1.Builds/List", &[Member, Admin]),
     ("/meridian.v1.Builds/Rebuild", &[Member, Admin]),
+    ("/meridian.v1.Builds/Regions", &[Member, Admin]),
     ("/meridian.v1.Builds/Submit", &[Member, Admin]),
     ("/meridian.v1.Builds/Watch", &[Member, Admin]),
     ("/meridian.v1.Caches/Evict", &[Admin]),

@@ -4,7 +4,10 @@
 //! moves no bytes at all. The rest comes from the agents that made it, where they are nearer, and else from the
 //! coordinator.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use meridian_agent::transfer::{Access, Downloader, TransferConfig, TransferError};
 use meridian_core::{digest::Digest, id::ProjectId, quantity::ByteCount};
@@ -23,6 +26,7 @@ use crate::{
         report::Report,
         sidecars::{self, Attested},
         watch::{Doing, wait_and_reconnect},
+        ways::{self, Carried},
     },
     dist::{Dist, DistError},
     fleet::{client::explain_status, root::pinned_root, select::Fleet},
@@ -43,6 +47,7 @@ pub async fn artifacts(
     config: TransferConfig,
 ) -> Result<(), Trouble> {
     let mut wanted = Vec::new();
+    let mut made = BTreeMap::new();
     let mut attested = Vec::new();
     for artifact in artifacts {
         attested.extend(Attested::read(artifact)?);
@@ -51,6 +56,7 @@ pub async fn artifacts(
         })?;
         if !dist.adopt(&artifact.name, digest).map_err(dist_trouble)? {
             wanted.push((artifact.name.as_str(), digest));
+            made.insert(digest, artifact.size);
         }
     }
     if wanted.is_empty() && attested.is_empty() {
@@ -67,16 +73,40 @@ pub async fn artifacts(
     let partials = PartialBlobs::open(blobs.clone()).map_err(Trouble::broken)?;
     let _pinned = blobs.pin(digests.iter().copied());
     let access = Access { project: project.clone(), lease: None };
-    let made: BTreeSet<Digest> = wanted.iter().map(|(_, digest)| *digest).collect();
+    let mut carried = Vec::new();
     if !made.is_empty() {
-        nearest::fetch(&fleet.client, build, &access, &made, &partials).await;
+        carried = nearest::fetch(&fleet.client, build, &access, &made, &partials).await;
     }
+    let lacking = made.iter().filter(|(digest, _)| !blobs.contains(digest)).map(|(_, size)| size).sum();
+    let took = from_coordinator(fleet, &digests, (&access, &partials), config, report).await?;
+    carried.extend(took.map(|took| Carried { region: None, bytes: lacking, took }));
+    ways::learn(fleet, &carried);
+    for (name, digest) in wanted {
+        let handle = blobs.get(&digest).ok_or_else(|| {
+            explain_status("fetch the artifacts", &Status::data_loss(format!("{name} did not arrive")))
+        })?;
+        dist.take(name, digest, &handle.path).map_err(dist_trouble)?;
+    }
+    sidecars::write(dist, &blobs, &attested, keyring, &pinned_root(&fleet.client)?)
+}
+
+/// Fetches from the coordinator whatever is not here yet; how long it took, when it went without a break.
+async fn from_coordinator(
+    fleet: &mut Fleet,
+    digests: &[Digest],
+    (access, partials): (&Access, &PartialBlobs),
+    config: TransferConfig,
+    report: &mut Report,
+) -> Result<Option<Duration>, Trouble> {
+    let began = Instant::now();
+    let mut has_waited = false;
     let mut patience = Patience::default();
     loop {
         let downloader = Downloader::new(fleet.client.bulk()?, access.clone(), config, partials.clone());
         match downloader.fetch(digests.iter().copied()).await {
-            Ok(()) => break,
+            Ok(()) => return Ok((!has_waited).then(|| began.elapsed())),
             Err(TransferError::GaveUp { status, .. }) => {
+                has_waited = true;
                 wait_and_reconnect(fleet, Doing::Fetching, report, &mut patience, &status).await?;
             }
             Err(TransferError::Refused { status, .. }) => {
@@ -85,13 +115,6 @@ pub async fn artifacts(
             Err(other) => return Err(Trouble::broken(format_args!("cannot fetch the artifacts: {other}"))),
         }
     }
-    for (name, digest) in wanted {
-        let handle = blobs.get(&digest).ok_or_else(|| {
-            explain_status("fetch the artifacts", &Status::data_loss(format!("{name} did not arrive")))
-        })?;
-        dist.take(name, digest, &handle.path).map_err(dist_trouble)?;
-    }
-    sidecars::write(dist, &blobs, &attested, keyring, &pinned_root(&fleet.client)?)
 }
 
 fn dist_trouble(error: DistError) -> Trouble {

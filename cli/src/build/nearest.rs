@@ -3,7 +3,10 @@
 //! Everything here may come to nothing: what does not arrive is fetched from the coordinator as if nobody had been asked,
 //! and what arrives is checked against its digest like everything else.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use meridian_agent::transfer::{Access, Downloader, TransferConfig};
@@ -15,7 +18,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use crate::fleet::client::Client;
+use crate::{build::ways::Carried, fleet::client::Client};
 
 /// A coordinator that answers sooner than this is near enough.
 const NEAR: Duration = Duration::from_millis(10);
@@ -33,24 +36,26 @@ struct Holder {
     artifacts: BTreeSet<Digest>,
 }
 
-/// Brings those of `wanted` that near agents have into the store of `partials`.
+/// Brings those of `wanted` that near agents have into the store of `partials`; what came and how long it took. `wanted` says
+/// how large each is.
 pub async fn fetch(
     client: &Client,
     build: &str,
     access: &Access,
-    wanted: &BTreeSet<Digest>,
+    wanted: &BTreeMap<Digest, u64>,
     partials: &PartialBlobs,
-) {
+) -> Vec<Carried> {
+    let mut carried = Vec::new();
     let asked = Instant::now();
     let question = v1::ArtifactHoldersRequest { build: build.to_owned() };
     let mut builds = client.builds();
     let Ok(Ok(answer)) = timeout(ANSWER_WITHIN, builds.holders(question)).await else {
         // An older coordinator, or one that is about to go.
-        return;
+        return carried;
     };
     let to_coordinator = asked.elapsed();
     if to_coordinator < NEAR {
-        return;
+        return carried;
     }
     let answer = answer.into_inner();
     let holders = answer.holders.iter().filter_map(|holder| readable(holder, wanted));
@@ -62,15 +67,20 @@ pub async fn fetch(
     }
     while let Some(measured) = measuring.join_next().await {
         if let Ok(Some(holder)) = measured {
+            let began = Instant::now();
             fetch_from(client, &holder, &answer.grant, access, partials).await;
+            let came = holder.artifacts.iter().filter(|digest| partials.blobs().contains(digest));
+            let bytes = came.filter_map(|digest| wanted.get(digest)).sum();
+            carried.push(Carried { region: Some(holder.agent.region), bytes, took: began.elapsed() });
         }
     }
+    carried
 }
 
 /// What an agent has of what is wanted; nothing when that is nothing, or nonsense.
-fn readable(holder: &v1::ArtifactHolder, wanted: &BTreeSet<Digest>) -> Option<Holder> {
+fn readable(holder: &v1::ArtifactHolder, wanted: &BTreeMap<Digest, u64>) -> Option<Holder> {
     let digests = holder.digests.iter().filter_map(|bytes| Digest::from_slice(bytes).ok());
-    let artifacts: BTreeSet<Digest> = digests.filter(|digest| wanted.contains(digest)).collect();
+    let artifacts: BTreeSet<Digest> = digests.filter(|digest| wanted.contains_key(digest)).collect();
     if artifacts.is_empty() {
         return None;
     }

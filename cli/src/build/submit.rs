@@ -10,7 +10,7 @@ use meridian_core::{
     build::{BuildSpec, Receipt, Source},
     id::ProjectId,
 };
-use meridian_proto::v1;
+use meridian_proto::{convert::client_ways, v1};
 use meridian_runtime::telemetry::propagation;
 use tonic::Request;
 
@@ -22,6 +22,7 @@ use crate::{
         report::Report,
         request,
         watch::{Doing, cancel, until_cancelled, wait_and_reconnect},
+        ways,
     },
     exit_code::ExitCode,
     fleet::{
@@ -109,8 +110,14 @@ async fn one(
     interrupts: &mut Interrupts,
 ) -> Result<Turn, Trouble> {
     let project = request::project(args, &plan.file, &plan.facts, &fleet.client.team())?;
-    let spec = tokio::select! {
-        given = give_source(fleet, &project, &plan.what, spec, report) => given?,
+    let prepared = async {
+        let spec = give_source(fleet, &project, &plan.what, spec, report).await?;
+        // After the upload, so that nothing else is on the way.
+        let ways = ways::of(fleet, &project).await;
+        Ok::<_, Trouble>((spec, ways))
+    };
+    let (spec, ways) = tokio::select! {
+        prepared = prepared => prepared?,
         () = given_up(known, interrupts) => return Ok(Turn::GivenUp(None)),
     };
     let key = match &args.idempotency_key {
@@ -118,7 +125,9 @@ async fn one(
         None => random_key()?,
     };
     let acknowledged = |build| Submitted { project: project.clone(), build };
-    let mut sending = pin!(submit(fleet, &project, &key, &spec, report));
+    let ways = ways.iter().flat_map(client_ways::to_wire).collect();
+    let message = v1::SubmitRequest { project: project.to_string(), key, spec: Some((&spec).into()), ways };
+    let mut sending = pin!(submit(fleet, &message, report));
     tokio::select! {
         build = &mut sending => return Ok(Turn::Submitted(acknowledged(build?))),
         () = given_up(known, interrupts) => {}
@@ -213,16 +222,12 @@ async fn give_source(
 /// Submits until it is acknowledged. The key makes that safe: a second try finds the first one's build.
 async fn submit(
     fleet: &mut Fleet,
-    project: &ProjectId,
-    key: &str,
-    spec: &BuildSpec,
+    message: &v1::SubmitRequest,
     report: &mut Report,
 ) -> Result<String, Trouble> {
     let mut patience = Patience::default();
     loop {
-        let message =
-            v1::SubmitRequest { project: project.to_string(), key: key.to_owned(), spec: Some(spec.into()) };
-        let mut request = Request::new(message);
+        let mut request = Request::new(message.clone());
         propagation::inject(request.metadata_mut());
         match fleet.client.builds().submit(request).await {
             Ok(answer) => return Ok(answer.into_inner().build),

@@ -228,6 +228,7 @@ pub(super) fn explanation_to_json(build: &BuildId, task: &v1::TaskExplanation) -
                 "rounds_us": terms.rounds_us,
                 "transfer_us": terms.transfer_us,
                 "run_us": terms.run_us,
+                "deliver_us": terms.deliver_us,
             })),
         }),
         Some(Verdict::Refused(why)) => json!({ "agent": candidate.agent, "eligible": false, "why": why }),

@@ -9,7 +9,7 @@ use meridian_proto::{limits::MESSAGE_LEN_MAX, v1};
 use meridian_runtime::{
     identity::{Identity, LiveIdentity, SpiffeId},
     telemetry::propagation::{TracedChannel, traced},
-    tls::{ChannelOptions, ClientTls, ConnectError, Profile, channel},
+    tls::{ChannelOptions, ClientTls, ConnectError, Profile, channel, round_trip},
 };
 use tonic::{Code, Response, Status, transport::Channel};
 
@@ -118,10 +118,39 @@ impl Client {
     /// # Errors
     /// When its address cannot be used.
     pub fn agent(&self, agent: &AgentId, address: &PeerAddress) -> Result<Channel, Trouble> {
+        let tls = self.tls_of(agent)?;
+        channel(address.as_str(), tls, &ChannelOptions::from_env(Profile::Bulk)).map_err(Trouble::broken)
+    }
+
+    /// How long the way to the coordinator is.
+    ///
+    /// # Errors
+    /// When it cannot be reached.
+    pub fn round_trip(&self) -> impl Future<Output = Result<Duration, ConnectError>> + use<> {
+        let (address, tls) = (self.address.clone(), self.tls.clone());
+        async move { round_trip(&address, tls, &ChannelOptions::from_env(Profile::Control)).await }
+    }
+
+    /// How long the way to an agent is.
+    ///
+    /// # Errors
+    /// When its name cannot be one, and later when it cannot be reached.
+    pub fn round_trip_to(
+        &self,
+        agent: &AgentId,
+        address: PeerAddress,
+    ) -> Result<impl Future<Output = Result<Duration, ConnectError>> + use<>, Trouble> {
+        let tls = self.tls_of(agent)?;
+        let measuring = async move {
+            round_trip(address.as_str(), tls, &ChannelOptions::from_env(Profile::Control)).await
+        };
+        Ok(measuring)
+    }
+
+    fn tls_of(&self, agent: &AgentId) -> Result<ClientTls, Trouble> {
         let segments = ["agent", agent.region.as_str(), agent.name.as_str()];
         let server = SpiffeId::new(self.id.fleet(), &segments).map_err(Trouble::broken)?;
-        let tls = ClientTls { server, ..self.tls.clone() };
-        channel(address.as_str(), tls, &ChannelOptions::from_env(Profile::Bulk)).map_err(Trouble::broken)
+        Ok(ClientTls { server, ..self.tls.clone() })
     }
 
     /// The channel for questions.

@@ -81,6 +81,15 @@ impl Fleet {
         }
     }
 
+    /// Where it is kept how far the fleet's regions are; nowhere for a fleet that is all here.
+    #[must_use]
+    pub fn ways_file(&self) -> Option<PathBuf> {
+        match &self.home {
+            FleetHome::Local(_) => None,
+            FleetHome::Joined(directory) => Some(directory.join("ways.json")),
+        }
+    }
+
     /// Makes the connection good again after the coordinator was away. A remote one is dialled again by
     /// itself; a local one may have to be started, and then has another address. One that cannot be started right now
     /// is one more absence, not the end.

@@ -7,10 +7,11 @@ use meridian_core::{
     build::{BuildSpec, Source},
     id::{BuildId, IdempotencyKey, ProjectId},
     machine::{Machine, effect::Reply, input::Input, record::BuildRecord, views::TaskExplanation},
+    schedule::delivery::ClientWays,
     trace::Traceparent,
 };
 use meridian_proto::{
-    convert::record::count_log_segments,
+    convert::{client_ways, record::count_log_segments},
     limits::{PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX},
     v1,
 };
@@ -83,10 +84,11 @@ impl BuildsService {
         project: ProjectId,
         key: IdempotencyKey,
         spec: Box<BuildSpec>,
-        traceparent: Option<Traceparent>,
+        (traceparent, ways): (Option<Traceparent>, Option<Box<ClientWays>>),
     ) -> Result<Response<v1::SubmitResponse>, Status> {
         let requester = caller.requester(self.signing.fleet())?;
-        let submit = move |request| Input::Submit { request, project, requester, key, spec, traceparent };
+        let submit =
+            move |request| Input::Submit { request, project, requester, key, spec, traceparent, ways };
         let reply = self
             .handle
             .request(submit)
@@ -152,9 +154,10 @@ impl v1::builds_server::Builds for BuildsService {
             // What a rebuild says of the first build is the coordinator's own word.
             return Err(invalid("a rebuild is asked for with Rebuild, by the build to repeat"));
         }
+        let ways = client_ways::from_wire(&message.ways).map_err(|e| from_convert(&e))?.map(Box::new);
         self.check_spec(&project, &spec)?;
         self.keep_source(&project, &spec.source).await?;
-        self.admit(&caller, project, key, spec, traceparent).await
+        self.admit(&caller, project, key, spec, (traceparent, ways)).await
     }
 
     async fn rebuild(
@@ -315,6 +318,24 @@ impl v1::builds_server::Builds for BuildsService {
         });
         let holders = holders.collect();
         Ok(Response::new(v1::ArtifactHoldersResponse { holders, grant: grant.to_json().into() }))
+    }
+
+    async fn regions(
+        &self,
+        request: Request<v1::RegionsRequest>,
+    ) -> Result<Response<v1::RegionsResponse>, Status> {
+        let caller = Caller::of(&request);
+        let project: ProjectId = request.into_inner().project.parse().map_err(invalid)?;
+        caller.check_project(&project)?;
+        let regions = self.handle.read(move |machine| machine.reachable_regions(&project.team)).await;
+        let regions = regions.map_err(from_command)?.into_iter().map(|(region, agents)| {
+            let agents = agents.iter().map(|(agent, address)| v1::regions_response::Agent {
+                agent: agent.to_string(),
+                address: address.to_string(),
+            });
+            v1::regions_response::Region { name: region.to_string(), agents: agents.collect() }
+        });
+        Ok(Response::new(v1::RegionsResponse { regions: regions.collect() }))
     }
 
     async fn explain(

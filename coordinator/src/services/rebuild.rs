@@ -40,7 +40,7 @@ impl BuildsService {
             .map_err(|refusal| Status::failed_precondition(refusal.to_string()))?;
         self.check_held(&record).await?;
         self.check_spec(&first.project, &spec)?;
-        self.admit(caller, first.project, key, Box::new(spec), traceparent).await
+        self.admit(caller, first.project, key, Box::new(spec), (traceparent, None)).await
     }
 
     /// A build whose source and artifacts may still be held.

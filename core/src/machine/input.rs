@@ -16,7 +16,10 @@ use crate::{
     quantity::{ByteCount, Millis},
     requester::Requester,
     sandbox::Sandbox,
-    schedule::sketch::{HeldSketch, Sample},
+    schedule::{
+        delivery::ClientWays,
+        sketch::{HeldSketch, Sample},
+    },
     time::Wall,
     trace::Traceparent,
 };
@@ -43,6 +46,9 @@ pub enum Input {
         spec: Box<BuildSpec>,
         /// The trace that the build belongs to.
         traceparent: Option<Traceparent>,
+        /// How far everything is from whoever asks, when they measured it. Observed and never journalled; their own word, by
+        /// which they harm nobody but themselves.
+        ways: Option<Box<ClientWays>>,
     },
     /// A client gives a build up.
     Cancel {

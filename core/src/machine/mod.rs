@@ -33,6 +33,7 @@ mod order;
 pub mod placement;
 mod poison;
 mod protections;
+mod reach;
 pub mod rebuild;
 pub mod record;
 mod replay;

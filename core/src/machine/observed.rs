@@ -16,6 +16,7 @@ use crate::{
         membership::Membership,
         placement::{
             budgets::Budgets,
+            clients::Clients,
             demand::{Line, Lines},
             gates::{Gate, Gates},
             held::Held,
@@ -84,6 +85,7 @@ pub(super) struct Observed {
     pub(super) away: Away,
     pub(super) roster: Roster<QueueKey>,
     pub(super) ways: Ways,
+    pub(super) clients: Clients,
     pub(super) shortlists: Shortlists,
     /// Queued tasks that may be placed now.
     pub(super) queue: Queue<QueueKey, TeamName>,
@@ -200,7 +202,7 @@ impl Observed {
                 return;
             }
         };
-        let needs = self.needs.remove(&key).unwrap_or_else(|| Needs::of(build, task, limits));
+        let needs = self.take_needs(key, (build, task), limits);
         self.unqueue(&key);
         self.gates.begin(id, needs.work);
         self.progress.remove(id);
@@ -209,9 +211,10 @@ impl Observed {
         self.begin(durable, now.mono, id, agent);
     }
 
-    /// Opens the gate of a build that has ended.
+    /// Opens the gate of a build that has ended, and forgets whose it was.
     pub(super) fn build_ended(&mut self, durable: &Durable, limits: &Limits, now: Now, build: &BuildId) {
         if durable.build(build).is_none_or(|build| build.state != BuildState::Running) {
+            self.clients.forget(build);
             let waited = self.gates.open(&Gate::Group(build.clone()));
             self.look_again(durable, limits, now, waited);
         }
@@ -222,7 +225,7 @@ impl Observed {
         let (Some(build), Some(task)) = (durable.build(&id.build), durable.task(id)) else { return };
         let key = QueueKey { submission: build.submission, ordinal: id.ordinal };
         self.backing_off.remove(id);
-        let needs = self.needs.remove(&key).unwrap_or_else(|| Needs::of(build, task, limits));
+        let needs = self.take_needs(key, (build, task), limits);
         let inputs = needs.inputs(durable, self, now.wall);
         let expected_us = needs.expected_us(durable, inputs);
         self.needs.insert(key, needs);
@@ -235,6 +238,17 @@ impl Observed {
         self.queue.insert(key, Waiting { line, team: id.build.project.team.clone(), urgency });
         before.into_iter().for_each(|before| self.forget_if_over(before));
         self.wake.fresh.insert(line);
+    }
+
+    /// What a task needs, out of its place.
+    fn take_needs(
+        &mut self,
+        key: QueueKey,
+        (build, task): (&BuildRecord, &TaskRecord),
+        limits: &Limits,
+    ) -> Needs {
+        let known = self.needs.remove(&key);
+        known.unwrap_or_else(|| Needs::of(build, task, limits, &self.clients))
     }
 
     /// A line with who may take its tasks now.
@@ -255,7 +269,8 @@ impl Observed {
 
     /// Whose agents are looked at.
     pub(super) fn asked(&self, line: LineId, needs: &Needs, now: Mono) -> Asked {
-        Asked { line, lineage: needs.lineage(), generation: self.lines.generation(), now }
+        let client = needs.client.as_ref().map(|client| *client.name());
+        Asked { line, lineage: needs.lineage(), client, generation: self.lines.generation(), now }
     }
 
     /// A line as it was when it was looked at last.
@@ -395,7 +410,7 @@ fn expected_us(task: &TaskRecord, agent: &AgentId) -> u64 {
     let mut candidates = placed.into_iter().flat_map(|placement| &placement.candidates);
     let chosen = candidates.find(|candidate| candidate.agent == *agent);
     match chosen.map(|candidate| &candidate.verdict) {
-        Some(Verdict::Eligible { terms: Some(terms), .. }) => terms.finish_us(),
+        Some(Verdict::Eligible { terms: Some(terms), .. }) => terms.slot_us(),
         _ => EXPECTED_USUAL_US,
     }
 }

@@ -13,6 +13,7 @@ use crate::{
         observed::Observed,
         protections::Protections,
         record::TokenGrant,
+        submit::Submission,
     },
     time::{Mono, Now},
 };
@@ -151,8 +152,9 @@ impl Turn<'_> {
     fn decide(&mut self, input: Input) {
         match input {
             Input::Lead { epoch } => self.lead(epoch),
-            Input::Submit { request, project, requester, key, spec, traceparent } => {
-                self.submit(request, &project, requester, key, spec, traceparent);
+            Input::Submit { request, project, requester, key, spec, traceparent, ways } => {
+                let asked = Submission { project, requester, key, spec, traceparent, ways };
+                self.submit(request, asked);
             }
             Input::Cancel { request, build } => self.cancel(request, &build),
             Input::CreateToken { request, hash, grant, lifetime } => {

@@ -14,32 +14,40 @@ use crate::{
         step::Turn,
     },
     requester::Requester,
+    schedule::delivery::ClientWays,
     trace::Traceparent,
 };
 
+/// What a client asks for.
+pub(super) struct Submission {
+    pub(super) project: ProjectId,
+    pub(super) requester: Requester,
+    pub(super) key: IdempotencyKey,
+    pub(super) spec: Box<BuildSpec>,
+    pub(super) traceparent: Option<Traceparent>,
+    pub(super) ways: Option<Box<ClientWays>>,
+}
+
 impl Turn<'_> {
     /// Admits a build, or says which build the key stands for, or refuses.
-    pub(super) fn submit(
-        &mut self,
-        request: RequestId,
-        project: &ProjectId,
-        requester: Requester,
-        key: IdempotencyKey,
-        spec: Box<BuildSpec>,
-        traceparent: Option<Traceparent>,
-    ) {
+    pub(super) fn submit(&mut self, request: RequestId, asked: Submission) {
+        let Submission { project, requester, key, spec, traceparent, ways } = asked;
         let digest = request_digest(&spec);
         let known =
-            self.known_build(project, &key).filter(|_| self.protections.keeps(Protection::IdempotencyKey));
+            self.known_build(&project, &key).filter(|_| self.protections.keeps(Protection::IdempotencyKey));
         let reply = match known {
             Some((build, known)) if known == digest => Reply::Submitted { build },
             Some((build, _)) => Reply::Refused(Refusal::KeyReused { build }),
-            None => match self.admission(project, &spec) {
+            None => match self.admission(&project, &spec) {
                 Err(refusal) => Reply::Refused(refusal),
                 Ok(()) => {
-                    let number = self.durable.projects.get(project).copied().unwrap_or(0).saturating_add(1);
+                    let number = self.durable.projects.get(&project).copied().unwrap_or(0).saturating_add(1);
                     let build = BuildId { project: project.clone(), number };
-                    let superseded = self.superseded(project, &spec);
+                    let superseded = self.superseded(&project, &spec);
+                    // Before its tasks look for a place.
+                    if let Some(deliveries) = ways.and_then(|ways| ways.deliveries()) {
+                        self.observed.clients.insert(build.clone(), deliveries);
+                    }
                     self.emit(EventKind::BuildSubmitted {
                         build: build.clone(),
                         key,

@@ -143,11 +143,15 @@ impl LeastFinish {
         Choice::Place(free)
     }
 
-    /// What a task takes from the choice to its end, weighed.
+    /// What a task takes from when it has a slot until who asked has what it makes, weighed.
     fn service_us(&self, terms: &Terms) -> u64 {
         let transfer_us = u128::from(terms.transfer_us) * u128::from(self.missing_weight_permille) / 1_000;
         let transfer_us = u64::try_from(transfer_us).unwrap_or(u64::MAX);
-        terms.rounds_us.saturating_add(transfer_us).saturating_add(terms.run_us)
+        terms
+            .rounds_us
+            .saturating_add(transfer_us)
+            .saturating_add(terms.run_us)
+            .saturating_add(terms.deliver_us)
     }
 }
 
@@ -300,6 +304,15 @@ mod tests {
         assert_eq!(policy.choose([lacks, prospect(1, 15_000)], NOW), Choice::Place(1));
         let as_long = LeastFinish { missing_weight_permille: 1_000, ..policy };
         assert_eq!(as_long.choose([lacks, prospect(1, 15_000)], NOW), Choice::Place(0));
+    }
+
+    #[test]
+    fn where_it_has_to_be_brought_from_afterwards_counts_like_any_other_time() {
+        let policy = LeastFinish::default();
+        let mut far = prospect(0, 10_000);
+        far.terms.deliver_us = 2_000_000;
+        assert_eq!(policy.choose([far, prospect(1, 11_000)], NOW), Choice::Place(1));
+        assert_eq!(policy.choose([far, prospect(1, 13_000)], NOW), Choice::Place(0));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What a task is expected to take on an agent, term by term.
 //!
 //! ```text
-//! finish = wait + rounds × round trip + missing bytes ÷ bandwidth + run(hits) × slowness
+//! finish = wait + rounds × round trip + missing bytes ÷ bandwidth + run(hits) × slowness + delivery
 //! ```
 //!
 //! Each term is a time, so they can be added, and shown beside each other to whoever asks why. **A term may be wrong; it
@@ -67,6 +67,8 @@ pub struct Terms {
     pub transfer_us: u64,
     /// Until it is built.
     pub run_us: u64,
+    /// Until whoever asked has it, from where it was made; nothing when it is not known where they are.
+    pub deliver_us: u64,
 }
 
 impl WayFigures {
@@ -127,7 +129,14 @@ impl Terms {
             rounds_us: rtt_us.saturating_mul(ROUNDS).saturating_add(way.rounds_us),
             transfer_us: way.transfer_us,
             run_us: line.at(way.hit_permille).saturating_mul(agent.slowness_permille),
+            deliver_us: 0,
         }
+    }
+
+    /// The same for somebody to whom what is made there comes in so much time.
+    #[must_use]
+    pub const fn delivered(self, deliver_us: u64) -> Self {
+        Self { deliver_us, ..self }
     }
 
     /// The expected finish, in microseconds from now.
@@ -137,6 +146,13 @@ impl Terms {
             .saturating_add(self.rounds_us)
             .saturating_add(self.transfer_us)
             .saturating_add(self.run_us)
+            .saturating_add(self.deliver_us)
+    }
+
+    /// How long the task is expected to have its slot, from when it gets it: what is delivered needs none any more.
+    #[must_use]
+    pub const fn slot_us(&self) -> u64 {
+        self.rounds_us.saturating_add(self.transfer_us).saturating_add(self.run_us)
     }
 }
 
@@ -148,6 +164,7 @@ impl fmt::Display for Terms {
             ("round trips", self.rounds_us),
             ("transfer", self.transfer_us),
             ("build", self.run_us),
+            ("delivery", self.deliver_us),
         ];
         let shown = terms.into_iter().map(|(what, us)| (what, Millis(us / 1_000))).filter(|(_, ms)| ms.0 > 0);
         for (place, (what, span)) in shown.enumerate() {
@@ -188,9 +205,18 @@ mod tests {
             rounds_us: 8 * 150_000 + 3 * 100_000,
             transfer_us: 2_000_000,
             run_us: 12_000_000,
+            deliver_us: 0,
         };
         assert_eq!(terms, wanted);
         assert_eq!(terms.finish_us(), 7 + 1_500_000 + 2_000_000 + 12_000_000);
+        let delivered = terms.delivered(400_000);
+        assert_eq!(delivered.finish_us(), terms.finish_us() + 400_000);
+        assert_eq!(
+            delivered.slot_us(),
+            terms.finish_us() - 7,
+            "neither waiting nor delivering needs the slot"
+        );
+        assert!(delivered.to_string().ends_with("build 12.0 s, delivery 400 ms"), "{delivered}");
     }
 
     #[test]

@@ -27,5 +27,9 @@ pub const LAN_RTT_US: u64 = 1_000;
 pub const LAN_BYTES_PER_S: ByteCount = ByteCount(125_000_000);
 /// What is left of a compiler's output when it is compressed for the wire, in parts per thousand.
 pub const WIRE_PERMILLE: u64 = 350;
+/// What comes over the wire when a client fetches what one task made: a Go program of ten mebibytes, which is what a service
+/// with a few dependencies has, without what compression takes from it. What is too little here only has delivery weigh less
+/// than it should, beside a run that was measured; what is too much would send builds to slow agents that are near.
+pub const ARTIFACT_WIRE: ByteCount = ByteCount::mib(4);
 /// How long it takes to find out what `package@query` means.
 pub const RESOLVE_RUN_MS: u64 = 3_000;

@@ -12,7 +12,7 @@ use std::{
 };
 
 use crate::{
-    id::AgentId,
+    id::{AgentId, RegionName},
     quantity::Millis,
     schedule::{cost::AgentFigures, peak_ewma::PeakEwma},
     time::Mono,
@@ -39,6 +39,7 @@ pub struct Told {
 #[derive(Debug, Clone)]
 struct Row<K> {
     agent: AgentId,
+    region: u32,
     told: Told,
     /// The tasks there, by when they are expected to end, and when they began.
     tasks: Vec<(Mono, Mono, K)>,
@@ -56,12 +57,14 @@ pub struct Roster<K> {
     /// Those that take a task now.
     free: BTreeSet<u32>,
     slots: u64,
+    /// Numbers of the regions in which agents ever were: as few as regions have been named.
+    regions: BTreeMap<RegionName, u32>,
 }
 
 impl<K> Default for Roster<K> {
     fn default() -> Self {
-        let (rows, by_agent, vacant, free) = Default::default();
-        Self { rows, by_agent, vacant, free, slots: 0 }
+        let (rows, by_agent, vacant, free, regions) = Default::default();
+        Self { rows, by_agent, vacant, free, slots: 0, regions }
     }
 }
 
@@ -105,6 +108,22 @@ impl<K: Copy + Ord> Roster<K> {
     #[must_use]
     pub fn agent(&self, row: u32) -> Option<&AgentId> {
         self.get(row).map(|row| &row.agent)
+    }
+
+    /// The number of the region of a row's agent.
+    #[must_use]
+    pub fn region_of(&self, row: u32) -> Option<u32> {
+        self.get(row).map(|row| row.region)
+    }
+
+    /// A figure of each region, by the regions' numbers.
+    #[must_use]
+    pub fn by_region(&self, figure: impl Fn(&RegionName) -> u64) -> Vec<u64> {
+        let mut figures = vec![0; self.regions.len()];
+        for (region, number) in &self.regions {
+            figures[*number as usize] = figure(region);
+        }
+        figures
     }
 
     /// All rows with their agents, by the agents' names.
@@ -201,7 +220,10 @@ impl<K: Copy + Ord> Roster<K> {
 
     fn make_row(&mut self, agent: &AgentId) -> u32 {
         let told = Told { slots: 0, is_willing: false, slowness_permille: 1_000 };
-        let made = Row { agent: agent.clone(), told, tasks: Vec::new(), rtt: None, awaited: Vec::new() };
+        let next = u32::try_from(self.regions.len()).unwrap_or(u32::MAX);
+        let region = *self.regions.entry(agent.region.clone()).or_insert(next);
+        let made =
+            Row { agent: agent.clone(), region, told, tasks: Vec::new(), rtt: None, awaited: Vec::new() };
         let row = self.vacant.pop_first().unwrap_or_else(|| {
             self.rows.push(None);
             u32::try_from(self.rows.len() - 1).unwrap_or(u32::MAX)
@@ -313,6 +335,19 @@ mod tests {
         roster.remove(&agent("a"));
         assert_eq!((roster.row(&agent("a")), roster.figures(row, Mono(0))), (None, None));
         assert_eq!(roster.set(&agent("b"), told(1)), row, "rows are used again");
+    }
+
+    #[test]
+    fn a_region_keeps_its_number_whoever_of_it_comes_and_goes() {
+        let mut roster = Roster::<u32>::default();
+        let first = roster.set(&agent("a"), told(1));
+        let other = roster.set(&"us/a".parse().unwrap(), told(1));
+        roster.remove(&agent("a"));
+        assert_eq!(roster.region_of(first), None);
+        let second = roster.set(&agent("b"), told(1));
+        let figures = roster.by_region(|region| if region.as_str() == "us" { 7 } else { 5 });
+        let figure = |row| roster.region_of(row).map(|region| figures[region as usize]);
+        assert_eq!((figure(second), figure(other)), (Some(5), Some(7)));
     }
 
     #[test]

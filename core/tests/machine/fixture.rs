@@ -369,6 +369,7 @@ impl Fleet {
             key,
             spec,
             traceparent: None,
+            ways: None,
         })
     }
 

@@ -144,7 +144,7 @@ impl Fleet {
         let (request, project) = (RequestId(number as u64), project());
         let key = key(&format!("k{number}"));
         let (requester, spec) = (requester(), Box::new(spec));
-        self.decide(Input::Submit { request, project, requester, key, spec, traceparent: None });
+        self.decide(Input::Submit { request, project, requester, key, spec, traceparent: None, ways: None });
     }
 
     /// The journal is synced: what was decided becomes durable, and its effects leave.

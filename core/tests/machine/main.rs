@@ -4,6 +4,7 @@
 mod attempts;
 mod away;
 mod budgets;
+mod client_ways;
 mod field_bugs;
 mod fixture;
 mod keys;

@@ -24,6 +24,7 @@ fn build_for(fleet: &mut Fleet, team: &str, package: &str) {
         key,
         spec: Box::new(spec),
         traceparent: None,
+        ways: None,
     });
     let (task, fence) = fleet.lease_next(1);
     assert!(fleet.report(1, &task, fence, built()));

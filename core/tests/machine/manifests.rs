@@ -66,7 +66,8 @@ fn submit_as(fleet: &mut Fleet, member: &str, spec: BuildSpec) -> BuildId {
     let requester = format!("spiffe://acme/team/acme/member/{member}").parse().unwrap();
     let key = key(&format!("{member}-{}", fleet.journal.len()));
     let (project, spec) = (project(), Box::new(spec));
-    let submit = |request| Input::Submit { request, project, requester, key, spec, traceparent: None };
+    let submit =
+        |request| Input::Submit { request, project, requester, key, spec, traceparent: None, ways: None };
     match fleet.ask(submit) {
         Reply::Submitted { build } => build,
         other => panic!("{other:?}"),

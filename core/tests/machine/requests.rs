@@ -47,6 +47,7 @@ fn every_attempt_joins_the_trace_that_the_build_came_with_and_a_repeat_changes_n
             key,
             spec,
             traceparent,
+            ways: None,
         })
     };
     let parents = |fleet: &mut Fleet| -> Vec<String> {
@@ -219,8 +220,15 @@ fn nobody_decides_before_leading_and_an_old_term_cannot_lead() {
     let mut machine = Machine::new(fleet.machine.durable().clone(), Limits::default());
     let (spec, key) = (Box::new(tree(1)), key("k"));
     let request = meridian_core::id::RequestId(1);
-    let submit =
-        Input::Submit { request, project: project(), requester: requester(), key, spec, traceparent: None };
+    let submit = Input::Submit {
+        request,
+        project: project(),
+        requester: requester(),
+        key,
+        spec,
+        traceparent: None,
+        ways: None,
+    };
     assert_eq!(machine.step(now, submit), Step::default());
     assert_eq!(machine.step(now, Input::Lead { epoch: Epoch(1) }), Step::default());
     assert!(!machine.is_leading());

@@ -474,6 +474,7 @@ pub(crate) fn submit(fleet: &mut Fleet, project: &str, text: &str, mut spec: Bui
         key: key(text),
         spec: Box::new(spec),
         traceparent: None,
+        ways: None,
     });
     assert!(matches!(reply, Reply::Submitted { .. }), "{reply:?}");
 }

@@ -247,6 +247,7 @@ fn run(fleet: &mut Fleet, op: Op) {
                 key,
                 spec: Box::new(spec),
                 traceparent: None,
+                ways: None,
             });
         }
         Op::Cancel { build } => {

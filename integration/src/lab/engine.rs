@@ -401,7 +401,7 @@ impl<'a> Engine<'a> {
         let service = self.world.service(&self.workload.tasks[number], row);
         let before_us = ROUNDS_BEFORE * self.world.rtt_us(0, self.world.machines[row].region);
         let (transfer_us, run_us) = (service.transfer_us, service.total_us - service.transfer_us);
-        Terms { wait_us: 0, rounds_us: before_us, transfer_us, run_us }
+        Terms { wait_us: 0, rounds_us: before_us, transfer_us, run_us, deliver_us: 0 }
     }
 }
 

@@ -151,5 +151,5 @@ impl Engine<'_> {
 /// What a task is expected to take on a machine once it may begin.
 fn expected_us(facts: &[Facts], row: u32) -> u64 {
     let terms = facts.iter().find(|facts| facts.prospect.row == row).map(|facts| facts.prospect.terms);
-    terms.map_or(0, |terms| terms.finish_us() - terms.wait_us)
+    terms.map_or(0, |terms| terms.slot_us())
 }

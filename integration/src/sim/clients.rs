@@ -39,6 +39,7 @@ impl World {
             key,
             spec,
             traceparent: None,
+            ways: None,
         });
     }
 

@@ -9,6 +9,7 @@ pub mod agent;
 pub mod attestation;
 pub mod build;
 pub mod cache;
+pub mod client_ways;
 pub mod coordinator;
 pub mod field;
 pub mod journal;

@@ -113,15 +113,15 @@ impl TryFrom<v1::Candidate> for Candidate {
 
 impl From<Terms> for v1::candidate::Terms {
     fn from(terms: Terms) -> Self {
-        let Terms { wait_us, rounds_us, transfer_us, run_us } = terms;
-        Self { wait_us, rounds_us, transfer_us, run_us }
+        let Terms { wait_us, rounds_us, transfer_us, run_us, deliver_us } = terms;
+        Self { wait_us, rounds_us, transfer_us, run_us, deliver_us }
     }
 }
 
 impl From<v1::candidate::Terms> for Terms {
     fn from(wire: v1::candidate::Terms) -> Self {
-        let v1::candidate::Terms { wait_us, rounds_us, transfer_us, run_us } = wire;
-        Self { wait_us, rounds_us, transfer_us, run_us }
+        let v1::candidate::Terms { wait_us, rounds_us, transfer_us, run_us, deliver_us } = wire;
+        Self { wait_us, rounds_us, transfer_us, run_us, deliver_us }
     }
 }
 

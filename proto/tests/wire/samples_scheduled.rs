@@ -20,8 +20,8 @@ use meridian_core::{
 use super::{artifact, lineage, log, manifest_made, module_spec, placement, submitted, task};
 
 /// A placement that says what its costs consist of.
-fn placement_in_terms() -> Placement {
-    let terms = Terms { wait_us: 0, rounds_us: 40_000, transfer_us: 800_000, run_us: 9_000_000 };
+fn placement_in_terms(deliver_us: u64) -> Placement {
+    let terms = Terms { wait_us: 0, rounds_us: 40_000, transfer_us: 800_000, run_us: 9_000_000, deliver_us };
     let mut placement = placement();
     placement.candidates.truncate(1);
     if let Verdict::Eligible { terms: shown, .. } = &mut placement.candidates[0].verdict {
@@ -57,10 +57,13 @@ pub(super) fn events() -> Vec<(&'static str, EventKind)> {
         log: log(),
         hit_permille: Some(874),
     };
+    let placed =
+        |deliver_us| EventKind::TaskPlaced { task: task(), placement: placement_in_terms(deliver_us) };
     let later = "acme/web/18".parse().ok();
     vec![
         ("build_submitted_wishes", submitted(BuildSpec { wishes, ..module_spec() })),
-        ("task_placed_in_terms", EventKind::TaskPlaced { task: task(), placement: placement_in_terms() }),
+        ("task_placed_in_terms", placed(0)),
+        ("task_placed_delivered", placed(430_000)),
         ("task_succeeded_hits", EventKind::TaskSucceeded { task: task(), fence, outcome: Box::new(built) }),
         (
             "build_cancelled_superseded",

@@ -66,11 +66,12 @@ pub(super) fn learned() -> BoxedStrategy<Learned> {
 }
 
 pub(super) fn placement() -> BoxedStrategy<Placement> {
-    let terms = any::<[u64; 4]>().prop_map(|[wait_us, rounds_us, transfer_us, run_us]| Terms {
+    let terms = any::<[u64; 5]>().prop_map(|[wait_us, rounds_us, transfer_us, run_us, deliver_us]| Terms {
         wait_us,
         rounds_us,
         transfer_us,
         run_us,
+        deliver_us,
     });
     let load = (any::<u32>(), any::<u32>(), option::of(any::<u32>()));
     let eligible = (any::<u64>(), option::of(any::<u64>()), load, option::of(terms)).prop_map(

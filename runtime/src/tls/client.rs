@@ -115,6 +115,23 @@ pub fn enroll_channel(
     connect(target, ServerVerifier::pinned(pin, server), None, options)
 }
 
+/// How long the way to the server `tls.server` at `target` (`host:port`) is: a connection is made and given up again, and what
+/// is measured is its TLS handshake, which is one round trip and proves who answered. Other than a connection of TCP alone
+/// that cannot be answered by a proxy in between.
+///
+/// # Errors
+/// When the server cannot be reached, or is another one.
+pub async fn round_trip(
+    target: &str,
+    tls: ClientTls,
+    options: &ChannelOptions,
+) -> Result<Duration, ConnectError> {
+    let verifier = ServerVerifier::trusting(&tls.authority, tls.server).map_err(configuration)?;
+    let config = client_config(verifier, tls.identity).map_err(configuration)?;
+    let dialler = Dialler::new(Address::parse(target)?, Arc::new(config), &options.proxies);
+    dialler.shake_hands().await.map(|(_, took)| took)
+}
+
 fn connect(
     target: &str,
     verifier: ServerVerifier,

@@ -6,7 +6,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use hyper_util::rt::TokioIo;
@@ -86,6 +86,12 @@ impl Dialler {
     }
 
     async fn dial(self) -> Result<TokioIo<TlsStream<TcpStream>>, ConnectError> {
+        let (tls, _) = self.shake_hands().await?;
+        Ok(TokioIo::new(tls))
+    }
+
+    /// Connects, and says how long the handshake took once there was a connection.
+    pub(super) async fn shake_hands(&self) -> Result<(TlsStream<TcpStream>, Duration), ConnectError> {
         let target = self.address.to_string();
         let timed_out =
             |limit: Duration| ConnectError::TimedOut { target: target.clone(), seconds: limit.as_secs() };
@@ -101,10 +107,12 @@ impl Dialler {
         let name = ServerName::try_from(self.address.host.clone())
             .or_else(|_| ServerName::try_from("meridian.invalid"))
             .map_err(|error| ConnectError::Configuration(error.to_string()))?;
+        let began = Instant::now();
         let tls = TlsConnector::from(Arc::clone(&self.tls)).connect(name, tcp);
         let tls =
             tokio::time::timeout(HANDSHAKE_TIME_MAX, tls).await.map_err(|_| timed_out(HANDSHAKE_TIME_MAX))?;
-        tls.map(TokioIo::new).map_err(|source| ConnectError::Untrusted { target: target.clone(), source })
+        let tls = tls.map_err(|source| ConnectError::Untrusted { target: target.clone(), source })?;
+        Ok((tls, began.elapsed()))
     }
 }
 

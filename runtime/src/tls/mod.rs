@@ -18,7 +18,7 @@ mod verify;
 #[cfg(test)]
 mod tests;
 
-pub use client::{ChannelOptions, ClientTls, Profile, channel, enroll_channel};
+pub use client::{ChannelOptions, ClientTls, Profile, channel, enroll_channel, round_trip};
 pub use crypto::install_crypto;
 pub(crate) use dial::host_and_port;
 pub use error::{BindError, ConnectError};

@@ -93,6 +93,8 @@ impl Sought<'_> {
             Ground { residency: &observed.residency, agents: &observed.agents, roster: &observed.roster };
         let known = inputs.and_then(|inputs| Some((inputs, task.inputs?)));
         let mut ways = ways.of(known, ground);
+        let client = self.needs.client.as_deref();
+        let deliveries = client.map(|client| observed.roster.by_region(|region| client.from(region)));
         for row in self.rows {
             let Some(agent) = observed.roster.figures(*row, self.now.mono) else { continue };
             let way = ways.to(*row);
@@ -119,9 +121,13 @@ impl Sought<'_> {
             let is_fallback = fallback.is_some_and(|fallback| {
                 observed.roster.agent(*row).is_some_and(|agent| agent.region == *fallback)
             });
+            let mut terms = Terms::on(&agent, task.line, &terms);
+            if let (Some(deliveries), Some(region)) = (&deliveries, observed.roster.region_of(*row)) {
+                terms = terms.delivered(deliveries[region as usize]);
+            }
             found.prospects.push(Prospect {
                 row: *row,
-                terms: Terms::on(&agent, task.line, &terms),
+                terms,
                 is_free: busy < slots,
                 slots,
                 rtt_us: agent.rtt_us,

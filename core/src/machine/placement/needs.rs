@@ -1,5 +1,7 @@
 //! What a task needs wherever it runs: how long it takes, what its inputs are, and whether somebody makes the same just now.
 
+use std::sync::Arc;
+
 use crate::{
     cache::{lineage::Lineage, manifest_ref::ManifestRef, scope::TaskScopes},
     digest::{Digest, DigestHasher},
@@ -8,12 +10,12 @@ use crate::{
         durable::Durable,
         limits::Limits,
         observed::Observed,
-        placement::patience::returns,
+        placement::{clients::Clients, patience::returns},
         record::{BuildRecord, TaskKind, TaskRecord},
         request::{content_digest, of_platform},
     },
     quantity::ByteCount,
-    schedule::{cost::TaskFigures, priors, run_times::RunLine, sketch::Sample},
+    schedule::{cost::TaskFigures, delivery::Deliveries, priors, run_times::RunLine, sketch::Sample},
     time::Wall,
 };
 
@@ -28,6 +30,8 @@ pub(in crate::machine) struct Needs {
     pub(in crate::machine) work: Option<Digest>,
     /// Whether an attempt came to nothing before.
     pub(in crate::machine) has_come_back: bool,
+    /// How far whoever asked for it is, when they said so and it makes something for them.
+    pub(in crate::machine) client: Option<Arc<Deliveries>>,
 }
 
 /// A manifest from which a task's inputs are guessed.
@@ -39,10 +43,21 @@ pub(in crate::machine) struct Inputs<'d> {
 
 impl Needs {
     /// What a task of a build needs.
-    pub(in crate::machine) fn of(build: &BuildRecord, task: &TaskRecord, limits: &Limits) -> Self {
+    pub(in crate::machine) fn of(
+        build: &BuildRecord,
+        task: &TaskRecord,
+        limits: &Limits,
+        clients: &Clients,
+    ) -> Self {
         let has_come_back = returns(task) > 0;
         let TaskKind::Compile(platform) = &task.kind else {
-            return Self { lineages: Vec::new(), reads_cache: false, work: None, has_come_back };
+            return Self {
+                lineages: Vec::new(),
+                reads_cache: false,
+                work: None,
+                has_come_back,
+                client: None,
+            };
         };
         let project = &build.id.project;
         let scopes = TaskScopes::of(&project.team, build.requester.as_ref(), &limits.cache.trusted);
@@ -58,7 +73,7 @@ impl Needs {
             work.update(scopes.writes.to_string().as_bytes());
             work.finish()
         });
-        Self { lineages, reads_cache, work, has_come_back }
+        Self { lineages, reads_cache, work, has_come_back, client: clients.of(&build.id) }
     }
 
     /// Its team's own lineage, by name; the same for all that compiles nothing.

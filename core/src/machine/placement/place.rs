@@ -295,7 +295,7 @@ impl Turn<'_> {
         };
         let gain_us = finish(&|prospect| prospect.is_free).saturating_sub(finish(&|p| p.row == row));
         let chosen = found.prospects.iter().find(|prospect| prospect.row == row);
-        let work_us = chosen.map_or(0, |chosen| chosen.terms.finish_us() - chosen.terms.wait_us);
+        let work_us = chosen.map_or(0, |chosen| chosen.terms.slot_us());
         let Some(task) = self.durable.index.queue.get(&key) else { return };
         self.observed.queue.remove(&key);
         self.observed.held.insert(key, row, self.now.mono, gain_us / 1_000);

@@ -253,7 +253,7 @@ impl Question<'_> {
 
     /// What was found of the agents that may take it, with those that may not.
     pub(in crate::machine) fn found(&self, key: &QueueKey, line: &Line) -> Found {
-        let needs = Needs::of(self.build, self.task, self.limits);
+        let needs = Needs::of(self.build, self.task, self.limits, &self.observed.clients);
         let mut found = Found::default();
         let sought = Sought {
             durable: self.durable,

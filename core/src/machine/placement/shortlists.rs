@@ -1,6 +1,7 @@
 //! Which agents are worth a look when there are very many and hardly one is free.
 //!
-//! Which agents suit a lineage best, whoever waits for them, changes slowly: with what they hold and how far they are. So the
+//! Which agents suit a lineage best, whoever waits for them, changes slowly: with what they hold and how far they are, from
+//! the coordinator and from a client who said where it is. So for each lineage, and the clients of each place, the
 //! best few are kept for a moment, and a choice looks at them and at those that are free. **Everybody that is free is always
 //! looked at**, and a fleet of ordinary size is looked at whole.
 
@@ -24,10 +25,13 @@ const KEPT: Millis = Millis::seconds(10);
 /// Lists that are kept.
 const LISTS_MAX: usize = 1_024;
 
+/// A line, a lineage, and the place of whoever asks when that is known.
+type Whose = (LineId, Digest, Option<Digest>);
+
 /// The agents that suit each lineage best.
 #[derive(Debug, Clone, Default)]
 pub(in crate::machine) struct Shortlists {
-    lists: BTreeMap<(LineId, Digest), Shortlist>,
+    lists: BTreeMap<Whose, Shortlist>,
 }
 
 #[derive(Debug, Clone)]
@@ -42,6 +46,8 @@ struct Shortlist {
 pub(in crate::machine) struct Asked {
     pub(in crate::machine) line: LineId,
     pub(in crate::machine) lineage: Digest,
+    /// The name of what it takes to bring something to whoever asks, when that is known.
+    pub(in crate::machine) client: Option<Digest>,
     /// Of the line's agents.
     pub(in crate::machine) generation: u64,
     pub(in crate::machine) now: Mono,
@@ -58,6 +64,12 @@ pub(in crate::machine) enum Look {
     These(Vec<u32>),
 }
 
+impl Asked {
+    const fn whose(&self) -> Whose {
+        (self.line, self.lineage, self.client)
+    }
+}
+
 impl Shortlists {
     /// Which of a line's agents to look at.
     pub(in crate::machine) fn look(&self, asked: Asked, rows: &[u32], free: &BTreeSet<u32>) -> Look {
@@ -69,7 +81,7 @@ impl Shortlists {
         if free.len() > FREE_MAX {
             return Look::All;
         }
-        let list = self.lists.get(&(asked.line, asked.lineage));
+        let list = self.lists.get(&asked.whose());
         let fresh =
             list.filter(|list| list.generation == asked.generation && asked.now.since(list.made) < KEPT);
         let Some(list) = fresh else { return Look::AllAndKeep };
@@ -96,7 +108,7 @@ impl Shortlists {
         }
         let best = ranked.into_iter().map(|(_, row)| row).collect();
         let list = Shortlist { made: asked.now, generation: asked.generation, best };
-        self.lists.insert((asked.line, asked.lineage), list);
+        self.lists.insert(asked.whose(), list);
     }
 }
 
@@ -120,7 +132,8 @@ mod tests {
     #[test]
     fn a_large_line_is_looked_at_whole_once_and_then_only_its_best_and_whoever_is_free() {
         let rows: Vec<u32> = (0..500).collect();
-        let asked = Asked { line: LineId(1), lineage: Digest::of(b"l"), generation: 3, now: Mono(0) };
+        let (line, lineage) = (LineId(1), Digest::of(b"l"));
+        let asked = Asked { line, lineage, client: None, generation: 3, now: Mono(0) };
         let mut lists = Shortlists::default();
         let free = BTreeSet::from([5, 400]);
         assert_eq!(lists.look(asked, &rows[..128], &free), Look::All);
@@ -129,6 +142,8 @@ mod tests {
         lists.keep(asked, &rows.iter().map(|row| prospect(*row)).collect::<Vec<_>>());
         let best: Vec<u32> = (0..16).chain([400]).collect();
         assert_eq!(lists.look(asked, &rows, &free), Look::These(best));
+        let elsewhere = Asked { client: Some(Digest::of(b"elsewhere")), ..asked };
+        assert_eq!(lists.look(elsewhere, &rows, &free), Look::AllAndKeep, "others are near to them");
         let later = Asked { now: Mono(10_000), ..asked };
         assert_eq!(lists.look(later, &rows, &free), Look::AllAndKeep, "it is too old");
         let changed = Asked { generation: 4, ..asked };

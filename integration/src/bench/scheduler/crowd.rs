@@ -114,7 +114,7 @@ impl Crowd {
             format!("spiffe://fleet/team/{}/member/ci", project.team).parse().expect("an id of a member");
         let platforms = ARCHITECTURES.iter().take(self.platforms).map(|arch| platform(arch)).collect();
         let spec = Box::new(BuildSpec { platforms, ..spec(lineage, self.requests) });
-        self.step(Input::Submit { request, project, requester, key, spec, traceparent: None });
+        self.step(Input::Submit { request, project, requester, key, spec, traceparent: None, ways: None });
     }
 
     /// Has every agent take up what is placed with it.
@@ -199,6 +199,7 @@ impl Known {
             request_digest: Digest::of(b""),
             spec: Box::new(spec(lineage, number)),
             traceparent: None,
+            ways: None,
             requester: None,
         });
         let placement = Placement {

@@ -1,0 +1,301 @@
+//! How far the fleet's regions are from here, so that a build is made where its artifacts are soonest at hand.
+//!
+//! Nobody but the client can measure that. It asks the coordinator which regions there are, makes a connection to an agent
+//! of each and to the coordinator itself, all at once, and submits with what it found. **A build is never held up for it**:
+//! what is measured is kept for ten minutes, nothing is measured where there are not two regions to choose from, and a region
+//! that has not answered by the time in which the coordinator answered twice is none to fetch from, since the coordinator has
+//! everything too.
+//!
+//! What a way carries is learned from the artifacts that came over it. Everything here may come to nothing; then the fleet is
+//! told nothing and builds as it would for anybody.
+
+use std::{collections::BTreeMap, fs, io, path::Path, time::Duration};
+
+use meridian_core::{
+    cache::peer_address::PeerAddress,
+    id::{AgentId, ProjectId, RegionName},
+    quantity::ByteCount,
+    schedule::{
+        delivery::{ClientWay, ClientWays, DELIVERY_ROUNDS, REGIONS_MAX},
+        priors,
+    },
+};
+use meridian_proto::v1;
+use serde::{Deserialize, Serialize};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep_until, timeout},
+};
+
+use crate::{command::print, fleet::select::Fleet};
+
+/// How long the question which regions there are may take. The connection that it makes is the one that submits.
+const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+/// How long measuring may take in all.
+const MEASURED_WITHIN: Duration = Duration::from_secs(1);
+/// Nobody is given up sooner than this: where all are near it is time enough, and no time for a person.
+const MEASURED_WITHIN_MIN: Duration = Duration::from_millis(50);
+/// For how long measurements are used, in milliseconds: whoever takes a train is somewhere else then.
+const KEPT_MS: u64 = 10 * 60_000;
+/// For how long what a way carried is believed.
+const CARRIED_KEPT_MS: u64 = 24 * 60 * 60_000;
+/// What is less than this says more of round trips than of what a way carries.
+const CARRIED_BYTES_MIN: u64 = priors::ARTIFACT_WIRE.0;
+
+/// Artifacts that came from an agent of a region, or from the coordinator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Carried {
+    /// Which; none for the coordinator.
+    pub region: Option<RegionName>,
+    /// How large they are, not compressed.
+    pub bytes: u64,
+    /// How long it took, connection included.
+    pub took: Duration,
+}
+
+/// What is kept beside the fleet's identity. The coordinator's name is empty.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+struct Kept {
+    /// Whose ways these are: under another address it may be elsewhere.
+    coordinator: String,
+    measured_ms: u64,
+    rtt_us: BTreeMap<String, u64>,
+    carried: BTreeMap<String, KeptCarried>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct KeptCarried {
+    bytes_per_s: u64,
+    at_ms: u64,
+}
+
+/// The ways to a fleet's regions and its coordinator, measured now or a moment ago; nothing where there is nothing to choose,
+/// or they cannot be measured.
+pub async fn of(fleet: &Fleet, project: &ProjectId) -> Option<ClientWays> {
+    let file = fleet.ways_file()?;
+    let (mut kept, now_ms) = (Kept::read(&file, fleet.client.address()), print::now_ms());
+    if !kept.is_fresh(now_ms) {
+        kept.rtt_us = measure(fleet, project).await?;
+        kept.measured_ms = now_ms;
+        kept.write(&file);
+    }
+    kept.ways(now_ms)
+}
+
+/// Learns from artifacts that came what the ways carry.
+pub fn learn(fleet: &Fleet, carried: &[Carried]) {
+    let Some(file) = fleet.ways_file() else { return };
+    let mut kept = Kept::read(&file, fleet.client.address());
+    let before = kept.clone();
+    carried.iter().for_each(|carried| kept.learn(carried, print::now_ms()));
+    if kept != before {
+        kept.write(&file);
+    }
+}
+
+/// The round trips in microseconds, by the regions' names, the coordinator's being empty; nothing to measure is an answer as
+/// well. None when there is no answer: an older coordinator does not know the question.
+async fn measure(fleet: &Fleet, project: &ProjectId) -> Option<BTreeMap<String, u64>> {
+    let question = v1::RegionsRequest { project: project.to_string() };
+    let mut builds = fleet.client.builds();
+    let answer = timeout(ANSWER_WITHIN, builds.regions(question)).await.ok()?.ok()?.into_inner();
+    if answer.regions.len() < 2 {
+        return Some(BTreeMap::new());
+    }
+    let began = Instant::now();
+    let mut measuring = JoinSet::new();
+    for agent in answer.regions.iter().take(REGIONS_MAX).flat_map(|region| &region.agents) {
+        let (Ok(id), Ok(address)) = (agent.agent.parse::<AgentId>(), agent.address.parse::<PeerAddress>())
+        else {
+            continue;
+        };
+        let Ok(round_trip) = fleet.client.round_trip_to(&id, address) else { continue };
+        measuring.spawn(async move { Some((id.region.to_string(), round_trip.await.ok()?)) });
+    }
+    let round_trip = fleet.client.round_trip();
+    measuring.spawn(async move { Some((String::new(), round_trip.await.ok()?)) });
+    Some(gather(measuring, began).await)
+}
+
+/// The shortest round trip of each, of those that come in time.
+async fn gather(mut measuring: JoinSet<Option<(String, Duration)>>, began: Instant) -> BTreeMap<String, u64> {
+    let mut rtt_us: BTreeMap<String, u64> = BTreeMap::new();
+    let mut until = began + MEASURED_WITHIN;
+    loop {
+        let measured = tokio::select! {
+            measured = measuring.join_next() => measured,
+            () = sleep_until(until) => return rtt_us,
+        };
+        let Some(measured) = measured else { return rtt_us };
+        let Ok(Some((region, took))) = measured else { continue };
+        if region.is_empty() {
+            until = until.min(began + (began.elapsed() * 2).max(MEASURED_WITHIN_MIN));
+        }
+        let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).max(1);
+        rtt_us.entry(region).and_modify(|least| *least = us.min(*least)).or_insert(us);
+    }
+}
+
+impl Kept {
+    /// What is kept of the ways from here to a coordinator; nothing when it is of another one, or damaged.
+    fn read(file: &Path, coordinator: &str) -> Self {
+        let kept = fs::read(file).ok().and_then(|bytes| serde_json::from_slice::<Self>(&bytes).ok());
+        let none = || Self { coordinator: coordinator.to_owned(), ..Self::default() };
+        kept.filter(|kept| kept.coordinator == coordinator).unwrap_or_else(none)
+    }
+
+    /// Keeps it, in one rename. Whoever cannot measures again.
+    fn write(&self, file: &Path) {
+        let partial = file.with_extension(format!("{}.partial", std::process::id()));
+        let written = serde_json::to_vec(self)
+            .map_err(io::Error::other)
+            .and_then(|bytes| fs::write(&partial, bytes))
+            .and_then(|()| fs::rename(&partial, file));
+        if let Err(error) = written {
+            tracing::debug!(%error, file = %file.display(), "how far the fleet is could not be kept");
+        }
+    }
+
+    /// Whether it need not be measured again. A clock that was set back makes nothing last longer.
+    fn is_fresh(&self, now_ms: u64) -> bool {
+        now_ms.checked_sub(self.measured_ms).is_some_and(|age| age < KEPT_MS)
+    }
+
+    fn ways(&self, now_ms: u64) -> Option<ClientWays> {
+        let carried = |name: &str| {
+            let carried = self.carried.get(name).filter(|carried| carried.is_believed(now_ms))?;
+            Some(ByteCount(carried.bytes_per_s.max(1)))
+        };
+        let way = |name: &str, rtt_us: u64| ClientWay { rtt_us: rtt_us.max(1), bytes_per_s: carried(name) };
+        let regions = self.rtt_us.iter().filter_map(|(name, us)| Some((name.parse().ok()?, way(name, *us))));
+        let regions: BTreeMap<RegionName, ClientWay> = regions.take(REGIONS_MAX).collect();
+        if regions.is_empty() {
+            return None;
+        }
+        Some(ClientWays { coordinator: self.rtt_us.get("").map(|us| way("", *us)), regions })
+    }
+
+    fn learn(&mut self, carried: &Carried, now_ms: u64) {
+        let name = carried.region.as_ref().map_or_else(String::new, ToString::to_string);
+        let wire = carried.bytes / 1_000 * priors::WIRE_PERMILLE;
+        if wire < CARRIED_BYTES_MIN || self.carried.len() > REGIONS_MAX && !self.carried.contains_key(&name) {
+            return;
+        }
+        let took_us = u64::try_from(carried.took.as_micros()).unwrap_or(u64::MAX).max(1);
+        let rounds_us = self.rtt_us.get(&name).map_or(0, |rtt_us| rtt_us.saturating_mul(DELIVERY_ROUNDS));
+        let transfer_us = took_us.saturating_sub(rounds_us).max(took_us / 4).max(1);
+        let fresh = u64::try_from(u128::from(wire) * 1_000_000 / u128::from(transfer_us)).unwrap_or(u64::MAX);
+        let before = self.carried.get(&name).filter(|before| before.is_believed(now_ms));
+        // What one transfer got says little, so a new one weighs a quarter.
+        let bytes_per_s = before.map_or(fresh, |before| before.bytes_per_s / 4 * 3 + fresh / 4).max(1);
+        self.carried.insert(name, KeptCarried { bytes_per_s, at_ms: now_ms });
+    }
+}
+
+impl KeptCarried {
+    fn is_believed(&self, now_ms: u64) -> bool {
+        now_ms.checked_sub(self.at_ms).is_some_and(|age| age < CARRIED_KEPT_MS)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HERE: &str = "build.example:7443";
+
+    fn kept() -> Kept {
+        let rtt_us = [("", 90_000), ("eu", 4_000), ("us", 150_000)];
+        Kept {
+            coordinator: HERE.to_owned(),
+            measured_ms: 1_000_000,
+            rtt_us: rtt_us.map(|(name, us)| (name.to_owned(), us)).into(),
+            carried: BTreeMap::new(),
+        }
+    }
+
+    fn came(region: &str, mib: u64, took_ms: u64) -> Carried {
+        let took = Duration::from_millis(took_ms);
+        Carried { region: region.parse().ok(), bytes: mib << 20, took }
+    }
+
+    #[test]
+    fn what_was_measured_is_kept_for_ten_minutes_and_for_this_coordinator_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("ways.json");
+        assert!(!Kept::read(&file, HERE).is_fresh(1_000_000), "nothing was measured");
+        kept().write(&file);
+        let read = Kept::read(&file, HERE);
+        assert_eq!(read, kept());
+        assert!(read.is_fresh(1_000_000) && read.is_fresh(1_000_000 + KEPT_MS - 1));
+        assert!(!read.is_fresh(1_000_000 + KEPT_MS), "too old");
+        assert!(!read.is_fresh(999_999), "the clock was set back");
+        assert_eq!(Kept::read(&file, "other.example:1").ways(1_000_000), None);
+        let left: Vec<_> = fs::read_dir(directory.path()).unwrap().collect();
+        assert_eq!(left.len(), 1, "nothing else is left");
+    }
+
+    #[test]
+    fn a_damaged_file_is_none_and_is_written_anew() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("ways.json");
+        for damaged in ["", "{", "[1]", r#"{"coordinator":"build.example:7443","measured_ms":-1}"#] {
+            fs::write(&file, damaged).unwrap();
+            let read = Kept::read(&file, HERE);
+            assert_eq!(read, Kept { coordinator: HERE.to_owned(), ..Kept::default() }, "{damaged:?}");
+            kept().write(&file);
+            assert_eq!(Kept::read(&file, HERE), kept());
+        }
+        let odd = Kept { rtt_us: [("No Region".to_owned(), 0), ("eu".to_owned(), 0)].into(), ..kept() };
+        let ways = odd.ways(1_000_000).unwrap();
+        assert_eq!((ways.regions.len(), ways.regions[&"eu".parse().unwrap()].rtt_us), (1, 1));
+    }
+
+    #[test]
+    fn what_came_says_what_a_way_carries_and_little_says_nothing() {
+        let mut kept = kept();
+        kept.learn(&came("eu", 10, 1_000), 5);
+        assert!(kept.carried.is_empty(), "that was not much");
+        // 100 MiB are 35 MiB on the wire; the round trips are not the way's width.
+        kept.learn(&came("eu", 100, 1_016), 5);
+        let learned = kept.carried["eu"].bytes_per_s;
+        assert!(learned.abs_diff(35 << 20) < 1 << 19, "{learned}");
+        kept.learn(&came("eu", 100, 4_016), 6);
+        let slower = kept.carried["eu"].bytes_per_s;
+        assert!(slower < learned && slower > learned / 4 * 3, "{slower} after {learned}");
+        kept.learn(&came("", 100, 500), 6);
+        let ways = kept.ways(7).unwrap();
+        assert_eq!(ways.regions[&"eu".parse().unwrap()].bytes_per_s, Some(ByteCount(slower)));
+        assert_eq!(ways.regions[&"us".parse().unwrap()].bytes_per_s, None);
+        assert!(ways.coordinator.unwrap().bytes_per_s.is_some());
+        let later = kept.ways(6 + CARRIED_KEPT_MS).unwrap();
+        assert_eq!(later.regions[&"eu".parse().unwrap()].bytes_per_s, None, "that is long ago");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_answers_too_late_is_left_out_and_a_near_coordinator_makes_late_early() {
+        let answer = |name: &'static str, after_ms: u64, took_ms: u64| async move {
+            tokio::time::sleep(Duration::from_millis(after_ms)).await;
+            Some((name.to_owned(), Duration::from_millis(took_ms)))
+        };
+        let began = Instant::now();
+        let mut measuring = JoinSet::new();
+        for (name, after_ms, took_ms) in [("eu", 20, 9), ("eu", 30, 7), ("us", 700, 300), ("sa", 1_200, 500)]
+        {
+            measuring.spawn(answer(name, after_ms, took_ms));
+        }
+        measuring.spawn(async { None });
+        let measured = gather(measuring, began).await;
+        let wanted = [("eu".to_owned(), 7_000), ("us".to_owned(), 300_000)];
+        assert_eq!(measured, BTreeMap::from(wanted));
+        assert_eq!(began.elapsed(), MEASURED_WITHIN);
+
+        let (began, mut measuring) = (Instant::now(), JoinSet::new());
+        for (name, after_ms) in [("", 40), ("eu", 60), ("us", 90)] {
+            measuring.spawn(answer(name, after_ms, 5));
+        }
+        let measured = gather(measuring, began).await;
+        assert_eq!(measured.keys().map(String::as_str).collect::<Vec<_>>(), ["", "eu"]);
+        assert_eq!(began.elapsed(), Duration::from_millis(80), "so long takes all that the coordinator has");
+    }
+}
