@@ -54,6 +54,7 @@ impl Caller {
             project: project.to_owned(),
             key: key.to_owned(),
             spec: Some((&spec()).into()),
+            ways: Vec::new(),
         };
         Ok(self.builds().submit(request).await?.into_inner().build)
     }

@@ -73,8 +73,12 @@ async fn submit_much(caller: &Caller, key: &str) -> Result<String, Status> {
         from_scratch: false,
         rebuild: None,
     };
-    let request =
-        v1::SubmitRequest { project: "acme/p".to_owned(), key: key.to_owned(), spec: Some((&spec).into()) };
+    let request = v1::SubmitRequest {
+        project: "acme/p".to_owned(),
+        key: key.to_owned(),
+        spec: Some((&spec).into()),
+        ways: Vec::new(),
+    };
     Ok(caller.builds().submit(request).await?.into_inner().build)
 }
 

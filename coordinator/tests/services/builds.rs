@@ -1,7 +1,11 @@
 //! The life of a build as a member sees it.
 
-use meridian_core::machine::{Limits, input::Outcome};
-use meridian_proto::v1::{self, builds_client::BuildsClient};
+use meridian_core::{
+    cache::{offer::CacheOffer, rendezvous::CacheKey},
+    digest::Digest,
+    machine::{Limits, input::Outcome},
+};
+use meridian_proto::v1::{self, builds_client::BuildsClient, candidate::Verdict};
 use tonic::{Code, transport::Channel};
 
 use crate::fixture::{Fixture, built, module_build};
@@ -226,4 +230,41 @@ async fn another_teams_builds_cannot_be_seen_watched_or_cancelled() {
     for status in [get, cancel, watch, submit] {
         assert_eq!(status.code(), Code::PermissionDenied, "{status}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_learns_where_it_may_measure_and_what_it_says_of_its_ways_is_a_term_of_each_cost() {
+    let fleet = Fixture::start().await;
+    let cache = CacheOffer {
+        address: Some("a1.example:7444".parse().unwrap()),
+        key: CacheKey::new(*Digest::of(b"a1").as_bytes()),
+        weight: 20,
+    };
+    let _listening = fleet.agent_with("a1", Some(cache)).await;
+    let mut builds = builds(&fleet, ANN);
+    let question = |project: &str| v1::RegionsRequest { project: project.to_owned() };
+    let answer = builds.regions(question("web/shop")).await.unwrap().into_inner();
+    let agent = v1::regions_response::Agent { agent: "eu/a1".into(), address: "a1.example:7444".into() };
+    assert_eq!(answer.regions, [v1::regions_response::Region { name: "eu".into(), agents: vec![agent] }]);
+    let other = builds.regions(question("other/shop")).await.unwrap_err();
+    assert_eq!(other.code(), Code::PermissionDenied);
+
+    let way = |region: &str, rtt_us| v1::ClientWay { region: region.into(), rtt_us, bytes_per_s: None };
+    let ways = vec![way("", 100_000), way("eu", 8_000)];
+    let spoilt = v1::SubmitRequest {
+        ways: vec![way("eu", 0)],
+        ..module_build("web/shop", "spoilt", &["linux/amd64"])
+    };
+    let refused = submit(&mut builds, spoilt).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
+    assert!(refused.message().contains("ways[0].rtt_us"), "{refused}");
+    let mut request = v1::SubmitRequest { ways, ..module_build("web/shop", "k", &["linux/amd64"]) };
+    let source = v1::ModuleSource { package: "example.com/tool".into(), query: "v1.0.0".into() };
+    request.spec.as_mut().unwrap().source = Some(v1::build_spec::Source::Module(source));
+    let build = submit(&mut builds, request).await.unwrap();
+    let explained = builds.explain(v1::ExplainRequest { build }).await.unwrap().into_inner();
+    let Some(Verdict::Eligible(eligible)) = &explained.tasks[0].candidates[0].verdict else {
+        panic!("{explained:?}")
+    };
+    assert_eq!(eligible.terms.unwrap().deliver_us, 0, "what a module is, nobody has brought to them");
 }

@@ -402,5 +402,6 @@ pub(crate) fn module_build(project: &str, key: &str, platforms: &[&str]) -> v1::
             wishes: Some(v1::Wishes::default()),
             ..v1::BuildSpec::default()
         }),
+        ways: Vec::new(),
     }
 }

@@ -227,6 +227,7 @@ impl Stage {
             project: PROJECT.to_owned(),
             key: self.builds.to_string(),
             spec: Some((&spec(kind, source)).into()),
+            ways: Vec::new(),
         };
         Ok(BuildsClient::new(self.member.clone()).submit(request).await?.into_inner().build)
     }

@@ -135,6 +135,20 @@ async fn a_server_of_another_authority_or_id_is_refused_with_the_reason() {
 }
 
 #[tokio::test]
+async fn a_way_is_as_long_as_a_handshake_with_the_one_that_was_meant() {
+    let fleet = Fleet::new();
+    let addr = fleet.serve(fleet.live("coordinator")).await.to_string();
+    let client = fleet.client(Some(fleet.live("a1")));
+    let options = ChannelOptions::default();
+    let took = round_trip(&addr, client.clone(), &options).await.unwrap();
+    assert!(took > Duration::ZERO && took < Duration::from_secs(5), "{took:?}");
+    let another = ClientTls { server: id("a2"), ..client.clone() };
+    let error = round_trip(&addr, another, &options).await.unwrap_err().to_string();
+    assert!(error.contains("the server is spiffe://acme/coordinator"), "{error}");
+    assert!(round_trip("nonsense", client, &options).await.is_err());
+}
+
+#[tokio::test]
 async fn a_client_of_another_authority_is_refused() {
     let (fleet, stranger) = (Fleet::new(), Fleet::new());
     let addr = fleet.serve(fleet.live("coordinator")).await;
