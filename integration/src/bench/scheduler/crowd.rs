@@ -199,7 +199,6 @@ impl Known {
             request_digest: Digest::of(b""),
             spec: Box::new(spec(lineage, number)),
             traceparent: None,
-            ways: None,
             requester: None,
         });
         let placement = Placement {
