@@ -1,7 +1,7 @@
 //! The life of a build as a member sees it.
 
 use meridian_core::{
-    cache::{offer::CacheOffer, rendezvous::CacheKey},
+    cache::offer::{CacheKey, CacheOffer},
     digest::Digest,
     machine::{Limits, input::Outcome},
 };
@@ -240,7 +240,7 @@ async fn a_client_learns_where_it_may_measure_and_what_it_says_of_its_ways_is_a_
         key: CacheKey::new(*Digest::of(b"a1").as_bytes()),
         weight: 20,
     };
-    let _listening = fleet.agent_with("a1", Some(cache)).await;
+    let mut listening = fleet.agent_with("a1", Some(cache)).await;
     let mut builds = builds(&fleet, ANN);
     let question = |project: &str| v1::RegionsRequest { project: project.to_owned() };
     let answer = builds.regions(question("web/shop")).await.unwrap().into_inner();
@@ -258,13 +258,15 @@ async fn a_client_learns_where_it_may_measure_and_what_it_says_of_its_ways_is_a_
     let refused = submit(&mut builds, spoilt).await.unwrap_err();
     assert_eq!(refused.code(), Code::InvalidArgument);
     assert!(refused.message().contains("ways[0].rtt_us"), "{refused}");
-    let mut request = v1::SubmitRequest { ways, ..module_build("web/shop", "k", &["linux/amd64"]) };
-    let source = v1::ModuleSource { package: "example.com/tool".into(), query: "v1.0.0".into() };
-    request.spec.as_mut().unwrap().source = Some(v1::build_spec::Source::Module(source));
+    let request = v1::SubmitRequest { ways, ..module_build("web/shop", "k", &["linux/amd64"]) };
     let build = submit(&mut builds, request).await.unwrap();
+    listening.work_off(2).await;
     let explained = builds.explain(v1::ExplainRequest { build }).await.unwrap().into_inner();
-    let Some(Verdict::Eligible(eligible)) = &explained.tasks[0].candidates[0].verdict else {
-        panic!("{explained:?}")
+    let delivery = |task: usize| match &explained.tasks[task].candidates[0].verdict {
+        Some(Verdict::Eligible(eligible)) => eligible.terms.unwrap().deliver_us,
+        other => panic!("{other:?}"),
     };
-    assert_eq!(eligible.terms.unwrap().deliver_us, 0, "what a module is, nobody has brought to them");
+    assert_eq!(delivery(0), 0, "what a module is, nobody has brought to them");
+    let straight = 4 * 8_000;
+    assert!((straight..500_000).contains(&delivery(1)), "{}", delivery(1));
 }
