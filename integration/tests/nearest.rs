@@ -45,8 +45,9 @@ fn an_artifact_comes_from_the_near_agent_that_made_it_and_from_the_far_coordinat
 
 /// The file in which a user keeps how far the one fleet is that they joined.
 fn ways_of(state: &Path) -> PathBuf {
-    let fleets = fs::read_dir(state.join("fleets")).unwrap();
-    let files: Vec<PathBuf> = fleets.map(|fleet| fleet.unwrap().path().join("ways.json")).collect();
+    let fleets = fs::read_dir(state.join("fleets")).expect("a fleet was joined");
+    let files: Vec<PathBuf> =
+        fleets.map(|fleet| fleet.expect("its directory").path().join("ways.json")).collect();
     assert!(matches!(files.as_slice(), [file] if file.exists()), "{files:?}");
     files[0].clone()
 }
