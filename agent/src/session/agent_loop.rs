@@ -376,8 +376,12 @@ impl AgentLoop {
         }
     }
 
-    fn prefetch(&self, task: &TaskId, work: Work) {
-        let Some(entry) = self.attempts.get(task) else { return };
+    fn prefetch(&mut self, task: &TaskId, work: Work) {
+        let Some(entry) = self.attempts.get_mut(task) else { return };
+        // That of an earlier placement belongs to the run that is being stopped.
+        if entry.prefetch.is_stopped() {
+            entry.prefetch = Prefetching::default();
+        }
         entry.prefetch.begin(self.worker.clone(), work, self.cache.hints(task));
     }
 
@@ -385,7 +389,7 @@ impl AgentLoop {
         let Some(entry) = self.attempts.get_mut(task) else { return };
         let cancel = CancellationToken::new();
         entry.run = Some((fence, cancel.clone()));
-        let (prefetch, stopped) = (entry.prefetch.clone(), cancel.clone());
+        let prefetch = entry.prefetch.clone();
         let (worker, events, hints) =
             (self.worker.clone(), self.run_events_in.clone(), self.cache.hints(task));
         let task = task.clone();
@@ -410,9 +414,7 @@ impl AgentLoop {
                 },
                 log: Vec::new(),
             });
-            if stopped.is_cancelled() {
-                prefetch.ended().await;
-            }
+            prefetch.ended().await;
             attempt_ended(&span, &outcome);
             let report = report_span(&span, &told, fence);
             // The loop outlives its runs, or nobody needs to know.

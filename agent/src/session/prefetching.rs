@@ -12,9 +12,9 @@ use tracing::Instrument as _;
 use super::worker::Worker;
 use crate::spans::prefetch_span;
 
-/// How long it may take to end when it is told to. Then it has no process any more, but may be unpacking a toolchain, which
-/// others can use.
-const ENDS_WITHIN: Duration = Duration::from_secs(3);
+/// How long it may take to end when it is told to. It ends its processes in four seconds or says in the agent's log which it
+/// could not end; what it may still do then is to unpack a toolchain, which others can use.
+const ENDS_WITHIN: Duration = Duration::from_secs(5);
 
 /// The prefetch of one task.
 #[derive(Debug, Clone, Default)]
@@ -45,8 +45,14 @@ impl Prefetching {
         self.cancel.cancel();
     }
 
-    /// Returns when none of its processes is alive.
+    /// Whether it was stopped.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.cancel.is_cancelled()
+    }
+
+    /// Stops it, and returns when none of its processes is alive.
     pub(super) async fn ended(self) {
+        self.stop();
         self.begun.close();
         self.begun.wait().await;
     }

@@ -10,18 +10,15 @@ use std::{
 
 use bytes::Bytes;
 use meridian_agent::transfer::{Access, Downloader, TransferConfig};
-use meridian_core::{cache::peer_address::PeerAddress, digest::Digest, id::AgentId};
+use meridian_core::{
+    cache::peer_address::PeerAddress, digest::Digest, id::AgentId, schedule::delivery::is_taken,
+};
 use meridian_proto::v1;
 use meridian_store::pack::PartialBlobs;
-use tokio::{
-    net::TcpStream,
-    time::{Instant, timeout},
-};
+use tokio::time::{Instant, timeout};
 
 use crate::{build::ways::Carried, fleet::client::Client};
 
-/// A coordinator that answers sooner than this is near enough.
-const NEAR: Duration = Duration::from_millis(10);
 /// How long the question who has them may take.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// How long an agent may send nothing before it is given up.
@@ -54,24 +51,32 @@ pub async fn fetch(
         return carried;
     };
     let to_coordinator = asked.elapsed();
-    if to_coordinator < NEAR {
+    // A region next door would not be asked either.
+    if !is_taken(0, micros(to_coordinator)) {
         return carried;
     }
     let answer = answer.into_inner();
     let holders = answer.holders.iter().filter_map(|holder| readable(holder, wanted));
     let mut measuring = tokio::task::JoinSet::new();
     for holder in holders {
-        // One that cannot be reached in half the time is no gain: it takes two more round trips to begin.
-        measuring
-            .spawn(async move { is_within(&holder.address, to_coordinator / 2).await.then_some(holder) });
+        let Ok(round_trip) = client.round_trip_to(&holder.agent, holder.address.clone()) else { continue };
+        measuring.spawn(async move {
+            // A connection is two round trips, and each may be half as long.
+            let measured = timeout(to_coordinator, round_trip).await.ok()?.ok()?;
+            is_taken(micros(measured), micros(to_coordinator)).then_some(holder)
+        });
     }
     while let Some(measured) = measuring.join_next().await {
         if let Ok(Some(holder)) = measured {
+            let is_here = |digest: &&Digest| partials.blobs().contains(digest);
+            let lacking: Vec<&Digest> = holder.artifacts.iter().filter(|digest| !is_here(digest)).collect();
             let began = Instant::now();
             fetch_from(client, &holder, &answer.grant, access, partials).await;
-            let came = holder.artifacts.iter().filter(|digest| partials.blobs().contains(digest));
+            let took = began.elapsed();
+            let came = lacking.iter().filter(|digest| is_here(digest) || took >= STALL_MAX);
+            // What has not come in a long time would have come later: the way carries no more than if it had come now.
             let bytes = came.filter_map(|digest| wanted.get(digest)).sum();
-            carried.push(Carried { region: Some(holder.agent.region), bytes, took: began.elapsed() });
+            carried.push(Carried { region: Some(holder.agent.region), bytes, took });
         }
     }
     carried
@@ -87,9 +92,8 @@ fn readable(holder: &v1::ArtifactHolder, wanted: &BTreeMap<Digest, u64>) -> Opti
     Some(Holder { agent: holder.agent.parse().ok()?, address: holder.address.parse().ok()?, artifacts })
 }
 
-/// Whether a connection is made in so much time, which is a round trip and whatever it takes to find the address.
-async fn is_within(address: &PeerAddress, time: Duration) -> bool {
-    matches!(timeout(time, TcpStream::connect(address.as_str())).await, Ok(Ok(_)))
+fn micros(span: Duration) -> u64 {
+    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
 }
 
 async fn fetch_from(

@@ -1,7 +1,8 @@
 //! How far the fleet's regions are from here, so that a build is made where its artifacts are soonest at hand.
 //!
 //! Nobody but the client can measure that. It asks the coordinator which regions there are, makes a connection to an agent
-//! of each and to the coordinator itself, all at once, and submits with what it found. **A build is never held up for it**:
+//! of each and to the coordinator itself, all at once, and submits with what it found. **A build is hardly held up for it**: it
+//! takes one question, two seconds at most, and the longest of the ways, one second at most;
 //! what is measured is kept for ten minutes, nothing is measured where there are not two regions to choose from, and a region
 //! that has not answered by the time in which the coordinator answered twice is none to fetch from, since the coordinator has
 //! everything too.
@@ -9,7 +10,13 @@
 //! What a way carries is learned from the artifacts that came over it. Everything here may come to nothing; then the fleet is
 //! told nothing and builds as it would for anybody.
 
-use std::{collections::BTreeMap, fs, io, path::Path, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{self, Write as _},
+    path::Path,
+    time::Duration,
+};
 
 use meridian_core::{
     cache::peer_address::PeerAddress,
@@ -40,7 +47,9 @@ const KEPT_MS: u64 = 10 * 60_000;
 /// For how long what a way carried is believed.
 const CARRIED_KEPT_MS: u64 = 24 * 60 * 60_000;
 /// What is less than this says more of round trips than of what a way carries.
-const CARRIED_BYTES_MIN: u64 = priors::ARTIFACT_WIRE.0;
+const CARRIED_BYTES_MIN: u64 = 1 << 20;
+/// For how long it counts that no region answered, in milliseconds.
+const UNREACHED_KEPT_MS: u64 = 60_000;
 
 /// Artifacts that came from an agent of a region, or from the coordinator.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,8 +84,10 @@ pub async fn of(fleet: &Fleet, project: &ProjectId) -> Option<ClientWays> {
     let file = fleet.ways_file()?;
     let (mut kept, now_ms) = (Kept::read(&file, fleet.client.address()), print::now_ms());
     if !kept.is_fresh(now_ms) {
-        kept.rtt_us = measure(fleet, project).await?;
-        kept.measured_ms = now_ms;
+        let measured = measure(fleet, project).await?;
+        // Another command may have learned something meanwhile.
+        kept = Kept::read(&file, fleet.client.address());
+        kept.take(measured, now_ms);
         kept.write(&file);
     }
     kept.ways(now_ms)
@@ -93,14 +104,22 @@ pub fn learn(fleet: &Fleet, carried: &[Carried]) {
     }
 }
 
-/// The round trips in microseconds, by the regions' names, the coordinator's being empty; nothing to measure is an answer as
-/// well. None when there is no answer: an older coordinator does not know the question.
-async fn measure(fleet: &Fleet, project: &ProjectId) -> Option<BTreeMap<String, u64>> {
+/// What a measurement found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Measured {
+    /// Whether there were regions to choose from.
+    has_choice: bool,
+    /// The round trips in microseconds, by the regions' names, the coordinator's being empty.
+    rtt_us: BTreeMap<String, u64>,
+}
+
+/// Measures. None when there is no answer which regions there are: an older coordinator does not know the question.
+async fn measure(fleet: &Fleet, project: &ProjectId) -> Option<Measured> {
     let question = v1::RegionsRequest { project: project.to_string() };
     let mut builds = fleet.client.builds();
     let answer = timeout(ANSWER_WITHIN, builds.regions(question)).await.ok()?.ok()?.into_inner();
     if answer.regions.len() < 2 {
-        return Some(BTreeMap::new());
+        return Some(Measured { has_choice: false, rtt_us: BTreeMap::new() });
     }
     let began = Instant::now();
     let mut measuring = JoinSet::new();
@@ -114,7 +133,7 @@ async fn measure(fleet: &Fleet, project: &ProjectId) -> Option<BTreeMap<String, 
     }
     let round_trip = fleet.client.round_trip();
     measuring.spawn(async move { Some((String::new(), round_trip.await.ok()?)) });
-    Some(gather(measuring, began).await)
+    Some(Measured { has_choice: true, rtt_us: gather(measuring, began).await })
 }
 
 /// The shortest round trip of each, of those that come in time.
@@ -144,16 +163,26 @@ impl Kept {
         kept.filter(|kept| kept.coordinator == coordinator).unwrap_or_else(none)
     }
 
-    /// Keeps it, in one rename. Whoever cannot measures again.
+    /// Keeps it, in one rename and for this user alone. Whoever cannot measures again.
     fn write(&self, file: &Path) {
-        let partial = file.with_extension(format!("{}.partial", std::process::id()));
-        let written = serde_json::to_vec(self)
-            .map_err(io::Error::other)
-            .and_then(|bytes| fs::write(&partial, bytes))
-            .and_then(|()| fs::rename(&partial, file));
-        if let Err(error) = written {
+        let written = || -> io::Result<()> {
+            let beside = file.parent().ok_or_else(|| io::Error::other("it has no directory"))?;
+            let mut partial = tempfile::NamedTempFile::new_in(beside)?;
+            partial.write_all(&serde_json::to_vec(self)?)?;
+            partial.persist(file)?;
+            Ok(())
+        };
+        if let Err(error) = written() {
             tracing::debug!(%error, file = %file.display(), "how far the fleet is could not be kept");
         }
+    }
+
+    /// Takes a measurement in. One in which no region answered says something of this moment, and is repeated soon.
+    fn take(&mut self, measured: Measured, now_ms: u64) {
+        let Measured { has_choice, rtt_us } = measured;
+        let is_unreached = has_choice && rtt_us.keys().all(String::is_empty);
+        let early_ms = if is_unreached { KEPT_MS - UNREACHED_KEPT_MS } else { 0 };
+        (self.rtt_us, self.measured_ms) = (rtt_us, now_ms.saturating_sub(early_ms));
     }
 
     /// Whether it need not be measured again. A clock that was set back makes nothing last longer.
@@ -252,9 +281,27 @@ mod tests {
     }
 
     #[test]
+    fn that_no_region_answered_is_believed_for_a_minute_and_that_there_is_no_choice_for_ten() {
+        let now_ms = 20 * KEPT_MS;
+        let taken = |has_choice, rtt_us: &[(&str, u64)]| {
+            let rtt_us = rtt_us.iter().map(|(name, us)| ((*name).to_owned(), *us)).collect();
+            let mut kept = kept();
+            kept.take(Measured { has_choice, rtt_us }, now_ms);
+            kept
+        };
+        let unreached = taken(true, &[("", 90_000)]);
+        assert!(unreached.is_fresh(now_ms + UNREACHED_KEPT_MS - 1));
+        assert!(!unreached.is_fresh(now_ms + UNREACHED_KEPT_MS));
+        assert_eq!(unreached.ways(now_ms), None);
+        for lasting in [taken(false, &[]), taken(true, &[("", 90_000), ("eu", 1_000)])] {
+            assert!(lasting.is_fresh(now_ms + KEPT_MS - 1), "{lasting:?}");
+        }
+    }
+
+    #[test]
     fn what_came_says_what_a_way_carries_and_little_says_nothing() {
         let mut kept = kept();
-        kept.learn(&came("eu", 10, 1_000), 5);
+        kept.learn(&came("eu", 2, 1_000), 5);
         assert!(kept.carried.is_empty(), "that was not much");
         // 100 MiB are 35 MiB on the wire; the round trips are not the way's width.
         kept.learn(&came("eu", 100, 1_016), 5);

@@ -46,8 +46,8 @@ pub enum Input {
         spec: Box<BuildSpec>,
         /// The trace that the build belongs to.
         traceparent: Option<Traceparent>,
-        /// How far everything is from whoever asks, when they measured it. Observed and never journalled; their own word, by
-        /// which they harm nobody but themselves.
+        /// How far everything is from whoever asks, when they measured it. Observed and never journalled as such; their own word,
+        /// which moves their own builds alone.
         ways: Option<Box<ClientWays>>,
     },
     /// A client gives a build up.

@@ -25,7 +25,7 @@ use crate::{
             shortlists::{Asked, Shortlists},
             ways::{Ground, Ways},
         },
-        record::{BuildRecord, BuildState, TaskRecord, TaskState, TaskStep, Verdict},
+        record::{BuildRecord, BuildState, TaskKind, TaskRecord, TaskState, TaskStep, Verdict},
         residency::Residency,
         shunned::Shunned,
         sidecars::Sidecars,
@@ -36,6 +36,7 @@ use crate::{
     quantity::{ByteCount, Millis},
     schedule::{
         choice::NearAndWarm,
+        delivery::Deliveries,
         queue::{LineId, Queue, Urgency, Waiting},
         roster::{Roster, Told},
     },
@@ -238,6 +239,19 @@ impl Observed {
         self.queue.insert(key, Waiting { line, team: id.build.project.team.clone(), urgency });
         before.into_iter().for_each(|before| self.forget_if_over(before));
         self.wake.fresh.insert(line);
+    }
+
+    /// Takes in how far the client of a build is that was submitted before.
+    pub(super) fn note_client(&mut self, durable: &Durable, id: &BuildId, deliveries: Deliveries) {
+        let running = durable.build(id).filter(|build| build.state == BuildState::Running);
+        let Some(build) = running.filter(|_| self.clients.of(id).is_none()) else { return };
+        self.clients.insert(id.clone(), deliveries);
+        for task in build.tasks.iter().filter(|task| matches!(task.kind, TaskKind::Compile(_))) {
+            let key = QueueKey { submission: build.submission, ordinal: task.id.ordinal };
+            if let Some(needs) = self.needs.get_mut(&key) {
+                needs.client = self.clients.of(id);
+            }
+        }
     }
 
     /// What a task needs, out of its place.

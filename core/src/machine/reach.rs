@@ -22,7 +22,9 @@ impl Machine {
         for (id, attached) in &self.observed.agents {
             let is_allowed = allowed.is_empty() || allowed.contains(&id.region);
             let address = attached.offer.cache.as_ref().and_then(|cache| cache.address.as_ref());
-            let Some(address) = address.filter(|_| is_allowed && !attached.is_barred) else { continue };
+            // Who takes nothing now may be about to go, and so may the way to it.
+            let is_of_use = is_allowed && attached.takes_alone(&self.limits);
+            let Some(address) = address.filter(|_| is_of_use) else { continue };
             if regions.len() >= REGIONS_MAX && !regions.contains_key(&id.region) {
                 break;
             }

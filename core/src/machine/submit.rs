@@ -36,7 +36,13 @@ impl Turn<'_> {
         let known =
             self.known_build(&project, &key).filter(|_| self.protections.keeps(Protection::IdempotencyKey));
         let reply = match known {
-            Some((build, known)) if known == digest => Reply::Submitted { build },
+            Some((build, known)) if known == digest => {
+                // A leader that has just begun knows the build and not who waits for it.
+                if let Some(deliveries) = ways.and_then(|ways| ways.deliveries()) {
+                    self.observed.note_client(self.durable, &build, deliveries);
+                }
+                Reply::Submitted { build }
+            }
             Some((build, _)) => Reply::Refused(Refusal::KeyReused { build }),
             None => match self.admission(&project, &spec) {
                 Err(refusal) => Reply::Refused(refusal),

@@ -113,11 +113,14 @@ impl LeastFinish {
     pub fn choose(&self, prospects: impl IntoIterator<Item = Prospect>, waiting: Waiting) -> Choice {
         let mut free: Option<(u64, u32, u64)> = None;
         let mut best: Option<(u64, u32, u64)> = None;
-        let mut shortest_us = u64::MAX;
+        // What has to be brought from everywhere makes nobody better.
+        let (mut shortest_us, mut nearest_us) = (u64::MAX, u64::MAX);
         for prospect in prospects {
             let service_us = self.service_us(&prospect.terms);
-            let finish_us = service_us.saturating_add(prospect.terms.wait_us);
+            let Terms { wait_us, deliver_us, .. } = prospect.terms;
+            let finish_us = service_us.saturating_add(wait_us).saturating_add(deliver_us);
             shortest_us = shortest_us.min(service_us);
+            nearest_us = nearest_us.min(deliver_us);
             let rank = (finish_us, prospect.row, service_us);
             best = Some(best.map_or(rank, |best| best.min(rank)));
             if prospect.is_free {
@@ -132,7 +135,7 @@ impl LeastFinish {
         if best != free
             && waiting.may_await
             && waiting.held_back < limit
-            && is_part_of(gain_us, self.better_by_permille, free_us)
+            && is_part_of(gain_us, self.better_by_permille, free_us.saturating_sub(nearest_us))
         {
             return Choice::Await(best, limit);
         }
@@ -143,15 +146,11 @@ impl LeastFinish {
         Choice::Place(free)
     }
 
-    /// What a task takes from when it has a slot until who asked has what it makes, weighed.
+    /// For how long a task has a slot, weighed.
     fn service_us(&self, terms: &Terms) -> u64 {
         let transfer_us = u128::from(terms.transfer_us) * u128::from(self.missing_weight_permille) / 1_000;
         let transfer_us = u64::try_from(transfer_us).unwrap_or(u64::MAX);
-        terms
-            .rounds_us
-            .saturating_add(transfer_us)
-            .saturating_add(terms.run_us)
-            .saturating_add(terms.deliver_us)
+        terms.rounds_us.saturating_add(transfer_us).saturating_add(terms.run_us)
     }
 }
 
@@ -313,6 +312,34 @@ mod tests {
         far.terms.deliver_us = 2_000_000;
         assert_eq!(policy.choose([far, prospect(1, 11_000)], NOW), Choice::Place(1));
         assert_eq!(policy.choose([far, prospect(1, 13_000)], NOW), Choice::Place(0));
+    }
+
+    #[test]
+    fn what_has_to_be_brought_afterwards_makes_nobody_yield_and_nobody_wait_for_longer() {
+        let policy = LeastFinish::default();
+        let with_queue = Waiting { may_yield: true, may_await: false, ..NOW };
+        let mut far = prospect(0, 10_000);
+        far.terms.deliver_us = 9_000_000;
+        assert_eq!(
+            policy.choose([far, busy(1, 10_000)], with_queue),
+            Choice::Place(0),
+            "the slot is as long in use"
+        );
+        let mut busy_and_far = busy(1, 10_000);
+        busy_and_far.terms.deliver_us = 400_000_000;
+        far.terms.deliver_us = 500_000_000;
+        assert_eq!(
+            policy.choose([far, busy_and_far], NOW),
+            Choice::Await(1, Millis::minutes(1)),
+            "for a short build"
+        );
+        let mut hardly_better = busy(1, 5_000);
+        hardly_better.terms.deliver_us = 500_000_000;
+        assert_eq!(
+            policy.choose([far, hardly_better], NOW),
+            Choice::Await(1, Millis::minutes(1)),
+            "half the time"
+        );
     }
 
     #[test]

@@ -11,7 +11,8 @@
 //! Only the client can measure that, so it says it when it submits. What it does not say is never guessed in a region's
 //! favour:
 //!
-//! - A region that it did not reach delivers over the coordinator, which is what will happen.
+//! - A region that it did not reach, or to which the way is not so much shorter that [it is used](is_taken), delivers over the
+//!   coordinator, which is what will happen.
 //! - Where the way to the coordinator is not known either, such a region is as far as the farthest that is.
 //! - A way that never carried anything carries as much as the slowest that did (a client's own line bounds them all), and
 //!   [`priors::BYTES_PER_S`] when none did.
@@ -35,6 +36,9 @@ use crate::{
 pub const REGIONS_MAX: usize = 64;
 /// Round trips that a client waits for who fetches an artifact: the connection, its handshake, the question, the answer.
 pub const DELIVERY_ROUNDS: u64 = 4;
+
+/// A coordinator with a shorter round trip is near enough, in microseconds.
+pub const NEAR_US: u64 = 10_000;
 
 /// A second, in microseconds.
 const SECOND_US: u64 = 1_000_000;
@@ -69,6 +73,13 @@ pub struct Deliveries {
     elsewhere_us: u64,
 }
 
+/// Whether a client fetches artifacts from an agent rather than from the coordinator, by the round trips in microseconds: the
+/// agent has to be found and asked first, so one that is hardly nearer is no gain.
+#[must_use]
+pub const fn is_taken(agent_us: u64, coordinator_us: u64) -> bool {
+    coordinator_us >= NEAR_US && agent_us.saturating_mul(2) <= coordinator_us
+}
+
 impl ClientWays {
     /// What follows from them; nothing when they say nothing of any region, because then all are equal.
     #[must_use]
@@ -82,9 +93,15 @@ impl ClientWays {
         let over_coordinator = self.coordinator.as_ref().map(takes);
         let farthest = self.regions.values().map(takes).max().unwrap_or(0);
         let elsewhere_us = over_coordinator.unwrap_or(farthest);
-        let bounded = |us: u64| over_coordinator.map_or(us, |over| us.min(over));
+        let delivered = |way: &ClientWay| match (&self.coordinator, over_coordinator) {
+            (Some(coordinator), Some(over)) if is_taken(way.rtt_us, coordinator.rtt_us) => {
+                takes(way).min(over)
+            }
+            (Some(_), Some(over)) => over,
+            _ => takes(way),
+        };
         let regions = self.regions.iter().take(REGIONS_MAX);
-        let regions = regions.map(|(region, way)| (region.clone(), bounded(takes(way)))).collect();
+        let regions = regions.map(|(region, way)| (region.clone(), delivered(way))).collect();
         Some(Deliveries::new(regions, elsewhere_us))
     }
 }
@@ -162,6 +179,18 @@ mod tests {
         let over_coordinator = 4 * 96_000 + transfer_us;
         assert_eq!(deliveries.from(&region("far")), over_coordinator);
         assert_eq!(deliveries.from(&region("unreached")), over_coordinator);
+    }
+
+    #[test]
+    fn a_way_that_is_hardly_shorter_than_the_coordinator_s_is_not_taken_and_makes_nobody_better() {
+        let delivered = |coordinator, region_ms| {
+            let measured = ways(Some(way(coordinator)), &[("eu", way(region_ms)), ("us", way(400))]);
+            let deliveries = measured.deliveries().unwrap();
+            deliveries.from(&region("eu")).cmp(&deliveries.from(&region("us")))
+        };
+        assert!(delivered(100, 50).is_lt());
+        assert!(delivered(100, 51).is_eq());
+        assert!(delivered(9, 1).is_eq(), "the coordinator is near");
     }
 
     #[test]

@@ -202,3 +202,15 @@ fn a_build_that_was_done_is_done_for_whoever_asks_for_it_again_from_elsewhere() 
     let again = submit_from(&mut fleet, "twice", tree(1), beside("us", "eu"));
     assert_eq!(again, build);
 }
+
+#[test]
+fn who_asks_a_new_leader_again_for_what_waits_is_known_to_it() {
+    let mut fleet = Fleet::new();
+    let build = submit_from(&mut fleet, "again", tree(1), beside("eu", "us"));
+    fleet.restart(false);
+    assert_eq!(submit_from(&mut fleet, "again", tree(1), beside("eu", "us")), build);
+    attach(&mut fleet, 1, "eu/a", 1);
+    observe(&mut fleet, 1, near());
+    let terms = terms_on(&fleet, &task(&build, 0), "eu/a");
+    assert!(terms.deliver_us > 0, "{terms:?}");
+}

@@ -399,7 +399,7 @@ fn a_build_that_no_region_is_left_for_is_refused_and_one_that_was_taken_in_befor
     by_region.wishes.region = Some("us".parse().unwrap());
     let mut by_agent = tree(1);
     by_agent.wishes.agent = Some("us/b".parse().unwrap());
-    for (key, spec) in [("by region", by_region), ("by agent", by_agent)] {
+    for (key, spec) in [("by-region", by_region), ("by-agent", by_agent)] {
         assert_eq!(fleet.submit_as(key, spec), Reply::Refused(refusal.clone()), "{key}");
     }
     // The policy is another one when the coordinator is started anew.
