@@ -86,6 +86,9 @@ impl Wish {
             ..Self::default()
         };
         wish.draw_more(draws);
+        if !wish.is_admitted() {
+            (wish.region, wish.agent) = (None, None);
+        }
         wish.gives_up = wish.is_hopeless(agents) && (wish.group.is_some() || draws.chance(500));
         wish
     }
@@ -121,6 +124,14 @@ impl Wish {
     pub fn project(&self) -> ProjectId {
         let name = PROJECTS.get(usize::from(self.project)).copied().unwrap_or_default();
         name.parse().unwrap_or_else(|error| panic!("project {}: {error}", self.project))
+    }
+
+    /// Whether the one region that it wishes for is one of its team's: such a build is refused when it is submitted.
+    fn is_admitted(&self) -> bool {
+        let Wishes { region, agent, .. } = self.wishes();
+        let of_team = Setup::limits().schedule.team(&self.project().team).regions;
+        let wished = agent.map(|agent| agent.region).or(region);
+        wished.is_none_or(|region| of_team.is_empty() || of_team.contains(&region))
     }
 
     /// Whether none of these agents will ever match, whatever happens to them.
