@@ -8,18 +8,32 @@ use meridian_core::{
     },
     quantity::Millis,
     requester::Requester,
+    schedule::delivery::{ClientWay, ClientWays},
 };
 
 use crate::sim::{
     audit::Rule,
     happening::Care,
     host::Asked,
+    setup::REGIONS,
     world::{News, World},
 };
 
 fn requester(project: &ProjectId) -> Requester {
     let name = format!("spiffe://sim/team/{}/member/ci", project.team);
     name.parse().unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// How far everything is from the client of a wish: three of four have measured it, and each of those is beside one of the
+/// regions.
+fn ways_of(wish: u32) -> Option<Box<ClientWays>> {
+    let beside = (wish % 4) as usize;
+    REGIONS.get(beside)?;
+    let way = |rtt_us| ClientWay { rtt_us, bytes_per_s: None };
+    let regions = REGIONS.iter().enumerate().filter_map(|(number, region)| {
+        Some((region.parse().ok()?, way(if number == beside { 2_000 } else { 180_000 })))
+    });
+    Some(Box::new(ClientWays { coordinator: Some(way(120_000)), regions: regions.collect() }))
 }
 
 fn administrator() -> Requester {
@@ -39,7 +53,7 @@ impl World {
             key,
             spec,
             traceparent: None,
-            ways: None,
+            ways: ways_of(wish),
         });
     }
 
