@@ -14,6 +14,7 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     thread,
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use meridian_integration::{
@@ -236,6 +237,7 @@ fn a_signal_while_a_submit_is_unanswered_claims_nothing() {
     let mut client = fleet.member("alice");
     let network = HalfOpen::to(None);
     client.coordinator = Some(network.address.clone());
+    measured_a_moment_ago(&client, &network.address);
     let running = client.start(&["build", "example.test/first@v1.0.0"]);
     network.wait_for_connections(1);
     running.signal(Signal::INT);
@@ -243,6 +245,17 @@ fn a_signal_while_a_submit_is_unanswered_claims_nothing() {
         .finish(COMMAND_MAX)
         .expect_code(CANCELLED)
         .expect_words(&["did not say whether it has a build of acme/first", "builds --project acme/first"]);
+}
+
+/// Has the client know already how far the fleet's regions are, so that the first it asks is to take a build in.
+fn measured_a_moment_ago(client: &Client, coordinator: &str) {
+    let fleets = fs::read_dir(client.home.state().join("fleets")).expect("a fleet was joined");
+    let fleet = fleets.map(|fleet| fleet.expect("its directory").path()).next().expect("a fleet");
+    let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock").as_millis();
+    let kept = serde_json::json!({
+        "coordinator": coordinator, "measured_ms": u64::try_from(now_ms).ok(), "rtt_us": {}, "carried": {},
+    });
+    fs::write(fleet.join("ways.json"), kept.to_string()).expect("its directory can be written");
 }
 
 /// Runs a command whose standard output goes to `stdout`, and says how it ended and what it said beside.
