@@ -13,7 +13,7 @@
 use std::{
     collections::BTreeMap,
     fs,
-    io::{self, Write as _},
+    io::{self, Read as _, Write as _},
     path::Path,
     time::Duration,
 };
@@ -46,6 +46,8 @@ const MEASURED_WITHIN_MIN: Duration = Duration::from_millis(50);
 const KEPT_MS: u64 = 10 * 60_000;
 /// For how long what a way carried is believed.
 const CARRIED_KEPT_MS: u64 = 24 * 60 * 60_000;
+/// What is longer is no file of ours.
+const KEPT_BYTES_MAX: u64 = 1 << 20;
 /// What is less than this says more of round trips than of what a way carries.
 const CARRIED_BYTES_MIN: u64 = 1 << 20;
 /// For how long it counts that no region answered, in milliseconds.
@@ -158,7 +160,12 @@ async fn gather(mut measuring: JoinSet<Option<(String, Duration)>>, began: Insta
 impl Kept {
     /// What is kept of the ways from here to a coordinator; nothing when it is of another one, or damaged.
     fn read(file: &Path, coordinator: &str) -> Self {
-        let kept = fs::read(file).ok().and_then(|bytes| serde_json::from_slice::<Self>(&bytes).ok());
+        let read = || -> io::Result<Self> {
+            let mut bytes = Vec::new();
+            fs::File::open(file)?.take(KEPT_BYTES_MAX).read_to_end(&mut bytes)?;
+            Ok(serde_json::from_slice(&bytes)?)
+        };
+        let kept = read().ok();
         let none = || Self { coordinator: coordinator.to_owned(), ..Self::default() };
         kept.filter(|kept| kept.coordinator == coordinator).unwrap_or_else(none)
     }
