@@ -1,6 +1,8 @@
 //! What is fetched for a placed task before its run asks for it, and the end of that.
 //!
 //! It runs Go to fetch modules. So who says of a task that nothing of it is alive has waited for this too.
+//!
+//! Not here: what is fetched, which is the worker's.
 
 use std::{sync::Arc, time::Duration};
 

@@ -80,11 +80,9 @@ pub async fn artifacts(
     let lacking = made.iter().filter(|(digest, _)| !blobs.contains(digest)).map(|(_, size)| size).sum();
     let took = from_coordinator(fleet, &digests, (&access, &partials), config, report).await?;
     // Whatever an agent sent in part need not come from here, and how much that is nobody counts.
-    carried.extend(took.filter(|_| carried.is_empty()).map(|took| Carried {
-        region: None,
-        bytes: lacking,
-        took,
-    }));
+    if let Some(took) = took.filter(|_| carried.is_empty()) {
+        carried.push(Carried { region: None, bytes: lacking, took });
+    }
     ways::learn(fleet, &carried);
     for (name, digest) in wanted {
         let handle = blobs.get(&digest).ok_or_else(|| {

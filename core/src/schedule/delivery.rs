@@ -38,7 +38,7 @@ pub const REGIONS_MAX: usize = 64;
 pub const DELIVERY_ROUNDS: u64 = 4;
 
 /// A coordinator with a shorter round trip is near enough, in microseconds.
-pub const NEAR_US: u64 = 10_000;
+const NEAR_US: u64 = 10_000;
 
 /// A second, in microseconds.
 const SECOND_US: u64 = 1_000_000;
