@@ -307,9 +307,41 @@ impl Drop for Running {
     }
 }
 
-/// Every process below this one, with its name.
+/// A process, as it was when it was looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Process {
+    /// Its number.
+    pub pid: u32,
+    /// The number of the process that began it or took it over.
+    pub parent: u32,
+    /// Its name: the first 15 bytes of its program's file name, if it did not change it.
+    pub name: String,
+    /// What it does, as one letter: `R` runs, `S` sleeps, `T` is stopped, `Z` has ended and nobody
+    /// has asked how (proc(5)).
+    pub state: char,
+}
+
+impl Process {
+    /// The process of this number, if there is one.
+    #[must_use]
+    pub fn of(pid: u32) -> Option<Self> {
+        Self::parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+    }
+
+    /// `PID (NAME) STATE PARENT …`; a name may hold anything, also brackets.
+    fn parse(stat: &str) -> Option<Self> {
+        let (head, rest) = stat.rsplit_once(") ")?;
+        let (pid, name) = head.split_once(" (")?;
+        let mut rest = rest.split(' ');
+        let state = rest.next()?.chars().next()?;
+        let parent = rest.next()?.parse().ok()?;
+        Some(Self { pid: pid.parse().ok()?, parent, name: name.to_owned(), state })
+    }
+}
+
+/// Every process below this one that has not ended.
 #[must_use]
-pub fn descendants(of: u32) -> Vec<(u32, String)> {
+pub fn descendants(of: u32) -> Vec<Process> {
     let mut found = Vec::new();
     let mut parents = vec![of];
     let all: Vec<_> = fs::read_dir("/proc")
@@ -317,18 +349,13 @@ pub fn descendants(of: u32) -> Vec<(u32, String)> {
         .flatten()
         .flatten()
         .filter_map(|entry| fs::read_to_string(entry.path().join("stat")).ok())
-        .filter_map(|stat| {
-            // `PID (NAME) STATE PARENT …`; a name may hold anything, also brackets.
-            let (head, rest) = stat.rsplit_once(") ")?;
-            let (pid, name) = head.split_once(" (")?;
-            let parent = rest.split(' ').nth(1)?;
-            Some((pid.parse::<u32>().ok()?, parent.parse::<u32>().ok()?, name.to_owned()))
-        })
+        .filter_map(|stat| Process::parse(&stat))
+        .filter(|process| process.state != 'Z')
         .collect();
     while let Some(parent) = parents.pop() {
-        for (pid, _, name) in all.iter().filter(|(_, above, _)| *above == parent) {
-            parents.push(*pid);
-            found.push((*pid, name.clone()));
+        for process in all.iter().filter(|process| process.parent == parent) {
+            parents.push(process.pid);
+            found.push(process.clone());
         }
     }
     found

@@ -179,11 +179,15 @@ fn coordinator_and_agent_killed_together_lose_nothing() {
 fn a_cancelled_build_leaves_no_process_behind() {
     let Begun { proxy: _proxy, mut fleet, agent, client, build } = Begun::on(holding_proxy(), "eu/only", &[]);
     let id = fleet.agent(agent).id();
-    assert!(descendants(id).iter().any(|(_, name)| name == "go"), "{:?}", descendants(id));
+    assert!(descendants(id).iter().any(|process| process.name == "go"), "{:?}", descendants(id));
     client.run(&["cancel", "acme/p/1"]).expect_code(0);
     build.finish().expect_failure(130, &["cancelled"]);
     wait_until_stopped(&client, "acme/p/1");
-    assert!(descendants(id).iter().all(|(_, name)| name != "go"), "the agent said so: {:?}", descendants(id));
+    assert!(
+        descendants(id).iter().all(|process| process.name != "go"),
+        "the agent said so: {:?}",
+        descendants(id)
+    );
 }
 
 /// Waits until `explain` says that nothing of a cancelled build is alive.
@@ -208,7 +212,7 @@ fn a_cancel_that_an_agent_does_not_carry_out_says_why_until_it_does() {
     fleet.agent(agent).signal(Signal::CONT);
     wait_until_stopped(&client, "acme/p/1");
     let id = fleet.agent(agent).id();
-    assert!(descendants(id).iter().all(|(_, name)| name != "go"), "{:?}", descendants(id));
+    assert!(descendants(id).iter().all(|process| process.name != "go"), "{:?}", descendants(id));
 }
 
 #[test]

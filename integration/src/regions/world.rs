@@ -277,7 +277,7 @@ impl World {
         for agent in agents {
             let id = self.fleet.agent(agent).id();
             wait_for("the go commands of every build to end", WITHIN, || {
-                descendants(id).iter().all(|(_, name)| name != "go").then_some(())
+                descendants(id).iter().all(|process| process.name != "go").then_some(())
             });
         }
         let ended = self.fleet.coordinator().terminate(WITHIN);

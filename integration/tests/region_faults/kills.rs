@@ -4,17 +4,37 @@ use std::fs;
 
 use meridian_integration::{
     fixture::program::Program,
-    process::descendants,
+    process::{Process, descendants},
     regions::{HOME, Held, Plan, REGIONS, WITHIN, World},
     wait::wait_for,
 };
 use rustix::process::{Pid, Signal, kill_process};
 
-/// kill -9 of one process.
-fn kill(pid: u32) {
+fn signal(pid: u32, signal: Signal) {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a process");
     // It may have ended by itself.
-    let _gone = kill_process(pid, Signal::KILL);
+    let _gone = kill_process(pid, signal);
+}
+
+/// kill -9 of one process.
+fn kill(pid: u32) {
+    signal(pid, Signal::KILL);
+}
+
+/// kill -9 of a process that is found and has not ended by itself before: it is stopped first, and
+/// what is stopped ends by nothing else. Most compilers live for a few milliseconds.
+fn kill_in_midst(what: &str, find: impl Fn() -> Option<Process>) {
+    wait_for(what, WITHIN, || {
+        let found = find()?;
+        signal(found.pid, Signal::STOP);
+        let now = wait_for("it to stop or to end", WITHIN, || match Process::of(found.pid) {
+            Some(now) if !"TZ".contains(now.state) => None,
+            now => Some(now),
+        });
+        let stopped = now.filter(|now| now.state == 'T' && now.name == found.name)?;
+        kill(stopped.pid);
+        Some(())
+    });
 }
 
 /// What a process was started with.
@@ -78,10 +98,10 @@ fn a_signer_that_is_killed_in_a_storm_costs_no_build() {
     for agent in world.all_agents() {
         let of = world.fleet.agent(agent).id();
         let signers =
-            || descendants(of).into_iter().filter(|(pid, _)| command_line(*pid).contains(" signer "));
+            || descendants(of).into_iter().filter(|process| command_line(process.pid).contains(" signer "));
         let killed = wait_for("a signer", WITHIN, || signers().next());
-        kill(killed.0);
-        wait_for("its end", WITHIN, || (!command_line(killed.0).contains("signer")).then_some(()));
+        kill(killed.pid);
+        wait_for("its end", WITHIN, || (!command_line(killed.pid).contains("signer")).then_some(()));
     }
     storm.expect_success(&world);
     // Each of them signs again.
@@ -106,13 +126,13 @@ fn a_compiler_or_go_command_that_is_killed_is_the_fleets_trouble_and_not_the_use
         let (source, project) = (source.display().to_string(), format!("acme/heavy-{name}"));
         let arguments = [&source, "--version", "1", "--project", &project, "--region", HOME];
         let build = client.start_build(&format!("dist-{name}"), &arguments);
-        let victim = wait_for(&format!("a process {name}"), WITHIN, || {
+        kill_in_midst(&format!("a process {name}"), || {
             let all = descendants(of);
-            // The go command that compiles has compilers; one that lists packages ends by itself.
-            all.iter().any(|(_, name)| name == "compile").then_some(())?;
-            all.into_iter().find(|(_, found)| found == name)
+            let compiler = all.iter().find(|process| process.name == "compile")?;
+            // The go command that compiles; one that lists packages or fetches ends by itself.
+            let above = all.iter().find(|process| process.pid == compiler.parent)?;
+            [compiler, above].into_iter().find(|process| process.name == name).cloned()
         });
-        kill(victim.0);
         build.finish().expect_success();
         world.explain(&format!("{project}/1")).expect_code(0).expect_words(&["failed"]);
     }
