@@ -155,9 +155,15 @@ impl Durable {
                 self.apply_cordoned(entry, cordon);
                 Ok(())
             }
-            EventKind::AgentUncordoned { agent, by: _ } => self.apply_uncordoned(agent),
+            EventKind::AgentUncordoned { agent, by: _ } => {
+                self.apply_uncordoned(agent);
+                Ok(())
+            }
             EventKind::MaintenancePlanned { window } => self.apply_maintenance_planned(window),
-            EventKind::MaintenanceEnded { agent, from, by: _ } => self.apply_maintenance_ended(agent, *from),
+            EventKind::MaintenanceEnded { agent, from, by: _ } => {
+                self.apply_maintenance_ended(agent, *from);
+                Ok(())
+            }
         }
     }
 

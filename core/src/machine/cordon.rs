@@ -8,10 +8,7 @@
 
 use crate::{
     id::AgentId,
-    machine::{
-        apply::{Entry, Fault},
-        durable::Durable,
-    },
+    machine::{apply::Entry, durable::Durable},
     requester::Requester,
     time::Wall,
 };
@@ -44,18 +41,26 @@ impl Durable {
         self.cordons.values()
     }
 
+    /// Said once more, it holds since it was said first.
     pub(super) fn apply_cordoned(&mut self, entry: Entry, cordon: &Cordon) {
-        let cordon = Cordon { at: entry.at, ..cordon.clone() };
+        let known = self.cordons.get(&cordon.agent);
+        let at = known.filter(|known| known.is_as_said(cordon)).map_or(entry.at, |known| known.at);
+        let cordon = Cordon { at, ..cordon.clone() };
         self.cordons.insert(cordon.agent.clone(), cordon);
     }
 
-    pub(super) fn apply_uncordoned(&mut self, agent: &AgentId) -> Result<(), Fault> {
-        let what = || Fault::State { what: format!("agent {agent}"), state: "not cordoned" };
-        self.cordons.remove(agent).map(|_| ()).ok_or_else(what)
+    /// Also of one that is not cordoned: see `upkeep.rs`.
+    pub(super) fn apply_uncordoned(&mut self, agent: &AgentId) {
+        self.cordons.remove(agent);
     }
 }
 
 impl Cordon {
+    /// Whether it is the same but for its time.
+    pub(super) fn is_as_said(&self, said: &Self) -> bool {
+        *self == Self { at: self.at, ..said.clone() }
+    }
+
     /// One sentence for people.
     #[must_use]
     pub fn sentence(&self) -> String {

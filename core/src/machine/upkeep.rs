@@ -127,7 +127,8 @@ impl AttachedAgent {
 }
 
 impl Turn<'_> {
-    /// Does what an administrator says about an agent. What is so already changes nothing.
+    /// Does what an administrator says about an agent. What is so already changes nothing, and is written down all the same: one
+    /// who leads no more may take for so what is not, and only by writing does it find out before it answers.
     pub(super) fn upkeep(&mut self, request: RequestId, agent: AgentId, by: Requester, upkeep: Upkeep) {
         let changed = match upkeep {
             Upkeep::Cordon { why } => self.cordon(&agent, by, &why, None),
@@ -168,24 +169,21 @@ impl Turn<'_> {
         let known_why = known.map_or("", |known| known.why.as_str());
         let why = if why.is_empty() { known_why } else { clamp(why, WHY_MAX) };
         let drain = drain.or_else(|| known?.drain);
-        if known.is_some_and(|known| known.by == by && known.why == why && known.drain == drain) {
-            return Ok(0);
-        }
         let limit = self.limits.cordons_max;
         if known.is_none() && self.durable.cordons.len() as u64 >= limit {
             return Err(Refusal::TooManyCordons { limit });
         }
         let (agent, why, at) = (agent.clone(), why.to_owned(), self.now.wall);
-        self.emit(EventKind::AgentCordoned { cordon: Box::new(Cordon { agent, by, why, at, drain }) });
-        Ok(1)
+        let cordon = Cordon { agent, by, why, at, drain };
+        let is_new = known.is_none_or(|known| !known.is_as_said(&cordon));
+        self.emit(EventKind::AgentCordoned { cordon: Box::new(cordon) });
+        Ok(is_new.into())
     }
 
     fn uncordon(&mut self, agent: &AgentId, by: Requester) -> u32 {
-        if !self.durable.cordons.contains_key(agent) {
-            return 0;
-        }
+        let was_cordoned = self.durable.cordons.contains_key(agent);
         self.emit(EventKind::AgentUncordoned { agent: agent.clone(), by });
-        1
+        was_cordoned.into()
     }
 
     fn plan(&mut self, window: Maintenance) -> Result<u32, Refusal> {
@@ -193,26 +191,26 @@ impl Turn<'_> {
             return Err(Refusal::MaintenanceOver { until: window.until });
         }
         let known = self.durable.maintenance.get(&(window.agent.clone(), window.from));
-        if known == Some(&window) {
-            return Ok(0);
-        }
         let limit = self.limits.maintenance_max;
         if known.is_none() && self.durable.maintenance.len() as u64 >= limit {
             return Err(Refusal::TooMuchMaintenance { limit });
         }
+        let is_new = known != Some(&window);
         self.emit(EventKind::MaintenancePlanned { window: Box::new(window) });
-        Ok(1)
+        Ok(is_new.into())
     }
 
-    /// Takes an agent's windows back, or the one that begins at a moment.
+    /// Takes an agent's windows back, or the one that begins at a moment. Of all, where none is known, there is none to write down:
+    /// what a leader before knew ends by itself.
     fn end_maintenance(&mut self, agent: &AgentId, from: Option<Wall>, by: &Requester) -> u32 {
         let is_meant =
             |window: &&Maintenance| window.agent == *agent && from.is_none_or(|from| from == window.from);
         let meant: Vec<Wall> =
             self.durable.maintenance().filter(is_meant).map(|window| window.from).collect();
-        for from in &meant {
+        let unknown = from.filter(|_| meant.is_empty());
+        for from in meant.iter().copied().chain(unknown) {
             let (agent, by) = (agent.clone(), Some(by.clone()));
-            self.emit(EventKind::MaintenanceEnded { agent, from: *from, by });
+            self.emit(EventKind::MaintenanceEnded { agent, from, by });
         }
         u32::try_from(meant.len()).unwrap_or(u32::MAX)
     }

@@ -285,6 +285,34 @@ fn maintenance_that_is_over_is_refused_and_the_number_of_plans_is_bounded() {
 }
 
 #[test]
+fn what_changes_nothing_is_written_down_before_it_is_answered() {
+    let mut fleet = Fleet::new();
+    fleet.attach(1, "eu/a", 1);
+    let window = maintain(&fleet, Millis(1), Millis::minutes(9));
+    let from = fleet.now.wall.after(Millis(1));
+    fleet.changed("eu/a", cordon("disks"));
+    fleet.changed("eu/a", window.clone());
+    let cordoned = fleet.machine.durable().cordons().next().cloned();
+    fleet.pass(Millis(5));
+    let unsaid = |fleet: &Fleet| fleet.machine.durable().last_index().0;
+    for (upkeep, changed) in [
+        (cordon("disks"), 0),
+        (window, 0),
+        (Upkeep::EndMaintenance { from: Some(from) }, 1),
+        (Upkeep::EndMaintenance { from: Some(from) }, 0),
+        (Upkeep::Uncordon, 1),
+        (Upkeep::Uncordon, 0),
+    ] {
+        let before = unsaid(&fleet);
+        if upkeep == Upkeep::Uncordon && changed == 1 {
+            assert_eq!(fleet.machine.durable().cordons().next(), cordoned.as_ref(), "it holds since then");
+        }
+        assert_eq!(fleet.changed("eu/a", upkeep.clone()), changed, "{upkeep:?}");
+        assert_eq!(unsaid(&fleet), before + 1, "{upkeep:?}");
+    }
+}
+
+#[test]
 fn of_two_reasons_the_one_that_empties_the_agent_is_told() {
     let mut fleet = Fleet::new();
     fleet.attach(1, "eu/a", 1);
