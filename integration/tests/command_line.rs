@@ -253,7 +253,8 @@ fn measured_a_moment_ago(client: &Client, coordinator: &str) {
     let fleet = fleets.map(|fleet| fleet.expect("its directory").path()).next().expect("a fleet");
     let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock").as_millis();
     let kept = serde_json::json!({
-        "coordinator": coordinator, "measured_ms": u64::try_from(now_ms).ok(), "rtt_us": {}, "carried": {},
+        "coordinator": coordinator, "carried": {},
+        "measured": { "acme": { "at_ms": u64::try_from(now_ms).ok(), "rtt_us": {} } },
     });
     fs::write(fleet.join("ways.json"), kept.to_string()).expect("its directory can be written");
 }

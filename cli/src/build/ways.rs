@@ -3,7 +3,7 @@
 //! Nobody but the client can measure that. It asks the coordinator which regions there are, makes a connection to an agent
 //! of each and to the coordinator itself, all at once, and submits with what it found. **A build is hardly held up for it**: it
 //! takes one question, two seconds at most, and the longest of the ways, one second at most;
-//! what is measured is kept for ten minutes, nothing is measured where there are not two regions to choose from, and a region
+//! what is measured is kept for ten minutes for each team, since the teams of a fleet may build in different regions; nothing is measured where there are not two regions to choose from, and a region
 //! that has not answered by the time in which the coordinator answered twice is none to fetch from, since the coordinator has
 //! everything too.
 //!
@@ -20,7 +20,7 @@ use std::{
 
 use meridian_core::{
     cache::peer_address::PeerAddress,
-    id::{AgentId, ProjectId, RegionName},
+    id::{AgentId, ProjectId, RegionName, TeamName},
     quantity::ByteCount,
     schedule::{
         delivery::{ClientWay, ClientWays, DELIVERY_ROUNDS, REGIONS_MAX},
@@ -50,8 +50,12 @@ const CARRIED_KEPT_MS: u64 = 24 * 60 * 60_000;
 const KEPT_BYTES_MAX: u64 = 1 << 20;
 /// What is less than this says more of round trips than of what a way carries.
 const CARRIED_BYTES_MIN: u64 = 1 << 20;
-/// For how long it counts that no region answered, in milliseconds.
+/// For how long it counts that no region answered or that there was none to choose, in milliseconds: agents come and go.
 const UNREACHED_KEPT_MS: u64 = 60_000;
+/// No way carries more in a second.
+const CARRIED_BYTES_MAX: u64 = 100_000_000_000;
+/// The measurements of more teams than these are not kept.
+const TEAMS_MAX: usize = 16;
 
 /// Artifacts that came from an agent of a region, or from the coordinator.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,9 +73,15 @@ pub struct Carried {
 struct Kept {
     /// Whose ways these are: under another address it may be elsewhere.
     coordinator: String,
-    measured_ms: u64,
-    rtt_us: BTreeMap<String, u64>,
+    /// By the team that asked.
+    measured: BTreeMap<String, KeptMeasured>,
     carried: BTreeMap<String, KeptCarried>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+struct KeptMeasured {
+    at_ms: u64,
+    rtt_us: BTreeMap<String, u64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,14 +95,14 @@ struct KeptCarried {
 pub async fn of(fleet: &Fleet, project: &ProjectId) -> Option<ClientWays> {
     let file = fleet.ways_file()?;
     let (mut kept, now_ms) = (Kept::read(&file, fleet.client.address()), print::now_ms());
-    if !kept.is_fresh(now_ms) {
+    if !kept.is_fresh(&project.team, now_ms) {
         let measured = measure(fleet, project).await?;
         // Another command may have learned something meanwhile.
         kept = Kept::read(&file, fleet.client.address());
-        kept.take(measured, now_ms);
+        kept.take(&project.team, measured, now_ms);
         kept.write(&file);
     }
-    kept.ways(now_ms)
+    kept.ways(&project.team, now_ms)
 }
 
 /// Learns from artifacts that came what the ways carry.
@@ -152,7 +162,7 @@ async fn gather(mut measuring: JoinSet<Option<(String, Duration)>>, began: Insta
         if region.is_empty() {
             until = until.min(began + (began.elapsed() * 2).max(MEASURED_WITHIN_MIN));
         }
-        let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).max(1);
+        let us = u64::try_from(took.min(MEASURED_WITHIN).as_micros()).unwrap_or(u64::MAX).max(1);
         rtt_us.entry(region).and_modify(|least| *least = us.min(*least)).or_insert(us);
     }
 }
@@ -161,13 +171,28 @@ impl Kept {
     /// What is kept of the ways from here to a coordinator; nothing when it is of another one, or damaged.
     fn read(file: &Path, coordinator: &str) -> Self {
         let read = || -> io::Result<Self> {
+            // A pipe of that name would be waited for.
+            if !fs::metadata(file)?.is_file() {
+                return Err(io::Error::other("it is no regular file"));
+            }
             let mut bytes = Vec::new();
             fs::File::open(file)?.take(KEPT_BYTES_MAX).read_to_end(&mut bytes)?;
             Ok(serde_json::from_slice(&bytes)?)
         };
         let kept = read().ok();
         let none = || Self { coordinator: coordinator.to_owned(), ..Self::default() };
-        kept.filter(|kept| kept.coordinator == coordinator).unwrap_or_else(none)
+        kept.filter(|kept| kept.coordinator == coordinator && kept.is_sound()).unwrap_or_else(none)
+    }
+
+    /// Whether all of it can have been measured: nothing else comes from here.
+    fn is_sound(&self) -> bool {
+        let is_name = |name: &str| name.is_empty() || name.parse::<RegionName>().is_ok();
+        let rtt_max_us = u64::try_from(MEASURED_WITHIN.as_micros()).unwrap_or(u64::MAX);
+        let mut rtts = self.measured.values().flat_map(|measured| &measured.rtt_us);
+        rtts.all(|(name, us)| is_name(name) && (1..=rtt_max_us).contains(us))
+            && self.carried.iter().all(|(name, carried)| {
+                is_name(name) && (1..=CARRIED_BYTES_MAX).contains(&carried.bytes_per_s)
+            })
     }
 
     /// Keeps it, in one rename and for this user alone. Whoever cannot measures again.
@@ -184,31 +209,45 @@ impl Kept {
         }
     }
 
-    /// Takes a measurement in. One in which no region answered says something of this moment, and is repeated soon.
-    fn take(&mut self, measured: Measured, now_ms: u64) {
-        let Measured { has_choice, rtt_us } = measured;
-        let is_unreached = has_choice && rtt_us.keys().all(String::is_empty);
-        let early_ms = if is_unreached { KEPT_MS - UNREACHED_KEPT_MS } else { 0 };
-        (self.rtt_us, self.measured_ms) = (rtt_us, now_ms.saturating_sub(early_ms));
+    /// Takes a team's measurement in. One that leaves nothing to choose says something of this moment, and is repeated soon.
+    fn take(&mut self, team: &TeamName, measured: Measured, now_ms: u64) {
+        let is_choice = measured.has_choice && measured.rtt_us.keys().any(|name| !name.is_empty());
+        let early_ms = if is_choice { 0 } else { KEPT_MS - UNREACHED_KEPT_MS };
+        let of_team = KeptMeasured { at_ms: now_ms.saturating_sub(early_ms), rtt_us: measured.rtt_us };
+        self.measured.insert(team.to_string(), of_team);
+        while self.measured.len() > TEAMS_MAX {
+            let oldest = self.measured.iter().min_by_key(|(_, measured)| measured.at_ms);
+            let Some(oldest) = oldest.map(|(team, _)| team.clone()) else { return };
+            self.measured.remove(&oldest);
+        }
     }
 
     /// Whether it need not be measured again. A clock that was set back makes nothing last longer.
-    fn is_fresh(&self, now_ms: u64) -> bool {
-        now_ms.checked_sub(self.measured_ms).is_some_and(|age| age < KEPT_MS)
+    fn is_fresh(&self, team: &TeamName, now_ms: u64) -> bool {
+        let measured = self.measured.get(team.as_str());
+        let age = measured.and_then(|measured| now_ms.checked_sub(measured.at_ms));
+        age.is_some_and(|age| age < KEPT_MS)
     }
 
-    fn ways(&self, now_ms: u64) -> Option<ClientWays> {
+    fn ways(&self, team: &TeamName, now_ms: u64) -> Option<ClientWays> {
+        let rtt_us = &self.measured.get(team.as_str())?.rtt_us;
         let carried = |name: &str| {
             let carried = self.carried.get(name).filter(|carried| carried.is_believed(now_ms))?;
-            Some(ByteCount(carried.bytes_per_s.max(1)))
+            Some(ByteCount(carried.bytes_per_s))
         };
-        let way = |name: &str, rtt_us: u64| ClientWay { rtt_us: rtt_us.max(1), bytes_per_s: carried(name) };
-        let regions = self.rtt_us.iter().filter_map(|(name, us)| Some((name.parse().ok()?, way(name, *us))));
+        let way = |name: &str, rtt_us: u64| ClientWay { rtt_us, bytes_per_s: carried(name) };
+        let regions = rtt_us.iter().filter_map(|(name, us)| Some((name.parse().ok()?, way(name, *us))));
         let regions: BTreeMap<RegionName, ClientWay> = regions.take(REGIONS_MAX).collect();
         if regions.is_empty() {
             return None;
         }
-        Some(ClientWays { coordinator: self.rtt_us.get("").map(|us| way("", *us)), regions })
+        Some(ClientWays { coordinator: rtt_us.get("").map(|us| way("", *us)), regions })
+    }
+
+    /// The round trip to a region or to the coordinator, as last measured for any team.
+    fn rtt_us(&self, name: &str) -> Option<u64> {
+        let measured = self.measured.values().filter(|measured| measured.rtt_us.contains_key(name));
+        measured.max_by_key(|measured| measured.at_ms)?.rtt_us.get(name).copied()
     }
 
     fn learn(&mut self, carried: &Carried, now_ms: u64) {
@@ -218,12 +257,13 @@ impl Kept {
             return;
         }
         let took_us = u64::try_from(carried.took.as_micros()).unwrap_or(u64::MAX).max(1);
-        let rounds_us = self.rtt_us.get(&name).map_or(0, |rtt_us| rtt_us.saturating_mul(DELIVERY_ROUNDS));
+        let rounds_us = self.rtt_us(&name).map_or(0, |rtt_us| rtt_us.saturating_mul(DELIVERY_ROUNDS));
         let transfer_us = took_us.saturating_sub(rounds_us).max(took_us / 4).max(1);
         let fresh = u64::try_from(u128::from(wire) * 1_000_000 / u128::from(transfer_us)).unwrap_or(u64::MAX);
         let before = self.carried.get(&name).filter(|before| before.is_believed(now_ms));
         // What one transfer got says little, so a new one weighs a quarter.
-        let bytes_per_s = before.map_or(fresh, |before| before.bytes_per_s / 4 * 3 + fresh / 4).max(1);
+        let bytes_per_s = before.map_or(fresh, |before| before.bytes_per_s / 4 * 3 + fresh / 4);
+        let bytes_per_s = bytes_per_s.clamp(1, CARRIED_BYTES_MAX);
         self.carried.insert(name, KeptCarried { bytes_per_s, at_ms: now_ms });
     }
 }
@@ -236,16 +276,25 @@ impl KeptCarried {
 
 #[cfg(test)]
 mod tests {
+    use rustix::fs::{CWD, Mode, mkfifoat};
+
     use super::*;
 
     const HERE: &str = "build.example:7443";
 
+    fn team() -> TeamName {
+        "acme".parse().unwrap()
+    }
+
+    fn rtts(rtt_us: &[(&str, u64)]) -> BTreeMap<String, u64> {
+        rtt_us.iter().map(|(name, us)| ((*name).to_owned(), *us)).collect()
+    }
+
     fn kept() -> Kept {
-        let rtt_us = [("", 90_000), ("eu", 4_000), ("us", 150_000)];
+        let rtt_us = rtts(&[("", 90_000), ("eu", 4_000), ("us", 150_000)]);
         Kept {
             coordinator: HERE.to_owned(),
-            measured_ms: 1_000_000,
-            rtt_us: rtt_us.map(|(name, us)| (name.to_owned(), us)).into(),
+            measured: [("acme".to_owned(), KeptMeasured { at_ms: 1_000_000, rtt_us })].into(),
             carried: BTreeMap::new(),
         }
     }
@@ -256,17 +305,21 @@ mod tests {
     }
 
     #[test]
-    fn what_was_measured_is_kept_for_ten_minutes_and_for_this_coordinator_alone() {
+    fn what_was_measured_is_kept_for_ten_minutes_for_this_coordinator_and_team_alone() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("ways.json");
-        assert!(!Kept::read(&file, HERE).is_fresh(1_000_000), "nothing was measured");
+        assert!(!Kept::read(&file, HERE).is_fresh(&team(), 1_000_000), "nothing was measured");
         kept().write(&file);
         let read = Kept::read(&file, HERE);
         assert_eq!(read, kept());
-        assert!(read.is_fresh(1_000_000) && read.is_fresh(1_000_000 + KEPT_MS - 1));
-        assert!(!read.is_fresh(1_000_000 + KEPT_MS), "too old");
-        assert!(!read.is_fresh(999_999), "the clock was set back");
-        assert_eq!(Kept::read(&file, "other.example:1").ways(1_000_000), None);
+        let is_fresh = |now_ms| read.is_fresh(&team(), now_ms);
+        assert!(is_fresh(1_000_000) && is_fresh(1_000_000 + KEPT_MS - 1));
+        assert!(!is_fresh(1_000_000 + KEPT_MS), "too old");
+        assert!(!is_fresh(999_999), "the clock was set back");
+        let other = "other".parse().unwrap();
+        assert!(!read.is_fresh(&other, 1_000_000), "another team may build elsewhere");
+        assert_eq!((read.ways(&other, 1_000_000), read.ways(&team(), 1_000_000).is_some()), (None, true));
+        assert_eq!(Kept::read(&file, "other.example:1").ways(&team(), 1_000_000), None);
         let left: Vec<_> = fs::read_dir(directory.path()).unwrap().collect();
         assert_eq!(left.len(), 1, "nothing else is left");
     }
@@ -275,34 +328,67 @@ mod tests {
     fn a_damaged_file_is_none_and_is_written_anew() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("ways.json");
-        for damaged in ["", "{", "[1]", r#"{"coordinator":"build.example:7443","measured_ms":-1}"#] {
-            fs::write(&file, damaged).unwrap();
+        let measured = |rtt: &str| {
+            format!(
+                r#"{{"coordinator":"{HERE}","measured":{{"acme":{{"at_ms":1,"rtt_us":{{{rtt}}}}}}},"carried":{{}}}}"#
+            )
+        };
+        let carried = |bytes: &str| {
+            format!(
+                r#"{{"coordinator":"{HERE}","measured":{{}},"carried":{{"eu":{{"bytes_per_s":{bytes},"at_ms":1}}}}}}"#
+            )
+        };
+        fs::write(&file, measured(r#""eu":1000000"#)).unwrap();
+        assert_eq!(Kept::read(&file, HERE).measured.len(), 1, "that is sound");
+        fs::write(&file, carried("100000000000")).unwrap();
+        assert_eq!(Kept::read(&file, HERE).carried.len(), 1, "that is sound");
+        let damaged = ["", "{", "[1]", r#"{"coordinator":"build.example:7443","measured":-1}"#];
+        let absurd = [r#""eu":0"#, r#""eu":1000001"#, r#""No Region":5"#, r#""eu":-1"#].map(measured);
+        let absurd = absurd.into_iter().chain(["0", "100000000001", "1e9"].map(carried));
+        for damaged in damaged.map(str::to_owned).into_iter().chain(absurd) {
+            fs::write(&file, &damaged).unwrap();
             let read = Kept::read(&file, HERE);
             assert_eq!(read, Kept { coordinator: HERE.to_owned(), ..Kept::default() }, "{damaged:?}");
             kept().write(&file);
             assert_eq!(Kept::read(&file, HERE), kept());
         }
-        let odd = Kept { rtt_us: [("No Region".to_owned(), 0), ("eu".to_owned(), 0)].into(), ..kept() };
-        let ways = odd.ways(1_000_000).unwrap();
-        assert_eq!((ways.regions.len(), ways.regions[&"eu".parse().unwrap()].rtt_us), (1, 1));
     }
 
     #[test]
-    fn that_no_region_answered_is_believed_for_a_minute_and_that_there_is_no_choice_for_ten() {
+    fn a_pipe_in_place_of_the_file_is_waited_for_by_nobody() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("ways.json");
+        mkfifoat(CWD, &file, Mode::RUSR | Mode::WUSR).unwrap();
+        assert_eq!(Kept::read(&file, HERE).measured, BTreeMap::new());
+    }
+
+    #[test]
+    fn that_there_is_nothing_to_choose_is_believed_for_a_minute_and_ways_for_ten() {
         let now_ms = 20 * KEPT_MS;
         let taken = |has_choice, rtt_us: &[(&str, u64)]| {
-            let rtt_us = rtt_us.iter().map(|(name, us)| ((*name).to_owned(), *us)).collect();
             let mut kept = kept();
-            kept.take(Measured { has_choice, rtt_us }, now_ms);
+            kept.take(&team(), Measured { has_choice, rtt_us: rtts(rtt_us) }, now_ms);
             kept
         };
-        let unreached = taken(true, &[("", 90_000)]);
-        assert!(unreached.is_fresh(now_ms + UNREACHED_KEPT_MS - 1));
-        assert!(!unreached.is_fresh(now_ms + UNREACHED_KEPT_MS));
-        assert_eq!(unreached.ways(now_ms), None);
-        for lasting in [taken(false, &[]), taken(true, &[("", 90_000), ("eu", 1_000)])] {
-            assert!(lasting.is_fresh(now_ms + KEPT_MS - 1), "{lasting:?}");
+        for brief in [taken(true, &[("", 90_000)]), taken(false, &[])] {
+            assert!(brief.is_fresh(&team(), now_ms + UNREACHED_KEPT_MS - 1), "{brief:?}");
+            assert!(!brief.is_fresh(&team(), now_ms + UNREACHED_KEPT_MS), "{brief:?}");
+            assert_eq!(brief.ways(&team(), now_ms), None);
         }
+        let lasting = taken(true, &[("", 90_000), ("eu", 1_000)]);
+        assert!(lasting.is_fresh(&team(), now_ms + KEPT_MS - 1), "{lasting:?}");
+    }
+
+    #[test]
+    fn of_many_teams_those_measured_last_are_kept() {
+        let mut kept = Kept::default();
+        for number in 0..40 {
+            let measured = Measured { has_choice: true, rtt_us: rtts(&[("eu", 1_000 + number)]) };
+            kept.take(&format!("team-{number}").parse().unwrap(), measured, KEPT_MS + number);
+        }
+        assert_eq!(kept.measured.len(), TEAMS_MAX);
+        assert!(kept.is_fresh(&"team-39".parse().unwrap(), KEPT_MS + 40));
+        assert_eq!(kept.rtt_us("eu"), Some(1_039), "the newest of all teams");
     }
 
     #[test]
@@ -318,11 +404,11 @@ mod tests {
         let slower = kept.carried["eu"].bytes_per_s;
         assert!(slower < learned && slower > learned / 4 * 3, "{slower} after {learned}");
         kept.learn(&came("", 100, 500), 6);
-        let ways = kept.ways(7).unwrap();
+        let ways = kept.ways(&team(), 7).unwrap();
         assert_eq!(ways.regions[&"eu".parse().unwrap()].bytes_per_s, Some(ByteCount(slower)));
         assert_eq!(ways.regions[&"us".parse().unwrap()].bytes_per_s, None);
         assert!(ways.coordinator.unwrap().bytes_per_s.is_some());
-        let later = kept.ways(6 + CARRIED_KEPT_MS).unwrap();
+        let later = kept.ways(&team(), 6 + CARRIED_KEPT_MS).unwrap();
         assert_eq!(later.regions[&"eu".parse().unwrap()].bytes_per_s, None, "that is long ago");
     }
 

@@ -13,8 +13,8 @@ use crate::{
 const AGENTS_OF_EACH: usize = 2;
 
 impl Machine {
-    /// The regions in which a team's builds may run and where an agent is attached that listens, each with one or two of
-    /// those and where; [`REGIONS_MAX`] at most.
+    /// The regions in which a team's builds may run and where an agent is attached, each with one or two of those that listen
+    /// and where; [`REGIONS_MAX`] at most. One where nobody listens is named too: it leaves a choice all the same.
     #[must_use]
     pub fn reachable_regions(&self, team: &TeamName) -> BTreeMap<RegionName, Vec<(AgentId, PeerAddress)>> {
         let allowed = self.limits.schedule.team(team).regions;
@@ -24,12 +24,14 @@ impl Machine {
             let address = attached.offer.cache.as_ref().and_then(|cache| cache.address.as_ref());
             // Who takes nothing now may be about to go, and so may the way to it.
             let is_of_use = is_allowed && attached.takes_alone(&self.limits);
-            let Some(address) = address.filter(|_| is_of_use) else { continue };
+            if !is_of_use {
+                continue;
+            }
             if regions.len() >= REGIONS_MAX && !regions.contains_key(&id.region) {
                 break;
             }
             let named = regions.entry(id.region.clone()).or_default();
-            if named.len() < AGENTS_OF_EACH {
+            if let Some(address) = address.filter(|_| named.len() < AGENTS_OF_EACH) {
                 named.push((id.clone(), address.clone()));
             }
         }

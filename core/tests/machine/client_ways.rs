@@ -181,7 +181,7 @@ fn whoever_gives_a_second_attempt_is_chosen_for_the_same_client() {
 }
 
 #[test]
-fn regions_that_may_be_measured_are_those_with_an_agent_that_listens() {
+fn regions_to_choose_from_are_those_with_an_agent_and_measured_are_agents_that_listen() {
     let mut fleet = two_regions(1);
     fleet.attach(3, "sa/silent", 1);
     attach(&mut fleet, 4, "us/c", 1);
@@ -189,7 +189,7 @@ fn regions_that_may_be_measured_are_those_with_an_agent_that_listens() {
     let regions = fleet.machine.reachable_regions(&project().team);
     let named: Vec<(&str, usize)> =
         regions.iter().map(|(region, some)| (region.as_str(), some.len())).collect();
-    assert_eq!(named, [("eu", 1), ("us", 2)]);
+    assert_eq!(named, [("eu", 1), ("sa", 0), ("us", 2)]);
     assert_eq!(regions[&"eu".parse().unwrap()][0].1.to_string(), "a.eu.example:7444");
 }
 
