@@ -227,6 +227,9 @@ pub enum SpecError {
     /// A region was wished for in which it may not be built.
     #[error("region {0} is wished for and is not among the regions that are allowed")]
     OutOfBounds(RegionName),
+    /// An agent was wished for, and another region than its own.
+    #[error("agent {0} is wished for and is not in region {1}, which is wished for too")]
+    Elsewhere(AgentId, RegionName),
     /// Not even one task may be at work.
     #[error("at least one task must be allowed to be at work")]
     NoneAtOnce,

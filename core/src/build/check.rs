@@ -55,6 +55,11 @@ impl BuildSpec {
         if let Some(region) = wished.filter(|region| !self.wishes.allows(region)) {
             found.push(SpecError::OutOfBounds(region.clone()));
         }
+        if let (Some(region), Some(agent)) = (region, agent)
+            && agent.region != *region
+        {
+            found.push(SpecError::Elsewhere(agent.clone(), region.clone()));
+        }
         if *at_once == Some(0) {
             found.push(SpecError::NoneAtOnce);
         }

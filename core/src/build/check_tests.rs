@@ -271,6 +271,27 @@ fn receipts_are_for_the_root() {
 }
 
 #[test]
+fn wishes_do_not_contradict_each_other() {
+    let region = |name: &str| name.parse().ok();
+    refused("region us is wished for and is not among", |spec| {
+        spec.wishes.region = region("us");
+        spec.wishes.regions = region("eu").into_iter().collect();
+    });
+    refused("region eu is wished for and is not among", |spec| {
+        spec.wishes.agent = "eu/a".parse().ok();
+        spec.wishes.regions = region("us").into_iter().collect();
+    });
+    refused("agent eu/a is wished for and is not in region us", |spec| {
+        spec.wishes.region = region("us");
+        spec.wishes.agent = "eu/a".parse().ok();
+    });
+    refused("at least one task", |spec| spec.wishes.at_once = Some(0));
+    let mut spec = tree();
+    (spec.wishes.region, spec.wishes.agent) = (region("eu"), "eu/a".parse().ok());
+    assert_eq!(findings(&spec), [""; 0]);
+}
+
+#[test]
 fn all_findings_are_told_at_once() {
     let mut spec = tree();
     spec.packages.clear();

@@ -85,12 +85,13 @@ impl Loader {
             return self.set(path, truth, origin);
         }
         // An address of IPv6 begins like a list, and is none for having a port at its end.
-        let list = text.trim().strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-        match list.and_then(|_| format!("list = {text}").parse::<toml::Table>().ok()).as_mut() {
-            Some(table) => match table.remove("list") {
-                Some(list) => self.set(path, list, origin),
-                None => self,
-            },
+        let is_within = |open: char, close: char| {
+            text.trim().strip_prefix(open).is_some_and(|rest| rest.ends_with(close))
+        };
+        let is_nested = is_within('[', ']') || is_within('{', '}');
+        let read = is_nested.then(|| format!("value = {text}").parse::<toml::Table>().ok()).flatten();
+        match read.and_then(|mut table| table.remove("value")) {
+            Some(value) => self.set(path, value, origin),
             None => self.set(path, text, origin),
         }
     }

@@ -183,6 +183,8 @@ fn what_is_written_behind_a_flag_may_be_a_number_a_truth_a_list_or_text() {
     assert_eq!(load("platforms", r#"["a", 'b,c']"#).unwrap().platforms, ["a", "b,c"]);
     assert_eq!(load("platforms", "[]").unwrap().platforms, [""; 0]);
     assert_eq!(load("listen", "[::1]:80").unwrap().listen, "[::1]:80");
+    let told = load("platforms", r#"{ a = "b" }"#).unwrap_err().to_string();
+    assert!(told.contains("found a table"), "{told}");
     let told = load("platforms", "[a, b]").unwrap_err().to_string();
     assert!(told.contains("expected a list, each entry text in quotes, found text \"[a, b]\""), "{told}");
 }

@@ -165,7 +165,7 @@ impl Place {
         match error {
             JournalError::Damaged(damage) => {
                 Trouble::broken(format_args!("{} is damaged: {damage}", self.name())).hint(format_args!(
-                    "what is before event {} can still be shown: name an earlier one with --to or --at",
+                    "what is before event {} can still be shown: name an earlier one with --to, or with --at of `meridian journal replay`",
                     damage.index
                 ))
             }
@@ -183,7 +183,7 @@ impl Place {
         let text = format!("{} cannot be read: {error}", self.name());
         match error {
             ExportError::Damaged { after, .. } => Trouble::broken(text).hint(format_args!(
-                "copy it again from where it was written, or show an earlier moment: --at {after}"
+                "copy it again from where it was written, or show an earlier moment: `meridian journal replay` with --at {after}"
             )),
             ExportError::NotAnExport(_) => Trouble::usage(text)
                 .hint("give a file that `meridian journal export` wrote, or a coordinator with --dir"),

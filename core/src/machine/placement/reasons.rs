@@ -400,7 +400,15 @@ impl Question<'_> {
         if !unknown.is_empty() {
             return format!("no attached agent has {}", listed(&unknown));
         }
-        "no attached agent has all that is wanted: the labels, the region and the agent".to_owned()
+        let wanted = [
+            (demand.region.is_some(), "the region"),
+            (demand.agent.is_some(), "the agent"),
+            (demand.allowed.is_some(), "a region where it may be"),
+            (!demand.labels.is_empty(), "the labels"),
+            (demand.memory_over.is_some(), "more memory"),
+        ];
+        let wanted: Vec<&str> = wanted.iter().filter(|(is, _)| *is).map(|(_, what)| *what).collect();
+        format!("no attached agent has all that is wanted: {}", wanted.join(", "))
     }
 
     fn why_none_is_willing(&self, matching: &[(&AgentId, &AttachedAgent)]) -> String {
