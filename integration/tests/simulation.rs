@@ -37,7 +37,7 @@ fn survives_all(seeds: std::ops::Range<u64>, faults: Vec<Fault>) {
 
 #[test]
 fn hundreds_of_builds_in_each_of_many_disasters_end_exactly_once() {
-    let tally = tally(0, SEEDS, 2);
+    let tally = tally(0, SEEDS, 2, |_| {});
     none_broke(&tally.broken);
     assert!(tally.builds >= 200 * SEEDS, "{}", tally.builds);
     assert!(tally.faults.values().sum::<u64>() >= 5 * SEEDS, "{:?}", tally.faults);

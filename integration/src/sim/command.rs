@@ -28,6 +28,9 @@ use crate::{
 /// Seeds that a protection gets to show what it is good for.
 pub const SEEDS_PER_MUTATION: u64 = 300;
 
+/// Seeds between two lines that say how far it is.
+const SEEDS_PER_LINE: u64 = 500;
+
 /// Simulates fleets through disasters, and finds what breaks.
 #[derive(Debug, Parser)]
 pub struct Arguments {
@@ -176,9 +179,16 @@ fn run_lab(lab: Lab) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Runs seeds on several threads.
+/// Says now and then how far it is: ten thousand seeds take a quarter of an hour.
+pub fn tell_progress(so_far: &Tally) {
+    if so_far.seeds.is_multiple_of(SEEDS_PER_LINE) {
+        eprintln!("{} seeds, {} broken", so_far.seeds, so_far.broken.len());
+    }
+}
+
+/// Runs seeds on several threads, and tells `progress` after each what has come of all so far.
 #[must_use]
-pub fn tally(from: u64, seeds: u64, threads: usize) -> Tally {
+pub fn tally(from: u64, seeds: u64, threads: usize, progress: impl Fn(&Tally) + Sync) -> Tally {
     let (next, total) = (AtomicU64::new(0), Mutex::new(Tally::default()));
     thread::scope(|scope| {
         for _ in 0..threads.max(1) {
@@ -190,7 +200,9 @@ pub fn tally(from: u64, seeds: u64, threads: usize) -> Tally {
                     let verdict = seed::run(seed, &Plan::default());
                     let verdict =
                         if verdict.finding.is_some() { seed::shrink(verdict, None) } else { verdict };
-                    total.lock().unwrap_or_else(PoisonError::into_inner).take(verdict);
+                    let mut total = total.lock().unwrap_or_else(PoisonError::into_inner);
+                    total.take(verdict);
+                    progress(&total);
                 }
             });
         }
@@ -210,7 +222,7 @@ fn run_seeds(arguments: &Seeds) -> anyhow::Result<bool> {
     ensure!(out.is_dir(), "--out {} is no directory, so no event file could be left there", out.display());
     let last = from.checked_add(seeds.saturating_sub(1));
     ensure!(last.is_some(), "there are no {seeds} seeds from {from} on: the last one is {}", u64::MAX);
-    let tally = tally(*from, *seeds, threads.unwrap_or_else(cores));
+    let tally = tally(*from, *seeds, threads.unwrap_or_else(cores), tell_progress);
     for verdict in &tally.broken {
         let file = out.join(format!("sim-{}.jsonl", verdict.seed));
         eprintln!(
@@ -339,6 +351,6 @@ mod tests {
 
     #[test]
     fn the_last_seed_of_all_is_the_last() {
-        assert_eq!(tally(u64::MAX, 1, 2).seeds, 1);
+        assert_eq!(tally(u64::MAX, 1, 2, |_| {}).seeds, 1);
     }
 }

@@ -13,7 +13,7 @@ use crate::bench::{
 };
 use crate::{
     lab::{self, Options},
-    sim::command::tally,
+    sim::command::{tally, tell_progress},
 };
 
 /// Seeds of a run.
@@ -76,7 +76,7 @@ fn laboratory(_: &Plan, figures: &mut Figures) -> anyhow::Result<()> {
 
 #[expect(clippy::cast_precision_loss, reason = "some thousands")]
 fn seeds(_: &Plan, figures: &mut Figures) -> anyhow::Result<()> {
-    let tally = tally(0, SEEDS, std::thread::available_parallelism().map_or(1, usize::from));
+    let tally = tally(0, SEEDS, std::thread::available_parallelism().map_or(1, usize::from), tell_progress);
     figures.add("seeds", tally.seeds as f64);
     figures.add("broken", tally.broken.len() as f64);
     Ok(())
