@@ -211,7 +211,8 @@ mod tests {
             vec![leased(1, 7), leased(2, 7), succeeded(1, 7), succeeded(2, 7)],
             &["7 was given twice, the second time for acme/p/2/0"],
         );
-        let cancelled = event(EventKind::BuildCancelled { build: task(1).build, superseded_by: None });
+        let cancelled =
+            event(EventKind::BuildCancelled { build: task(1).build, superseded_by: None, by: None });
         check(vec![leased(1, 7), cancelled], &[]);
     }
 }

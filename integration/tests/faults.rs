@@ -183,6 +183,7 @@ fn a_cancelled_build_leaves_no_process_behind() {
     client.run(&["cancel", "acme/p/1"]).expect_code(0);
     build.finish().expect_failure(130, &["cancelled"]);
     wait_until_stopped(&client, "acme/p/1");
+    client.run(&["explain", "acme/p/1"]).expect_words(&["ago: cancelled by team/acme/member/"]);
     assert!(
         descendants(id).iter().all(|process| process.name != "go"),
         "the agent said so: {:?}",
@@ -194,7 +195,11 @@ fn a_cancelled_build_leaves_no_process_behind() {
 #[track_caller]
 fn wait_until_stopped(client: &Client, build: &str) {
     wait_for("the agent to say that it has stopped", Duration::from_secs(15), || {
-        client.run(&["explain", build]).stdout.lines().any(|line| line.ends_with(": cancelled")).then_some(())
+        let told = client.run(&["explain", build]).stdout;
+        // While something is waited for, it stands behind a semicolon.
+        let is_stopped =
+            |line: &str| !line.starts_with(' ') && line.contains(": cancelled by ") && !line.contains(';');
+        told.lines().any(is_stopped).then_some(())
     });
 }
 

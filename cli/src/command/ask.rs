@@ -183,7 +183,7 @@ fn told_steps<'a>(
     task: &'a v1::TaskExplanation,
 ) -> impl Iterator<Item = (u64, String)> + 'a {
     let mut attempt = 0;
-    task.history.iter().map(move |step| {
+    let steps = task.history.iter().map(move |step| {
         attempt += u32::from(matches!(step.step, Some(Step::Leased(_))));
         let mut words = step_words(step, attempt);
         if let Some(Step::AttemptFailed(failed)) = &step.step
@@ -193,7 +193,8 @@ fn told_steps<'a>(
                 &format!("; its log: `meridian logs {build} --task {} --attempt {attempt}`", task.ordinal);
         }
         (step.at_ms, words)
-    })
+    });
+    steps.chain(task.end.iter().map(|end| (end.at_ms, end.how.lines().next().unwrap_or("").to_owned())))
 }
 
 fn step_words(step: &v1::TaskStep, attempt: u32) -> String {

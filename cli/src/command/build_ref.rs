@@ -45,6 +45,7 @@ pub fn to_json(build: &v1::Build) -> Value {
         "revision": build.revision,
         "rebuild_of": rebuild_of(build),
         "superseded_by": build.superseded_by,
+        "cancelled_by": build.cancelled_by,
         "resolution": resolution,
         "tasks": build.tasks.iter().map(|task| task_to_json(build, task)).collect::<Vec<_>>(),
     })

@@ -269,9 +269,10 @@ impl v1::builds_server::Builds for BuildsService {
     ) -> Result<Response<v1::CancelBuildResponse>, Status> {
         let caller = Caller::of(&request);
         let build = parse_build(&request.into_inner().build, &caller)?;
+        let by = caller.requester(self.signing.fleet())?;
         let reply = self
             .handle
-            .request(move |request| Input::Cancel { request, build })
+            .request(move |request| Input::Cancel { request, build, by })
             .await
             .map_err(from_command)?;
         match reply {

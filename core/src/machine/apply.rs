@@ -17,6 +17,7 @@ use crate::{
             BuildRecord, BuildState, TaskKind, TaskRecord, TaskState, TaskStep, TokenGrant, TokenRecord,
         },
     },
+    requester::Requester,
     time::Wall,
 };
 
@@ -136,8 +137,8 @@ impl Durable {
                 let (failure, log): (Failure, _) = (failure.clone(), log.clone());
                 self.change_task(entry, task, None, TaskState::Failed { at: entry.at, failure, log })
             }
-            EventKind::BuildCancelled { build, superseded_by } => {
-                self.apply_cancelled(entry, build, superseded_by.as_ref())
+            EventKind::BuildCancelled { build, superseded_by, by } => {
+                self.apply_cancelled(entry, build, superseded_by.as_ref(), by.as_ref())
             }
             EventKind::BuildForgotten { build } => self.apply_forgotten(build),
             EventKind::TokenCreated { .. }
@@ -201,6 +202,7 @@ impl Durable {
             traceparent: traceparent.clone(),
             requester: requester.clone(),
             superseded_by: None,
+            cancelled_by: None,
             tasks: new_tasks(build, 0, kinds),
         };
         self.index.list_build(&record);
@@ -284,6 +286,7 @@ impl Durable {
         entry: Entry,
         id: &BuildId,
         superseded_by: Option<&BuildId>,
+        by: Option<&Requester>,
     ) -> Result<(), Fault> {
         let build = self.builds.get_mut(id).ok_or_else(|| Fault::UnknownBuild(id.clone()))?;
         if build.state != BuildState::Running {
@@ -296,6 +299,7 @@ impl Durable {
         }
         build.state = BuildState::Cancelled;
         build.superseded_by = superseded_by.cloned();
+        build.cancelled_by = by.cloned();
         build.finished = Some(entry.at);
         build.revision = entry.index;
         self.index.list_build(build);

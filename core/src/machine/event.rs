@@ -136,6 +136,8 @@ pub enum EventKind {
         build: BuildId,
         /// The later build of its concurrency group in whose favour, if it was for that.
         superseded_by: Option<BuildId>,
+        /// Who gave it up; nobody when a later build took its place, and not known of what was before this was kept.
+        by: Option<Requester>,
     },
     /// An ended build leaves the durable state; history still knows it.
     BuildForgotten {

@@ -56,6 +56,8 @@ pub enum Input {
         request: RequestId,
         /// Which build.
         build: BuildId,
+        /// Who wants that.
+        by: Requester,
     },
     /// An administrator makes a one-time token.
     CreateToken {

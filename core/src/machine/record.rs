@@ -101,6 +101,8 @@ pub struct BuildRecord {
     /// The later build of its concurrency group in whose favour it was given up; none when it was not, or before this was
     /// kept.
     pub superseded_by: Option<BuildId>,
+    /// Who gave it up, when somebody did; not known of what was before this was kept.
+    pub cancelled_by: Option<Requester>,
     /// Its tasks by ordinal.
     pub tasks: Vec<TaskRecord>,
 }

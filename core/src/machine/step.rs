@@ -156,7 +156,7 @@ impl Turn<'_> {
                 let asked = Submission { project, requester, key, spec, traceparent, ways };
                 self.submit(request, asked);
             }
-            Input::Cancel { request, build } => self.cancel(request, &build),
+            Input::Cancel { request, build, by } => self.cancel(request, &build, by),
             Input::CreateToken { request, hash, grant, lifetime } => {
                 self.create_token(request, hash, grant, lifetime);
             }

@@ -7,6 +7,7 @@ use crate::{
     id::{BuildId, IdempotencyKey, ProjectId, RegionName, RequestId},
     machine::{
         Protection,
+        cancel::GivenUp,
         effect::{Refusal, Reply},
         event::EventKind,
         placement::demand::listed,
@@ -63,7 +64,7 @@ impl Turn<'_> {
                         requester: Some(requester),
                     });
                     for older in superseded {
-                        self.end_build(&older, Some(&build));
+                        self.end_build(&older, GivenUp::For(&build));
                     }
                     Reply::Submitted { build }
                 }

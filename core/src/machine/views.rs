@@ -7,6 +7,7 @@ use crate::{
     id::{AgentId, BuildId, Fence, ProjectId, SessionId, TaskId},
     machine::{
         away::agent_of,
+        cordon::name_of,
         input::{AgentOffer, Observation, Progress},
         placement::reasons::{Question, WaitReason},
         record::{
@@ -16,7 +17,7 @@ use crate::{
         step::Machine,
         upkeep::Closure,
     },
-    time::Mono,
+    time::{Mono, Wall},
 };
 
 /// Why a task is where it is, or why it waits.
@@ -36,6 +37,8 @@ pub struct TaskExplanation {
     pub waits: Option<WaitReason>,
     /// Everything that happened to it, oldest first.
     pub history: Vec<TaskStep>,
+    /// When it ended and how, when it has ended.
+    pub end: Option<(Wall, String)>,
 }
 
 /// An attached agent.
@@ -259,12 +262,13 @@ impl TaskExplanation {
             TaskState::Leased { agent, .. } => format!("runs on {agent}: {because}"),
             TaskState::Succeeded { .. } => format!("succeeded: {because}"),
             TaskState::Failed { failure, .. } => format!("failed: {}", failure.message),
-            TaskState::Cancelled { .. } => match &build.superseded_by {
-                Some(later) => {
-                    format!("cancelled: build {later} of the same concurrency group takes its place")
-                }
-                None => "cancelled".to_owned(),
-            },
+            TaskState::Cancelled { .. } => cancelled(build),
+        };
+        let end = match &task.state {
+            TaskState::Queued | TaskState::Placed { .. } | TaskState::Leased { .. } => None,
+            TaskState::Succeeded { at, .. } => Some((*at, "succeeded".to_owned())),
+            TaskState::Failed { at, .. } => Some((*at, now.clone())),
+            TaskState::Cancelled { at } => Some((*at, now.clone())),
         };
         Self {
             task: task.id.clone(),
@@ -274,6 +278,16 @@ impl TaskExplanation {
             refused: last.map_or_else(Vec::new, |placement| placement.refused.clone()),
             waits: None,
             history: task.history.clone(),
+            end,
         }
+    }
+}
+
+/// That a build was given up, and by whom or for what.
+fn cancelled(build: &BuildRecord) -> String {
+    match (&build.superseded_by, &build.cancelled_by) {
+        (Some(later), _) => format!("cancelled: build {later} of the same concurrency group takes its place"),
+        (None, Some(who)) => format!("cancelled by {}", name_of(who)),
+        (None, None) => "cancelled".to_owned(),
     }
 }

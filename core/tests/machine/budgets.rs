@@ -17,7 +17,7 @@ use meridian_core::{
 };
 
 use crate::{
-    fixture::{Fleet, agent, built, task, tree},
+    fixture::{Fleet, agent, built, requester, task, tree},
     schedule::{attach, build_once, hits, manifest, near, observe, on, placed_on},
 };
 
@@ -127,7 +127,7 @@ fn a_new_leader_places_nothing_where_a_budget_may_forbid_it_before_it_knows_who_
         observe(&mut fleet, 1, Observation { residency: vec![manifest("m").0.digest], ..near() });
         let waits = fleet.machine.wait_reason(&build);
         assert!(matches!(waits, Some(WaitReason::Budget { .. })), "{waits:?}");
-        fleet.ask(|request| Input::Cancel { request, build: build.build.clone() });
+        fleet.ask(|request| Input::Cancel { request, build: build.build.clone(), by: requester() });
     }
     // Where nobody comes back who holds it, it waits no longer than agents may take to attach.
     fleet.restart(false);

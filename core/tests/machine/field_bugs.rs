@@ -9,7 +9,7 @@ use meridian_core::{
     quantity::Millis,
 };
 
-use crate::fixture::{Fleet, agent, built, failed, task, tree};
+use crate::fixture::{Fleet, agent, built, failed, requester, task, tree};
 
 fn busy(fleet: &Fleet) -> u32 {
     fleet.machine.agents().map(|status| status.busy).sum()
@@ -27,13 +27,13 @@ fn capacity_does_not_leak_whatever_way_an_attempt_ends() {
             0 => drop(fleet.report(1, &id, fence, built())),
             1 => drop(fleet.report(1, &id, fence, failed(FailureKind::Compile))),
             2 => drop(fleet.report(1, &id, fence, failed(FailureKind::Infrastructure))),
-            3 => drop(fleet.ask(|request| Input::Cancel { request, build: build.clone() })),
+            3 => drop(fleet.ask(|request| Input::Cancel { request, build: build.clone(), by: requester() })),
             4 => fleet.wait(Millis::seconds(30)),
             5 => fleet.attach(1, "eu/a", 1),
             _ => fleet.restart(false),
         }
         assert_eq!(busy(&fleet), 0, "way {way}");
-        fleet.ask(|request| Input::Cancel { request, build });
+        fleet.ask(|request| Input::Cancel { request, build, by: requester() });
     }
     assert_eq!(fleet.machine.durable().busy(&agent("eu/a")), 0);
 }

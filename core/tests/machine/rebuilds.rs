@@ -13,7 +13,7 @@ use meridian_core::{
 };
 
 use crate::fixture::{
-    Fleet, agent, built, failed, module, platform, repeated, resolution, resolved, task, tree,
+    Fleet, agent, built, failed, module, platform, repeated, requester, resolution, resolved, task, tree,
 };
 
 /// Lets one agent build all of a build.
@@ -91,7 +91,7 @@ fn only_a_build_that_succeeded_is_rebuilt() {
     fleet.report(1, &task, fence, failed(FailureKind::Compile));
     assert!(ask(&fleet).contains("failed, so there is nothing to compare"));
     let cancelled = fleet.submit(tree(1));
-    fleet.ask(|request| Input::Cancel { request, build: cancelled.clone() });
+    fleet.ask(|request| Input::Cancel { request, build: cancelled.clone(), by: requester() });
     let record = fleet.machine.build(&cancelled).unwrap();
     let told = record.rebuild(&[], Wishes::default()).unwrap_err().to_string();
     assert!(told.contains("was cancelled"), "{told}");

@@ -120,7 +120,7 @@ fn a_cancelled_build_takes_its_tasks_back_and_no_report_counts_any_more() {
     let leases = fleet.lease_all(1);
     let (leased, fence) = leases[0].clone();
     assert_eq!(
-        fleet.ask(|request| Input::Cancel { request, build: build.clone() }),
+        fleet.ask(|request| Input::Cancel { request, build: build.clone(), by: requester() }),
         Reply::Cancelled { changed: true }
     );
     assert_eq!(fleet.build_state(&build), BuildState::Cancelled);
@@ -128,7 +128,7 @@ fn a_cancelled_build_takes_its_tasks_back_and_no_report_counts_any_more() {
     assert!(!fleet.report(1, &leased, fence, built()));
     assert!(matches!(fleet.state(&leased), TaskState::Cancelled { .. }));
     assert_eq!(
-        fleet.ask(|request| Input::Cancel { request, build: build.clone() }),
+        fleet.ask(|request| Input::Cancel { request, build: build.clone(), by: requester() }),
         Reply::Cancelled { changed: false }
     );
     for (task, fence) in leases {
@@ -145,14 +145,14 @@ fn a_cancel_that_never_reached_the_agent_is_repeated_when_it_renews() {
     let build = fleet.submit(tree(1));
     fleet.attach(1, "eu/a", 1);
     let held = fleet.lease_all(1);
-    fleet.ask(|request| Input::Cancel { request, build: build.clone() });
+    fleet.ask(|request| Input::Cancel { request, build: build.clone(), by: requester() });
     fleet.sent.clear();
     fleet.step(Input::Renew { session: SessionId(1), held: held.clone() });
     assert_eq!(fleet.revokes(1), [(held[0].0.clone(), Some(held[0].1))]);
     let mut unknown = build;
     unknown.number = 99;
     assert!(matches!(
-        fleet.ask(|request| Input::Cancel { request, build: unknown }),
+        fleet.ask(|request| Input::Cancel { request, build: unknown, by: requester() }),
         Reply::Refused(Refusal::UnknownBuild { .. })
     ));
 }
@@ -163,7 +163,7 @@ fn the_oldest_ended_builds_are_forgotten_with_their_keys() {
     for number in 1..=3 {
         let reply = fleet.submit_as(&format!("k{number}"), tree(1));
         let Reply::Submitted { build } = reply else { panic!("{reply:?}") };
-        fleet.ask(|request| Input::Cancel { request, build });
+        fleet.ask(|request| Input::Cancel { request, build, by: requester() });
     }
     let kept: Vec<_> = fleet.machine.builds().map(|build| build.id.number).collect();
     assert_eq!(kept, [2, 3]);
@@ -271,7 +271,7 @@ fn an_event_that_does_not_fit_is_named_and_leaves_the_state_alone() {
             },
         },
         EventKind::TokenExpired { hash: Digest::of(b"none") },
-        EventKind::BuildCancelled { build: "acme/web/77".parse().unwrap(), superseded_by: None },
+        EventKind::BuildCancelled { build: "acme/web/77".parse().unwrap(), superseded_by: None, by: None },
     ];
     for kind in cases {
         let error = state.apply(next, &event(kind)).unwrap_err();
@@ -281,7 +281,7 @@ fn an_event_that_does_not_fit_is_named_and_leaves_the_state_alone() {
     let skipped = JournalIndex(next.0 + 1);
     let expected = ApplyError { index: skipped, fault: Fault::Order { expected: next } };
     assert_eq!(
-        state.apply(skipped, &event(EventKind::BuildCancelled { build, superseded_by: None })),
+        state.apply(skipped, &event(EventKind::BuildCancelled { build, superseded_by: None, by: None })),
         Err(expected)
     );
 }

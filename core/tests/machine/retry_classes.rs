@@ -11,7 +11,7 @@ use meridian_core::{
     quantity::{ByteCount, Millis},
 };
 
-use crate::fixture::{Fleet, agent, built, failed, in_region, offer, task, tree};
+use crate::fixture::{Fleet, agent, built, failed, in_region, offer, requester, task, tree};
 
 impl Fleet {
     fn attach_large(&mut self, session: u64, name: &str, memory: Option<ByteCount>) {
@@ -365,7 +365,7 @@ fn a_task_that_only_an_agent_that_is_set_aside_may_build_ends_after_its_cap() {
     let running: Vec<_> = fleet.machine.builds().filter(|build| build.state == BuildState::Running).collect();
     let running: Vec<_> = running.into_iter().map(|build| build.id.clone()).collect();
     for build in running {
-        fleet.ask(|request| Input::Cancel { request, build });
+        fleet.ask(|request| Input::Cancel { request, build, by: requester() });
     }
     let build = fleet.submit(in_region(tree(1), "us"));
     for seconds in [10, 20, 40, 80] {

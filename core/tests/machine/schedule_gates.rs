@@ -11,7 +11,7 @@ use meridian_core::{
     },
 };
 
-use crate::fixture::{Fleet, built, failed, task, tree};
+use crate::fixture::{Fleet, built, failed, requester, task, tree};
 
 fn grouped(name: &str, cancels: bool) -> BuildSpec {
     let mut spec = tree(1);
@@ -43,7 +43,7 @@ fn builds_of_a_group_run_one_after_the_other_and_others_beside_them() {
     let (id, fence) = leased.iter().find(|(id, _)| id.build == first).unwrap();
     assert!(fleet.report(2, id, *fence, failed(FailureKind::Compile)));
     assert!(!is_queued(&fleet, &second) && is_queued(&fleet, &third));
-    fleet.ask(|request| Input::Cancel { request, build: second.clone() });
+    fleet.ask(|request| Input::Cancel { request, build: second.clone(), by: requester() });
     assert!(!is_queued(&fleet, &third));
     fleet.check_no_task_is_lost();
 }
@@ -67,7 +67,7 @@ fn a_build_of_a_group_that_cancels_ends_those_before_it_and_says_in_whose_favour
         let words = format!("cancelled: build {third} of the same concurrency group takes its place");
         assert!(explained.now.starts_with(&words), "{}", explained.now);
     }
-    fleet.ask(|request| Input::Cancel { request, build: third.clone() });
+    fleet.ask(|request| Input::Cancel { request, build: third.clone(), by: requester() });
     assert_eq!(fleet.machine.build(&third).unwrap().superseded_by, None, "somebody gave it up");
     fleet.check_replay();
 }
@@ -112,7 +112,7 @@ fn a_task_names_its_gate_even_while_nobody_is_free_to_send_it_there() {
     let (id, fence) = fleet.lease_next(1);
     assert_eq!(id.build, first);
     assert!(fleet.report(1, &id, fence, built()));
-    fleet.ask(|request| Input::Cancel { request, build: second });
+    fleet.ask(|request| Input::Cancel { request, build: second, by: requester() });
     let (id, _) = fleet.lease_next(1);
     assert_eq!(id, task(&bounded, 0));
     assert_eq!(reason(&fleet, &bounded, 1), WaitReason::AtOnce { at_once: 1 });

@@ -253,7 +253,7 @@ fn run(fleet: &mut Fleet, op: Op) {
         Op::Cancel { build } => {
             let id = fleet.machine.builds().nth(build).map(|build| build.id.clone());
             let build = id.unwrap_or_else(|| "acme/web/999".parse().unwrap());
-            fleet.ask(|request| Input::Cancel { request, build });
+            fleet.ask(|request| Input::Cancel { request, build, by: requester() });
         }
         Op::CreateToken { secret, lifetime_s } => {
             let (hash, grant) = (Digest::of(&[secret]), TokenGrant::Agent(agent_number(secret)));

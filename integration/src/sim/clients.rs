@@ -59,7 +59,8 @@ impl World {
 
     pub(super) fn cancel(&mut self, number: u8, wish: u32) {
         let Some(build) = self.ledger.promised(wish).cloned() else { return };
-        self.request(number, Asked::Cancel { wish }, |request| Input::Cancel { request, build });
+        let by = requester(&build.project);
+        self.request(number, Asked::Cancel { wish }, |request| Input::Cancel { request, build, by });
     }
 
     /// An administrator does something about an agent. The reason has the number of it, by which it is known again.

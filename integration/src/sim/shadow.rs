@@ -299,7 +299,7 @@ impl Shadow {
             }
             EventKind::TaskSucceeded { task, fence, .. } => self.take_result(task, *fence, findings),
             EventKind::TaskFailed { task, failure, .. } => self.take_failure(task, failure, findings),
-            EventKind::BuildCancelled { build, superseded_by } => {
+            EventKind::BuildCancelled { build, superseded_by, .. } => {
                 self.check_cancelled(build, superseded_by.as_ref(), cause, findings);
                 let tasks: Vec<TaskId> = self.tasks_of(build).map(|(id, _)| id.clone()).collect();
                 tasks.iter().for_each(|task| drop(self.remove(task)));

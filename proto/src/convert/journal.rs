@@ -221,15 +221,20 @@ fn identity_revoked(identity: &TokenGrant, since: Wall) -> wire::IdentityRevoked
     wire::IdentityRevoked { identity: Some(identity.into()), since_ms: since.0 }
 }
 
-fn build_cancelled(build: &BuildId, superseded_by: Option<&BuildId>) -> wire::BuildCancelled {
+fn build_cancelled(
+    build: &BuildId,
+    superseded_by: Option<&BuildId>,
+    by: Option<&Requester>,
+) -> wire::BuildCancelled {
     let superseded_by = superseded_by.map(ToString::to_string);
-    wire::BuildCancelled { build: build.to_string(), superseded_by }
+    wire::BuildCancelled { build: build.to_string(), superseded_by, by: by.map(ToString::to_string) }
 }
 
 fn cancelled_build(event: &wire::BuildCancelled) -> Result<EventKind, ConvertError> {
     let later = event.superseded_by.as_deref();
     let superseded_by = later.map(|later| text(later, "build_cancelled.superseded_by")).transpose()?;
-    Ok(EventKind::BuildCancelled { build: text(&event.build, "build_cancelled.build")?, superseded_by })
+    let by = requester(event.by.as_deref(), "build_cancelled.by")?;
+    Ok(EventKind::BuildCancelled { build: text(&event.build, "build_cancelled.build")?, superseded_by, by })
 }
 
 fn manifest_made(
@@ -305,8 +310,8 @@ impl From<&EventKind> for v1::event::Kind {
                 Self::TaskSucceeded(task_succeeded(task, *fence, outcome))
             }
             EventKind::TaskFailed { task, failure, log } => Self::TaskFailed(task_failed(task, failure, log)),
-            EventKind::BuildCancelled { build, superseded_by } => {
-                Self::BuildCancelled(build_cancelled(build, superseded_by.as_ref()))
+            EventKind::BuildCancelled { build, superseded_by, by } => {
+                Self::BuildCancelled(build_cancelled(build, superseded_by.as_ref(), by.as_ref()))
             }
             EventKind::BuildForgotten { build } => {
                 Self::BuildForgotten(wire::BuildForgotten { build: build.to_string() })

@@ -67,6 +67,10 @@ impl From<&TaskExplanation> for v1::TaskExplanation {
                 .waits
                 .as_ref()
                 .map_or_else(String::new, |reason| reason.code().to_owned()),
+            end: explanation
+                .end
+                .as_ref()
+                .map(|(at, how)| v1::task_explanation::End { at_ms: at.0, how: how.clone() }),
         }
     }
 }

@@ -217,6 +217,7 @@ impl From<&BuildRecord> for v1::Build {
             traceparent: trace_text(build.traceparent.as_ref()),
             requester: build.requester.as_ref().map(ToString::to_string),
             superseded_by: build.superseded_by.as_ref().map(ToString::to_string),
+            cancelled_by: build.cancelled_by.as_ref().map(ToString::to_string),
             tasks: messages(&build.tasks),
         }
     }
@@ -245,6 +246,7 @@ impl TryFrom<v1::Build> for BuildRecord {
             traceparent: trace(&wire.traceparent, "traceparent")?,
             requester: requester(wire.requester.as_deref(), "requester")?,
             superseded_by: later.map(|later| text(later, "superseded_by")).transpose()?,
+            cancelled_by: requester(wire.cancelled_by.as_deref(), "cancelled_by")?,
             tasks: tasks.collect::<Result<_, _>>()?,
             id,
         })

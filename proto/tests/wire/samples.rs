@@ -289,7 +289,7 @@ pub(crate) fn events() -> Vec<(&'static str, Event)> {
         ("task_failed_modules", task_failed(FailureKind::Modules)),
         ("task_failed_request", task_failed(FailureKind::Request)),
         ("task_failed_timed_out", task_failed(FailureKind::TimedOut)),
-        ("build_cancelled", EventKind::BuildCancelled { build: build(), superseded_by: None }),
+        ("build_cancelled", EventKind::BuildCancelled { build: build(), superseded_by: None, by: None }),
         ("build_forgotten", EventKind::BuildForgotten { build: build() }),
         ("token_created_agent", created(agent.clone())),
         ("token_created_member", created(member.clone())),
@@ -409,6 +409,7 @@ fn build_record(spec: BuildSpec, state: BuildState, states: Vec<TaskState>) -> R
         traceparent: None,
         requester: None,
         superseded_by: None,
+        cancelled_by: None,
     }))
 }
 
@@ -440,22 +441,17 @@ pub(crate) fn records() -> Vec<(&'static str, Record)> {
         TaskState::Placed { agent: agent(), placement: PlacementNumber(42) },
         TaskState::Leased { agent: agent(), fence: Fence(10) },
     ];
-    let succeeded = TaskState::Succeeded {
+    let succeeded_with = |artifact: Artifact| TaskState::Succeeded {
         fence: Fence(9),
         at: AT,
-        artifacts: vec![artifact()],
+        artifacts: vec![artifact],
         go_version: "go1.27.3".to_owned(),
         log: log(),
     };
-    let signed = TaskState::Succeeded {
-        fence: Fence(9),
-        at: AT,
-        artifacts: vec![attested()],
-        go_version: "go1.27.3".to_owned(),
-        log: log(),
-    };
+    let (succeeded, signed) = (succeeded_with(artifact()), succeeded_with(attested()));
     let traced = changed(|build| build.traceparent = TRACE.parse().ok());
     let superseded = changed(|build| build.superseded_by = "acme/web/18".parse().ok());
+    let cancelled = changed(|build| build.cancelled_by = REQUESTER.parse().ok());
     let requested = changed(|build| build.requester = REQUESTER.parse().ok());
     let failed = TaskState::Failed { at: AT, failure: failure(FailureKind::Compile), log: log() };
     let member = TokenGrant::Member { team: "acme".parse().unwrap(), name: "ana".parse().unwrap() };
@@ -482,6 +478,7 @@ pub(crate) fn records() -> Vec<(&'static str, Record)> {
             build_record(module_spec(), BuildState::Cancelled, vec![TaskState::Cancelled { at: AT }]),
         ),
         ("build_superseded", superseded),
+        ("build_cancelled_by_somebody", cancelled),
         ("build_traced", traced),
         ("build_rebuild", build_record(rebuild_spec(), BuildState::Running, vec![TaskState::Queued])),
         ("token_agent", token(TokenGrant::Agent(agent()))),

@@ -2,7 +2,7 @@
 
 use meridian_core::{
     build::{BuildSpec, ConcurrencyGroup, Wishes},
-    id::{AgentId, Fence, JournalIndex},
+    id::{AgentId, BuildId, Fence, JournalIndex},
     machine::{
         event::EventKind,
         input::Outcome,
@@ -59,7 +59,8 @@ pub(super) fn events() -> Vec<(&'static str, EventKind)> {
     };
     let placed =
         |deliver_us| EventKind::TaskPlaced { task: task(), placement: placement_in_terms(deliver_us) };
-    let later = "acme/web/18".parse().ok();
+    let (build, later) = ("acme/web/17".parse::<BuildId>().unwrap(), "acme/web/18".parse().ok());
+    let by = "spiffe://acme/team/acme/member/ana".parse().ok();
     vec![
         ("build_submitted_wishes", submitted(BuildSpec { wishes, ..module_spec() })),
         ("task_placed_in_terms", placed(0)),
@@ -67,8 +68,9 @@ pub(super) fn events() -> Vec<(&'static str, EventKind)> {
         ("task_succeeded_hits", EventKind::TaskSucceeded { task: task(), fence, outcome: Box::new(built) }),
         (
             "build_cancelled_superseded",
-            EventKind::BuildCancelled { build: "acme/web/17".parse().unwrap(), superseded_by: later },
+            EventKind::BuildCancelled { build: build.clone(), superseded_by: later, by: None },
         ),
+        ("build_cancelled_by", EventKind::BuildCancelled { build, superseded_by: None, by }),
         ("manifest_made_sampled", manifest_made(sample())),
     ]
 }

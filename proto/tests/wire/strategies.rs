@@ -359,8 +359,9 @@ pub(crate) fn event() -> BoxedStrategy<Event> {
             failure,
             log
         }),
-        (build(), option::of(build()))
-            .prop_map(|(build, superseded_by)| EventKind::BuildCancelled { build, superseded_by }),
+        (build(), option::of(build()), option::of(requester())).prop_map(|(build, superseded_by, by)| {
+            EventKind::BuildCancelled { build, superseded_by, by }
+        }),
         build().prop_map(|build| EventKind::BuildForgotten { build }),
         (digest(), grant(), wall()).prop_map(|(hash, grant, expires)| EventKind::TokenCreated {
             hash,
@@ -431,13 +432,13 @@ fn build_record() -> BoxedStrategy<BuildRecord> {
         Just(BuildState::Failed),
         Just(BuildState::Cancelled),
     ];
-    let whose = (option::of(requester()), option::of(build()));
+    let whose = (option::of(requester()), option::of(build()), option::of(requester()));
     let tasks = vec((task_kind(), task_state(), vec(task_step(), 0..3)), 0..3);
     let ends = (wall(), option::of(wall()), option::of(resolution()), state, option::of(traceparent()));
     (build(), key(), digest(), spec(), ends, any::<[u64; 2]>(), tasks, whose)
         .prop_map(|(id, key, request_digest, spec, ends, [submission, revision], tasks, whose)| {
             let (submitted, finished, resolution, state, traceparent) = ends;
-            let (requester, superseded_by) = whose;
+            let (requester, superseded_by, cancelled_by) = whose;
             let task = |((kind, state, history), ordinal)| TaskRecord {
                 id: TaskId { build: id.clone(), ordinal },
                 kind,
@@ -459,6 +460,7 @@ fn build_record() -> BoxedStrategy<BuildRecord> {
                 traceparent,
                 requester,
                 superseded_by,
+                cancelled_by,
             }
         })
         .boxed()

@@ -199,7 +199,11 @@ impl Chance<'_> {
             12 => self.of_lease(0),
             13 => self.of_lease(1),
             14 | 15 => self.of_lease(2),
-            16 => self.build(true).map(|build| EventKind::BuildCancelled { build, superseded_by: None }),
+            16 => self.build(true).map(|build| EventKind::BuildCancelled {
+                build,
+                superseded_by: None,
+                by: None,
+            }),
             17 => self.build(false).map(|build| EventKind::BuildForgotten { build }),
             18 => {
                 let expires = Wall(START_MS + 60_000);

@@ -105,8 +105,9 @@ pub(super) fn of(kind: &EventKind) -> Words {
         }
         EventKind::TaskSucceeded { task, fence, outcome } => task_succeeded(*fence, outcome).task(task),
         EventKind::TaskFailed { task, failure, .. } => task_failed(failure).task(task),
-        EventKind::BuildCancelled { build, superseded_by } => {
-            let why = superseded_by.as_ref().map(|later| format!(" in favour of {later}"));
+        EventKind::BuildCancelled { build, superseded_by, by } => {
+            let later = superseded_by.as_ref().map(|later| format!(" in favour of {later}"));
+            let why = later.or_else(|| by.as_ref().map(|who| format!(" by {who}")));
             let words = format!("given up{}", why.unwrap_or_default());
             Words::new("build_cancelled", words).build(build)
         }
