@@ -3,6 +3,9 @@
 //! Cargo hands a test the path of a binary only within one package, and the binary is the `cli` package's. So
 //! it is built here, once a process, with the profile of the caller: a no-op of a second when it is fresh,
 //! and never a stale binary from an earlier edit.
+//!
+//! Built alone it has fewer features of some crates than in a build of all tests, and so those are compiled twice. Who has just
+//! built it with the tests, as `.ci/run` has, says where it is in `MERIDIAN_BINARY`.
 
 use std::{
     env,
@@ -20,10 +23,16 @@ use anyhow::{Context as _, bail};
 #[must_use]
 pub fn meridian() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| match build(!cfg!(debug_assertions)) {
+    BUILT.get_or_init(|| match given().unwrap_or_else(|| build(!cfg!(debug_assertions))) {
         Ok(path) => path,
         Err(error) => panic!("the meridian binary is needed and does not build: {error:#}"),
     })
+}
+
+/// The one that somebody says is fresh.
+fn given() -> Option<anyhow::Result<PathBuf>> {
+    let path = PathBuf::from(env::var_os("MERIDIAN_BINARY")?);
+    Some(path.canonicalize().with_context(|| format!("MERIDIAN_BINARY={}", path.display())))
 }
 
 /// Builds the binary and returns its path as cargo reports it.

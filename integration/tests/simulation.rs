@@ -8,8 +8,14 @@ use meridian_integration::sim::{
     seed::{self, Plan, Verdict},
 };
 
-/// Seeds of a run of all tests. `sim --seeds 10000` runs more, and in a release build.
+/// Seeds of a run of all tests. `MERIDIAN_SEEDS` says another number, which is thousands where every change is tested
+/// (`.ci/run`); `sim --seeds 10000` runs more, and in a release build.
 const SEEDS: u64 = 12;
+
+fn seeds() -> u64 {
+    let Ok(said) = std::env::var("MERIDIAN_SEEDS") else { return SEEDS };
+    said.parse().unwrap_or_else(|_| panic!("MERIDIAN_SEEDS={said:?} is no number of seeds"))
+}
 
 fn none_broke(broken: &[Verdict]) {
     let said: Vec<_> = broken
@@ -37,11 +43,12 @@ fn survives_all(seeds: std::ops::Range<u64>, faults: Vec<Fault>) {
 
 #[test]
 fn hundreds_of_builds_in_each_of_many_disasters_end_exactly_once() {
-    let tally = tally(0, SEEDS, 2, |_| {});
+    let seeds = seeds();
+    let tally = tally(0, seeds, 2, |_| {});
     none_broke(&tally.broken);
-    assert!(tally.builds >= 200 * SEEDS, "{}", tally.builds);
-    assert!(tally.faults.values().sum::<u64>() >= 5 * SEEDS, "{:?}", tally.faults);
-    assert!(tally.virtual_ms >= SEEDS * 3_600_000);
+    assert!(tally.builds >= 200 * seeds, "{}", tally.builds);
+    assert!(tally.faults.values().sum::<u64>() >= 5 * seeds, "{:?}", tally.faults);
+    assert!(tally.virtual_ms >= seeds * 3_600_000);
 }
 
 #[test]
