@@ -130,7 +130,7 @@ pub struct DoctorArgs {
     /// The configuration file of the agent.
     #[arg(long, value_name = "FILE", env = "MERIDIAN_AGENT_CONFIG")]
     pub config: Option<std::path::PathBuf>,
-    /// Another value for a key of that file; a list is written as there: 'KEY=["A", "B"]'.
+    /// Another value for a key of that file; a list or a table is written as there: 'KEY=["A", "B"]'.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
     /// Print JSON instead of text.

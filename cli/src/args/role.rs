@@ -25,7 +25,7 @@ pub struct CoordinatorArgs {
     /// Where it serves /metrics, /healthz and /readyz. Off unless given.
     #[arg(long, value_name = "ADDR")]
     pub http: Option<String>,
-    /// Another value for a key of the configuration file; a list is written as there: 'KEY=["A", "B"]'.
+    /// Another value for a key of the configuration file; a list or a table is written as there: 'KEY=["A", "B"]'.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
 }
@@ -51,7 +51,7 @@ pub struct AgentArgs {
     /// How many tasks it runs at once.
     #[arg(long)]
     pub slots: Option<u32>,
-    /// Another value for a key of the configuration file; a list is written as there: 'KEY=["A", "B"]'.
+    /// Another value for a key of the configuration file; a list or a table is written as there: 'KEY=["A", "B"]'.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
 }

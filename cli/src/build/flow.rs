@@ -184,10 +184,12 @@ pub(crate) fn check_outcome(builds: &[&v1::Build]) -> Result<(), Trouble> {
         return Err(Trouble::build_failed(format_args!("{failed} failed")));
     }
     if with(BuildState::Cancelled).next().is_some() {
-        let named = with(BuildState::Cancelled).map(|build| match &build.superseded_by {
-            Some(later) => format!("{}, superseded by {later}", build.id),
-            None => build.id.clone(),
-        });
+        let named =
+            with(BuildState::Cancelled).map(|build| match (&build.superseded_by, &build.cancelled_by) {
+                (Some(later), _) => format!("{}, superseded by {later}", build.id),
+                (None, Some(by)) if build.requester.as_ref() != Some(by) => format!("{}, by {by}", build.id),
+                (None, _) => build.id.clone(),
+            });
         return Err(cancelled(&named.collect::<Vec<_>>().join("; ")));
     }
     Ok(())

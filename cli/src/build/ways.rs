@@ -116,22 +116,14 @@ pub fn learn(fleet: &Fleet, carried: &[Carried]) {
     }
 }
 
-/// What a measurement found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Measured {
-    /// Whether there were regions to choose from.
-    has_choice: bool,
-    /// The round trips in microseconds, by the regions' names, the coordinator's being empty.
-    rtt_us: BTreeMap<String, u64>,
-}
-
-/// Measures. None when there is no answer which regions there are: an older coordinator does not know the question.
-async fn measure(fleet: &Fleet, project: &ProjectId) -> Option<Measured> {
+/// Measures the round trips in microseconds, by the regions' names, the coordinator's being empty; nothing at all where there are
+/// no regions to choose from. None when there is no answer which regions there are: an older coordinator does not know the question.
+async fn measure(fleet: &Fleet, project: &ProjectId) -> Option<BTreeMap<String, u64>> {
     let question = v1::RegionsRequest { project: project.to_string() };
     let mut builds = fleet.client.builds();
     let answer = timeout(ANSWER_WITHIN, builds.regions(question)).await.ok()?.ok()?.into_inner();
     if answer.regions.len() < 2 {
-        return Some(Measured { has_choice: false, rtt_us: BTreeMap::new() });
+        return Some(BTreeMap::new());
     }
     let began = Instant::now();
     let mut measuring = JoinSet::new();
@@ -145,7 +137,7 @@ async fn measure(fleet: &Fleet, project: &ProjectId) -> Option<Measured> {
     }
     let round_trip = fleet.client.round_trip();
     measuring.spawn(async move { Some((String::new(), round_trip.await.ok()?)) });
-    Some(Measured { has_choice: true, rtt_us: gather(measuring, began).await })
+    Some(gather(measuring, began).await)
 }
 
 /// The shortest round trip of each, of those that come in time.
@@ -209,12 +201,9 @@ impl Kept {
         }
     }
 
-    /// Takes a team's measurement in. One that leaves nothing to choose says something of this moment, and is repeated soon.
-    fn take(&mut self, team: &TeamName, measured: Measured, now_ms: u64) {
-        let is_choice = measured.has_choice && measured.rtt_us.keys().any(|name| !name.is_empty());
-        let early_ms = if is_choice { 0 } else { KEPT_MS - UNREACHED_KEPT_MS };
-        let of_team = KeptMeasured { at_ms: now_ms.saturating_sub(early_ms), rtt_us: measured.rtt_us };
-        self.measured.insert(team.to_string(), of_team);
+    /// Takes a team's measurement in.
+    fn take(&mut self, team: &TeamName, rtt_us: BTreeMap<String, u64>, now_ms: u64) {
+        self.measured.insert(team.to_string(), KeptMeasured { at_ms: now_ms, rtt_us });
         while self.measured.len() > TEAMS_MAX {
             let oldest = self.measured.iter().min_by_key(|(_, measured)| measured.at_ms);
             let Some(oldest) = oldest.map(|(team, _)| team.clone()) else { return };
@@ -222,11 +211,13 @@ impl Kept {
         }
     }
 
-    /// Whether it need not be measured again. A clock that was set back makes nothing last longer.
+    /// Whether it need not be measured again. What leaves nothing to choose says something of that moment alone. A clock that was
+    /// set back makes nothing last longer.
     fn is_fresh(&self, team: &TeamName, now_ms: u64) -> bool {
-        let measured = self.measured.get(team.as_str());
-        let age = measured.and_then(|measured| now_ms.checked_sub(measured.at_ms));
-        age.is_some_and(|age| age < KEPT_MS)
+        let Some(measured) = self.measured.get(team.as_str()) else { return false };
+        let is_choice = measured.rtt_us.keys().any(|name| !name.is_empty());
+        let kept_ms = if is_choice { KEPT_MS } else { UNREACHED_KEPT_MS };
+        now_ms.checked_sub(measured.at_ms).is_some_and(|age| age < kept_ms)
     }
 
     fn ways(&self, team: &TeamName, now_ms: u64) -> Option<ClientWays> {
@@ -365,17 +356,17 @@ mod tests {
     #[test]
     fn that_there_is_nothing_to_choose_is_believed_for_a_minute_and_ways_for_ten() {
         let now_ms = 20 * KEPT_MS;
-        let taken = |has_choice, rtt_us: &[(&str, u64)]| {
+        let taken = |rtt_us: &[(&str, u64)]| {
             let mut kept = kept();
-            kept.take(&team(), Measured { has_choice, rtt_us: rtts(rtt_us) }, now_ms);
+            kept.take(&team(), rtts(rtt_us), now_ms);
             kept
         };
-        for brief in [taken(true, &[("", 90_000)]), taken(false, &[])] {
+        for brief in [taken(&[("", 90_000)]), taken(&[])] {
             assert!(brief.is_fresh(&team(), now_ms + UNREACHED_KEPT_MS - 1), "{brief:?}");
             assert!(!brief.is_fresh(&team(), now_ms + UNREACHED_KEPT_MS), "{brief:?}");
             assert_eq!(brief.ways(&team(), now_ms), None);
         }
-        let lasting = taken(true, &[("", 90_000), ("eu", 1_000)]);
+        let lasting = taken(&[("", 90_000), ("eu", 1_000)]);
         assert!(lasting.is_fresh(&team(), now_ms + KEPT_MS - 1), "{lasting:?}");
     }
 
@@ -383,8 +374,8 @@ mod tests {
     fn of_many_teams_those_measured_last_are_kept() {
         let mut kept = Kept::default();
         for number in 0..40 {
-            let measured = Measured { has_choice: true, rtt_us: rtts(&[("eu", 1_000 + number)]) };
-            kept.take(&format!("team-{number}").parse().unwrap(), measured, KEPT_MS + number);
+            let team = format!("team-{number}").parse().unwrap();
+            kept.take(&team, rtts(&[("eu", 1_000 + number)]), KEPT_MS + number);
         }
         assert_eq!(kept.measured.len(), TEAMS_MAX);
         assert!(kept.is_fresh(&"team-39".parse().unwrap(), KEPT_MS + 40));

@@ -200,14 +200,14 @@ impl Turn<'_> {
         Ok(is_new.into())
     }
 
-    /// Takes an agent's windows back, or the one that begins at a moment. Of all, where none is known, there is none to write down:
-    /// what a leader before knew ends by itself.
+    /// Takes an agent's windows back, or the one that begins at a moment.
     fn end_maintenance(&mut self, agent: &AgentId, from: Option<Wall>, by: &Requester) -> u32 {
         let is_meant =
             |window: &&Maintenance| window.agent == *agent && from.is_none_or(|from| from == window.from);
         let meant: Vec<Wall> =
             self.durable.maintenance().filter(is_meant).map(|window| window.from).collect();
-        let unknown = from.filter(|_| meant.is_empty());
+        // Where there is none, it is written down of one that would begin now.
+        let unknown = meant.is_empty().then(|| from.unwrap_or(self.now.wall));
         for from in meant.iter().copied().chain(unknown) {
             let (agent, by) = (agent.clone(), Some(by.clone()));
             self.emit(EventKind::MaintenanceEnded { agent, from, by });

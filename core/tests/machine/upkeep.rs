@@ -300,6 +300,7 @@ fn what_changes_nothing_is_written_down_before_it_is_answered() {
         (window, 0),
         (Upkeep::EndMaintenance { from: Some(from) }, 1),
         (Upkeep::EndMaintenance { from: Some(from) }, 0),
+        (Upkeep::EndMaintenance { from: None }, 0),
         (Upkeep::Uncordon, 1),
         (Upkeep::Uncordon, 0),
     ] {

@@ -31,7 +31,12 @@ fn kill_in_midst(what: &str, find: impl Fn() -> Option<Process>) {
             Some(now) if !"TZ".contains(now.state) => None,
             now => Some(now),
         });
-        let stopped = now.filter(|now| now.state == 'T' && now.name == found.name)?;
+        let stopped = now.filter(|now| now.state == 'T')?;
+        if stopped.name != found.name {
+            // Somebody else's, who got its number meanwhile.
+            signal(stopped.pid, Signal::CONT);
+            return None;
+        }
         kill(stopped.pid);
         Some(())
     });

@@ -74,8 +74,8 @@ impl Loader {
         self
     }
 
-    /// Sets the key at the dotted `path` to what a person wrote behind a flag: a whole number, `true` or `false`, a list as
-    /// in a file, or else text.
+    /// Sets the key at the dotted `path` to what a person wrote behind a flag: a whole number, `true` or `false`, a list or
+    /// a table as in a file, or else text. A table is added to what the layers below have there.
     #[must_use]
     pub fn set_text(self, path: &str, text: &str, origin: &str) -> Self {
         if let Ok(number) = text.parse::<i64>() {

@@ -174,7 +174,7 @@ fn a_key_of_another_table_is_named_by_its_path_and_one_that_a_file_has_is_meant_
 }
 
 #[test]
-fn what_is_written_behind_a_flag_may_be_a_number_a_truth_a_list_or_text() {
+fn what_is_written_behind_a_flag_may_be_a_number_a_truth_a_list_a_table_or_text() {
     let load = |path: &str, text: &str| {
         Loader::new().set("name", "a", "--name").set_text(path, text, "--set").load::<Sample>()
     };
@@ -183,6 +183,13 @@ fn what_is_written_behind_a_flag_may_be_a_number_a_truth_a_list_or_text() {
     assert_eq!(load("platforms", r#"["a", 'b,c']"#).unwrap().platforms, ["a", "b,c"]);
     assert_eq!(load("platforms", "[]").unwrap().platforms, [""; 0]);
     assert_eq!(load("listen", "[::1]:80").unwrap().listen, "[::1]:80");
+    let (_keep, path) = dir_with("name = \"a\"\n[labels]\na = \"1\"\n");
+    let beside = Loader::new().file(&path).set_text("labels", r#"{ b = "2" }"#, "--set");
+    assert_eq!(
+        beside.load::<Sample>().unwrap().labels.keys().collect::<Vec<_>>(),
+        ["a", "b"],
+        "added to the file's"
+    );
     let told = load("platforms", r#"{ a = "b" }"#).unwrap_err().to_string();
     assert!(told.contains("found a table"), "{told}");
     let told = load("platforms", "[a, b]").unwrap_err().to_string();
