@@ -28,6 +28,12 @@ impl Requester {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// As the fleet's own people call them: the id without the fleet.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.0.splitn(4, '/').nth(3).unwrap_or(&self.0)
+    }
 }
 
 impl fmt::Display for Requester {

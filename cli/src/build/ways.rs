@@ -2,10 +2,10 @@
 //!
 //! Nobody but the client can measure that. It asks the coordinator which regions there are, makes a connection to an agent
 //! of each and to the coordinator itself, all at once, and submits with what it found. **A build is hardly held up for it**: it
-//! takes one question, two seconds at most, and the longest of the ways, one second at most;
-//! what is measured is kept for ten minutes for each team, since the teams of a fleet may build in different regions; nothing is measured where there are not two regions to choose from, and a region
-//! that has not answered by the time in which the coordinator answered twice is none to fetch from, since the coordinator has
-//! everything too.
+//! takes one question, two seconds at most, and the longest of the ways, one second at most; what is measured is kept for ten
+//! minutes for each team, since the teams of a fleet may build in different regions; nothing is measured where there are not two
+//! regions to choose from, and a region that has not answered by the time in which the coordinator answered twice is none to
+//! fetch from, since the coordinator has everything too.
 //!
 //! What a way carries is learned from the artifacts that came over it. Everything here may come to nothing; then the fleet is
 //! told nothing and builds as it would for anybody.

@@ -3,7 +3,6 @@
 use crate::{
     id::{BuildId, RequestId},
     machine::{
-        cordon::name_of,
         effect::{Order, Refusal, Reply},
         event::EventKind,
         record::{BuildState, TaskState},
@@ -42,7 +41,7 @@ impl Turn<'_> {
         let Some(build) = self.durable.build(id) else { return };
         let why = match &given_up {
             GivenUp::For(later) => format!("build {later} of the same concurrency group takes its place"),
-            GivenUp::By(who) => format!("the build was cancelled by {}", name_of(who)),
+            GivenUp::By(who) => format!("the build was cancelled by {}", who.name()),
         };
         let mut revokes = Vec::new();
         for task in &build.tasks {

@@ -65,16 +65,11 @@ impl Cordon {
     #[must_use]
     pub fn sentence(&self) -> String {
         let done = if self.drain.is_some() { "drained" } else { "cordoned" };
-        with_why(format!("{done} by {}", name_of(&self.by)), &self.why)
+        with_why(format!("{done} by {}", self.by.name()), &self.why)
     }
 }
 
 /// A sentence, with a reason where one was given.
 pub(super) fn with_why(sentence: String, why: &str) -> String {
     if why.is_empty() { sentence } else { format!("{sentence}: {why}") }
-}
-
-/// Somebody as the fleet's own people call them: their SPIFFE id without the fleet.
-pub(super) fn name_of(who: &Requester) -> &str {
-    who.as_str().splitn(4, '/').nth(3).unwrap_or_else(|| who.as_str())
 }

@@ -7,11 +7,7 @@
 
 use crate::{
     id::AgentId,
-    machine::{
-        apply::Fault,
-        cordon::{name_of, with_why},
-        durable::Durable,
-    },
+    machine::{apply::Fault, cordon::with_why, durable::Durable},
     quantity::Millis,
     requester::Requester,
     time::Wall,
@@ -68,6 +64,6 @@ impl Maintenance {
         } else {
             format!("in maintenance until {}", self.until.utc())
         };
-        with_why(format!("{sentence}, planned by {}", name_of(&self.by)), &self.why)
+        with_why(format!("{sentence}, planned by {}", self.by.name()), &self.why)
     }
 }

@@ -7,7 +7,6 @@ use crate::{
     id::{AgentId, BuildId, Fence, ProjectId, SessionId, TaskId},
     machine::{
         away::agent_of,
-        cordon::name_of,
         input::{AgentOffer, Observation, Progress},
         placement::reasons::{Question, WaitReason},
         record::{
@@ -267,8 +266,7 @@ impl TaskExplanation {
         let end = match &task.state {
             TaskState::Queued | TaskState::Placed { .. } | TaskState::Leased { .. } => None,
             TaskState::Succeeded { at, .. } => Some((*at, "succeeded".to_owned())),
-            TaskState::Failed { at, .. } => Some((*at, now.clone())),
-            TaskState::Cancelled { at } => Some((*at, now.clone())),
+            TaskState::Failed { at, .. } | TaskState::Cancelled { at } => Some((*at, now.clone())),
         };
         Self {
             task: task.id.clone(),
@@ -287,7 +285,7 @@ impl TaskExplanation {
 fn cancelled(build: &BuildRecord) -> String {
     match (&build.superseded_by, &build.cancelled_by) {
         (Some(later), _) => format!("cancelled: build {later} of the same concurrency group takes its place"),
-        (None, Some(who)) => format!("cancelled by {}", name_of(who)),
+        (None, Some(who)) => format!("cancelled by {}", who.name()),
         (None, None) => "cancelled".to_owned(),
     }
 }

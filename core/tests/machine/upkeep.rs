@@ -294,7 +294,7 @@ fn what_changes_nothing_is_written_down_before_it_is_answered() {
     fleet.changed("eu/a", window.clone());
     let cordoned = fleet.machine.durable().cordons().next().cloned();
     fleet.pass(Millis(5));
-    let unsaid = |fleet: &Fleet| fleet.machine.durable().last_index().0;
+    let last = |fleet: &Fleet| fleet.machine.durable().last_index().0;
     for (upkeep, changed) in [
         (cordon("disks"), 0),
         (window, 0),
@@ -304,12 +304,12 @@ fn what_changes_nothing_is_written_down_before_it_is_answered() {
         (Upkeep::Uncordon, 1),
         (Upkeep::Uncordon, 0),
     ] {
-        let before = unsaid(&fleet);
+        let before = last(&fleet);
         if upkeep == Upkeep::Uncordon && changed == 1 {
             assert_eq!(fleet.machine.durable().cordons().next(), cordoned.as_ref(), "it holds since then");
         }
         assert_eq!(fleet.changed("eu/a", upkeep.clone()), changed, "{upkeep:?}");
-        assert_eq!(unsaid(&fleet), before + 1, "{upkeep:?}");
+        assert_eq!(last(&fleet), before + 1, "{upkeep:?}");
     }
 }
 

@@ -126,6 +126,12 @@ impl Node {
     }
 }
 
+/// A value that is written as it would stand in a file; nothing when the text is none, or is more than one.
+pub(super) fn value_of(text: &str) -> Option<toml::Value> {
+    let mut document: toml::Table = format!("value = {text}").parse().ok()?;
+    document.remove("value").filter(|_| document.is_empty())
+}
+
 /// Turns the text of one file into nodes.
 pub(super) struct Parser<'a> {
     pub(super) layer: usize,

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
-    document::{Node, Value},
+    document::{Node, Value, value_of},
     errors::{Found, Origin, join},
     schema::{Key, Kind},
 };
@@ -94,12 +94,9 @@ fn read(kind: Kind, text: String, origin: &Origin) -> Option<Value> {
             });
             Value::List(nodes.collect())
         }
-        Kind::Map { .. } => match format!("map = {text}").parse::<toml::Table>() {
-            Ok(mut document) if document.len() == 1 => {
-                let map = document.remove("map")?;
-                Node::from_toml(map, origin).value
-            }
-            _ => Value::Text(text),
+        Kind::Map { .. } => match value_of(&text) {
+            Some(map) => Node::from_toml(map, origin).value,
+            None => Value::Text(text),
         },
         Kind::Text | Kind::OneOf(_) | Kind::Parsed { .. } => Value::Text(text),
         Kind::Table(_) => return None,

@@ -10,7 +10,7 @@ use std::{
 use serde::de::DeserializeOwned;
 
 use super::{
-    document::{Node, Parser},
+    document::{Node, Parser, value_of},
     env::Overlay,
     errors::{ConfigErrors, Found, Origin, Problem},
     schema::{Findings, Key, Kind, walk},
@@ -89,8 +89,7 @@ impl Loader {
             text.trim().strip_prefix(open).is_some_and(|rest| rest.ends_with(close))
         };
         let is_nested = is_within('[', ']') || is_within('{', '}');
-        let read = is_nested.then(|| format!("value = {text}").parse::<toml::Table>().ok()).flatten();
-        match read.and_then(|mut table| table.remove("value")) {
+        match is_nested.then(|| value_of(text)).flatten() {
             Some(value) => self.set(path, value, origin),
             None => self.set(path, text, origin),
         }

@@ -192,6 +192,8 @@ fn what_is_written_behind_a_flag_may_be_a_number_a_truth_a_list_a_table_or_text(
     );
     let told = load("platforms", r#"{ a = "b" }"#).unwrap_err().to_string();
     assert!(told.contains("found a table"), "{told}");
+    let told = load("platforms", "[]\nlabels = []").unwrap_err().to_string();
+    assert!(told.contains("expected a list"), "nothing behind it is passed over: {told}");
     let told = load("platforms", "[a, b]").unwrap_err().to_string();
     assert!(told.contains("expected a list, each entry text in quotes, found text \"[a, b]\""), "{told}");
 }
